@@ -1,0 +1,42 @@
+"""``tiedae eval``: a model's errors on a split beside PCA and the mean image."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiedae_cli.commands.options import RUNS, Debug, Device, Json, Model, Quiet, Split
+
+
+def evaluate(
+    model: Model = None,
+    split: Split = "test",
+    components: Annotated[
+        int | None,
+        typer.Option(
+            "--components", metavar="K", min=1, show_default="the code size", help="Principal components to compare with."
+        ),
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print a model's errors on a split, beside PCA with as many numbers and beside the mean image."""
+    from tiedae_cli import checkpoint, evaluation
+    from tiedae_cli.data import check_split, load_splits
+    from tiedae_cli.runs import find_checkpoint, principal_components
+    from tiedae_cli.runtime import resolve_device
+    from tiedae_cli.terminal import Terminal, evaluation_table, evaluation_values
+
+    terminal = Terminal(quiet, as_json)
+    chosen = resolve_device(device)
+    check_split(split)
+    path = find_checkpoint(model, Path(RUNS))
+    trained = checkpoint.load(path)
+    splits = load_splits(trained.config.data)
+    images = splits.matching(split, trained.form, str(path))
+    fitted = principal_components(path.parent, splits.train, components or trained.config.model.hidden_sizes[-1])
+    result = evaluation.evaluate(trained.model(chosen), fitted, images, split, chosen)
+    terminal.table(evaluation_table(result, f"{path} on {splits.source}"))
+    terminal.json_line(checkpoint=str(path), **evaluation_values(result))

@@ -1,0 +1,26 @@
+"""The arguments and options that several subcommands share."""
+
+from typing import Annotated
+
+import typer
+
+
+def _remember_debug(context: typer.Context, value: bool) -> bool:
+    context.meta["tiedae.debug"] = value
+    return value
+
+
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        show_default=False,
+        help="A checkpoint or a run folder (its best.pt). Left out: the newest run under runs/.",
+    ),
+]
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON Lines on stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", callback=_remember_debug, is_eager=True, help="Show tracebacks.")]
+Split = Annotated[str, typer.Option("--split", metavar="SPLIT", help="train, validation or test.")]
+RUNS = "runs"  # where runs are looked for when no config says otherwise

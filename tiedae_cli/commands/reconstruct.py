@@ -1,0 +1,66 @@
+"""``tiedae reconstruct``: images beside what the model makes of them, as a PNG."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiedae_cli.commands.options import RUNS, Debug, Device, Json, Model, Quiet, Split
+
+
+def reconstruct(
+    model: Model = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGES]...", show_default=False, help="Image files instead of the split's.")
+    ] = None,
+    count: Annotated[int, typer.Option("--n", "-n", min=1, max=10_000, help="How many images of the split.")] = 2,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, show_default="the first ones", help="Choose the images at random with this seed."),
+    ] = None,
+    split: Split = "test",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE|-", show_default="reconstructions-N.png in the run folder", help="- is stdout."
+        ),
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview/--no-preview", help="Draw them in the terminal too, where it shows colour.")
+    ] = True,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Draw images beside their reconstructions; prints the path of the PNG."""
+    from tiedae_cli import checkpoint, figures
+    from tiedae_cli.data import check_split, choose, load_splits
+    from tiedae_cli.data.image_files import is_image_file, load_image_files
+    from tiedae_cli.evaluation import reconstruct_items
+    from tiedae_cli.runs import find_checkpoint
+    from tiedae_cli.runtime import resolve_device
+    from tiedae_cli.terminal import Terminal, write_output
+
+    terminal = Terminal(quiet, as_json)
+    chosen = resolve_device(device)
+    check_split(split)
+    if model is not None and is_image_file(model):  # MODEL was left out: the first argument is an image
+        files = [Path(model), *(files or [])]
+        model = None
+    path = find_checkpoint(model, Path(RUNS))
+    trained = checkpoint.load(path)
+    if files:
+        images = load_image_files(files, trained.form, terminal.note)
+    else:
+        images = choose(load_splits(trained.config.data).matching(split, trained.form, str(path)), count, seed, terminal.note)
+    originals, reconstructions, errors = reconstruct_items(trained.model(chosen), images, chosen)
+    png = figures.reconstruction_pairs(originals, reconstructions, errors, trained.form)
+    tops, bottoms = (figures.as_pictures(rows, trained.form) for rows in (originals, reconstructions))
+    if preview:
+        terminal.preview(tops, bottoms)
+    target = output or str(path.parent / f"reconstructions-{len(images)}.png")
+    write_output(target, png)
+    if target != "-":
+        terminal.result(target)
+        terminal.json_line(output=target, images=len(images), squared_errors=errors)

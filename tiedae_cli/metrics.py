@@ -1,0 +1,35 @@
+"""Errors as sums and counts, divided once: short batches and several processes then cost no special case."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ErrorSum:
+    """The squared error of some reconstructions."""
+
+    squared_error: float
+    """Summed over items and pixels."""
+    images: int
+    """Items that were counted."""
+    pixels: int
+    """D, values of one item."""
+
+    @property
+    def mse_per_pixel(self) -> float:
+        """Mean over all items and pixels."""
+        return self.squared_error / (self.images * self.pixels)
+
+    @property
+    def squared_error_per_image(self) -> float:
+        """Summed over an item's pixels, averaged over items (the unit of Hinton & Salakhutdinov 2006)."""
+        return self.squared_error / self.images
+
+    @property
+    def psnr_db(self) -> float:
+        """Peak signal-to-noise ratio of the whole split in decibels, for values in [0, 1]; infinite without error."""
+        return math.inf if self.squared_error == 0 else -10 * math.log10(self.mse_per_pixel)
+
+    def explained_variance(self, around_mean: "ErrorSum") -> float | None:
+        """Return 1 - error / the error of always answering the training mean; None where that is zero."""
+        return None if around_mean.squared_error == 0 else 1 - self.squared_error / around_mean.squared_error

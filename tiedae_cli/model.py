@@ -1,0 +1,101 @@
+"""The model: a stacked autoencoder whose decoder is the transposed encoder.
+
+Shapes: B items a batch, D values an item, H units of a hidden layer, K units of the code (the last hidden size).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tiedae_cli.config import ModelConfig
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": lambda x: x,
+    "elu": F.elu,
+    "relu": F.relu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "selu": F.selu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
+
+
+class TiedAutoencoder(nn.Module):
+    """A stacked autoencoder with tied weights.
+
+    With W_1 ... W_L of shape (H_l, H_(l-1)), H_0 = D, an activation f, and biases b_l (encoder) and c_l (decoder):
+
+        encode:  h_l = f(W_l h_(l-1) + b_l)            l = 1 ... L; the code is h_L
+        decode:  g_(l-1) = f(W_l^T g_l + c_(l-1))      l = L ... 1, g_L = h_L; the last, g_0, has the output activation
+
+    (Hinton & Salakhutdinov 2006, "Reducing the dimensionality of data with neural networks", figure 1, before unrolling;
+    Vincent et al. 2010, section 2.2.) Each W_l is one parameter: the tie is in ``decode``, not in a copy.
+
+    Initial weights: He et al. 2015, fan-in, normal truncated at two standard deviations, with the variance 1.3 * 2 / fan_in of
+    TensorFlow 1's ``variance_scaling_initializer``; biases zero.
+
+    Args:
+        input_size: D.
+        config: layers and activations.
+        generator: where the initial weights are drawn from; None leaves them unset (for loading).
+
+    """
+
+    def __init__(self, input_size: int, config: ModelConfig, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.sizes = (input_size, *config.hidden_sizes)
+        pairs = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+        self.weights = nn.ParameterList(torch.empty(outputs, inputs) for inputs, outputs in pairs)
+        untied = [] if config.tied else [torch.empty(outputs, inputs) for inputs, outputs in pairs]
+        self.decoder_weights = nn.ParameterList(untied)  # in the encoder's orientation, so that decode() is the same
+        self.encoder_biases = nn.ParameterList(torch.zeros(outputs) for _, outputs in pairs)
+        self.decoder_biases = nn.ParameterList(torch.zeros(inputs) for inputs, _ in pairs)
+        if generator is not None:
+            self._draw_weights(generator)
+
+    def _draw_weights(self, generator: torch.Generator) -> None:
+        for weight in self.weights:
+            outputs, inputs = weight.shape
+            _draw(weight, inputs, generator)
+        for weight in self.decoder_weights:
+            outputs, inputs = weight.shape
+            _draw(weight, outputs, generator)
+
+    def activations(self) -> list[str]:
+        """Return the activation of each of the 2L layers, encoder then decoder, by name."""
+        hidden = [self.config.activation] * (len(self.weights) - 1)
+        code = self.config.code_activation or self.config.activation
+        return [*hidden, code, *hidden, self.config.output]
+
+    def decoder_weight(self, layer: int) -> Tensor:
+        """Return the weight, (H_l, H_(l-1)), whose transpose decoder layer ``layer`` (from the pixels' side) applies."""
+        weight: Tensor = (self.weights if self.config.tied else self.decoder_weights)[layer]
+        return weight
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the codes, (B, D) -> (B, K)."""
+        for layer, name in enumerate(self.activations()[: len(self.weights)]):
+            x = ACTIVATIONS[name](F.linear(x, self.weights[layer], self.encoder_biases[layer]))  # (B, H_(l-1)) -> (B, H_l)
+        return x
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Return the reconstructions of codes, (B, K) -> (B, D)."""
+        depth = len(self.weights)
+        for layer, name in zip(reversed(range(depth)), self.activations()[depth:], strict=True):
+            weight, bias = self.decoder_weight(layer), self.decoder_biases[layer]
+            code = ACTIVATIONS[name](F.linear(code, weight.t(), bias))  # (B, H_l) -> (B, H_(l-1))
+        return code
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the reconstructions, (B, D) -> (B, D)."""
+        return self.decode(self.encode(x))
+
+
+def _draw(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:
+    deviation = math.sqrt(1.3 * 2 / fan_in)
+    nn.init.trunc_normal_(weight, 0.0, deviation, -2 * deviation, 2 * deviation, generator=generator)

@@ -1,0 +1,185 @@
+"""The run folder: where everything of one training lies, who may write to it, and which run is meant when none is named."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tiedae_cli import pca
+from tiedae_cli.checkpoint import Checkpoint
+from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.errors import InputError, StorageError
+from tiedae_cli.storage import TEMPORARY_PREFIX, link_or_copy, remove_temporaries, replacing, told_as_storage_error, write_text
+
+
+class Run:
+    """The files of one run.
+
+    Args:
+        folder: the run folder.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "config.yaml"
+        self.metrics = folder / "metrics.jsonl"
+        self.last = folder / "last.pt"
+        self.previous = folder / "previous.pt"
+        self.best = folder / "best.pt"
+        self.loss_figure = folder / "loss.png"
+        self.reconstructions_figure = folder / "reconstructions.png"
+        self.components = folder / "pca.npz"
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.name
+
+    def save(self, checkpoint: Checkpoint, best: bool) -> None:
+        """Replace ``last.pt``, keep what it was as ``previous.pt``, and make ``best.pt`` the same file where it is the best.
+
+        At every instant ``last.pt`` is whole: the old one or the new one.
+
+        Raises:
+            StorageError: something cannot be written; the old files are intact.
+
+        """
+        if self.last.exists():
+            link_or_copy(self.last, self.previous)
+        checkpoint.save(self.last)
+        if best:
+            link_or_copy(self.last, self.best)
+
+    def write_config(self, text: str) -> None:
+        """Write the resolved config."""
+        write_text(self.config, text)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run against a second training; the kernel lets go when this process ends, however it ends.
+
+        Raises:
+            InputError: another process is training this run.
+
+        """
+        with told_as_storage_error(self.folder, "opened"):
+            descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(f"{self.folder}: another process is training this run") from None
+            remove_temporaries(self.folder)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def create_run(parent: Path, name: str) -> Run:
+    """Make a new run folder ``parent/name``, or ``name-2``, ``name-3`` ... where it is taken, also by a process of this second.
+
+    Raises:
+        StorageError: the folder cannot be made.
+
+    """
+    with told_as_storage_error(parent, "made"):
+        parent.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 1_000_000):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        with told_as_storage_error(folder, "made"), contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return Run(folder)
+    raise StorageError(f"{parent}: a million runs named {name}")
+
+
+def create_named_run(folder: Path) -> Run:
+    """Make exactly this run folder; an empty one may exist.
+
+    Raises:
+        InputError: it exists and is not empty, for nothing is ever overwritten.
+        StorageError: it cannot be made.
+
+    """
+    with told_as_storage_error(folder, "made"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(not path.name.startswith(TEMPORARY_PREFIX) for path in folder.iterdir()):
+            raise InputError(f"--run-dir {folder}: not empty; name a new folder, or continue that run with --resume {folder}")
+    return Run(folder)
+
+
+def newest_run(parent: Path, name: str | None = None) -> Run | None:
+    """Return the run that was saved last, among those of a name (``name``, ``name-2`` ...) if one is given; None without any."""
+    found = [
+        path
+        for path in parent.glob("*/last.pt")
+        if name is None or re.fullmatch(re.escape(name) + r"(-\d+)?", path.parent.name)
+    ]
+    newest = max(found, key=lambda path: (path.stat().st_mtime_ns, path.parent.name), default=None)
+    return None if newest is None else Run(newest.parent)
+
+
+def find_checkpoint(model: str | None, parent: Path) -> Path:
+    """Return the checkpoint that MODEL means: a file, a run folder's ``best.pt``, the name of a run, or the newest run's.
+
+    Raises:
+        InputError: nothing of that name.
+
+    """
+    if model is None:
+        newest = newest_run(parent)
+        if newest is None:
+            raise InputError(f"no run under {parent}/ yet: train one with `tiedae train`, or name a checkpoint")
+        model = str(newest.folder)
+    path = Path(model)
+    if not path.exists() and len(path.parts) == 1 and (parent / path).is_dir():
+        path = parent / path
+    if path.is_dir():
+        best = Run(path).best
+        if not best.exists():
+            reason = "no epoch is finished yet" if Run(path).last.exists() else "expected a checkpoint or a run folder"
+            raise InputError(f"{path}: no best.pt in this folder: {reason}")
+        return best
+    if not path.exists():
+        raise InputError(f"{model}: no such checkpoint or run folder")
+    return path
+
+
+def principal_components(folder: Path | None, images: ImageSet, count: int) -> pca.PrincipalComponents:
+    """Return PCA of the training split, from the run folder where it was kept, else fitted and kept there.
+
+    Args:
+        folder: the run folder; None, or one that is no run or cannot be written, keeps nothing.
+        images: the training split.
+        count: components.
+
+    """
+    key = _fingerprint(images)
+    count = min(count, images.form.pixels, len(images))
+    path = folder / "pca.npz" if folder is not None and (folder / "config.yaml").exists() else None
+    if path is not None:
+        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # damaged: fit again
+            with np.load(path, allow_pickle=False) as kept:
+                if str(kept["data"]) == key and kept["components"].shape[1] >= count:
+                    mean, components = torch.from_numpy(kept["mean"]), torch.from_numpy(kept["components"])
+                    return pca.PrincipalComponents(mean, components).truncated(count)
+    fitted = pca.fit(images, count)
+    if path is not None:
+        with contextlib.suppress(StorageError), replacing(path) as file:  # a read-only folder only costs the next fit
+            np.savez(file, data=np.array(key), mean=fitted.mean.numpy(), components=fitted.components.numpy())
+    return fitted
+
+
+def _fingerprint(images: ImageSet) -> str:
+    """Return a digest of the form and of up to 257 rows spread over the set."""
+    digest = hashlib.sha256(repr((tuple(images.images.shape), str(images.images.dtype))).encode())
+    rows = images.rows[:: max(1, len(images) // 256)].cpu().contiguous()
+    digest.update(rows.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,112 @@
+"""Files that are written whole or not at all: temporary file in the same folder, flush, fsync, rename, fsync of the folder."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from tiedae_cli.errors import StorageError
+
+TEMPORARY_PREFIX = ".tiedae-"
+
+
+@contextlib.contextmanager
+def told_as_storage_error(path: Path | str, what: str = "written") -> Iterator[None]:
+    """Turn an ``OSError`` into a message that names the file and the reason."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be {what}: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Give a binary file that becomes ``path`` when the block ends without an error; until then ``path`` is untouched.
+
+    Raises:
+        StorageError: the folder or the disk does not take it; no temporary file is left.
+
+    """
+    with told_as_storage_error(path):
+        descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line and flush it to the disk."""
+    with told_as_storage_error(path), path.open("ab") as file:
+        file.write(line.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source``, atomically; a copy where the file system has no hard links."""
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
+    with told_as_storage_error(target):
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            try:
+                os.link(source, temporary)
+            except OSError:
+                _copy(source, temporary)
+            os.replace(temporary, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)  # renaming a link onto the same file leaves both names
+        sync_folder(target.parent)
+
+
+def _copy(source: Path, temporary: Path) -> None:
+    with source.open("rb") as old, temporary.open("wb") as new:
+        shutil.copyfileobj(old, new)
+        new.flush()
+        os.fsync(new.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed process left behind."""
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
