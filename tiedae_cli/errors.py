@@ -40,6 +40,10 @@ class DivergedError(TiedaeError):
     """The loss became NaN or infinite; the message names epoch and step."""
 
 
+class LostProcessError(TiedaeError):
+    """Another process of a distributed training ended."""
+
+
 class Interrupted(TiedaeError):
     """SIGINT or SIGTERM arrived and the run was saved: exit code 128 + the signal's number."""
 

@@ -1,0 +1,187 @@
+"""How a training begins: as a new run, or as an old one at its saved position."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tiedae_cli import checkpoint as checkpoints
+from tiedae_cli.checkpoint import Checkpoint
+from tiedae_cli.config import Config
+from tiedae_cli.config_file import changed_fields, dump_config, parse_config
+from tiedae_cli.data import DataForm, Splits, load_splits
+from tiedae_cli.errors import CheckpointError, ConfigError, InputError
+from tiedae_cli.runs import Run, create_named_run, create_run, find_checkpoint, newest_run
+from tiedae_cli.runtime import Ranks, choose_place
+from tiedae_cli.session import Session, epoch_values
+from tiedae_cli.storage import write_text
+from tiedae_cli.terminal import Terminal, json_text
+from tiedae_cli.training import Trainer
+
+MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "data.root", "output.runs", "output.images")
+
+
+@contextlib.contextmanager
+def start(
+    config: Config, name: str, run_dir: Path | None, device: torch.device, ranks: Ranks, terminal: Terminal
+) -> Iterator[Session]:
+    """Make a new run and its first checkpoint, and hold its lock.
+
+    Args:
+        config: the whole config.
+        name: the run's name where ``run_dir`` is None.
+        run_dir: exactly this folder.
+        device: where to compute.
+        ranks: the processes that train together; the leading one alone writes.
+        terminal: where reports go.
+
+    Raises:
+        DataError: the data is missing or damaged; nothing was made.
+        StorageError: the folder cannot be written.
+    """
+    place = choose_place(device, config.training, ranks, terminal.warn)
+    splits = load_splits(config.data)
+    weights = None if config.training.init_from is None else initial_weights(config, splits.form)
+    trainer = Trainer(config, splits, place, weights)
+    if not ranks.leads:
+        yield Session(config, splits, trainer, Run(Path(name)), terminal)
+        return
+    run = create_named_run(run_dir) if run_dir is not None else create_run(Path(config.output.runs), name)
+    with run.locked():
+        session = Session(config, splits, trainer, run, terminal)
+        run.save(session.checkpoint(), best=False)  # from the first second on there is something to resume
+        write_text(run.config, dump_config(config))
+        terminal.note(f"{run.folder}: {_describe(splits, trainer)}")
+        yield session
+
+
+@contextlib.contextmanager
+def resume(
+    path: Path, config: Config | None, assignments: Sequence[str], device: torch.device, ranks: Ranks, terminal: Terminal
+) -> Iterator[Session]:
+    """Open a run at a saved position, and hold its lock.
+
+    Args:
+        path: ``last.pt`` or another checkpoint of the run folder.
+        config: what ``--config`` and ``--set`` say, compared with the run's own; None takes the run's own.
+        assignments: ``--set`` on the run's own config where ``config`` is None.
+        device: where to compute.
+        ranks: the processes that train together; the leading one alone writes.
+        terminal: where reports go.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged; the message offers those that are whole.
+        ConfigError: the config differs in what may not change.
+    """
+    run = Run(path.parent)
+    with run.locked() if ranks.leads else contextlib.nullcontext():
+        found = ranks.from_leader(_load_or_offer(path, run) if ranks.leads else None)
+        assert found is not None
+        wanted = config or parse_config(dump_config(found.config), str(run.config), assignments)
+        _refuse_changes(found.config, wanted, len(found.training["history"]))
+        place = choose_place(device, wanted.training, ranks, terminal.warn)
+        splits = load_splits(wanted.data)
+        if splits.form.shape != found.form.shape:
+            raise InputError(f"{path}: trained on {found.form.describe()}, but {splits.source} has {splits.form.describe()}")
+        trainer = Trainer(wanted, splits, place)
+        trainer.restore(found.weights, found.training)
+        session = Session(wanted, splits, trainer, run, terminal)
+        if ranks.leads:
+            if wanted != found.config:
+                write_text(run.config, dump_config(wanted))
+            write_text(run.metrics, "".join(json_text(epoch_values(report)) + "\n" for report in trainer.history))
+        terminal.note(f"{run.folder}: resumed at epoch {trainer.epoch + 1}, step {trainer.step_in_epoch}")
+        yield session
+
+
+def initial_weights(config: Config, form: DataForm) -> dict[str, Tensor]:
+    """Return the weights of ``training.init_from``; where they are tied and the config is not, the decoder starts as their transpose.
+
+    Raises:
+        InputError: nothing of that name, or a model of another shape.
+        CheckpointError: the checkpoint is damaged.
+    """
+    source = find_checkpoint(config.training.init_from, Path(config.output.runs))
+    found = checkpoints.load(source)
+    if (found.form.pixels, found.config.model.hidden_sizes) != (form.pixels, config.model.hidden_sizes):
+        sizes = [found.form.pixels, *found.config.model.hidden_sizes]
+        raise InputError(f"training.init_from: {source} has the sizes {sizes}, not {[form.pixels, *config.model.hidden_sizes]}")
+    if config.model.tied and not found.config.model.tied:
+        raise InputError(f"training.init_from: {source} is untied; a tied model cannot start from two different weights")
+    weights = dict(found.weights)
+    if found.config.model.tied and not config.model.tied:
+        copies = {name: weight for name, weight in weights.items() if name.startswith("weights.")}
+        weights |= {f"decoder_{name}": weight.clone() for name, weight in copies.items()}
+    return weights
+
+
+def find_resumable(target: str | None, name: str | None, run_dir: Path | None, parent: Path) -> Path | None:
+    """Return the checkpoint that ``--resume`` means, or None where a config was given and there is nothing to resume yet.
+
+    Args:
+        target: RUN, a run folder, a checkpoint of one, or the name of a run.
+        name: the run name of ``--config``, if it was given.
+        run_dir: ``--run-dir``.
+        parent: where runs lie.
+
+    Raises:
+        InputError: there is nothing to resume and no config to start from.
+
+    """
+    if target is not None:
+        path = Path(target) if Path(target).exists() else parent / target
+        path = Run(path).last if path.is_dir() else path
+        if not path.exists():
+            raise InputError(
+                f"--resume {target}: nothing to resume; expected a run folder with last.pt, or a checkpoint of one"
+            )
+        return path
+    if run_dir is not None or name is not None:
+        run = Run(run_dir) if run_dir is not None else newest_run(parent, name)
+        if run is not None and run.last.exists():
+            return run.last
+        if name is not None:
+            return None
+        raise InputError(f"--resume --run-dir {run_dir}: nothing to resume there; --config says what to start")
+    newest = newest_run(parent)
+    if newest is None:
+        raise InputError(f"--resume: no run under {parent}/; with --config it would start one")
+    return newest.last
+
+
+def _load_or_offer(path: Path, run: Run) -> Checkpoint:
+    """Load a checkpoint; where it is damaged, say which others of the run are whole."""
+    try:
+        return checkpoints.load(path)
+    except CheckpointError as error:
+        offers = []
+        for other in (run.last, run.previous, run.best):
+            if other != path and other.exists():
+                with contextlib.suppress(CheckpointError):
+                    epochs = len(checkpoints.load(other).training["history"])
+                    offers.append(f"to go on from the {epochs} epochs in {other.name}: tiedae train --resume {other}")
+        raise CheckpointError("\n".join([str(error), *offers])) from None
+
+
+def _refuse_changes(old: Config, new: Config, epochs_done: int) -> None:
+    refused = [change for change in changed_fields(old, new) if change.partition(":")[0] not in MAY_CHANGE]
+    if refused:
+        allowed = ", ".join(MAY_CHANGE)
+        raise ConfigError(
+            "\n".join(["--resume goes on with the same training; these differ:", *refused, f"only {allowed} may change"])
+        )
+    if new.training.epochs < epochs_done:
+        raise ConfigError(f"training.epochs: {new.training.epochs} is asked for, but {epochs_done} epochs are done")
+
+
+def _describe(splits: Splits, trainer: Trainer) -> str:
+    sizes = trainer.model.sizes
+    shape = "-".join(str(size) for size in (*sizes, *reversed(sizes[:-1])))
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    tied = "tied" if trainer.model.config.tied else "untied"
+    where = f"{trainer.place.device}, {str(trainer.place.dtype).removeprefix('torch.')}"
+    processes = f", {trainer.ranks.count} processes" if trainer.ranks.count > 1 else ""
+    images = f"{len(splits.train):,} {splits.form.describe()} of {splits.source}"
+    return f"{shape} {tied}, {parameters:,} parameters, on {images}, {where}{processes}"
