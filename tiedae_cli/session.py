@@ -1,5 +1,6 @@
 """One training from its first step to its last picture: saves, reports, draws, and obeys signals."""
 
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
