@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -84,21 +85,26 @@ def inspection_values(trained: Checkpoint, layers: Sequence[LayerSummary], summa
 
 
 def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
-    """Return the runs as a table, in the order in which they were named; the lowest error stands out on a terminal."""
+    """Return the runs as a table, in the order in which they were named; the lowest error stands out on a terminal.
+
+    PCA's error is the squared error per image with as many components as the code has numbers; seconds are those of training steps.
+    """
     first = runs[0].evaluation
-    table = Table(title=f"{source}, {first.split} split, {first.model.images:,} images", title_justify="left")
+    # 80 columns must do: no vertical lines, narrow headings; names are folded, numbers are not.
+    title = f"{source}, {first.split} split, {first.model.images:,} images"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in ("run", "shape"):
         table.add_column(heading, overflow="fold")
     for heading in (
         "tied",
-        "parameters",
+        "para-\nmeters",
         "code",
-        "MSE\nper pixel",
-        "squared error\nper image",
-        "PCA, same code,\nper image",
+        "MSE per\npixel",
+        "squared\nerror per\nimage",
+        "PCA's,\nsame\ncode",
+        "seconds",
     ):
-        table.add_column(heading, justify="right")
-    table.add_column("training\nseconds", justify="right")
+        table.add_column(heading, justify="right", overflow="fold", no_wrap=True)
     lowest = min(run.evaluation.model.squared_error for run in runs)
     for run in runs:
         errors = run.evaluation.model
