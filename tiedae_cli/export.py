@@ -46,9 +46,8 @@ def optional_package(name: str, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise InputError(
-            f"this format needs the package {name}, which is not installed: pip install 'tiedae[{extra}]'"
-        ) from None
+        package = name.partition(".")[0]
+        raise InputError(f"this needs the package {package}, which is not installed: pip install 'tiedae[{extra}]'") from None
 
 
 def metadata(trained: Checkpoint, part: Part) -> dict[str, str]:

@@ -49,7 +49,7 @@ def inspect(
     layers = summarise_layers(trained.model(torch.device("cpu")))
     summary = summarise_training(path, trained)
     if features is not None:
-        write_output(features, _draw_features(trained, path))
+        write_output(features, _draw_features(trained, path, terminal))
     if codes is not None:
         write_output(codes, _draw_codes(trained, path, split, terminal))
     if "-" not in (features, codes):
@@ -59,13 +59,17 @@ def inspect(
         terminal.json_line(checkpoint=str(path), **values, features=features, codes=codes)
 
 
-def _draw_features(trained: "Checkpoint", path: Path) -> bytes:
+def _draw_features(trained: "Checkpoint", path: Path, terminal: "Terminal") -> bytes:
     from tiedae_cli import figures
     from tiedae_cli.errors import InputError
 
     if trained.form.kind != "images":
         raise InputError(f"--features: draws weights as images, but {path} takes {trained.form.describe()}")
-    return figures.feature_grid(trained.weights["weights.0"], trained.form)
+    weight = trained.weights["weights.0"]  # (H, D)
+    drawn = min(len(weight), figures.MOST_FEATURES)
+    colours = "blue below zero, red above" if trained.form.shape[0] < 3 else "middle gray at zero"
+    terminal.note(f"--features: the strongest {drawn} of {len(weight):,}, each scaled by its largest weight; {colours}")
+    return figures.feature_grid(weight, trained.form)
 
 
 def _draw_codes(trained: "Checkpoint", path: Path, split: str, terminal: "Terminal") -> bytes:
