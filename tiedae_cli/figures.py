@@ -49,7 +49,7 @@ def reconstruction_pairs(originals: Tensor, reconstructions: Tensor, errors: Seq
 
 def pixel_grid(top: np.ndarray, bottom: np.ndarray, largest_width: int = 1600) -> bytes:
     """Draw pictures, (N, H, W) or (N, H, W, 3), over their partners; whole pixels enlarged by a whole factor; return the PNG."""
-    from matplotlib.image import imsave
+    from PIL import Image
 
     count, height, width = top.shape[:3]
     columns = min(count, 10 if count <= 100 else 20)
@@ -57,15 +57,16 @@ def pixel_grid(top: np.ndarray, bottom: np.ndarray, largest_width: int = 1600) -
     factor = max(1, min(largest_width // (columns * (width + 2)), 96 // width, 96 // height))
     gap = max(2, factor)
     cell_height, cell_width = 2 * height * factor + 3 * gap, width * factor + gap
-    canvas = np.ones((rows * cell_height + gap, columns * cell_width + gap, 3), dtype=np.float32)
+    canvas = np.full((rows * cell_height + gap, columns * cell_width + gap, 3), 255, dtype=np.uint8)
     for index in range(count):
         y, x = gap + index // columns * cell_height, gap + index % columns * cell_width
         for picture in (top[index], bottom[index]):
-            large = np.kron(picture if picture.ndim == 3 else picture[..., None].repeat(3, 2), np.ones((factor, factor, 1)))
+            levels = np.rint((picture if picture.ndim == 3 else picture[..., None]) * 255).astype(np.uint8)  # (H, W, 1 or 3)
+            large = levels.repeat(factor, 0).repeat(factor, 1)
             canvas[y : y + large.shape[0], x : x + large.shape[1]] = large
             y += height * factor + gap // 2
     buffer = io.BytesIO()
-    imsave(buffer, canvas, format="png", dpi=DPI)
+    Image.fromarray(canvas).save(buffer, "png", dpi=(DPI, DPI))
     return buffer.getvalue()
 
 
