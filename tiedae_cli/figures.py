@@ -60,27 +60,28 @@ def pixel_grid(top: np.ndarray, bottom: np.ndarray, largest_width: int = 1600) -
     return _pixel_png(_tiles((top, bottom), columns, factor))
 
 
-def _tiles(stacks: Sequence[np.ndarray], columns: int, factor: int, background: float = 1.0) -> np.ndarray:
-    """Return pictures, (N, H, W[, 3]) each, stacked by index and laid out in rows on gray, enlarged, (height, width, 3)."""
+def _tiles(stacks: Sequence[np.ndarray], columns: int, factor: int, background: int = 255) -> np.ndarray:
+    """Return pictures in [0, 1], (N, H, W[, 3]) each, stacked by index, laid out in rows and enlarged, (height, width, 3) uint8."""
     count, height, width = stacks[0].shape[:3]
     gap = max(2, factor)
     cell_height, cell_width = len(stacks) * height * factor + (2 * len(stacks) - 1) * gap, width * factor + gap
     size = (-(-count // columns) * cell_height + gap, columns * cell_width + gap, 3)
-    canvas = np.full(size, background, dtype=np.float32)
+    canvas = np.full(size, background, dtype=np.uint8)
     for index in range(count):
         y, x = gap + index // columns * cell_height, gap + index % columns * cell_width
         for picture in (pictures[index] for pictures in stacks):
-            large = np.kron(picture if picture.ndim == 3 else picture[..., None].repeat(3, 2), np.ones((factor, factor, 1)))
+            levels = np.rint((picture if picture.ndim == 3 else picture[..., None]) * 255).astype(np.uint8)  # (H, W, 1 or 3)
+            large = levels.repeat(factor, 0).repeat(factor, 1)
             canvas[y : y + large.shape[0], x : x + large.shape[1]] = large
             y += height * factor + gap // 2
     return canvas
 
 
 def _pixel_png(canvas: np.ndarray) -> bytes:
-    from matplotlib.image import imsave
+    from PIL import Image
 
     buffer = io.BytesIO()
-    imsave(buffer, canvas, format="png", dpi=DPI)
+    Image.fromarray(canvas).save(buffer, "png", dpi=(DPI, DPI))
     return buffer.getvalue()
 
 
@@ -112,9 +113,7 @@ def feature_grid(weight: Tensor, form: DataForm, most: int = MOST_FEATURES) -> b
     pictures = signed_pictures(weight[strongest], form)
     columns = max(1, math.ceil(math.sqrt(len(pictures))))
     factor = max(1, 64 // max(pictures.shape[1:3]))
-    return _pixel_png(
-        _tiles((pictures,), columns, factor, background=0.6)
-    )  # zero is white or middle gray: the gaps are neither
+    return _pixel_png(_tiles((pictures,), columns, factor, background=153))  # zero is white or middle gray: gaps are neither
 
 
 def code_map(points: Tensor, labels: Tensor | None, axes_names: tuple[str, str], title: str) -> bytes:

@@ -166,14 +166,14 @@ def principal_components(folder: Path | None, images: ImageSet, count: int) -> p
     path = folder / "pca.npz" if folder is not None and (folder / "config.yaml").exists() else None
     if path is not None:
         with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # damaged: fit again
-            with np.load(path, allow_pickle=False) as kept:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 if str(kept["data"]) == key and kept["components"].shape[1] >= count:
                     mean, components = torch.from_numpy(kept["mean"]), torch.from_numpy(kept["components"])
                     return pca.PrincipalComponents(mean, components).truncated(count)
     fitted = pca.fit(images, count)
     if path is not None:
-        with contextlib.suppress(StorageError), replacing(path) as file:  # a read-only folder only costs the next fit
-            np.savez(file, data=np.array(key), mean=fitted.mean.numpy(), components=fitted.components.numpy())
+        with contextlib.suppress(StorageError), replacing(path) as new:  # a read-only folder only costs the next fit
+            np.savez(new, data=np.array(key), mean=fitted.mean.numpy(), components=fitted.components.numpy())
     return fitted
 
 
