@@ -1,6 +1,7 @@
 """One training from its run folder to its last picture: starts or resumes it, saves, draws, and obeys signals."""
 
 import contextlib
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -15,11 +16,11 @@ from tiedae_cli.checkpoint import Checkpoint
 from tiedae_cli.config import Config
 from tiedae_cli.config_file import changed_fields, dump_config, parse_config
 from tiedae_cli.data import Splits, load_splits
-from tiedae_cli.errors import CheckpointError, ConfigError, DivergedError, InputError, Interrupted
+from tiedae_cli.errors import CheckpointError, ConfigError, DataError, DivergedError, InputError, Interrupted, StorageError
 from tiedae_cli.evaluation import error_sum, reconstruct_items
 from tiedae_cli.interruption import StopSignals
-from tiedae_cli.runs import Run, create_named_run, create_run, newest_run, principal_components
-from tiedae_cli.storage import append_line, replacing, write_text
+from tiedae_cli.runs import Run, create_named_run, create_run, fingerprint, newest_run, principal_components
+from tiedae_cli.storage import append_line, link_or_copy, replacing, write_text
 from tiedae_cli.terminal import Terminal, TrainingDisplay, json_text
 from tiedae_cli.training import EpochReport, Trainer
 
@@ -44,45 +45,77 @@ class Session:
         self.trainer = trainer
         self.run = run
         self.terminal = terminal
+        self.data = _identify(splits)
 
     def train(self) -> None:
         """Train to the end, saving on the way, then draw the figures and print the checkpoint's path.
 
         Raises:
-            Interrupted: a signal arrived; the state was saved.
+            Interrupted: a signal arrived; the state is saved.
             DivergedError: the loss is not finite; the last good checkpoint stays.
             StorageError: something cannot be written; the last good checkpoint stays.
 
         """
-        epochs = self.config.training.epochs
-        with StopSignals() as stop, TrainingDisplay(self.terminal, epochs) as display:
-            saved = time.monotonic()
+        with StopSignals() as stop, TrainingDisplay(self.terminal, self.config.training.epochs) as display:
             try:
-                for report in self.trainer.train():
-                    if isinstance(report, EpochReport):
-                        self._save(best=report.best)
-                        self._record(report)
-                        display.epoch(report)
-                        saved = time.monotonic()
-                    else:
-                        display.progress(report)
-                    if stop.received is not None:
-                        self._save(best=False)
-                        raise Interrupted(f"interrupted and saved; continue with: {self._resume_command()}", stop.received)
-                    if time.monotonic() - saved > self.config.training.checkpoint_every:
-                        self._save(best=False)
-                        saved = time.monotonic()
+                self._train(stop, display)
             except DivergedError as error:
                 raise DivergedError(f"{error}\nThe last good state is {self.run.last}") from None
+        if stop.received is not None:
+            raise Interrupted(f"interrupted and saved; continue with: {self._resume_command()}", stop.received)
+        try:
             self._finish()
+        except Interrupted as signal:
+            what = f"interrupted; the training is done and saved, its pictures are drawn by: {self._resume_command()}"
+            raise Interrupted(what, signal.signal_number) from None
+
+    def _train(self, stop: StopSignals, display: TrainingDisplay) -> None:
+        """Train to the end or to a signal, and leave everything saved."""
+        saved = time.monotonic()
+        for report in self.trainer.train():
+            if isinstance(report, EpochReport):
+                self._save(best=report.best)
+                self._record(report)
+                display.epoch(report)
+                saved = time.monotonic()
+            else:
+                display.progress(report)
+                if stop.received is not None or time.monotonic() - saved > self.config.training.checkpoint_every:
+                    self._save(best=False)
+                    saved = time.monotonic()
+            if stop.received is not None:
+                return
 
     def _save(self, best: bool) -> None:
         self.run.save(self.checkpoint(), best)
 
     def checkpoint(self) -> Checkpoint:
         """Return everything as it stands now."""
-        state = self.trainer.state()
+        state = {**self.trainer.state(), "data": self.data}
         return Checkpoint(self.config, self.splits.form, self.trainer.model.state_dict(), state, self.run.name)
+
+    def repair(self) -> None:
+        """Bring the rest of the run folder to the position of ``last.pt``, for a process may die between two files."""
+        write_text(self.run.config, dump_config(self.config))
+        write_text(self.run.metrics, "".join(json_text(_epoch_values(report)) + "\n" for report in self.trainer.history))
+        best = max((report.epoch for report in self.trainer.history if report.best), default=0)
+        if not self.trainer.history or self._best_holds(best):
+            return
+        at_epoch_end = self.trainer.step_in_epoch == 0
+        if best != self.trainer.epoch or not at_epoch_end:
+            self.terminal.warn(
+                f"{self.run.best}: not the weights of epoch {best} any more; from here on the best is chosen anew"
+            )
+            self.trainer.forget_best(stand_in=at_epoch_end)
+        if at_epoch_end:
+            link_or_copy(self.run.last, self.run.best)
+
+    def _best_holds(self, epoch: int) -> bool:
+        """Return whether ``best.pt`` is whole and of this epoch (or of a later one, when an older file is resumed)."""
+        try:
+            return len(checkpoints.load(self.run.best).training["history"]) >= epoch > 0
+        except CheckpointError:
+            return False
 
     def _record(self, report: EpochReport) -> None:
         values = _epoch_values(report)
@@ -90,7 +123,7 @@ class Session:
         self.terminal.json_line(**values)
 
     def _resume_command(self) -> str:
-        return f"tiedae train --resume {self.run.folder}"
+        return f"tiedae train --resume {shlex.quote(str(self.run.folder))}"
 
     def _finish(self) -> None:
         history = self.trainer.history
@@ -105,18 +138,18 @@ class Session:
     def _draw(self, history: Sequence[EpochReport], best: EpochReport) -> None:
         model, device, splits = self.trainer.model, self.trainer.device, self.splits
         components = principal_components(self.run.folder, splits.train, self.config.model.hidden_sizes[-1])
-        yardstick = error_sum(components.reconstruct, splits.validation or splits.train, device).mse_per_pixel
         count = components.components.shape[1]
+        yardstick = error_sum(components.reconstruct, splits.validation or splits.train, device).mse_per_pixel
+        exact = count >= splits.form.pixels or yardstick == 0  # all but rounding is explained: no yardstick
         with replacing(self.run.loss_figure) as file:
-            file.write(figures.loss_curve(history, yardstick, count))
+            file.write(figures.loss_curve(history, None if exact else yardstick, count))
         originals, reconstructions, errors = reconstruct_items(model, splits.test.slice(0, self.config.output.images), device)
         with replacing(self.run.reconstructions_figure) as file:
             file.write(figures.reconstruction_pairs(originals, reconstructions, errors, splits.form))
-        ratio = best.selection_mse / yardstick
-        verdict = f"{1 / ratio:.1f} times less than" if ratio < 1 else f"{ratio:.1f} times more than"
+        verdict = "" if exact else _verdict(best.selection_mse, yardstick, count)
         self.terminal.note(
-            f"best epoch {best.epoch}: MSE {best.selection_mse:.6f} per pixel, {verdict} PCA with the same {count} numbers "
-            f"({yardstick:.6f})\npictures: {self.run.loss_figure}, {self.run.reconstructions_figure}"
+            f"best epoch {best.epoch}: MSE {best.selection_mse:.6f} per pixel{verdict}\n"
+            f"pictures: {self.run.loss_figure}, {self.run.reconstructions_figure}"
         )
 
 
@@ -141,7 +174,14 @@ def start(config: Config, name: str, run_dir: Path | None, device: torch.device,
     run = create_named_run(run_dir) if run_dir is not None else create_run(Path(config.output.runs), name)
     with run.locked():
         session = Session(config, splits, trainer, run, terminal)
-        run.save(session.checkpoint(), best=False)  # from the first second on there is something to resume
+        try:
+            if run.last.exists():  # a process with the same --run-dir was faster
+                raise InputError(f"--run-dir {run.folder}: another process has just trained here")
+            run.save(session.checkpoint(), best=False)  # from the first second on there is something to resume
+        except StorageError:
+            with contextlib.suppress(OSError):
+                run.folder.rmdir()  # empty: nothing was written
+            raise
         write_text(run.config, dump_config(config))
         terminal.note(f"{run.folder}: {_describe(splits, trainer)}")
         yield session
@@ -163,23 +203,32 @@ def resume(
     Raises:
         CheckpointError: the checkpoint is damaged; the message offers those that are whole.
         ConfigError: the config differs in what may not change.
+        DataError: the data is not what the run was trained on.
 
     """
     run = Run(path.parent)
+    if path not in (run.last, run.previous, run.best):
+        raise InputError(f"--resume {path}: not in a run folder; expected its last.pt, previous.pt or best.pt")
     with run.locked():
         found = _load_or_offer(path, run)
         wanted = config or parse_config(dump_config(found.config), str(run.config), assignments)
         _refuse_changes(found.config, wanted, len(found.training["history"]))
         splits = load_splits(wanted.data)
-        if splits.form.shape != found.form.shape:
-            raise InputError(f"{path}: trained on {found.form.describe()}, but {splits.source} has {splits.form.describe()}")
+        _refuse_other_data(path, found, splits)
         trainer = Trainer(wanted, splits, device)
-        trainer.restore(found.weights, found.training)
+        try:
+            trainer.restore(found.weights, found.training)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: damaged: {error}") from None
         session = Session(wanted, splits, trainer, run, terminal)
-        if wanted != found.config:
-            write_text(run.config, dump_config(wanted))
-        write_text(run.metrics, "".join(json_text(_epoch_values(report)) + "\n" for report in trainer.history))
-        terminal.note(f"{run.folder}: resumed at epoch {trainer.epoch + 1}, step {trainer.step_in_epoch}")
+        if path != run.last:
+            link_or_copy(path, run.last)
+        session.repair()
+        done = trainer.epoch >= wanted.training.epochs
+        where = (
+            f"all {trainer.epoch} epochs are done" if done else f"at epoch {trainer.epoch + 1}, step {trainer.step_in_epoch}"
+        )
+        terminal.note(f"{run.folder}: resumed {where}")
         yield session
 
 
@@ -197,17 +246,21 @@ def find_resumable(target: str | None, name: str | None, run_dir: Path | None, p
 
     """
     if target is not None:
+        if run_dir is not None:
+            raise InputError(f"--resume {target} --run-dir {run_dir}: both name a run; expected one of them")
         path = Path(target) if Path(target).exists() else parent / target
-        path = Run(path).last if path.is_dir() else path
-        if not path.exists():
+        run = Run(path)
+        if path.is_dir() and any(file.exists() for file in (run.last, run.previous, run.best)):
+            return run.last
+        if path.is_dir() or not path.exists():
             raise InputError(
                 f"--resume {target}: nothing to resume; expected a run folder with last.pt, or a checkpoint of one"
             )
         return path
     if run_dir is not None or name is not None:
-        run = Run(run_dir) if run_dir is not None else newest_run(parent, name)
-        if run is not None and run.last.exists():
-            return run.last
+        known = Run(run_dir) if run_dir is not None else newest_run(parent, name)
+        if known is not None and known.last.exists():
+            return known.last
         if name is not None:
             return None
         raise InputError(f"--resume --run-dir {run_dir}: nothing to resume there; --config says what to start")
@@ -227,8 +280,35 @@ def _load_or_offer(path: Path, run: Run) -> Checkpoint:
             if other != path and other.exists():
                 with contextlib.suppress(CheckpointError):
                     epochs = len(checkpoints.load(other).training["history"])
-                    offers.append(f"to go on from the {epochs} epochs in {other.name}: tiedae train --resume {other}")
+                    command = f"tiedae train --resume {shlex.quote(str(other))}"
+                    offers.append(f"to go on from the {epochs} epochs in {other.name}: {command}")
         raise CheckpointError("\n".join([str(error), *offers])) from None
+
+
+def _identify(splits: Splits) -> dict[str, Any]:
+    """Return what tells one data set from another: sizes and digests of the splits that training sees."""
+    seen = {"train": splits.train, "validation": splits.validation}
+    return {name: {"images": len(images), "digest": fingerprint(images)} for name, images in seen.items()}
+
+
+def _refuse_other_data(path: Path, found: Checkpoint, splits: Splits) -> None:
+    """Raise ``DataError`` unless the data is what the run was trained on."""
+    if (splits.form.shape, splits.form.kind) != (found.form.shape, found.form.kind):
+        raise DataError(f"{path}: trained on {found.form.describe()}, but {splits.source} now has {splits.form.describe()}")
+    before: Any = found.training.get("data")
+    now = _identify(splits)
+    if before == now:
+        return
+    try:
+        differences = [
+            f"{before[name]['images']:,} {name} images, now {now[name]['images']:,}"
+            for name in now
+            if before[name]["images"] != now[name]["images"]
+        ]
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(f"{path}: damaged: it does not say what it was trained on") from None
+    what = "; ".join(differences) or "as many images, but others"
+    raise DataError(f"{path}: {splits.source} is not the data any more that this run was trained on: {what}")
 
 
 def _refuse_changes(old: Config, new: Config, epochs_done: int) -> None:
@@ -240,6 +320,12 @@ def _refuse_changes(old: Config, new: Config, epochs_done: int) -> None:
         )
     if new.training.epochs < epochs_done:
         raise ConfigError(f"training.epochs: {new.training.epochs} is asked for, but {epochs_done} epochs are done")
+
+
+def _verdict(error: float, yardstick: float, count: int) -> str:
+    less = error < yardstick
+    ratio = yardstick / max(error, 1e-12) if less else error / yardstick
+    return f", {ratio:.1f} times {'less' if less else 'more'} than PCA with the same {count} numbers ({yardstick:.6f})"
 
 
 def _describe(splits: Splits, trainer: Trainer) -> str:

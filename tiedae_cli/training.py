@@ -3,14 +3,14 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.image_set import Splits
-from tiedae_cli.errors import DivergedError
+from tiedae_cli.errors import CheckpointError, DivergedError
 from tiedae_cli.evaluation import error_sum
 from tiedae_cli.model import TiedAutoencoder
 from tiedae_cli.schedule import epoch_order, learning_rate, seeded
@@ -123,6 +123,7 @@ class Trainer:
     def _finish_epoch(self) -> EpochReport:
         images = self.steps * self.step.batch_size
         squared_error = self._finite(self.errors.to("cpu", torch.float64)).sum().item()
+        self._refuse_divergence()
         validation = None
         if len(self.validation_set):
             validation = error_sum(self.model, self.validation_set, self.device).mse_per_pixel
@@ -134,12 +135,12 @@ class Trainer:
             train_mse_per_pixel=squared_error / (images * self.train_set.form.pixels),
             validation_mse_per_pixel=validation,
             seconds=self.seconds,
-            images_per_second=images / self.seconds,
+            images_per_second=images / max(self.seconds, 1e-9),
             learning_rate=last_rate,
             best=False,
         )
-        best = min((past.selection_mse for past in self.history), default=math.inf)
-        report = EpochReport(**{**asdict(report), "best": report.selection_mse < best})
+        best = min((past.selection_mse for past in self.history if past.best), default=math.inf)
+        report = replace(report, best=report.selection_mse < best)
         self.history.append(report)
         self.epoch, self.step_in_epoch, self.seconds = self.epoch + 1, 0, 0.0
         self.errors.zero_()
@@ -155,6 +156,14 @@ class Trainer:
             )
         return errors
 
+    def _refuse_divergence(self) -> None:
+        """Raise ``DivergedError`` if a weight or what the optimizer remembers of it is not finite."""
+        adam = self.step.adam
+        if not all(
+            bool(values.isfinite().all()) for values in (self.step.parameters.master, adam.first_moment, adam.second_moment)
+        ):
+            raise DivergedError(f"epoch {self.epoch + 1}, step {self.step_in_epoch}: a weight is not finite\n{_advice()}")
+
     def state(self) -> dict[str, Any]:
         """Return all that ``restore`` needs beside the weights; tensors on the CPU.
 
@@ -163,8 +172,7 @@ class Trainer:
 
         """
         self._finite(self.errors[: self.step_in_epoch])
-        if not self.step.parameters.master.isfinite().all():
-            raise DivergedError(f"epoch {self.epoch + 1}, step {self.step_in_epoch}: a weight is not finite\n{_advice()}")
+        self._refuse_divergence()
         return {
             "epoch": self.epoch,
             "step": self.step_in_epoch,
@@ -181,12 +189,41 @@ class Trainer:
             weights: the model's state dict.
             state: a ``state()``.
 
+        Raises:
+            CheckpointError: it is not a state of this training.
+
         """
-        self.model.load_state_dict(weights)
-        self.step.restore(state["optimizer"])
-        self.epoch, self.step_in_epoch, self.seconds = state["epoch"], state["step"], state["seconds"]
-        self.errors[: self.step_in_epoch] = state["errors"].to(self.device)
-        self.history = [EpochReport(**report) for report in state["history"]]
+        try:
+            history = [EpochReport(**report) for report in state["history"]]
+            epoch, step, seconds, errors = (state[name] for name in ("epoch", "step", "seconds", "errors"))
+            whole = [report.epoch for report in history] == list(range(1, epoch + 1)) and 0 <= step <= self.steps
+            if not whole or errors.shape != (step,) or not all(map(_is_plain, history)) or not math.isfinite(seconds):
+                raise ValueError("its position and its history disagree")
+            self.model.load_state_dict(weights)
+            self.step.restore(state["optimizer"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"its training state does not fit ({reason})") from None
+        self.errors[:step] = errors.to(self.device)
+        self.epoch, self.step_in_epoch, self.seconds, self.history = epoch, step, seconds, history
+
+    def forget_best(self, stand_in: bool) -> None:
+        """Choose the best epoch anew, because the weights of the old one are lost.
+
+        Args:
+            stand_in: the last epoch counts as the best so far.
+
+        """
+        last = len(self.history)
+        self.history = [replace(report, best=stand_in and report.epoch == last) for report in self.history]
+
+
+def _is_plain(report: EpochReport) -> bool:
+    """Return whether a report that came out of a file holds what its fields say."""
+    numbers = [report.train_mse_per_pixel, report.seconds, report.images_per_second, report.learning_rate]
+    if report.validation_mse_per_pixel is not None:
+        numbers.append(report.validation_mse_per_pixel)
+    return all(math.isfinite(number) for number in numbers) and isinstance(report.best, bool)
 
 
 def _advice() -> str:
