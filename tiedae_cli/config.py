@@ -12,6 +12,8 @@ Activation = Literal["elu", "relu", "silu", "gelu", "selu", "sigmoid", "tanh", "
 Output = Literal["linear", "sigmoid"]
 Loss = Literal["mse", "squared_error", "cross_entropy"]
 Schedule = Literal["constant", "cosine", "one_cycle"]
+Corruption = Literal["none", "gaussian", "masking", "salt_and_pepper"]
+Sparsity = Literal["none", "l1", "kl"]
 Precision = Literal["float32", "bfloat16", "auto"]
 HiddenSize = Annotated[int, Field(ge=1, le=65_536)]
 
@@ -44,6 +46,8 @@ class ModelConfig(Section):
     """After every hidden layer."""
     code_activation: Activation | None = None
     """After the code layer, when it differs from `activation` (`linear` for a linear code)."""
+    code_top_k: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Only this many units of each code, the largest, stay; the others become 0 (a k-sparse autoencoder)."""
     output: Output = "linear"
     """Output layer: `linear`, or `sigmoid` for pixels in [0, 1]."""
     tied: bool = True
@@ -74,6 +78,26 @@ class TrainingConfig(Section):
     """Arithmetic of the matrix products: `float32`, `bfloat16` (float32 master weights), or `auto`: bfloat16 where the hardware has it."""
     tf32: bool = False
     """On CUDA: let float32 products use TF32 (10-bit mantissa), faster and less exact."""
+    corruption: Corruption = "none"
+    """Noise on the input, while the error is still taken against the clean image (a denoising autoencoder)."""
+    corruption_level: Annotated[float, Field(gt=0, le=10, strict=False)] = 0.3
+    """Of the noise: the standard deviation of `gaussian`, the fraction of values that `masking` and `salt_and_pepper` change."""
+    shift: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Pixels by which each training image is moved at random, in both directions, each time that it is seen."""
+    sparsity: Sparsity = "none"
+    """Penalty on the code: `l1` (sum of |code|) or `kl` (divergence of each unit's mean from `sparsity_target`; needs a sigmoid code)."""
+    sparsity_weight: Annotated[float, Field(gt=0, le=1e6, strict=False)] = 0.001
+    """Factor of the sparsity penalty, in the unit of the loss."""
+    sparsity_target: Annotated[float, Field(gt=0, lt=1, strict=False)] = 0.05
+    """Mean activation of a code unit that `kl` asks for."""
+    gradient_clip: Annotated[float, Field(gt=0, le=1e9, strict=False)] | None = None
+    """Largest norm of a step's gradient; a longer one is scaled down to it."""
+    pretraining_epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Epochs in which each layer is first trained alone, greedily from the pixels upwards, before all are trained together."""
+    early_stopping: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Stop after this many epochs without a lower validation error."""
+    init_from: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """Checkpoint or run folder whose weights training starts from; an untied model may start from a tied one."""
     checkpoint_every: Annotated[float, Field(gt=0, le=1_000_000, strict=False)] = 60.0
     """Seconds after which a long epoch is also saved in its middle."""
 

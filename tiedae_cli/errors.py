@@ -40,6 +40,10 @@ class DivergedError(TiedaeError):
     """The loss became NaN or infinite; the message names epoch and step."""
 
 
+class LostProcessError(TiedaeError):
+    """Another process of a distributed training ended."""
+
+
 class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM arrived: exit code 128 + the signal's number.
 

@@ -13,6 +13,7 @@ from tiedae_cli import pca
 from tiedae_cli.data.image_set import ImageSet
 from tiedae_cli.metrics import ErrorSum
 from tiedae_cli.model import TiedAutoencoder
+from tiedae_cli.runtime import Ranks
 
 BATCH_VALUES = 1 << 21  # values of one evaluation batch: large enough for full speed, small enough for any memory
 
@@ -54,9 +55,15 @@ def item_errors(reconstruct: Callable[[Tensor], Tensor], images: ImageSet, devic
     return errors.cpu()
 
 
-def error_sum(reconstruct: Callable[[Tensor], Tensor], images: ImageSet, device: torch.device) -> ErrorSum:
-    """Return the squared error over a set."""
-    return ErrorSum(item_errors(reconstruct, images, device).sum().item(), len(images), images.form.pixels)
+def error_sum(
+    reconstruct: Callable[[Tensor], Tensor], images: ImageSet, device: torch.device, ranks: Ranks | None = None
+) -> ErrorSum:
+    """Return the squared error over a set; several processes share the work, and each item is counted once."""
+    ranks = ranks or Ranks()
+    start, stop = (len(images) * bound // ranks.count for bound in (ranks.rank, ranks.rank + 1))
+    total = item_errors(reconstruct, images.slice(start, stop), device).sum()
+    ranks.add(total)
+    return ErrorSum(total.item(), len(images), images.form.pixels)
 
 
 def evaluate(

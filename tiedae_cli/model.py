@@ -32,6 +32,8 @@ class TiedAutoencoder(nn.Module):
         encode:  h_l = f(W_l h_(l-1) + b_l)            l = 1 ... L; the code is h_L
         decode:  g_(l-1) = f(W_l^T g_l + c_(l-1))      l = L ... 1, g_L = h_L; the last, g_0, has the output activation
 
+    With ``code_top_k`` only the largest units of h_L stay.
+
     (Hinton & Salakhutdinov 2006, "Reducing the dimensionality of data with neural networks", figure 1, before unrolling;
     Vincent et al. 2010, section 2.2.) Each W_l is one parameter: the tie is in ``decode``, not in a copy.
 
@@ -79,7 +81,12 @@ class TiedAutoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the codes, (B, D) -> (B, K)."""
-        for layer, name in enumerate(self.activations()[: len(self.weights)]):
+        x = self.encode_layers(x, len(self.weights))
+        return x if self.config.code_top_k is None else x * top_k_mask(x, self.config.code_top_k)
+
+    def encode_layers(self, x: Tensor, count: int) -> Tensor:
+        """Return the output of encoder layer ``count``, (B, D) -> (B, H_count)."""
+        for layer, name in enumerate(self.activations()[:count]):
             x = ACTIVATIONS[name](F.linear(x, self.weights[layer], self.encoder_biases[layer]))  # (B, H_(l-1)) -> (B, H_l)
         return x
 
@@ -94,6 +101,11 @@ class TiedAutoencoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the reconstructions, (B, D) -> (B, D)."""
         return self.decode(self.encode(x))
+
+
+def top_k_mask(code: Tensor, count: int) -> Tensor:
+    """Return 1 where a code unit is among the ``count`` largest of its item, else 0: (B, K) -> (B, K) (Makhzani & Frey 2013)."""
+    return torch.zeros_like(code).scatter_(1, code.topk(count, dim=1).indices, 1.0)
 
 
 def _draw(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:

@@ -1,8 +1,20 @@
 """Where and how numbers are computed: the device, the precision, and which of several processes this one is."""
 
-import torch
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypeVar
 
-from tiedae_cli.errors import DeviceError
+import torch
+from torch import Tensor
+
+from tiedae_cli.config import TrainingConfig
+from tiedae_cli.errors import DeviceError, LostProcessError
+
+T = TypeVar("T")
+LOST_AFTER = timedelta(minutes=10)  # a process that is silent for longer is given up
 
 
 def available_devices() -> list[str]:
@@ -21,6 +33,8 @@ def resolve_device(name: str) -> torch.device:
 
     """
     available = available_devices()
+    if name in ("auto", "cuda") and "LOCAL_RANK" in os.environ and len(available) > 1:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     if name == "auto":
         return torch.device(available[1] if len(available) > 1 else "cpu")
     if name == "cuda" and "cuda:0" in available:
@@ -28,3 +42,107 @@ def resolve_device(name: str) -> torch.device:
     if name in available:
         return torch.device(name)
     raise DeviceError(f"--device {name}: not on this machine; available: auto, {', '.join(available)}")
+
+
+class Ranks:
+    """The processes that train together, and which of them is this one; a single process by default.
+
+    Args:
+        rank: this one, from 0.
+        count: how many.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1) -> None:
+        self.rank = rank
+        self.count = count
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and prints."""
+        return self.rank == 0
+
+    def add(self, values: Tensor) -> None:
+        """Sum a tensor over all processes, in place.
+
+        Raises:
+            LostProcessError: another process has ended.
+        """
+        if self.count > 1:
+            with _told_as_lost_process():
+                torch.distributed.all_reduce(values)
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any of the processes."""
+        if self.count == 1:
+            return flag
+        flags = torch.tensor([int(flag)])
+        self.add(flags)
+        return bool(flags.item())
+
+    def from_leader(self, value: T) -> T:
+        """Return what the leading process passed.
+
+        Raises:
+            LostProcessError: another process has ended.
+        """
+        if self.count == 1:
+            return value
+        values = [value]
+        with _told_as_lost_process():
+            torch.distributed.broadcast_object_list(values, src=0)
+        return values[0]
+
+
+@contextlib.contextmanager
+def joined_ranks() -> Iterator[Ranks]:
+    """Join the processes that ``torchrun`` started with this one, gloo for the CPU and NCCL for CUDA; alone without it."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Ranks()
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with _told_as_lost_process():
+        torch.distributed.init_process_group(backend, timeout=LOST_AFTER)
+    try:
+        yield Ranks(torch.distributed.get_rank(), count)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _told_as_lost_process() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # torch.distributed has no narrower type for a peer that is gone
+        raise LostProcessError(
+            f"another process of this training ended or cannot be reached ({str(error).splitlines()[0]})"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how a training computes."""
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    """Of the matrix products."""
+    ranks: Ranks = field(default_factory=Ranks)
+
+
+def choose_place(device: torch.device, training: TrainingConfig, ranks: Ranks, warn: Callable[[str], None]) -> Place:
+    """Return where and how a config computes on a device; warns of a precision that is slower than float32 there."""
+    if training.tf32:
+        torch.backends.cuda.matmul.allow_tf32 = True
+    native = has_bfloat16(device)
+    if training.precision == "bfloat16" and not native:
+        warn(f"{device} has no bfloat16 arithmetic and emulates it slowly; training.precision: auto uses float32 here")
+    low = training.precision == "bfloat16" or (training.precision == "auto" and native)
+    return Place(device, torch.bfloat16 if low else torch.float32, ranks)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether the device multiplies bfloat16 matrices in hardware; emulated, they are many times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities = torch.cpu.get_capabilities()
+    return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

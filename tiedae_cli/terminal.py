@@ -15,6 +15,7 @@ from rich.text import Text
 
 from tiedae_cli.evaluation import Evaluation
 from tiedae_cli.metrics import ErrorSum
+from tiedae_cli.phases import JOINT
 from tiedae_cli.storage import replacing
 from tiedae_cli.training import EpochReport
 from tiedae_cli.training import Progress as TrainingProgress
@@ -113,13 +114,11 @@ class TrainingDisplay:
 
     Args:
         terminal: where to draw.
-        epochs: of the whole training.
-
     """
 
-    def __init__(self, terminal: Terminal, epochs: int) -> None:
+    def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
-        self.epochs = epochs
+        self.phase = ""
         self.bar = Progress(
             TextColumn("epoch {task.fields[label]}"),
             BarColumn(bar_width=None),
@@ -131,14 +130,10 @@ class TrainingDisplay:
             expand=True,
             disable=not terminal.interactive,
         )
-        self.task = self.bar.add_task("", total=None, label=f"1/{epochs}", rate=0.0)
+        self.task = self.bar.add_task("", total=None, label="1", rate=0.0)
 
     def __enter__(self) -> "TrainingDisplay":
         self.bar.start()
-        if self.terminal.interactive:
-            self.terminal.console.print(
-                Text(f"{'epoch':>11}  {'train MSE':>10}  {'validation':>10}  {'seconds':>8}", style="bold")
-            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -147,14 +142,17 @@ class TrainingDisplay:
     def progress(self, report: TrainingProgress) -> None:
         """Move the bar."""
         rate = report.images / report.seconds if report.seconds else 0.0
-        label = f"{report.epoch}/{self.epochs}"
         if report.step < self.bar.tasks[0].completed:
             self.bar.reset(self.task, total=report.steps)
-        self.bar.update(self.task, completed=report.step, total=report.steps, label=label, rate=rate)
+        self.bar.update(
+            self.task, completed=report.step, total=report.steps, label=f"{report.epoch}/{report.epochs}", rate=rate
+        )
 
     def epoch(self, report: EpochReport) -> None:
         """Add the row or the line of an epoch."""
-        number = f"{report.epoch}/{self.epochs}"
+        if report.phase != self.phase:
+            self._head(report)
+        number = f"{report.epoch}/{report.epochs}"
         validation = report.validation_mse_per_pixel
         if self.terminal.interactive:
             value = "-" if validation is None else f"{validation:.6f}"
@@ -164,6 +162,18 @@ class TrainingDisplay:
         middle = "" if validation is None else f"validation MSE {validation:.6f}  "
         rate = f"{report.seconds:.2f} s  {report.images_per_second:,.0f} images/s"
         self.terminal.note(f"epoch {number}  train MSE {report.train_mse_per_pixel:.6f}  {middle}{rate}")
+
+    def _head(self, report: EpochReport) -> None:
+        """Begin a phase."""
+        if report.phase != JOINT or self.phase:
+            what = (
+                "all layers together" if report.phase == JOINT else f"{report.phase} alone, on the output of the layers below"
+            )
+            self.terminal.note(what)
+        self.phase = report.phase
+        if self.terminal.interactive:
+            head = f"{'epoch':>11}  {'train MSE':>10}  {'validation':>10}  {'seconds':>8}"
+            self.terminal.console.print(Text(head, style="bold"))
 
 
 def evaluation_table(evaluation: Evaluation, source: str) -> Table:

@@ -53,19 +53,21 @@ def train(
     if print_config:
         typer.echo(dump_config(wanted or Config()), nl=False)
         return
-    from tiedae_cli import session as sessions
-    from tiedae_cli.runtime import resolve_device
+    from tiedae_cli import opening
+    from tiedae_cli.runtime import joined_ranks, resolve_device
     from tiedae_cli.terminal import Terminal
 
-    terminal = Terminal(quiet, as_json)
-    chosen = resolve_device(device)
-    name = None if path is None else run_name(path)
-    parent = Path(wanted.output.runs if wanted else RUNS)
-    found = sessions.find_resumable(run, name, run_dir, parent) if resume else None
-    if found is not None:
-        opened = sessions.resume(found, wanted, assignments or [], chosen, terminal)
-    else:
-        assert wanted is not None and name is not None  # find_resumable raises where there is no config to start from
-        opened = sessions.start(wanted, name, run_dir, chosen, terminal)
-    with opened as session:
-        session.train()
+    with joined_ranks() as ranks:
+        terminal = Terminal(quiet, as_json) if ranks.leads else Terminal(quiet=True)
+        where = (resolve_device(device), ranks, terminal)
+        name = None if path is None else run_name(path)
+        parent = Path(wanted.output.runs if wanted else RUNS)
+        found = opening.find_resumable(run, name, run_dir, parent) if resume and ranks.leads else None
+        found = ranks.from_leader(found)
+        if found is not None:
+            opened = opening.resume(found, wanted, assignments or [], *where)
+        else:
+            assert wanted is not None and name is not None  # find_resumable raises where there is no config to start from
+            opened = opening.start(wanted, name, run_dir, *where)
+        with opened as session:
+            session.train()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tiedae_cli.model import TiedAutoencoder
 from tiedae_cli.step.parameters import FlatParameters
+from tiedae_cli.step.penalty import CodePenalty
 
 aten = torch.ops.aten
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, as in torch
@@ -90,10 +91,22 @@ class Gradient:
         loss: ``squared_error``, (1 / n) sum (y - x)^2; ``mse``, the same divided by D; ``cross_entropy``,
             -(1 / n) sum x log y + (1 - x) log (1 - y).
         items: n, the items that the mean is taken over: B times the number of processes.
+        penalty: what the loss adds on the code; None for nothing.
+        corrupted: the input gets a buffer apart from the target.
 
     """
 
-    def __init__(self, model: TiedAutoencoder, parameters: FlatParameters, batch_size: int, loss: str, items: int) -> None:
+    def __init__(
+        self,
+        model: TiedAutoencoder,
+        parameters: FlatParameters,
+        batch_size: int,
+        loss: str,
+        items: int,
+        penalty: CodePenalty | None = None,
+        corrupted: bool = False,
+    ) -> None:
+        self.penalty = penalty
         self.parameters = parameters
         self.half = batch_size
         self.sizes = model.sizes
@@ -101,11 +114,14 @@ class Gradient:
         self.below = [new(2 * batch_size, inputs) for inputs in model.sizes[:-1]]
         self.above = [new(2 * batch_size, outputs) for outputs in model.sizes[1:]]
         self.input = self.below[0][:batch_size]  # (B, D): the batch is written here
-        self.target = self.input  # (B, D): what the reconstruction is compared with
+        self.target = (
+            torch.zeros_like(self.input) if corrupted else self.input
+        )  # (B, D): what the reconstruction is compared with
         # Sigmoid and cross-entropy together: the gradient at the pre-activation is y - x, the activation's derivative cancels.
         self.skips_output_derivative = loss == "cross_entropy"
         self.factor = {"mse": 2 / model.sizes[0], "squared_error": 2.0, "cross_entropy": 1.0}[loss] / items
         self.layers = self._layers(model.activations())
+        self.code_layer = self.layers[len(self.sizes) - 2]
         self.weight_products = self._weight_products()
 
     def _layers(self, names: list[str]) -> list[Layer]:
@@ -157,6 +173,8 @@ class Gradient:
         self.parameters.refresh_compute()
         for layer in self.layers:
             layer.forward()
+            if layer is self.code_layer and self.penalty is not None:
+                self.penalty.forward(layer.output)
         last = self.layers[-1]
         difference = torch.sub(last.output, self.target, out=last.gradient).view(-1)  # (B, D) -> (B D)
         squared_error = _sum_of_squares(difference)
@@ -166,6 +184,8 @@ class Gradient:
         torch.sum(last.gradient, 0, out=last.bias_gradient)
         for layer, before in zip(reversed(self.layers), reversed(self.layers[:-1]), strict=False):
             torch.mm(layer.gradient, layer.weight.t(), out=before.gradient)  # (B, outputs) -> (B, inputs)
+            if before is self.code_layer and self.penalty is not None:
+                self.penalty.backward(before.output, before.gradient)
             before.activation.backward(before.gradient, before.preactivation)
             torch.sum(before.gradient, 0, out=before.bias_gradient)
         for left, right, out in self.weight_products:

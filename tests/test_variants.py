@@ -1,0 +1,274 @@
+"""Training variants against autograd and closed forms: noise, shifts, sparsity, top-k, clipping, pretraining, early stopping, init_from."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tiedae_cli.config import Config, ModelConfig, TrainingConfig
+from tiedae_cli.config_file import parse_config
+from tiedae_cli.data import load_splits
+from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.errors import ConfigError, InputError
+from tiedae_cli.model import TiedAutoencoder, top_k_mask
+from tiedae_cli.opening import initial_weights
+from tiedae_cli.phases import JOINT, Phases
+from tiedae_cli.runtime import Place
+from tiedae_cli.schedule import epoch_order, seeded
+from tiedae_cli.step import TrainingStep
+from tiedae_cli.step.batch import Batch, corrupted
+from tiedae_cli.step.gradient import Gradient
+from tiedae_cli.step.graph import CapturedStep
+from tiedae_cli.step.parameters import FlatParameters
+from tiedae_cli.step.penalty import CodePenalty
+from tiedae_cli.training import EpochReport, Trainer
+
+CPU = Place(torch.device("cpu"))
+SIZE, ITEMS = 12, 7
+
+
+def small_model(**model: object) -> TiedAutoencoder:
+    return TiedAutoencoder(SIZE, ModelConfig(hidden_sizes=(9, 5), **model), seeded(3)).double()
+
+
+def by_hand(model: TiedAutoencoder, x: torch.Tensor, target: torch.Tensor, training: TrainingConfig) -> dict[str, torch.Tensor]:
+    """The hand-written gradient of every parameter."""
+    model = copy.deepcopy(model)
+    parameters = FlatParameters(model, torch.float64)
+    penalty = CodePenalty(model.config, training, len(x))
+    gradient = Gradient(model, parameters, len(x), training.loss, len(x), penalty, corrupted=True)
+    gradient.input.copy_(x)
+    gradient.target.copy_(target)
+    gradient.run()
+    views = parameters.views(parameters.gradient)
+    names = ["weights", "decoder_weights", "encoder_biases", "decoder_biases"]
+    return {f"{name}.{i}": value for name in names for i, value in enumerate(getattr(views, name))}
+
+
+def assert_equal_gradients(model: TiedAutoencoder, loss: torch.Tensor, found: dict[str, torch.Tensor]) -> None:
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-9, atol=1e-11, msg=name)
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(ITEMS, SIZE, generator=generator).double(), torch.rand(ITEMS, SIZE, generator=generator).double()
+
+
+def test_corrupted_input_clean_target(batch):
+    model = small_model(activation="tanh")
+    x, target = batch
+    found = by_hand(model, x, target, TrainingConfig(loss="squared_error"))
+    assert_equal_gradients(model, ((model(x) - target) ** 2).sum() / ITEMS, found)
+
+
+def test_l1_on_the_code(batch):
+    model = small_model(activation="elu", tied=False)
+    x, target = batch
+    training = TrainingConfig(loss="mse", sparsity="l1", sparsity_weight=0.7)
+    code = model.encode(x)
+    loss = F.mse_loss(model(x), target) + 0.7 * code.abs().sum() / ITEMS
+    assert_equal_gradients(model, loss, by_hand(model, x, target, training))
+
+
+def test_kl_to_a_target_rate(batch):
+    model = small_model(activation="relu", code_activation="sigmoid", output="sigmoid")
+    x, target = batch
+    training = TrainingConfig(loss="cross_entropy", sparsity="kl", sparsity_weight=0.4, sparsity_target=0.1)
+    mean = model.encode(x).mean(0)
+    divergence = 0.1 * torch.log(0.1 / mean) + 0.9 * torch.log(0.9 / (1 - mean))
+    loss = F.binary_cross_entropy(model(x), target, reduction="sum") / ITEMS + 0.4 * divergence.sum()
+    assert_equal_gradients(model, loss, by_hand(model, x, target, training))
+
+
+def test_top_k_keeps_the_largest_and_only_their_gradient(batch):
+    model = small_model(activation="silu", code_activation="linear", code_top_k=2)
+    x, target = batch
+    codes = model.encode(x)
+    assert ((codes != 0).sum(1) == 2).all()
+    full = model.encode_layers(x, 2)
+    for code, before in zip(codes, full, strict=True):
+        largest = sorted(range(5), key=lambda unit: -before[unit].item())[:2]
+        assert all(code[unit] == (before[unit] if unit in largest else 0) for unit in range(5))
+    found = by_hand(model, x, target, TrainingConfig(loss="squared_error"))
+    assert_equal_gradients(model, ((model(x) - target) ** 2).sum() / ITEMS, found)
+
+
+def test_top_k_mask():
+    mask = top_k_mask(torch.tensor([[1.0, 5.0, 3.0, -2.0]]), 2)
+    assert mask.tolist() == [[0.0, 1.0, 1.0, 0.0]]
+
+
+@pytest.mark.parametrize("kind", ["masking", "salt_and_pepper"])
+def test_noise_changes_the_asked_fraction(kind):
+    clean = torch.full((200, 500), 0.5)
+    noisy = corrupted(clean, kind, 0.3, torch.rand(clean.shape, generator=torch.Generator().manual_seed(1)))
+    assert (noisy != clean).float().mean().item() == pytest.approx(0.3, abs=0.01)
+    values = set(noisy.unique().tolist())
+    assert values == ({0.0, 0.5} if kind == "masking" else {0.0, 0.5, 1.0})
+
+
+def test_gaussian_noise_has_the_asked_deviation():
+    clean = torch.zeros(200, 500)
+    noisy = corrupted(clean, "gaussian", 0.3, torch.randn(clean.shape, generator=torch.Generator().manual_seed(1)))
+    assert noisy.std().item() == pytest.approx(0.3, rel=0.02)
+
+
+def one_image(training: TrainingConfig, share: tuple[int, int] = (0, 1), count: int = 4) -> tuple[Batch, torch.Tensor]:
+    images = torch.zeros(count, 1, 5, 6, dtype=torch.uint8)
+    images[:, 0, 2, 3] = 255
+    part = count // share[1]
+    target = torch.zeros(part, 30)
+    batch = Batch(ImageSet(images, None, DataForm((1, 5, 6), scale=1 / 255)), training, torch.zeros(part, 30), target, share)
+    return batch, target
+
+
+def test_shift_moves_whole_images_within_reach():
+    batch, target = one_image(TrainingConfig(shift=1))
+    places = set()
+    for step in range(60):
+        batch.fill(torch.arange(4), 0, step)
+        where = target.view(4, 5, 6).nonzero()
+        assert len(where) == 4 and torch.all(target.sum(1) == 1)
+        places |= {(y, x) for _, y, x in where.tolist()}
+    assert places == {(y, x) for y in (1, 2, 3) for x in (2, 3, 4)}
+
+
+def test_random_choices_are_a_function_of_the_position_and_cut_by_rank():
+    training = TrainingConfig(shift=2, corruption="gaussian")
+    whole, _ = one_image(training)
+    whole.fill(torch.arange(4), 3, 8)
+    first = whole.input.clone()
+    whole.fill(torch.arange(4), 3, 9)
+    assert not torch.equal(first, whole.input)
+    whole.fill(torch.arange(4), 3, 8)
+    assert torch.equal(first, whole.input)
+    for rank in (0, 1):
+        half, _ = one_image(training, (rank, 2))
+        half.fill(torch.arange(4)[2 * rank : 2 * rank + 2], 3, 8)
+        assert torch.equal(half.input, first[2 * rank : 2 * rank + 2])
+
+
+def test_gradient_clipping_bounds_the_norm_and_keeps_the_direction():
+    splits = load_splits(Config().data)
+    gradients = []
+    for clip in (None, 0.01):
+        training = TrainingConfig(batch_size=50, gradient_clip=clip)
+        model = TiedAutoencoder(64, ModelConfig(hidden_sizes=(8,)), seeded(0))
+        step = TrainingStep(model, splits.train, training, CPU)
+        step.begin_epoch(0, epoch_order(0, 0, len(splits.train)), [0.01] * step.steps)
+        step.run(0)
+        gradients.append(step.parameters.gradient.clone())
+    free, clipped = gradients
+    assert free.norm() > 0.02 and clipped.norm().item() == pytest.approx(0.01, rel=1e-4)
+    torch.testing.assert_close(clipped / clipped.norm(), free / free.norm())
+
+
+def test_the_graphs_operations_are_the_plain_steps():
+    """What a CUDA graph captures, run one by one on the CPU: counter, order and rates looked up on the device."""
+    splits = load_splits(Config().data)
+    for training in (TrainingConfig(batch_size=100), TrainingConfig(batch_size=100, corruption="masking", gradient_clip=0.1)):
+        results = []
+        for captured in (False, True):
+            model = TiedAutoencoder(64, ModelConfig(hidden_sizes=(20, 8)), seeded(0))
+            step = TrainingStep(model, splits.train, training, CPU)
+            if captured:
+                step.captured = CapturedStep(step, capture=False)
+            step.begin_epoch(2, epoch_order(0, 2, len(splits.train)), [0.01 / (1 + i) for i in range(step.steps)], 3)
+            for index in range(3, step.steps):
+                step.run(index)
+            results.append((step.parameters.master.clone(), step.errors.clone()))
+        torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-7)
+        assert results[1][1][3:].min() > 0 and results[1][1][:3].max() == 0
+
+
+def train(config: Config, weights: dict[str, torch.Tensor] | None = None) -> Trainer:
+    trainer = Trainer(config, load_splits(config.data), CPU, weights)
+    for _ in trainer.train():
+        pass
+    return trainer
+
+
+def small_config(**training: object) -> Config:
+    fields = {"epochs": 2, "batch_size": 100, "learning_rate": 0.005, "l2": 0.0, **training}
+    return Config(model=ModelConfig(hidden_sizes=(32, 16, 8), activation="silu"), training=TrainingConfig(**fields))
+
+
+def test_pretraining_trains_each_layer_on_the_output_below_then_all_together():
+    trainer = train(small_config(pretraining_epochs=3))
+    phases = [report.phase for report in trainer.history]
+    assert phases == [f"layer {n}" for n in (1, 1, 1, 2, 2, 2, 3, 3, 3)] + ["joint"] * 2
+    for layer in (1, 2, 3):
+        errors = [report.train_mse_per_pixel for report in trainer.history if report.phase == f"layer {layer}"]
+        assert errors[-1] < errors[0]
+    assert not any(report.best for report in trainer.history if report.phase != JOINT)
+    plain = train(small_config())
+    assert trainer.history[-2].validation_mse_per_pixel < plain.history[-2].validation_mse_per_pixel
+
+
+def test_pretraining_activations_are_the_encoders_own_and_a_layer_trains_in_place_of_the_whole():
+    config = small_config(pretraining_epochs=1)
+    splits = load_splits(config.data)
+    model = TiedAutoencoder(64, config.model, seeded(0))
+    phases = Phases(model, splits, config.training, torch.device("cpu"))
+    second = phases.named("layer 2")
+    x = splits.train.batch(0, len(splits.train), torch.device("cpu"))
+    torch.testing.assert_close(second.train.rows, model.encode_layers(x, 1).detach())
+    assert [tuple(weight.shape) for weight in second.model.weights] == [(16, 32)]
+    assert second.model.activations() == ["silu", "silu"]
+    with torch.no_grad():
+        second.model.weights[0].fill_(0.25)
+    phases.merge(second)
+    assert model.weights[1].eq(0.25).all()
+
+
+def test_early_stopping_ends_after_its_patience():
+    trainer = train(small_config(epochs=400, early_stopping=2, learning_rate=0.05))
+    best = max(report.epoch for report in trainer.history if report.best)
+    assert len(trainer.history) == best + 2 < 400
+
+
+def test_untying_starts_where_the_tied_model_ended(monkeypatch):
+    tied = train(small_config())
+    weights = {name: value.clone() for name, value in tied.model.state_dict().items()}
+    config = small_config(init_from="tied.pt", epochs=3)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"tied": False})})
+
+    class Found:
+        form, config = tied.phase.train.form, small_config()
+
+    Found.weights = weights
+    monkeypatch.setattr("tiedae_cli.opening.find_checkpoint", lambda name, runs: name)
+    monkeypatch.setattr("tiedae_cli.opening.checkpoints.load", lambda path: Found)
+    start = initial_weights(config, tied.phase.train.form)
+    untied = train(config, start)
+    assert untied.initial_mse == pytest.approx(tied.history[-1].validation_mse_per_pixel, rel=1e-5)
+    assert untied.history[-1].validation_mse_per_pixel < untied.initial_mse
+    Found.config = config
+    with pytest.raises(InputError, match="untied"):
+        initial_weights(small_config(init_from="untied.pt"), tied.phase.train.form)
+
+
+@pytest.mark.parametrize(
+    "text, key",
+    [
+        ("training: {sparsity: kl}", "training.sparsity"),
+        ("model: {hidden_sizes: [4], code_top_k: 5}", "model.code_top_k"),
+        ("training: {pretraining_epochs: 1, init_from: x.pt}", "training.pretraining_epochs"),
+        ("training: {early_stopping: 3}\ndata: {validation: 0}", "training.early_stopping"),
+        ("training: {loss: cross_entropy}", "training.loss"),
+        ("training: {schedule: one_cycle, warmup: 0.1}", "training.warmup"),
+    ],
+)
+def test_contradictions_are_errors_with_their_place(text, key):
+    with pytest.raises(ConfigError, match=f"c.yaml:1: {key}"):
+        parse_config(text, "c.yaml")
+
+
+def test_reports_of_every_epoch_are_finite():
+    trainer = train(small_config(corruption="salt_and_pepper", shift=1, sparsity="l1", gradient_clip=1.0))
+    assert all(isinstance(r, EpochReport) and math.isfinite(r.train_mse_per_pixel) for r in trainer.history)
