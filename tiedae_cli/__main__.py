@@ -1,11 +1,14 @@
 """``python -m tiedae_cli`` and the console script ``tiedae``."""
 
-from tiedae_cli.cli import run
-
 
 def main() -> None:
     """Run the command line of this process and leave with its exit code."""
-    run()
+    try:
+        from tiedae_cli.cli import run  # here, so that Ctrl-C during the imports shows no traceback
+
+        run()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The Typer app, and the one place where an error becomes a message and an exit code."""
 
+import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -15,10 +17,12 @@ from tiedae_cli.commands import export as export_command
 from tiedae_cli.commands import inspect as inspect_command
 from tiedae_cli.commands import reconstruct as reconstruct_command
 from tiedae_cli.commands import train as train_command
-from tiedae_cli.errors import TiedaeError
+from tiedae_cli.errors import Interrupted, TiedaeError
+from tiedae_cli.interruption import stopping_at_once
 
 CLOSED_PIPE = 141  # 128 + SIGPIPE: what every Unix tool returns when its reader has gone
 INTERRUPTED = 130  # 128 + SIGINT
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class ErrorsToExitCodes(TyperGroup):
@@ -27,13 +31,15 @@ class ErrorsToExitCodes(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-            return result
-        except (TiedaeError, BrokenPipeError, KeyboardInterrupt, MemoryError, RuntimeError, OSError) as error:
-            if isinstance(error, (typer.Exit, typer.Abort)):
-                raise
+            with stopping_at_once():
+                result = super().invoke(ctx)
+                sys.stdout.flush()
+                return result
+        except typer.TyperException:  # usage errors, help and exits: Typer prints them
+            raise
+        except (Exception, KeyboardInterrupt) as error:  # whatever it is, nobody gets a traceback that did not ask for one
             code = _exit_code(error, ctx.meta.get("tiedae.debug", False))
+            _give_up_stdout()
             raise typer.Exit(code) from None
 
 
@@ -42,22 +48,38 @@ def _exit_code(error: BaseException, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     if isinstance(error, BrokenPipeError):
-        # Nobody reads stdout any more; Python's own flush at exit must not complain about it either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
+    if isinstance(error, Interrupted):
+        _say(str(error))
+        return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     if isinstance(error, TiedaeError):
-        print(f"error: {error}" if not _is_interruption(error) else str(error), file=sys.stderr)  # noqa: T201
+        _say(f"error: {error}")
         return error.exit_code
     if _is_out_of_memory(error):
-        print("error: out of memory: a smaller training.batch_size or model.hidden_sizes needs less", file=sys.stderr)  # noqa: T201
+        _say("error: out of memory: a smaller training.batch_size or model.hidden_sizes needs less")
         return 1
-    raise error
+    if isinstance(error, OSError) and error.filename is None and error.errno in NO_ROOM:  # files are named by StorageError
+        _say(f"error: stdout: cannot be written: {error.strerror}")
+        return 1
+    reason = (str(error).strip().splitlines() or [""])[0][:200]
+    _say(f"error: unexpected {type(error).__name__}: {reason} (run it again with --debug to see where)")
+    return 1
 
 
-def _is_interruption(error: TiedaeError) -> bool:
-    return error.exit_code > 2
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # stderr may be closed or full too
+        print(text, file=sys.stderr)  # noqa: T201
+
+
+def _give_up_stdout() -> None:
+    """Where stdout takes nothing more (a closed pipe, a full disk), keep Python's own flush at exit from complaining about it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -103,4 +125,7 @@ app.command("compare")(compare_command.compare)
 
 def run() -> None:
     """Run the command line of this process."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # started with the stream closed (`>&-`)
+            setattr(sys, name, open(os.devnull, "w"))
     app()

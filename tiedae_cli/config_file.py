@@ -15,11 +15,23 @@ from tiedae_cli.errors import ConfigError
 
 LARGEST_FILE = 65_536  # bytes; a config is a page of text, and PyYAML reads about 100 kB a second
 DEEPEST = 8  # levels of nesting; the schema has three
+MOST_PROBLEMS = 50  # that are told at once
 KeyPath = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with YAML 1.2's floats: YAML 1.1 reads ``3e-3`` as a string."""
+    """PyYAML's safe loader, with YAML 1.2's floats (YAML 1.1 reads ``3e-3`` as a string) and a limit of nesting."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Return the next node; here, where the text is still being read, nested brackets have cost no time yet."""
+        if self.depth > DEEPEST:
+            raise ValueError("nested too deeply; a config has sections and keys")
+        self.depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 class _Dumper(yaml.SafeDumper):
@@ -92,7 +104,10 @@ def parse_config(text: str, source: str, assignments: Sequence[str] = ()) -> Con
         config = Config.model_validate(values)
         problems += [f"{_place(places, key)}: {message}" for key, message in _contradictions(config)]
     except ValidationError as error:
-        problems += [_line(item, values, places) for item in error.errors(include_url=False)]
+        items = error.errors(include_url=False)
+        problems += [_line(item, values, places) for item in items[:MOST_PROBLEMS]]
+        if len(items) > MOST_PROBLEMS:
+            problems.append(f"and {len(items) - MOST_PROBLEMS:,} more like these")
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     return config
@@ -178,8 +193,8 @@ def _parse(text: str, source: str) -> tuple[dict[Any, Any], dict[KeyPath, str]]:
         raise ConfigError(
             f"{source}:{mark.line + 1 if mark else 1}: not valid YAML: {error.problem or error.context}"
         ) from None
-    except RecursionError:
-        raise ConfigError(f"{source}: nested too deeply; a config has sections and keys") from None
+    except (ValueError, OverflowError) as error:  # also an escape or a version that is no character or number
+        raise ConfigError(f"{source}:{loader.line + 1}: not valid YAML: {str(error)[:70]}") from None
     finally:
         loader.dispose()
     if values is None:
@@ -208,9 +223,7 @@ class _Builder:
 
     def build(self, node: yaml.Node, path: KeyPath = ()) -> Any:
         """Return the values of a node, whose place is noted under its key path."""
-        place = self.places[path] = self._place(node)
-        if len(path) > DEEPEST:
-            raise ConfigError(f"{place}: nested too deeply; a config has sections and keys")
+        place = self.places.setdefault(path, self._place(node))  # of its key, if it has one
         if id(node) in self._seen:  # an alias is the same node again
             raise ConfigError(f"{place}: {_dotted(path)}: YAML aliases (*name) are not used in a config; write the value out")
         if isinstance(node, yaml.MappingNode):
@@ -220,11 +233,15 @@ class _Builder:
             self._seen.add(id(node))
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
         try:
-            return self.loader.construct_object(node)
-        except (ValueError, OverflowError, TypeError, KeyError) as error:
+            value = self.loader.construct_object(node)
+        except (ValueError, OverflowError, TypeError, KeyError, IndexError, AttributeError) as error:  # all of PyYAML's own
             raise ConfigError(
                 f"{place}: {_dotted(path)}: {_short(node.value)} is not a value ({_short(str(error), 70)})"
             ) from None
+        hidden = yaml.reader.Reader.NON_PRINTABLE.search(value) if isinstance(value, str) else None
+        if hidden:  # "\0" and the like: no name of anything
+            raise ConfigError(f"{place}: {_dotted(path)}: holds the character U+{ord(hidden.group()):04X}")
+        return value
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[Any, Any]:
         values: dict[Any, Any] = {}
@@ -235,8 +252,8 @@ class _Builder:
             key = key_node.value
             if key in values:
                 raise ConfigError(f"{place}: {_dotted((*path, key))}: given twice; the first is at {self.places[(*path, key)]}")
-            values[key] = self.build(value_node, (*path, key))
             self.places[(*path, key)] = place
+            values[key] = self.build(value_node, (*path, key))
         return values
 
     def _place(self, node: yaml.Node) -> str:
@@ -280,7 +297,7 @@ def _line(item: Any, values: object, places: dict[KeyPath, str]) -> str:
         return f"{where}unknown key{suggestion(path[-1], list(_siblings(path)))}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", context["expected"])
-        return f"{where}{_short(item['input'])} is not a choice{suggestion(item['input'], choices)}"
+        return f"{where}{_short(item['input'])} is not a choice{suggestion(_short(item['input']).strip(chr(39)), choices)}"
     if kind in ("model_type", "model_attributes_type"):
         known = ", ".join(_siblings((*path, "")))
         return f"{where}expected a section with keys ({known}), not {_short(item['input'])}"

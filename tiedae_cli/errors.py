@@ -48,9 +48,13 @@ class LostProcessError(TiedaeError):
     """Another process of a distributed training ended."""
 
 
-class Interrupted(TiedaeError):
-    """SIGINT or SIGTERM arrived and the run was saved: exit code 128 + the signal's number."""
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM arrived: exit code 128 + the signal's number.
+
+    Like ``KeyboardInterrupt`` no ``Exception``, so that no library's ``except Exception`` takes it for a failure of its own.
+    """
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
+        self.signal_number = signal_number
         self.exit_code = 128 + signal_number

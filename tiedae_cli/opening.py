@@ -1,8 +1,10 @@
 """How a training begins: as a new run, or as an old one at its saved position."""
 
 import contextlib
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +14,13 @@ from tiedae_cli.checkpoint import Checkpoint
 from tiedae_cli.config import Config
 from tiedae_cli.config_file import changed_fields, dump_config, parse_config
 from tiedae_cli.data import DataForm, Splits, load_splits
-from tiedae_cli.errors import CheckpointError, ConfigError, InputError
+from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
+from tiedae_cli.phases import JOINT
 from tiedae_cli.runs import Run, create_named_run, create_run, find_checkpoint, newest_run
 from tiedae_cli.runtime import Ranks, choose_place
-from tiedae_cli.session import Session, epoch_values
-from tiedae_cli.storage import write_text
-from tiedae_cli.terminal import Terminal, json_text
+from tiedae_cli.session import Session, identify
+from tiedae_cli.storage import link_or_copy, write_text
+from tiedae_cli.terminal import Terminal
 from tiedae_cli.training import Trainer
 
 MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "data.root", "output.runs", "output.images")
@@ -53,7 +56,14 @@ def start(
     run = create_named_run(run_dir) if run_dir is not None else create_run(Path(config.output.runs), name)
     with run.locked():
         session = Session(config, splits, trainer, run, terminal)
-        run.save(session.checkpoint(), best=False)  # from the first second on there is something to resume
+        if run.last.exists():  # a process with the same --run-dir was faster
+            raise InputError(f"--run-dir {run.folder}: another process has just trained here")
+        try:
+            run.save(session.checkpoint(), best=False)  # from the first second on there is something to resume
+        except StorageError:
+            with contextlib.suppress(OSError):
+                run.folder.rmdir()  # nothing could be written
+            raise
         write_text(run.config, dump_config(config))
         terminal.note(f"{run.folder}: {_describe(splits, trainer)}")
         yield session
@@ -76,25 +86,29 @@ def resume(
     Raises:
         CheckpointError: the checkpoint is damaged; the message offers those that are whole.
         ConfigError: the config differs in what may not change.
+        DataError: the data is not what the run was trained on.
     """
     run = Run(path.parent)
+    if path not in (run.last, run.previous, run.best):
+        raise InputError(f"--resume {path}: not in a run folder; expected its last.pt, previous.pt or best.pt")
     with run.locked() if ranks.leads else contextlib.nullcontext():
         found = ranks.from_leader(_load_or_offer(path, run) if ranks.leads else None)
         assert found is not None
         wanted = config or parse_config(dump_config(found.config), str(run.config), assignments)
-        _refuse_changes(found.config, wanted, len(found.training["history"]))
+        _refuse_changes(found, wanted)
         place = choose_place(device, wanted.training, ranks, terminal.warn)
         splits = load_splits(wanted.data)
-        if splits.form.shape != found.form.shape:
-            raise InputError(f"{path}: trained on {found.form.describe()}, but {splits.source} has {splits.form.describe()}")
+        _refuse_other_data(path, found, splits)
         trainer = Trainer(wanted, splits, place)
-        trainer.restore(found.weights, found.training)
+        try:
+            trainer.restore(found.weights, found.training)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: damaged: {error}") from None
         session = Session(wanted, splits, trainer, run, terminal)
-        if ranks.leads:
-            if wanted != found.config:
-                write_text(run.config, dump_config(wanted))
-            write_text(run.metrics, "".join(json_text(epoch_values(report)) + "\n" for report in trainer.history))
-        terminal.note(f"{run.folder}: resumed at epoch {trainer.epoch + 1}, step {trainer.step_in_epoch}")
+        if ranks.leads and path != run.last:
+            link_or_copy(path, run.last)
+        session.repair()
+        terminal.note(f"{run.folder}: resumed after {trainer.epoch} epochs and {trainer.step_in_epoch} steps")
         yield session
 
 
@@ -133,17 +147,21 @@ def find_resumable(target: str | None, name: str | None, run_dir: Path | None, p
 
     """
     if target is not None:
+        if run_dir is not None:
+            raise InputError(f"--resume {target} --run-dir {run_dir}: both name a run; expected one of them")
         path = Path(target) if Path(target).exists() else parent / target
-        path = Run(path).last if path.is_dir() else path
-        if not path.exists():
+        run = Run(path)
+        if path.is_dir() and any(file.exists() for file in (run.last, run.previous, run.best)):
+            return run.last
+        if path.is_dir() or not path.exists():
             raise InputError(
                 f"--resume {target}: nothing to resume; expected a run folder with last.pt, or a checkpoint of one"
             )
         return path
     if run_dir is not None or name is not None:
-        run = Run(run_dir) if run_dir is not None else newest_run(parent, name)
-        if run is not None and run.last.exists():
-            return run.last
+        known = Run(run_dir) if run_dir is not None else newest_run(parent, name)
+        if known is not None and known.last.exists():
+            return known.last
         if name is not None:
             return None
         raise InputError(f"--resume --run-dir {run_dir}: nothing to resume there; --config says what to start")
@@ -163,19 +181,42 @@ def _load_or_offer(path: Path, run: Run) -> Checkpoint:
             if other != path and other.exists():
                 with contextlib.suppress(CheckpointError):
                     epochs = len(checkpoints.load(other).training["history"])
-                    offers.append(f"to go on from the {epochs} epochs in {other.name}: tiedae train --resume {other}")
+                    command = f"tiedae train --resume {shlex.quote(str(other))}"
+                    offers.append(f"to go on from the {epochs} epochs in {other.name}: {command}")
         raise CheckpointError("\n".join([str(error), *offers])) from None
 
 
-def _refuse_changes(old: Config, new: Config, epochs_done: int) -> None:
+def _refuse_other_data(path: Path, found: Checkpoint, splits: Splits) -> None:
+    """Raise ``DataError`` unless the data is what the run was trained on."""
+    if (splits.form.shape, splits.form.kind) != (found.form.shape, found.form.kind):
+        raise DataError(f"{path}: trained on {found.form.describe()}, but {splits.source} now has {splits.form.describe()}")
+    before: Any = found.training.get("data")
+    now = identify(splits)
+    if before == now:
+        return
+    try:
+        differences = [
+            f"{before[name]['images']:,} {name} images, now {now[name]['images']:,}"
+            for name in now
+            if before[name]["images"] != now[name]["images"]
+        ]
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(f"{path}: damaged: it does not say what it was trained on") from None
+    what = "; ".join(differences) or "as many images, but others"
+    raise DataError(f"{path}: {splits.source} is not the data any more that this run was trained on: {what}")
+
+
+def _refuse_changes(found: Checkpoint, new: Config) -> None:
+    old = found.config
     refused = [change for change in changed_fields(old, new) if change.partition(":")[0] not in MAY_CHANGE]
     if refused:
         allowed = ", ".join(MAY_CHANGE)
         raise ConfigError(
             "\n".join(["--resume goes on with the same training; these differ:", *refused, f"only {allowed} may change"])
         )
-    if new.training.epochs < epochs_done:
-        raise ConfigError(f"training.epochs: {new.training.epochs} is asked for, but {epochs_done} epochs are done")
+    done = found.training.get("epoch") if found.training.get("phase") == JOINT else 0
+    if isinstance(done, int) and new.training.epochs < done:
+        raise ConfigError(f"training.epochs: {new.training.epochs} is asked for, but {done} epochs are done")
 
 
 def _describe(splits: Splits, trainer: Trainer) -> str:

@@ -1,8 +1,10 @@
 """The run folder: where everything of one training lies, who may write to it, and which run is meant when none is named."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
+import io
 import os
 import re
 import zipfile
@@ -16,7 +18,15 @@ from tiedae_cli import pca
 from tiedae_cli.checkpoint import Checkpoint
 from tiedae_cli.data.image_set import ImageSet
 from tiedae_cli.errors import InputError, StorageError
-from tiedae_cli.storage import TEMPORARY_PREFIX, link_or_copy, remove_temporaries, replacing, told_as_storage_error, write_text
+from tiedae_cli.storage import (
+    TEMPORARY_PREFIX,
+    link_or_copy,
+    remove_temporaries,
+    replacing,
+    sync_file,
+    told_as_storage_error,
+    write_text,
+)
 
 
 class Run:
@@ -52,9 +62,11 @@ class Run:
             StorageError: something cannot be written; the old files are intact.
 
         """
-        if self.last.exists():
-            link_or_copy(self.last, self.previous)
-        checkpoint.save(self.last)
+        with replacing(self.last) as file:
+            checkpoint.write(file)
+            sync_file(file)  # a full disk shows here, before anything old has moved
+            if self.last.exists():
+                link_or_copy(self.last, self.previous)
         if best:
             link_or_copy(self.last, self.best)
 
@@ -66,6 +78,8 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Hold the run against a second training; the kernel lets go when this process ends, however it ends.
 
+        On a file system that cannot lock folders (some network ones) nothing is held.
+
         Raises:
             InputError: another process is training this run.
 
@@ -75,8 +89,11 @@ class Run:
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise InputError(f"{self.folder}: another process is training this run") from None
+            except OSError as error:
+                if error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP):
+                    raise StorageError(f"{self.folder}: cannot be locked: {error.strerror}") from None
             remove_temporaries(self.folder)
             yield
         finally:
@@ -161,24 +178,35 @@ def principal_components(folder: Path | None, images: ImageSet, count: int) -> p
         count: components.
 
     """
-    key = _fingerprint(images)
+    key = fingerprint(images)
     count = min(count, images.form.pixels, len(images))
     path = folder / "pca.npz" if folder is not None and (folder / "config.yaml").exists() else None
     if path is not None:
-        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # damaged: fit again
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-                if str(kept["data"]) == key and kept["components"].shape[1] >= count:
-                    mean, components = torch.from_numpy(kept["mean"]), torch.from_numpy(kept["components"])
-                    return pca.PrincipalComponents(mean, components).truncated(count)
+        kept = _kept_components(path, key, images.form.pixels)
+        if kept is not None and kept.components.shape[1] >= count:
+            return kept.truncated(count)
     fitted = pca.fit(images, count)
     if path is not None:
-        with contextlib.suppress(StorageError), replacing(path) as new:  # a read-only folder only costs the next fit
-            np.savez(new, data=np.array(key), mean=fitted.mean.numpy(), components=fitted.components.numpy())
+        buffer = io.BytesIO()
+        np.savez(buffer, data=np.array(key), mean=fitted.mean.numpy(), components=fitted.components.numpy())
+        with contextlib.suppress(StorageError), replacing(path) as file:  # a read-only folder only costs the next fit
+            file.write(buffer.getbuffer())
     return fitted
 
 
-def _fingerprint(images: ImageSet) -> str:
-    """Return a digest of the form and of up to 257 rows spread over the set."""
+def _kept_components(path: Path, key: str, pixels: int) -> pca.PrincipalComponents | None:
+    """Return what an earlier call kept, or None where it is damaged or of other data."""
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile):
+        with np.load(path, allow_pickle=False) as kept:
+            mean, components = kept["mean"], kept["components"]
+            shapes = mean.shape == (pixels,) and components.ndim == 2 and len(components) == pixels
+            if str(kept["data"]) == key and shapes and mean.dtype == components.dtype == np.float64:
+                return pca.PrincipalComponents(torch.from_numpy(mean), torch.from_numpy(components))
+    return None
+
+
+def fingerprint(images: ImageSet) -> str:
+    """Return a digest of the number of items, their form, and up to 512 of them spread over the set."""
     digest = hashlib.sha256(repr((tuple(images.images.shape), str(images.images.dtype))).encode())
     rows = images.rows[:: max(1, len(images) // 256)].cpu().contiguous()
     digest.update(rows.view(torch.uint8).numpy().data)

@@ -1,9 +1,10 @@
 """Files that are written whole or not at all: temporary file in the same folder, flush, fsync, rename, fsync of the folder."""
 
 import contextlib
+import errno
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -28,24 +29,35 @@ def told_as_storage_error(path: Path | str, what: str = "written") -> Iterator[N
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Give a binary file that becomes ``path`` when the block ends without an error; until then ``path`` is untouched.
 
+    A link keeps pointing where it does, and its target is replaced; a device or a pipe (``/dev/null``) is written to directly.
+
     Raises:
         StorageError: the folder or the disk does not take it; no temporary file is left.
 
     """
     with told_as_storage_error(path):
-        descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            with path.open("wb") as file:
                 yield file
-                file.flush()
-                os.fchmod(file.fileno(), 0o666 & ~_umask())
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            return
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                sync_file(file)
+            os.replace(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                temporary.unlink()
             raise
-        sync_folder(path.parent)
+        sync_folder(target.parent)
+
+
+def sync_file(file: IO[bytes]) -> None:
+    """Make what was written so far survive a power cut; a full disk is noticed here at the latest."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -58,17 +70,14 @@ def append_line(path: Path, line: str) -> None:
     """Append one line and flush it to the disk."""
     with told_as_storage_error(path), path.open("ab") as file:
         file.write(line.encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Make ``target`` the same file as ``source``, atomically; a copy where the file system has no hard links."""
-    temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{target.name}")
+    temporary = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
     with told_as_storage_error(target):
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
             try:
                 os.link(source, temporary)
             except OSError:
@@ -86,15 +95,17 @@ def link_or_copy(source: Path, target: Path) -> None:
 def _copy(source: Path, temporary: Path) -> None:
     with source.open("rb") as old, temporary.open("wb") as new:
         shutil.copyfileobj(old, new)
-        new.flush()
-        os.fsync(new.fileno())
+        sync_file(new)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+    """Make the names in a folder survive a power cut, where the file system can do that for folders."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # some network and FUSE file systems
+            raise
     finally:
         os.close(descriptor)
 
@@ -104,9 +115,3 @@ def remove_temporaries(folder: Path) -> None:
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
         with contextlib.suppress(OSError):
             path.unlink()
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

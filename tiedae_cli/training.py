@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.image_set import Splits
-from tiedae_cli.errors import DivergedError
+from tiedae_cli.errors import CheckpointError, DivergedError
 from tiedae_cli.evaluation import error_sum
 from tiedae_cli.model import TiedAutoencoder
 from tiedae_cli.phases import JOINT, Phase, Phases
@@ -159,6 +159,7 @@ class Trainer:
     def _finish_epoch(self) -> EpochReport:
         images = self.step.steps * self.step.batch_size
         train = self._errors().sum().item()
+        self._refuse_divergence()
         validation = None
         if len(self.phase.validation):
             validation = error_sum(self.phase.model, self.phase.validation, self.device, self.ranks).mse_per_pixel
@@ -171,7 +172,7 @@ class Trainer:
             train_mse_per_pixel=train / (images * self.phase.train.form.pixels),
             validation_mse_per_pixel=validation,
             seconds=self.seconds,
-            images_per_second=images / self.seconds,
+            images_per_second=images / max(self.seconds, 1e-9),
             learning_rate=self.step.rates[-1],
             best=False,
         )
@@ -183,14 +184,14 @@ class Trainer:
         return report
 
     def _lowest_mse(self) -> float:
-        return min((past.selection_mse for past in self.history if past.phase == JOINT), default=math.inf)
+        return min((past.selection_mse for past in self.history if past.best), default=math.inf)
 
     def _stops_early(self) -> bool:
         """Return whether the joint phase has gone on for ``early_stopping`` epochs without a new best one."""
         patience, done = self.training.early_stopping, [report for report in self.history if report.phase == JOINT]
         if patience is None or self.phase.name != JOINT or not done:
             return False
-        return self.epoch - max(report.epoch for report in done if report.best) >= patience
+        return self.epoch - max((report.epoch for report in done if report.best), default=self.epoch) >= patience
 
     def _errors(self) -> Tensor:
         """Return the squared error of the steps of this epoch so far, (steps,) float64 on the CPU, over all processes.
@@ -208,6 +209,14 @@ class Trainer:
             )
         return errors
 
+    def _refuse_divergence(self) -> None:
+        """Raise ``DivergedError`` if a weight or what the optimizer remembers of it is not finite."""
+        adam = self.step.adam
+        if not all(
+            bool(values.isfinite().all()) for values in (self.step.parameters.master, adam.first_moment, adam.second_moment)
+        ):
+            raise DivergedError(f"epoch {self.epoch + 1}, step {self.step_in_epoch}: a weight is not finite\n{_advice()}")
+
     def state(self) -> dict[str, Any]:
         """Return all that ``restore`` needs beside the weights; tensors on the CPU. All processes must ask together.
 
@@ -215,8 +224,7 @@ class Trainer:
             DivergedError: a loss of this epoch or a weight is not finite, so this state is not worth keeping.
         """
         errors = self._errors()
-        if not self.step.parameters.master.isfinite().all():
-            raise DivergedError(f"epoch {self.epoch + 1}, step {self.step_in_epoch}: a weight is not finite\n{_advice()}")
+        self._refuse_divergence()
         self.phases.merge(self.phase)
         return {
             "phase": self.phase.name,
@@ -236,15 +244,47 @@ class Trainer:
             weights: the model's state dict.
             state: a ``state()``.
 
+        Raises:
+            CheckpointError: it is not a state of this training.
         """
+        try:
+            self._restore(weights, state)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"its training state does not fit ({reason})") from None
+
+    def _restore(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+        history = [EpochReport(**report) for report in state["history"]]
+        phase, epoch, step, seconds, errors = (state[name] for name in ("phase", "epoch", "step", "seconds", "errors"))
+        if not all(map(_is_plain, history)) or not math.isfinite(seconds) or phase not in self.phases.names:
+            raise ValueError("its history is none")
         self.model.load_state_dict(weights)
-        self._enter(self.phases.named(state["phase"]))
+        self._enter(self.phases.named(phase))
+        numbers = [report.epoch for report in history if report.phase == phase]
+        if numbers != list(range(1, epoch + 1)) or not 0 <= step <= self.step.steps or errors.shape != (step,):
+            raise ValueError("its position is not in its history")
         self.step.restore(state["optimizer"])
-        self.epoch, self.step_in_epoch, self.seconds = state["epoch"], state["step"], state["seconds"]
         if self.ranks.leads:  # the saved errors are the sums over all processes
-            self.step.errors[: self.step_in_epoch] = state["errors"].to(self.device)
+            self.step.errors[:step] = errors.to(self.device)
         self.initial_mse = state["initial_mse"]
-        self.history = [EpochReport(**report) for report in state["history"]]
+        self.epoch, self.step_in_epoch, self.seconds, self.history = epoch, step, seconds, history
+
+    def forget_best(self, stand_in: bool) -> None:
+        """Choose the best epoch anew, because the weights of the old one are lost.
+
+        Args:
+            stand_in: the last epoch counts as the best so far.
+        """
+        last = len(self.history) - 1
+        self.history = [replace(report, best=stand_in and number == last) for number, report in enumerate(self.history)]
+
+
+def _is_plain(report: EpochReport) -> bool:
+    """Return whether a report that came out of a file holds what its fields say."""
+    numbers = [report.train_mse_per_pixel, report.seconds, report.images_per_second, report.learning_rate]
+    if report.validation_mse_per_pixel is not None:
+        numbers.append(report.validation_mse_per_pixel)
+    return all(math.isfinite(number) for number in numbers) and isinstance(report.best, bool)
 
 
 def _advice() -> str:

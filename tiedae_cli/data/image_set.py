@@ -12,6 +12,7 @@ from torch import Tensor
 from tiedae_cli.errors import DataError, InputError
 
 SPLITS = ("train", "validation", "test")
+KINDS = ("images", "vectors")
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,14 @@ class Adam:
         return {**copies, "steps": int(self.groups[0].steps[0].item())}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a ``state()``."""
+        """Continue from a ``state()``.
+
+        Raises:
+            ValueError: its moments are not those of these parameters.
+
+        """
+        if not state["first_moment"].shape == state["second_moment"].shape == self.first_moment.shape:
+            raise ValueError("the optimizer's moments have another shape")
         self.first_moment.copy_(state["first_moment"])
         self.second_moment.copy_(state["second_moment"])
         for group in self.groups:
