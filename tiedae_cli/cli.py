@@ -9,8 +9,11 @@ import typer
 from typer.core import TyperGroup
 
 from tiedae_cli import __version__
+from tiedae_cli.commands import decode as decode_command
+from tiedae_cli.commands import encode as encode_command
 from tiedae_cli.commands import eval as eval_command
 from tiedae_cli.commands import reconstruct as reconstruct_command
+from tiedae_cli.commands import score as score_command
 from tiedae_cli.commands import train as train_command
 from tiedae_cli.errors import TiedaeError
 
@@ -93,6 +96,9 @@ def main(
 app.command("train")(train_command.train)
 app.command("eval")(eval_command.evaluate)
 app.command("reconstruct")(reconstruct_command.reconstruct)
+app.command("encode")(encode_command.encode)
+app.command("decode")(decode_command.decode)
+app.command("score")(score_command.score)
 
 
 def run() -> None:

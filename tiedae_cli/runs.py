@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,9 @@ import torch
 
 from tiedae_cli import pca
 from tiedae_cli.checkpoint import Checkpoint
+from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.data.streams import is_input
 from tiedae_cli.errors import InputError, StorageError
 from tiedae_cli.storage import TEMPORARY_PREFIX, link_or_copy, remove_temporaries, replacing, told_as_storage_error, write_text
 
@@ -150,6 +152,25 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
     if not path.exists():
         raise InputError(f"{model}: no such checkpoint or run folder")
     return path
+
+
+def separate_model(first: str | None, others: Sequence[str], parent: Path) -> tuple[str | None, list[str]]:
+    """Return MODEL and INPUTS of a command line ``[MODEL] [INPUTS]...``: which of the two the first argument is.
+
+    Image files, arrays, tables and ``-`` are never a MODEL. A folder is one if it is a run folder; its bare name is also one if a
+    run has that name; another folder that holds images is an input. Everything else is a MODEL.
+    """
+    if first is None:
+        return None, list(others)
+    path = Path(first)
+    if is_input(first):
+        return None, [first, *others]
+    if path.is_dir() and not (Run(path).best.exists() or Run(path).last.exists()):
+        if first == path.name and (parent / first).is_dir():
+            return str(parent / first), list(others)
+        if images_under(path):
+            return None, [first, *others]
+    return first, list(others)
 
 
 def principal_components(folder: Path | None, images: ImageSet, count: int) -> pca.PrincipalComponents:

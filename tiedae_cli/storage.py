@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,26 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 os.unlink(temporary)
             raise
         sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def opened_output(target: str) -> Iterator[IO[bytes]]:
+    """Give the binary file that a result goes to: stdout for ``-``, a device or named pipe as it is, else as in ``replacing``.
+
+    Raises:
+        StorageError: it cannot be written.
+
+    """
+    path = Path(target)
+    if target == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    elif path.exists() and not path.is_file() and not path.is_dir():
+        with told_as_storage_error(path), path.open("wb") as file:
+            yield file
+    else:
+        with replacing(path) as file:
+            yield file
 
 
 def write_text(path: Path, text: str) -> None:
