@@ -98,7 +98,7 @@ def read_image(
         plain = _without_transparency(image).convert(mode)
         if plain.size != (width, height):
             plain = plain.resize((width, height), Image.Resampling.LANCZOS)
-        pixels = np.asarray(plain, dtype=np.uint8)
+        pixels = np.array(plain, dtype=np.uint8)  # a copy, for Pillow's own memory is read-only
     return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))  # (H, W[, C]) -> (C, H, W)
 
 

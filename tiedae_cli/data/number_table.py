@@ -15,7 +15,7 @@ def csv_rows(file: IO[bytes], name: str, bad: Callable[[DataError], None]) -> It
     """Yield (row from 0, numbers) of a CSV file, with or without a heading; a column ``item`` is left out.
 
     Args:
-        file: the bytes.
+        file: the bytes; closed at the end.
         name: of the file, for messages.
         bad: is told of each row that is not numbers; if it returns, the row is left out.
 
@@ -25,17 +25,18 @@ def csv_rows(file: IO[bytes], name: str, bad: Callable[[DataError], None]) -> It
     """
     skip: int | None = None
     row = 0
-    reader = csv.reader(_text(file))
     try:
-        for place, cells in enumerate(cells for cells in reader if cells):
-            if place == 0 and not any(map(_is_number, cells)):  # a heading
-                skip = cells.index(NAME_COLUMN) if NAME_COLUMN in cells else None
-                continue
-            try:
-                yield row, [float(cell) for column, cell in enumerate(cells) if column != skip]
-            except ValueError as error:
-                bad(DataError(f"{name}: line {reader.line_num}: {str(error)[:100]}"))
-            row += 1
+        with _text(file) as text:
+            reader = csv.reader(text)
+            for place, cells in enumerate(cells for cells in reader if cells):
+                if place == 0 and not any(map(_is_number, cells)):  # a heading
+                    skip = cells.index(NAME_COLUMN) if NAME_COLUMN in cells else None
+                    continue
+                try:
+                    yield row, [float(cell) for column, cell in enumerate(cells) if column != skip]
+                except ValueError as error:
+                    bad(DataError(f"{name}: line {reader.line_num}: {str(error)[:100]}"))
+                row += 1
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{name}: not CSV text ({error})") from None
 
@@ -44,7 +45,7 @@ def json_rows(file: IO[bytes], name: str, key: str, bad: Callable[[DataError], N
     """Yield (row from 0, numbers) of JSON Lines: each line a list of numbers, or an object that has one under ``key``.
 
     Args:
-        file: the bytes.
+        file: the bytes; closed at the end.
         name: of the file, for messages.
         key: where the numbers are in an object.
         bad: is told of each line that is something else; if it returns, the row is left out.
@@ -55,15 +56,16 @@ def json_rows(file: IO[bytes], name: str, key: str, bad: Callable[[DataError], N
     """
     row = 0
     try:
-        for number, line in enumerate(_text(file), start=1):
-            if not line.strip():
-                continue
-            numbers = _numbers(line, key)
-            if numbers is None:
-                bad(DataError(f"{name}: line {number}: expected a list of numbers, or an object with one under {key!r}"))
-            else:
-                yield row, numbers
-            row += 1
+        with _text(file) as text:
+            for number, line in enumerate(text, start=1):
+                if not line.strip():
+                    continue
+                numbers = _numbers(line, key)
+                if numbers is None:
+                    bad(DataError(f"{name}: line {number}: expected a list of numbers, or an object with one under {key!r}"))
+                else:
+                    yield row, numbers
+                row += 1
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: not JSON Lines text ({error})") from None
 

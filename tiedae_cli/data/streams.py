@@ -161,7 +161,7 @@ class ItemReader:
         head = raw.read(HEAD_BYTES)
         if not head:
             raise DataError(f"{name}: empty; expected a .npy array, an image or rows of numbers")
-        file = io.BufferedReader(_Joined(head, raw))
+        file = io.BufferedReader(_Joined(head, raw, closes=name != "-"))
         kind = sniff(head)
         if kind == "image":
             self._check_takes_images(name)
@@ -308,17 +308,18 @@ def sniff(head: bytes) -> str:
 
 
 class _Joined(io.RawIOBase):
-    """A stream whose first bytes were already read; closing it leaves stdin open."""
+    """A stream whose first bytes were already read; stdin stays open when this is closed."""
 
-    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+    def __init__(self, head: bytes, rest: IO[bytes], closes: bool) -> None:
         self.head = head
         self.rest = rest
+        self.closes = closes
 
     def readable(self) -> bool:
         return True
 
     def close(self) -> None:
-        if self.rest is not sys.stdin.buffer:
+        if self.closes:
             self.rest.close()
         super().close()
 
