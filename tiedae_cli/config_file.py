@@ -56,7 +56,6 @@ def find_config(name: str) -> Path:
 
     Raises:
         ConfigError: neither a file nor a sample config has that name.
-
     """
     samples = sample_configs()
     if os.path.exists(name) and not (name in samples and os.path.isdir(name)):  # a folder digits/ does not hide the sample
@@ -86,7 +85,6 @@ def load_config(path: Path, assignments: Sequence[str] = ()) -> Config:
 
     Raises:
         ConfigError: with one line per problem; nothing is believed unless everything is right.
-
     """
     return parse_config(_read_text(path), str(path), assignments)
 
@@ -118,7 +116,6 @@ def validate_config(values: object, source: str) -> Config:
 
     Raises:
         ConfigError: with one line per problem.
-
     """
     try:
         return Config.model_validate(values)
