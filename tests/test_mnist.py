@@ -6,6 +6,7 @@ import torch
 from tiedae_cli.config_file import find_config, load_config
 from tiedae_cli.data import load_splits
 from tiedae_cli.evaluation import error_sum
+from tiedae_cli.runtime import Place
 from tiedae_cli.training import Trainer
 
 CPU = torch.device("cpu")
@@ -16,8 +17,8 @@ def test_the_reference_config_reaches_the_reference_error(mnist_root: str) -> No
     config = load_config(find_config("mnist"))
     splits = load_splits(config.data.model_copy(update={"root": mnist_root}))
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (55_000, 5_000, 10_000)
-    trainer = Trainer(config, splits, CPU)
-    assert trainer.steps == 366  # the last 100 images of an epoch are dropped
+    trainer = Trainer(config, splits, Place(CPU))
+    assert trainer.step.steps == 366  # the last 100 images of an epoch are dropped
     assert sum(parameter.numel() for parameter in trainer.model.parameters()) == 281_734
     list(trainer.train())
     found = error_sum(trainer.model, splits.test, CPU)
