@@ -8,6 +8,7 @@ config through the schema, the shapes against the model that the config describe
 import hashlib
 import io
 import json
+import math
 import pickletools
 import zipfile
 from dataclasses import dataclass
@@ -62,13 +63,14 @@ class Checkpoint:
             StorageError: it cannot be written; what was there before is intact.
 
         """
+        on_cpu = self.form.to(torch.device("cpu"))
         contents = {
             "config": self.config.model_dump(mode="json"),
             "form": {
                 "shape": list(self.form.shape),
                 "kind": self.form.kind,
-                "offset": self.form.offset,
-                "scale": self.form.scale,
+                "offset": on_cpu.offset,
+                "scale": on_cpu.scale,
             },
             "weights": {name: weight.detach().cpu().clone() for name, weight in self.weights.items()},
             "training": self.training,
@@ -174,17 +176,31 @@ def _believe(path: Path, contents: dict[str, Any]) -> Checkpoint:
         config = validate_config(contents["config"], str(path))
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
-    form = contents["form"]
-    shape = tuple(int(size) for size in form["shape"])
-    if len(shape) != 3 or min(shape) < 1:
-        raise CheckpointError(f"{path}: damaged: impossible image shape {shape}")
-    data_form = DataForm(shape, form["kind"], form["offset"], form["scale"])
+    data_form = _believe_form(path, contents["form"])
     with torch.device("meta"):
         expected = TiedAutoencoder(data_form.pixels, config.model).state_dict()
     shapes = {name: tuple(weight.shape) for name, weight in contents["weights"].items()}
     if shapes != {name: tuple(weight.shape) for name, weight in expected.items()}:
         raise CheckpointError(f"{path}: damaged: its weights do not have the shapes that its config describes")
     return Checkpoint(config, data_form, contents["weights"], contents["training"], str(contents["run"]))
+
+
+def _believe_form(path: Path, form: dict[str, Any]) -> DataForm:
+    """Build the data's form; statistics of another shape would broadcast, and be wrong without a word."""
+    shape = tuple(int(size) for size in form["shape"])
+    if len(shape) != 3 or min(shape) < 1 or form["kind"] not in ("images", "vectors"):
+        raise CheckpointError(f"{path}: damaged: impossible image shape {shape} or kind {form['kind']}")
+    found = DataForm(shape, form["kind"], form["offset"], form["scale"])
+    for statistic in (found.offset, found.scale):
+        if isinstance(statistic, Tensor):
+            whole = statistic.shape == (found.pixels,) and statistic.dtype == torch.float32 and bool(statistic.isfinite().all())
+        else:
+            whole = statistic is None or (isinstance(statistic, float) and math.isfinite(statistic))
+        if not whole:
+            raise CheckpointError(f"{path}: damaged: its statistics are not {found.pixels} finite float32 numbers")
+    if not torch.as_tensor(found.scale).gt(0).all():
+        raise CheckpointError(f"{path}: damaged: a scale of its data is not positive")
+    return found
 
 
 def _digest(contents: dict[str, Any]) -> str:

@@ -107,17 +107,39 @@ class Session:
         components = principal_components(self.run.folder, splits.train, self.config.model.hidden_sizes[-1])
         yardstick = error_sum(components.reconstruct, splits.validation or splits.train, device).mse_per_pixel
         count = components.components.shape[1]
+        value_name = splits.form.value_name
         with replacing(self.run.loss_figure) as file:
-            file.write(figures.loss_curve(history, yardstick, count))
-        originals, reconstructions, errors = reconstruct_items(model, splits.test.slice(0, self.config.output.images), device)
-        with replacing(self.run.reconstructions_figure) as file:
-            file.write(figures.reconstruction_pairs(originals, reconstructions, errors, splits.form))
+            file.write(figures.loss_curve(history, yardstick, count, value_name))
+        pictures = [str(self.run.loss_figure)]
+        if splits.form.kind == "images":  # feature vectors have no picture
+            shown = (splits.test or splits.validation or splits.train).slice(0, self.config.output.images)
+            originals, reconstructions, errors = reconstruct_items(model, shown, device)
+            with replacing(self.run.reconstructions_figure) as file:
+                file.write(figures.reconstruction_pairs(originals, reconstructions, errors, splits.form))
+            pictures.append(str(self.run.reconstructions_figure))
         ratio = best.selection_mse / yardstick
         verdict = f"{1 / ratio:.1f} times less than" if ratio < 1 else f"{ratio:.1f} times more than"
         self.terminal.note(
-            f"best epoch {best.epoch}: MSE {best.selection_mse:.6f} per pixel, {verdict} PCA with the same {count} numbers "
-            f"({yardstick:.6f})\npictures: {self.run.loss_figure}, {self.run.reconstructions_figure}"
+            f"best epoch {best.epoch}: MSE {best.selection_mse:.6f} per {value_name}, {verdict} PCA with the same {count} numbers "
+            f"({yardstick:.6f})\npictures: {', '.join(pictures)}"
         )
+
+
+def load_data(config: Config, terminal: Terminal) -> Splits:
+    """Load a config's data, telling the terminal what is inferred and how far slow work is.
+
+    Raises:
+        DataError: the data is missing, damaged or of no use.
+        ConfigError: the data and the config do not go together.
+
+    """
+    with terminal.counting() as count:
+        splits = load_splits(config.data, terminal.note, count)
+    if splits.form.kind == "vectors" and config.model.output == "sigmoid":
+        raise ConfigError(
+            "model.output: sigmoid stays in [0, 1], but features are standardised (mean 0, standard deviation 1): use linear"
+        )
+    return splits
 
 
 @contextlib.contextmanager
@@ -136,7 +158,7 @@ def start(config: Config, name: str, run_dir: Path | None, device: torch.device,
         StorageError: the folder cannot be written.
 
     """
-    splits = load_splits(config.data)
+    splits = load_data(config, terminal)
     trainer = Trainer(config, splits, device)
     run = create_named_run(run_dir) if run_dir is not None else create_run(Path(config.output.runs), name)
     with run.locked():
@@ -170,9 +192,7 @@ def resume(
         found = _load_or_offer(path, run)
         wanted = config or parse_config(dump_config(found.config), str(run.config), assignments)
         _refuse_changes(found.config, wanted, len(found.training["history"]))
-        splits = load_splits(wanted.data)
-        if splits.form.shape != found.form.shape:
-            raise InputError(f"{path}: trained on {found.form.describe()}, but {splits.source} has {splits.form.describe()}")
+        splits = load_data(wanted, terminal).for_model(found.form, str(path))
         trainer = Trainer(wanted, splits, device)
         trainer.restore(found.weights, found.training)
         session = Session(wanted, splits, trainer, run, terminal)

@@ -97,7 +97,8 @@ class Trainer:
             yield self._finish_epoch()
 
     def _steps(self) -> Iterator[Progress]:
-        order = epoch_order(self.training.seed, self.epoch, len(self.train_set)).to(self.device)
+        order = epoch_order(self.training.seed, self.epoch, len(self.train_set))
+        order = self.train_set.positions(order.to(self.device))
         size, total = self.step.batch_size, self.steps * self.training.epochs
         began = reported = time.perf_counter()
         before = self.seconds

@@ -37,6 +37,7 @@ def reconstruct(
     from tiedae_cli import checkpoint, figures
     from tiedae_cli.data import check_split, choose, load_splits
     from tiedae_cli.data.image_files import is_image_file, load_image_files
+    from tiedae_cli.errors import InputError
     from tiedae_cli.evaluation import reconstruct_items
     from tiedae_cli.runs import find_checkpoint
     from tiedae_cli.runtime import resolve_device
@@ -50,10 +51,14 @@ def reconstruct(
         model = None
     path = find_checkpoint(model, Path(RUNS))
     trained = checkpoint.load(path)
+    if trained.form.kind == "vectors":
+        raise InputError(f"{path}: made for {trained.form.describe()}, which have no picture; its errors: tiedae eval {path}")
     if files:
         images = load_image_files(files, trained.form, terminal.note)
     else:
-        images = choose(load_splits(trained.config.data).matching(split, trained.form, str(path)), count, seed, terminal.note)
+        with terminal.counting() as progress:
+            splits = load_splits(trained.config.data, terminal.note, progress)
+        images = choose(splits.matching(split, trained.form, str(path)), count, seed, terminal.note)
     originals, reconstructions, errors = reconstruct_items(trained.model(chosen), images, chosen)
     png = figures.reconstruction_pairs(originals, reconstructions, errors, trained.form)
     tops, bottoms = (figures.as_pictures(rows, trained.form) for rows in (originals, reconstructions))
