@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,24 +199,25 @@ def evaluation_table(evaluation: Evaluation, source: str) -> Table:
     vectors = ("MSE per feature", "squared error per vector", "raw MSE per feature", "raw squared error per vector")
     for heading in ("", *(images if raw is None else vectors), "variance explained"):
         table.add_column(heading, justify="left" if heading == "" else "right")
-    for name, errors in _rows(evaluation).items():
+    units = _rows(evaluation) if raw is None else _rows(raw)
+    for (name, errors), (_, raw_errors) in zip(_rows(evaluation), units, strict=True):
         explained = errors.explained_variance(evaluation.mean_image)
         table.add_row(
             name,
             f"{errors.mse_per_pixel:.6f}",
             f"{errors.squared_error_per_image:.4f}",
-            *([f"{errors.psnr_db:.2f}"] if raw is None else _raw_cells(_rows(raw)[name])),
+            *([f"{errors.psnr_db:.2f}"] if raw is None else _raw_cells(raw_errors)),
             "-" if explained is None else f"{explained:.2%}",
         )
     return table
 
 
-def _rows(evaluation: Evaluation) -> dict[str, ErrorSum]:
-    return {
-        "model": evaluation.model,
-        f"PCA, {evaluation.components} components": evaluation.pca,
-        "mean image" if evaluation.raw is None else "mean vector": evaluation.mean_image,
-    }
+def _rows(evaluation: Evaluation) -> Sequence[tuple[str, ErrorSum]]:
+    return (
+        ("model", evaluation.model),
+        (f"PCA, {evaluation.components} components", evaluation.pca),
+        ("mean image" if evaluation.raw is None else "mean vector", evaluation.mean_image),
+    )
 
 
 def _raw_cells(errors: ErrorSum) -> list[str]:
