@@ -191,13 +191,14 @@ def _believe_form(path: Path, form: dict[str, Any]) -> DataForm:
     if len(shape) != 3 or min(shape) < 1 or form["kind"] not in ("images", "vectors"):
         raise CheckpointError(f"{path}: damaged: impossible image shape {shape} or kind {form['kind']}")
     found = DataForm(shape, form["kind"], form["offset"], form["scale"])
-    for statistic in (found.offset, found.scale):
-        if isinstance(statistic, Tensor):
-            whole = statistic.shape == (found.pixels,) and statistic.dtype == torch.float32 and bool(statistic.isfinite().all())
-        else:
-            whole = statistic is None or (isinstance(statistic, float) and math.isfinite(statistic))
-        if not whole:
-            raise CheckpointError(f"{path}: damaged: its statistics are not {found.pixels} finite float32 numbers")
+
+    def whole(value: object) -> bool:
+        if isinstance(value, Tensor):
+            return value.shape == (found.pixels,) and value.dtype == torch.float32 and bool(value.isfinite().all())
+        return isinstance(value, float) and math.isfinite(value)
+
+    if not (found.offset is None or whole(found.offset)) or not whole(found.scale):
+        raise CheckpointError(f"{path}: damaged: its data's statistics are not {found.pixels} finite float32 numbers")
     if not torch.as_tensor(found.scale).gt(0).all():
         raise CheckpointError(f"{path}: damaged: a scale of its data is not positive")
     return found

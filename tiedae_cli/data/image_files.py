@@ -108,11 +108,11 @@ def decode_image(path: Path) -> "Image":
 
     source = io.BytesIO(sys.stdin.buffer.read()) if str(path) == "-" else path
     try:
-        image = Image.open(source)
-        image.load()
-        if image.mode == "F":
-            raise ValueError("floating-point pixels have no known range; save them as a .npy array")
-        return ImageOps.exif_transpose(image)
+        with Image.open(source) as image:
+            image.load()
+            if image.mode == "F":
+                raise ValueError("floating-point pixels have no known range; save them as a .npy array")
+            return ImageOps.exif_transpose(image)  # a copy: the file is closed here, also where it is damaged
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (
