@@ -12,7 +12,7 @@ from torch import Tensor
 from tiedae_cli.errors import DataError, InputError
 
 SPLITS = ("train", "validation", "test")
-BLOCK_BYTES = 1 << 26  # what is copied or looked at in one go
+BLOCK_BYTES = 1 << 25  # what is copied or looked at in one go
 
 
 @dataclass(frozen=True)
