@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from tiedae_cli import checkpoint, evaluation
 from tiedae_cli.cli import app
 from tiedae_cli.config import Config, DataConfig
+from tiedae_cli.config_file import dump_config, parse_config
 from tiedae_cli.data import DataForm, ImageSet, Splits, load_splits
 from tiedae_cli.data.partition import partition
 from tiedae_cli.data.statistics import standardised
@@ -478,6 +479,13 @@ def test_portions_are_checked_in_the_config() -> None:
         result = CliRunner().invoke(app, ["train", "--set", f"data.validation={value}"])
         assert result.exit_code == 2
         assert result.stderr.count("data.validation: must be a") == 1, (value, result.stderr)
+
+
+def test_the_fields_survive_the_saved_config() -> None:
+    values = {"dataset": "pics", "validation": 0.25, "test": 7, "split_seed": 3, "size": 32, "mode": "gray"}
+    config = Config.model_validate({"data": values})
+    assert config.data.size == (32, 32)
+    assert parse_config(dump_config(config), "saved") == config
 
 
 def test_a_fraction_of_a_named_data_set_is_of_its_training_split(monkeypatch: pytest.MonkeyPatch) -> None:
