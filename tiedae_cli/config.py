@@ -4,9 +4,10 @@ The defaults are the reference model (the tied-weights notebook of "Hands-On Mac
 a config that names only the data set trains that model on it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 Activation = Literal["elu", "relu", "silu", "gelu", "selu", "sigmoid", "tanh", "linear"]
 Output = Literal["linear", "sigmoid"]
@@ -16,6 +17,29 @@ Corruption = Literal["none", "gaussian", "masking", "salt_and_pepper"]
 Sparsity = Literal["none", "l1", "kl"]
 Precision = Literal["float32", "bfloat16", "auto"]
 HiddenSize = Annotated[int, Field(ge=1, le=65_536)]
+LARGEST_SIDE = 16_384
+
+
+def _portion(value: Any) -> Any:
+    """Refuse what is neither a count nor a fraction, in one sentence for both."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1_000_000_000:
+        raise PydanticCustomError("portion", "must be a count of items, or a fraction between 0 and 1")
+    if isinstance(value, float) and not 0 < value < 1:
+        raise PydanticCustomError("portion", "must be a fraction between 0 and 1, or a count without a decimal point")
+    return value
+
+
+def _size(value: Any) -> Any:
+    """Turn one number into two."""
+    sides = [value, value] if isinstance(value, int) else value
+    numbers = isinstance(sides, (list, tuple)) and len(sides) == 2 and all(type(side) is int for side in sides)
+    if not numbers or not all(1 <= side <= LARGEST_SIDE for side in sides):
+        raise PydanticCustomError("size", f"must be [height, width], or one number for both, from 1 to {LARGEST_SIDE}")
+    return tuple(sides)
+
+
+Portion = Annotated[int | float, BeforeValidator(_portion)]
+ImageSize = Annotated[tuple[int, int], BeforeValidator(_size)]
 
 
 class Section(BaseModel):
@@ -30,11 +54,24 @@ class DataConfig(Section):
     """Which images or vectors, and how they are split."""
 
     dataset: Annotated[str, Field(min_length=1, max_length=4096)] = "digits"
-    """A name (`digits` is bundled; `mnist`, `fashion-mnist`, `kmnist`, `qmnist`, `emnist-...`, `usps`, `cifar10` are downloaded once)."""
+    """A name (`digits` is bundled; `mnist`, `fashion-mnist`, `kmnist`, `qmnist`, `emnist-...`, `usps`, `cifar10` are downloaded once),
+    or the path of a folder of images, of a `.npy` array (memory-mapped) or of an `.npz` archive (N x D feature vectors,
+    N x H x W or N x C x H x W images; uint8, or float32 in [0, 1])."""
     root: str | None = None
     """Folder of the downloaded data sets; without it `$TIEDAE_DATA`, else the user's cache folder."""
-    validation: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
-    """Images kept from the training split for validation, the first ones; without it the data set's own number (MNIST: 5,000)."""
+    validation: Portion | None = None
+    """Items kept from the training split for validation: a count, or a fraction of the split. Of a downloaded data set the first
+    ones, without it the set's own number (MNIST: 5,000); of a folder or array a random choice, without it 0.1 unless the source
+    has a split of that name."""
+    test: Portion | None = None
+    """Items of a folder or array kept for the test, as `validation`; without it 0.1 unless the source has a split of that name."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the random choice of `validation` and `test`; not `training.seed`, so that trainings with several seeds share a test."""
+    size: ImageSize | None = None
+    """[height, width] in pixels, or one number for both, to which the images of a folder are resized (stretched where the
+    proportions differ); without it the size that they all have."""
+    mode: Literal["gray", "colour"] | None = None
+    """What the images of a folder are converted to; without it `colour` if any file is in colour."""
 
 
 class ModelConfig(Section):

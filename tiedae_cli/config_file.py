@@ -165,6 +165,12 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
             ("training", "pretraining_epochs"),
             "training.pretraining_epochs: init_from already gives trained layers; remove one",
         )
+    portions = [portion or 0 for portion in (config.data.validation, config.data.test)]
+    if sum(portion for portion in portions if isinstance(portion, float)) >= 1:
+        yield (
+            ("data", "test"),
+            "data.test: together with data.validation nothing is left for training; their sum must be below 1",
+        )
     if config.training.warmup and config.training.schedule == "one_cycle":
         yield ("training", "warmup"), "training.warmup: one_cycle has its own warm-up; remove one of the two"
 

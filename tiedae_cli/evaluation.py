@@ -30,6 +30,8 @@ class Evaluation:
     """How many."""
     mean_image: ErrorSum
     """Answering the training split's mean for everything."""
+    raw: "Evaluation | None" = None
+    """Of feature vectors: the same errors in the raw features' units; the others are of standardised features."""
 
 
 def block_size(form: DataForm) -> int:
@@ -61,29 +63,37 @@ def squared_errors(reconstruct: Callable[[Tensor], Tensor], x: Tensor) -> Tensor
 
 
 @torch.inference_mode()
-def item_errors(reconstruct: Callable[[Tensor], Tensor], images: ImageSet, device: torch.device) -> Tensor:
+def item_errors(reconstruct: Callable[[Tensor], Tensor], images: ImageSet, device: torch.device, raw: bool = False) -> Tensor:
     """Return each item's squared error, summed over its values, (N,) float64 on the CPU.
 
     Args:
         reconstruct: (B, D) -> (B, D), for example a model.
         images: the items.
         device: where to compute.
+        raw: in the units of the raw values instead of those that the model sees.
     """
     size = batch_size(images)
     errors = torch.zeros(len(images), dtype=torch.float64, device=device if device.type != "mps" else "cpu")
     for start in range(0, len(images), size):
         x = images.batch(start, start + size, device)  # (B, D)
-        errors[start : start + size] = squared_errors(reconstruct, x).to(errors)
+        difference = reconstruct(x) - x
+        if raw:
+            difference = images.form.raw_difference(difference).to(errors)  # raw units can be huge: squares in float64
+        errors[start : start + size] = difference.square_().sum(1).to(errors)
     return errors.cpu()
 
 
 def error_sum(
-    reconstruct: Callable[[Tensor], Tensor], images: ImageSet, device: torch.device, ranks: Ranks | None = None
+    reconstruct: Callable[[Tensor], Tensor],
+    images: ImageSet,
+    device: torch.device,
+    ranks: Ranks | None = None,
+    raw: bool = False,
 ) -> ErrorSum:
-    """Return the squared error over a set; several processes share the work, and each item is counted once."""
+    """Return the squared error over a set (see ``item_errors``); several processes share the work, each item is counted once."""
     ranks = ranks or Ranks()
     start, stop = (len(images) * bound // ranks.count for bound in (ranks.rank, ranks.rank + 1))
-    total = item_errors(reconstruct, images.slice(start, stop), device).sum()
+    total = item_errors(reconstruct, images.slice(start, stop), device, raw).sum()
     ranks.add(total)
     return ErrorSum(total.item(), len(images), images.form.pixels)
 
@@ -91,14 +101,19 @@ def error_sum(
 def evaluate(
     model: TiedAutoencoder, components: pca.PrincipalComponents, images: ImageSet, split: str, device: torch.device
 ) -> Evaluation:
-    """Measure a model, PCA and the mean image on one split."""
-    return Evaluation(
-        split,
-        model=error_sum(model, images, device),
-        pca=error_sum(components.reconstruct, images, device),
-        components=components.components.shape[1],
-        mean_image=error_sum(components.truncated(0).reconstruct, images, device),
-    )
+    """Measure a model, PCA and the mean image on one split; of feature vectors also in the raw features' units."""
+
+    def measure(raw: bool, inner: Evaluation | None) -> Evaluation:
+        return Evaluation(
+            split,
+            model=error_sum(model, images, device, raw=raw),
+            pca=error_sum(components.reconstruct, images, device, raw=raw),
+            components=components.components.shape[1],
+            mean_image=error_sum(components.truncated(0).reconstruct, images, device, raw=raw),
+            raw=inner,
+        )
+
+    return measure(False, measure(True, None) if images.form.kind == "vectors" else None)
 
 
 @torch.inference_mode()

@@ -45,7 +45,7 @@ def start(
         StorageError: the folder cannot be written.
     """
     place = choose_place(device, config.training, ranks, terminal.warn)
-    splits = load_splits(config.data)
+    splits = load_data(config, terminal)
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
     trainer = Trainer(config, splits, place, weights)
     if not ranks.leads:
@@ -97,7 +97,7 @@ def resume(
         wanted = config or parse_config(dump_config(found.config), str(run.config), assignments)
         _refuse_changes(found, wanted)
         place = choose_place(device, wanted.training, ranks, terminal.warn)
-        splits = load_splits(wanted.data)
+        splits = load_data(wanted, terminal).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
         trainer = Trainer(wanted, splits, place)
         try:
@@ -110,6 +110,24 @@ def resume(
         session.repair()
         terminal.note(f"{run.folder}: resumed after {trainer.epoch} epochs and {trainer.step_in_epoch} steps")
         yield session
+
+
+def load_data(config: Config, terminal: Terminal) -> Splits:
+    """Load a config's data, telling the terminal what is inferred and how far slow work is.
+
+    Raises:
+        DataError: the data is missing, damaged or of no use.
+        ConfigError: the data and the config do not go together.
+    """
+    with terminal.counting() as count:
+        splits = load_splits(config.data, terminal.note, count)
+    if splits.form.kind == "vectors" and config.model.output == "sigmoid":
+        raise ConfigError(
+            "model.output: sigmoid stays in [0, 1], but features are standardised (mean 0, deviation 1): use linear"
+        )
+    if splits.form.kind == "vectors" and config.training.shift:
+        raise ConfigError(f"training.shift: moves images; {splits.source} holds {splits.form.describe()}")
+    return splits
 
 
 def initial_weights(config: Config, form: DataForm) -> dict[str, Tensor]:

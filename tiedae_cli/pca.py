@@ -9,7 +9,7 @@ from torch import Tensor
 from tiedae_cli.data.image_set import ImageSet
 
 LARGEST_COVARIANCE = 4096  # beyond this many values an item, D x D does not pay
-BLOCK_BYTES = 1 << 26  # a block of items in float64
+BLOCK_BYTES = 1 << 25  # a block of items in float64
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tiedae_cli import pca
 from tiedae_cli.checkpoint import Checkpoint
@@ -220,8 +221,10 @@ def _kept_components(path: Path, key: str, pixels: int) -> pca.PrincipalComponen
 
 
 def fingerprint(images: ImageSet) -> str:
-    """Return a digest of the number of items, their form, and up to 512 of them spread over the set."""
-    digest = hashlib.sha256(repr((tuple(images.images.shape), str(images.images.dtype))).encode())
-    rows = images.rows[:: max(1, len(images) // 256)].cpu().contiguous()
-    digest.update(rows.view(torch.uint8).numpy().data)
+    """Return a digest of the form and of up to 257 items spread over the set."""
+    digest = hashlib.sha256(repr((len(images), images.form.shape, str(images.images.dtype))).encode())
+    items = torch.arange(0, len(images), max(1, len(images) // 256), device=images.images.device)
+    for values in (images.rows[images.positions(items)], images.form.offset, images.form.scale):
+        if isinstance(values, Tensor):
+            digest.update(values.cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

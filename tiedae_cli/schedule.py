@@ -44,5 +44,9 @@ def seeded(*numbers: int) -> torch.Generator:
 
 
 def epoch_order(seed: int, epoch: int, images: int) -> Tensor:
-    """Return the order in which an epoch visits the images: a permutation, (N,) int64, drawn on the CPU for every device."""
+    """Return the order in which an epoch visits the images: a permutation, (N,) int64, drawn on the CPU for every device.
+
+    It is a full permutation also where the images are memory-mapped: every order is equally likely, blocks are not shuffled.
+    Reading is then random access into the map, and the order takes 8 bytes an image.
+    """
     return torch.randperm(images, generator=seeded(seed, 1, epoch))

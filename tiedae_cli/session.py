@@ -147,20 +147,23 @@ class Session:
         count = components.components.shape[1]
         yardstick = error_sum(components.reconstruct, splits.validation or splits.train, device).mse_per_pixel
         exact = count >= splits.form.pixels or yardstick == 0  # all but rounding is explained: no yardstick
+        value_name = splits.form.value_name
         with replacing(self.run.loss_figure) as file:
-            file.write(figures.loss_curve(history, None if exact else yardstick, count))
-        originals, reconstructions, errors = reconstruct_items(model, splits.test.slice(0, self.config.output.images), device)
-        with replacing(self.run.reconstructions_figure) as file:
-            file.write(figures.reconstruction_pairs(originals, reconstructions, errors, splits.form))
+            file.write(figures.loss_curve(history, None if exact else yardstick, count, value_name))
+        pictures = [str(self.run.loss_figure)]
+        if splits.form.kind == "images":  # feature vectors have no picture
+            shown = (splits.test or splits.validation or splits.train).slice(0, self.config.output.images)
+            originals, reconstructions, errors = reconstruct_items(model, shown, device)
+            with replacing(self.run.reconstructions_figure) as file:
+                file.write(figures.reconstruction_pairs(originals, reconstructions, errors, splits.form))
+            pictures.append(str(self.run.reconstructions_figure))
         verdict = "" if exact else _verdict(best.selection_mse, yardstick, count)
         if self.trainer.initial_mse is not None:
             start = self.trainer.initial_mse
-            self.terminal.note(
-                f"started at MSE {start:.6f} per pixel; training gained {1 - best.selection_mse / max(start, 1e-12):.1%}"
-            )
+            gained = 1 - best.selection_mse / max(start, 1e-12)
+            self.terminal.note(f"started at MSE {start:.6f} per {value_name}; training gained {gained:.1%}")
         self.terminal.note(
-            f"best epoch {best.epoch}: MSE {best.selection_mse:.6f} per pixel{verdict}\n"
-            f"pictures: {self.run.loss_figure}, {self.run.reconstructions_figure}"
+            f"best epoch {best.epoch}: MSE {best.selection_mse:.6f} per {value_name}{verdict}\npictures: {', '.join(pictures)}"
         )
 
 

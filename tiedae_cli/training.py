@@ -126,6 +126,7 @@ class Trainer:
     def _steps(self) -> Iterator[Progress]:
         training, steps = self.phase.training, self.step.steps
         order = epoch_order(training.seed, self.epoch, len(self.phase.train)).to(self.device)
+        order = self.phase.train.positions(order)
         first = self.epoch * steps
         rates = [learning_rate(training, first + step, steps * training.epochs) for step in range(steps)]
         self.step.begin_epoch(self.epoch, order, rates, self.step_in_epoch)

@@ -34,7 +34,8 @@ def evaluate(
     check_split(split)
     path = find_checkpoint(model, Path(RUNS))
     trained = checkpoint.load(path)
-    splits = load_splits(trained.config.data)
+    with terminal.counting() as count:
+        splits = load_splits(trained.config.data, terminal.note, count).for_model(trained.form, str(path))
     images = splits.matching(split, trained.form, str(path))
     fitted = principal_components(path.parent, splits.train, components or trained.config.model.hidden_sizes[-1])
     result = evaluation.evaluate(trained.model(chosen), fitted, images, split, chosen)

@@ -38,6 +38,7 @@ def reconstruct(
     from tiedae_cli import checkpoint, figures
     from tiedae_cli.data import check_split, choose, load_splits
     from tiedae_cli.data.image_files import expand_folders, load_image_files
+    from tiedae_cli.errors import InputError
     from tiedae_cli.evaluation import reconstruct_items
     from tiedae_cli.runs import find_checkpoint, separate_model
     from tiedae_cli.runtime import resolve_device
@@ -49,10 +50,14 @@ def reconstruct(
     model, names = separate_model(model, files or [], Path(RUNS))
     path = find_checkpoint(model, Path(RUNS))
     trained = checkpoint.load(path)
+    if trained.form.kind == "vectors":
+        raise InputError(f"{path}: made for {trained.form.describe()}, which have no picture; its errors: tiedae eval {path}")
     if names:
         images = load_image_files(expand_folders(names), trained.form, terminal.note)
     else:
-        images = choose(load_splits(trained.config.data).matching(split, trained.form, str(path)), count, seed, terminal.note)
+        with terminal.counting() as progress:
+            splits = load_splits(trained.config.data, terminal.note, progress)
+        images = choose(splits.matching(split, trained.form, str(path)), count, seed, terminal.note)
     originals, reconstructions, errors = reconstruct_items(trained.model(chosen), images, chosen)
     png = figures.reconstruction_pairs(originals, reconstructions, errors, trained.form)
     tops, bottoms = (figures.as_pictures(rows, trained.form) for rows in (originals, reconstructions))

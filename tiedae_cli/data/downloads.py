@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tiedae_cli.data.cache import cache_folder
 from tiedae_cli.data.image_set import ImageSet, Splits, gray_or_colour
+from tiedae_cli.data.partition import portion_count
 from tiedae_cli.errors import DataError
 
 
@@ -57,19 +59,16 @@ SOURCES = {
 
 def default_root() -> Path:
     """Return the folder of downloaded data: ``$TIEDAE_DATA``, else the user's cache folder."""
-    if os.environ.get("TIEDAE_DATA"):
-        return Path(os.environ["TIEDAE_DATA"])
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "tiedae"
+    return Path(os.environ["TIEDAE_DATA"]) if os.environ.get("TIEDAE_DATA") else cache_folder()
 
 
-def load_download(name: str, root: str | None, validation: int | None) -> Splits:
+def load_download(name: str, root: str | None, validation: float | None) -> Splits:
     """Load one of ``SOURCES``, downloading it where it is absent.
 
     Args:
         name: a key of ``SOURCES``.
         root: folder of the data; None for ``default_root()``.
-        validation: images of the training split for validation; None for the data set's own number.
+        validation: images of the training split for validation, or a fraction of them; None for the data set's own number.
 
     Raises:
         DataError: the data is absent and cannot be downloaded, or it is damaged.
@@ -77,7 +76,7 @@ def load_download(name: str, root: str | None, validation: int | None) -> Splits
     source = SOURCES[name]
     folder = Path(root) if root else default_root()
     train, test = (_read(name, source, folder, train=train) for train in (True, False))
-    count = source.validation if validation is None else validation
+    count = portion_count(source.validation if validation is None else validation, len(train))
     if count >= len(train):
         raise DataError(f"data.validation: {count} images are asked for, but {name} has {len(train)} training images")
     return Splits(train.slice(count, len(train)), train.slice(0, count), test, name)

@@ -1,9 +1,10 @@
 """Image files of any size and colour, decoded and converted to a given form (Pillow decodes and resizes)."""
 
+import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -84,19 +85,46 @@ def read_image(
     Raises:
         DataError: it cannot be decoded.
     """
-    from PIL import Image
-
     channels, height, width = shape
     with open_image(path, file) as image:
         mode = "L" if channels == 1 else "RGB"
         if say is not None and (image.size != (width, height) or image.mode != mode):
             kind = "gray" if channels == 1 else "colour"
             say(f"{path}: {image.width}x{image.height} {image.mode}, converted to {width}x{height} {kind}")
-        plain = _without_transparency(image).convert(mode)
-        if plain.size != (width, height):
-            plain = plain.resize((width, height), Image.Resampling.LANCZOS)
-        pixels = np.array(plain, dtype=np.uint8)  # a copy, for Pillow's own memory is read-only
+        return pixels_of(image, shape)
+
+
+def pixels_of(image: "Image", shape: tuple[int, int, int]) -> np.ndarray:
+    """Convert and resize (stretch, where the proportions differ) a decoded image to (C, H, W) uint8."""
+    from PIL import Image
+
+    channels, height, width = shape
+    plain = _without_transparency(image).convert("L" if channels == 1 else "RGB")
+    if plain.size != (width, height):
+        plain = plain.resize((width, height), Image.Resampling.LANCZOS)
+    pixels = np.array(plain, dtype=np.uint8)  # a copy, for Pillow's own memory is read-only
     return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))  # (H, W[, C]) -> (C, H, W)
+
+
+def is_colour(image: "Image") -> bool:
+    """Return whether a decoded image's file stores colours; an RGB file does, whatever its pixels are."""
+    if image.mode in ("P", "PA"):
+        palette = np.asarray(image.convert("RGBA"))[..., :3]
+        return bool((palette != palette[..., :1]).any())
+    return image.mode not in ("1", "L", "LA", "La") and not image.mode.startswith("I")
+
+
+@contextlib.contextmanager
+def image_warnings() -> Iterator[None]:
+    """Make Pillow's warning of absurdly large images an error and silence its others."""
+    import warnings
+
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def open_image(path: Path, file: IO[bytes] | None = None) -> "Image":
@@ -105,18 +133,22 @@ def open_image(path: Path, file: IO[bytes] | None = None) -> "Image":
     Raises:
         DataError: it cannot be decoded; the message names the file.
     """
-    import warnings
+    with image_warnings():
+        return decode_image(path)
 
+
+def decode_image(path: Path) -> "Image":
+    """Do what ``open_image`` does in a thread, whose caller entered ``image_warnings``: warning filters belong to the process."""
     from PIL import Image, ImageOps
 
     stream = sys.stdin.buffer if file is None and str(path) == "-" else file
     source = path if stream is None else io.BytesIO(stream.read())
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(source) as image:
-                image.load()
-                return ImageOps.exif_transpose(image)  # always a copy, so the file may close
+        with Image.open(source) as image:
+            image.load()
+            if image.mode == "F":
+                raise ValueError("floating-point pixels have no known range; save them as a .npy array")
+            return ImageOps.exif_transpose(image)  # a copy: the file is closed here, also where it is damaged
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (

@@ -1,6 +1,6 @@
 """What every source becomes: images or vectors in one tensor, and how raw values turn into what the model sees.
 
-Shapes: N images, C channels, H x W pixels, D = C * H * W values an image, B images a batch.
+Shapes: N items of a set, M images of its tensor, C channels, H x W pixels, D = C * H * W values an image, B images a batch.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from tiedae_cli.errors import DataError, InputError
 
 SPLITS = ("train", "validation", "test")
 KINDS = ("images", "vectors")
+BLOCK_BYTES = 1 << 25  # what is copied or looked at in one go
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class DataForm:
         channels, height, width = self.shape
         return channels * height * width
 
+    @property
+    def value_name(self) -> str:
+        """What one value of an item is called in messages."""
+        return "feature" if self.kind == "vectors" else "pixel"
+
     def describe(self) -> str:
         """Return the form in words, for messages."""
         channels, height, width = self.shape
@@ -50,11 +56,13 @@ class DataForm:
         return values * scale
 
     def denormalise(self, values: Tensor) -> Tensor:
-        """Turn what the model sees, (B, D), back into raw values, (B, D) float32: 0 to 255 for images that were uint8."""
-        raw = values.to(torch.float32)
-        if isinstance(self.scale, Tensor) or self.scale != 1:
-            raw = raw / (self.scale.to(raw.device) if isinstance(self.scale, Tensor) else self.scale)
+        """Turn what the model sees, (B, D), back into raw values, (B, D) float32: the inverse of ``normalise``."""
+        raw = self.raw_difference(values.to(torch.float32))
         return raw if self.offset is None else raw + self.offset.to(raw.device)
+
+    def raw_difference(self, difference: Tensor) -> Tensor:
+        """Turn a difference of two model values, (B, D), into the difference of the raw ones; exact also beside a large offset."""
+        return difference / (self.scale.to(difference.device) if isinstance(self.scale, Tensor) else self.scale)
 
     @property
     def eight_bit(self) -> bool:
@@ -72,40 +80,67 @@ class DataForm:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of one form in one tensor, in memory, memory-mapped or on a device."""
+    """Items of one form: all of a tensor in memory, memory-mapped or on a device, or those that ``indices`` choose of it.
+
+    Several sets may look into one tensor, so that splitting a memory-mapped array copies nothing. Item i is row
+    ``positions(i)`` of ``rows``; on a device a set always has a tensor of its own, without ``indices``.
+    """
 
     images: Tensor
-    """(N, C, H, W), uint8 or float32, contiguous."""
+    """(M, C, H, W), uint8 or float32, contiguous; M = N without ``indices``. Shared and perhaps read-only: never written to."""
     labels: Tensor | None
     """(N,) int64, or None where the source has none."""
     form: DataForm
+    indices: Tensor | None = None
+    """(N,) int64: which of the M images are items, in this order; None: all of them."""
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.images) if self.indices is None else len(self.indices)
 
     @property
     def rows(self) -> Tensor:
-        """The raw values as rows, (N, D), without a copy."""
+        """The raw values of all M images as rows, (M, D), without a copy."""
         return self.images.view(len(self.images), self.form.pixels)
+
+    def positions(self, items: Tensor) -> Tensor:
+        """Return in which of ``rows`` the items are, (B,) int64 -> (B,) int64."""
+        return items if self.indices is None else self.indices[items]
+
+    def raw(self, start: int, stop: int) -> Tensor:
+        """Return the raw values of items start to stop, (B, D); a copy only where the set has ``indices``."""
+        return self.rows[start:stop] if self.indices is None else self.rows.index_select(0, self.indices[start:stop])
 
     def batch(self, start: int, stop: int, device: torch.device) -> Tensor:
         """Return items start to stop as the model sees them, (B, D) float32 on the device."""
-        return self.form.normalise(self.rows[start:stop].to(device))
+        return self.form.normalise(self.raw(start, stop).to(device))
 
-    def select(self, indices: Tensor) -> "ImageSet":
-        """Return the items at the indices, (B,) int64, as a set of their own."""
-        labels = None if self.labels is None else self.labels[indices]
-        return ImageSet(self.images[indices], labels, self.form)
+    def select(self, items: Tensor) -> "ImageSet":
+        """Return the items at the positions of this set, (B,) int64, as a set with a tensor of its own."""
+        labels = None if self.labels is None else self.labels[items]
+        return ImageSet(self.images[self.positions(items)], labels, self.form)
+
+    def subset(self, items: Tensor) -> "ImageSet":
+        """Return the items at the positions of this set, (B,) int64, as a set that looks into the same tensor."""
+        labels = None if self.labels is None else self.labels[items]
+        return ImageSet(self.images, labels, self.form, self.positions(items))
 
     def slice(self, start: int, stop: int) -> "ImageSet":
         """Return items start to stop, without a copy."""
         labels = None if self.labels is None else self.labels[start:stop]
+        if self.indices is not None:
+            return ImageSet(self.images, labels, self.form, self.indices[start:stop])
         return ImageSet(self.images[start:stop], labels, self.form)
 
     def to(self, device: torch.device) -> "ImageSet":
-        """Return the set on a device."""
+        """Return the set on a device; on the CPU the same tensor, elsewhere the items alone, copied in blocks."""
+        if device == self.images.device:
+            return self
+        images = torch.empty(len(self), *self.form.shape, dtype=self.images.dtype, device=device)
+        size = max(1, BLOCK_BYTES // (self.form.pixels * self.images.element_size()))
+        for start in range(0, len(self), size):
+            images[start : start + size].view(-1, self.form.pixels).copy_(self.raw(start, start + size))
         labels = None if self.labels is None else self.labels.to(device)
-        return ImageSet(self.images.to(device), labels, self.form.to(device))
+        return ImageSet(images, labels, self.form.to(device))
 
 
 @dataclass(frozen=True)
@@ -128,17 +163,36 @@ class Splits:
         """The form that all three share."""
         return self.train.form
 
+    def with_form(self, form: DataForm) -> "Splits":
+        """Return the same items seen through another form of the same shape."""
+        train, validation, test = (replace(self.get(name), form=form) for name in SPLITS)
+        return Splits(train, validation, test, self.source)
+
+    def for_model(self, form: DataForm, model: str) -> "Splits":
+        """Return the splits as a trained model sees them: feature vectors with the statistics that it was trained with.
+
+        Args:
+            form: the model's.
+            model: its path, for the message.
+
+        Raises:
+            DataError: the data's form is not the model's any more.
+
+        """
+        if (form.shape, form.kind) != (self.form.shape, self.form.kind):
+            raise DataError(f"{model}: made for {form.describe()}, but {self.source} now has {self.form.describe()}")
+        return self.with_form(form) if form.kind == "vectors" else self  # images: the scale belongs to the array's type
+
     def matching(self, name: str, form: DataForm, model: str) -> ImageSet:
-        """Return a split by its name for a trained model.
+        """Return a split by its name as a trained model sees it.
 
         Raises:
             DataError: the data's form is not the model's any more, or the split is empty.
         """
-        if (form.shape, form.kind) != (self.form.shape, self.form.kind):
-            raise DataError(f"{model}: made for {form.describe()}, but {self.source} now has {self.form.describe()}")
-        if not len(self.get(name)):
+        images = self.for_model(form, model).get(name)
+        if not len(images):
             raise DataError(f"{self.source}: its {name} split is empty")
-        return self.get(name)
+        return images
 
 
 def check_split(name: str) -> None:

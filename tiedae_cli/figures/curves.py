@@ -6,7 +6,7 @@ from tiedae_cli.figures.canvas import MODEL_COLOUR, YARDSTICK_COLOUR, figure_png
 from tiedae_cli.training import EpochReport
 
 
-def loss_curve(history: Sequence[EpochReport], yardstick: float | None, components: int) -> bytes:
+def loss_curve(history: Sequence[EpochReport], yardstick: float | None, components: int, value_name: str = "pixel") -> bytes:
     """Draw training and validation error by epoch, PCA's validation error at the same code size as a line; return the PNG."""
     from matplotlib.ticker import MaxNLocator
 
@@ -23,7 +23,7 @@ def loss_curve(history: Sequence[EpochReport], yardstick: float | None, componen
         axes.axhline(yardstick, color=YARDSTICK_COLOUR, linestyle="--", label=f"PCA, {components} components")
     axes.set_yscale("log")
     axes.set_xlabel("epoch")
-    axes.set_ylabel("mean squared error per pixel")
+    axes.set_ylabel(f"mean squared error per {value_name}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(True, which="both", alpha=0.25)
     axes.legend(frameon=False)

@@ -1,16 +1,17 @@
 """What people see and what pipelines read: progress, tables and previews on stderr, JSON Lines and results on stdout."""
 
+import contextlib
 import csv
 import io
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -67,6 +68,29 @@ class Terminal:
             if not console.is_terminal:
                 console = Console(highlight=False, width=200)
             console.print(table)
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Give a callback (what, done, of how many) that draws a bar from its first call on; only where stderr is a terminal."""
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
+        bar = Progress(
+            *columns,
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=True,
+            expand=True,
+            disable=not self.interactive,
+        )
+        task = bar.add_task("", total=None)
+
+        def count(what: str, done: int, total: int) -> None:
+            bar.start()
+            bar.update(task, description=what, completed=done, total=total)
+
+        try:
+            yield count
+        finally:
+            bar.stop()
 
     def preview(self, tops: np.ndarray, bottoms: np.ndarray) -> None:
         """Draw pictures in [0, 1], (N, H, W) or (N, H, W, 3), over their partners in half-block characters, as many as fit."""
@@ -205,43 +229,64 @@ class TrainingDisplay:
 
 
 def evaluation_table(evaluation: Evaluation, source: str) -> Table:
-    """Return the errors as a table: a row for the model, PCA and the mean image."""
-    table = Table(title=f"{source}, {evaluation.split} split, {evaluation.model.images:,} images", title_justify="left")
-    for heading in ("", "MSE per pixel", "squared error per image", "PSNR dB", "variance explained"):
+    """Return the errors as a table: a row for the model, PCA and the mean image; of feature vectors in both units."""
+    raw = evaluation.raw
+    count = f"{evaluation.model.images:,} {'images' if raw is None else 'vectors of standardised features'}"
+    table = Table(title=f"{source}, {evaluation.split} split, {count}", title_justify="left")
+    images = ("MSE per pixel", "squared error per image", "PSNR dB")
+    vectors = ("MSE per feature", "squared error per vector", "raw MSE per feature", "raw squared error per vector")
+    for heading in ("", *(images if raw is None else vectors), "variance explained"):
         table.add_column(heading, justify="left" if heading == "" else "right")
-    rows: Sequence[tuple[str, ErrorSum]] = (
-        ("model", evaluation.model),
-        (f"PCA, {evaluation.components} components", evaluation.pca),
-        ("mean image", evaluation.mean_image),
-    )
-    for name, errors in rows:
+    units = _rows(evaluation) if raw is None else _rows(raw)
+    for (name, errors), (_, raw_errors) in zip(_rows(evaluation), units, strict=True):
         explained = errors.explained_variance(evaluation.mean_image)
         table.add_row(
             name,
             f"{errors.mse_per_pixel:.6f}",
             f"{errors.squared_error_per_image:.4f}",
-            f"{errors.psnr_db:.2f}",
+            *([f"{errors.psnr_db:.2f}"] if raw is None else _raw_cells(raw_errors)),
             "-" if explained is None else f"{explained:.2%}",
         )
     return table
 
 
+def _rows(evaluation: Evaluation) -> Sequence[tuple[str, ErrorSum]]:
+    return (
+        ("model", evaluation.model),
+        (f"PCA, {evaluation.components} components", evaluation.pca),
+        ("mean image" if evaluation.raw is None else "mean vector", evaluation.mean_image),
+    )
+
+
+def _raw_cells(errors: ErrorSum) -> list[str]:
+    return [f"{errors.mse_per_pixel:.6g}", f"{errors.squared_error_per_image:.6g}"]
+
+
 def evaluation_values(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the errors as the JSON interface names them."""
+    """Return the errors as the JSON interface names them; ``raw`` holds those of feature vectors in the features' own units."""
+    raw = evaluation.raw
     return {
         "split": evaluation.split,
         "images": evaluation.model.images,
-        **_error_values(evaluation.model, evaluation.mean_image),
-        "pca": {"components": evaluation.components, **_error_values(evaluation.pca, evaluation.mean_image)},
-        "mean_image": _error_values(evaluation.mean_image, evaluation.mean_image),
+        **_all_errors(evaluation, has_peak=raw is None),
+        **({} if raw is None else {"raw": _all_errors(raw, has_peak=False)}),
     }
 
 
-def _error_values(errors: ErrorSum, around_mean: ErrorSum) -> dict[str, float | None]:
+def _all_errors(evaluation: Evaluation, has_peak: bool) -> dict[str, Any]:
+    """Return the three rows; a signal-to-noise ratio only where values have a peak, which features have not."""
+    model, pca, mean = (
+        _error_values(errors, evaluation.mean_image, has_peak)
+        for errors in (evaluation.model, evaluation.pca, evaluation.mean_image)
+    )
+    return {**model, "pca": {"components": evaluation.components, **pca}, "mean_image": mean}
+
+
+def _error_values(errors: ErrorSum, around_mean: ErrorSum, has_peak: bool) -> dict[str, float | None]:
     return {
         "mse_per_pixel": errors.mse_per_pixel,
         "squared_error_per_image": errors.squared_error_per_image,
-        "psnr_db": errors.psnr_db if math.isfinite(errors.psnr_db) else None,
+        "psnr_db": errors.psnr_db if has_peak and math.isfinite(errors.psnr_db) else None,
         "explained_variance": errors.explained_variance(around_mean),
     }
 

@@ -1,0 +1,275 @@
+"""A folder of images as a data set: splits, labels, inference, the cache, and what is refused."""
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from tiedae_cli.cli import app
+from tiedae_cli.config import DataConfig
+from tiedae_cli.data import Splits, load_splits
+from tiedae_cli.errors import ConfigError, DataError, InputError, StorageError
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def picture(seed: int, height: int = 6, width: int = 5, colour: bool = False) -> np.ndarray:
+    shape = (height, width, 3) if colour else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def write(path: str, pixels: np.ndarray) -> np.ndarray:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def load(**fields: object) -> tuple[Splits, list[str]]:
+    notes: list[str] = []
+    return load_splits(DataConfig(dataset="pics", **fields), notes.append), notes
+
+
+def cached() -> list[Path]:
+    return sorted(Path("cache").rglob("*.npy"))
+
+
+def rows_of(splits: Splits) -> list[bytes]:
+    return [row.numpy().tobytes() for name in ("train", "validation", "test") for row in splits.get(name).raw(0, 10_000)]
+
+
+def test_every_image_is_in_exactly_one_split_with_its_own_pixels_and_label() -> None:
+    written = {}
+    for index in range(40):
+        label = index % 4
+        written[write(f"pics/class{label}/{index:02}.png", picture(index)).tobytes()] = label
+    splits, notes = load()
+    assert [len(splits.get(name)) for name in ("train", "validation", "test")] == [32, 4, 4]
+    assert sorted(rows_of(splits)) == sorted(written)
+    for name in ("train", "validation", "test"):
+        images = splits.get(name)
+        assert images.labels is not None
+        assert [written[row.numpy().tobytes()] for row in images.raw(0, 40)] == images.labels.tolist()
+    assert splits.form.shape == (1, 6, 5)
+    assert torch.equal(splits.train.batch(0, 3, torch.device("cpu")), splits.train.raw(0, 3).float() * (1 / 255))
+    assert notes[0].startswith("pics: 40 5x6 gray images (inferred; data.size and data.mode would choose); decoded once into")
+
+
+def test_training_items_keep_the_order_of_the_paths_and_the_seed_chooses_the_split() -> None:
+    pixels = [write(f"pics/{index:02}.png", picture(index)).tobytes() for index in range(30)]
+    splits, _ = load(validation=5, test=0.2)
+    assert [len(splits.get(name)) for name in ("train", "validation", "test")] == [19, 5, 6]
+    places = [pixels.index(row.numpy().tobytes()) for row in splits.train.raw(0, 30)]
+    assert places == sorted(places)
+    assert splits.train.labels is None
+    again, _ = load(validation=5, test=0.2)
+    other, _ = load(validation=5, test=0.2, split_seed=1)
+    assert rows_of(again) == rows_of(splits) != rows_of(other)
+
+
+def test_split_folders_are_the_splits_and_a_missing_one_is_cut_from_train() -> None:
+    for index in range(20):
+        write(f"pics/train/{'ab'[index % 2]}/{index:02}.png", picture(index))
+    test = [write(f"pics/test/{name}/x.png", picture(100 + place)).tobytes() for place, name in enumerate("ab")]
+    splits, _ = load()
+    assert [len(splits.get(name)) for name in ("train", "validation", "test")] == [18, 2, 2]
+    assert [row.numpy().tobytes() for row in splits.test.raw(0, 9)] == test
+    assert splits.test.labels is not None and splits.test.labels.tolist() == [0, 1]
+    with pytest.raises(ConfigError, match=r"data\.test: pics has a test split of its own"):
+        load(test=0.5)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["test/a.png"], "has a folder test, but none named train"),
+        (["train/a.png", "val/b.png"], r"1 images lie outside its split folders train, for example val/b\.png"),
+        (["empty/.a.png"], "no images in this folder"),
+        ([".hidden/a.png"], "no images in this folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_understood_is_refused(files: list[str], message: str) -> None:
+    for name in files:
+        write(f"pics/{name}", picture(0))
+    Path("pics/notes.txt").touch()
+    with pytest.raises(DataError, match=message):
+        load()
+
+
+def test_one_colour_image_makes_all_colour_and_gray_ones_keep_their_values() -> None:
+    gray = write("pics/a.png", picture(1))
+    colour = write("pics/b.png", picture(2, colour=True))
+    for index in range(4):
+        write(f"pics/c{index}.png", picture(3))
+    splits, _ = load(validation=0, test=0)
+    assert splits.form.shape == (3, 6, 5)
+    assert np.array_equal(splits.train.images[0].numpy(), np.stack([gray] * 3))
+    assert np.array_equal(splits.train.images[1].numpy(), colour.transpose(2, 0, 1))
+
+
+def test_mode_and_size_are_obeyed_and_a_palette_image_counts_as_colour_only_with_colours() -> None:
+    write("pics/a.png", picture(2, colour=True))
+    Image.fromarray(picture(1)).convert("P").save("pics/b.png")
+    splits, notes = load(validation=0, test=0, mode="gray", size=4)
+    assert splits.form.shape == (1, 4, 4)
+    assert "inferred" not in notes[0]
+    expected = Image.open("pics/a.png").convert("L").resize((4, 4), Image.Resampling.LANCZOS)
+    assert np.array_equal(splits.train.images[0, 0].numpy(), np.asarray(expected))
+    Path("pics/a.png").unlink()
+    splits, _ = load(validation=0, test=0)
+    assert splits.form.shape == (1, 6, 5)
+
+
+def test_two_sizes_are_named_with_the_line_that_helps() -> None:
+    write("pics/a.png", picture(1))
+    write("pics/b.png", picture(2, 7, 9))
+    with pytest.raises(DataError) as caught:
+        load()
+    assert "a.png is 5x6, b.png is 9x7" in str(caught.value)
+    assert str(caught.value).endswith("under data:  size: [6, 5]")
+    splits, _ = load(size=(6, 5), validation=0, test=0)
+    assert splits.form.shape == (1, 6, 5) and len(splits.train) == 2
+
+
+def test_bad_images_are_counted_and_named_and_nothing_is_kept() -> None:
+    write("pics/0.png", picture(0))
+    for index in range(1, 8):
+        Path(f"pics/{index}.png").write_bytes(b"\x89PNG\r\n\x1a\n garbage")
+    cut = Path("pics/0.png").read_bytes()
+    Path("pics/8.png").write_bytes(cut[:60])
+    with pytest.raises(DataError) as caught:
+        load()
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "pics: 8 of 9 images cannot be decoded:"
+    assert lines[1].startswith("pics/1.png: not an image that can be decoded")
+    assert lines[6] == "and 3 others"
+    assert not cached()
+    assert not [path for path in Path("cache").rglob("*") if path.is_file()]
+
+
+def test_the_cache_is_used_again_and_made_anew_when_a_file_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(10):
+        write(f"pics/{index}.png", picture(index))
+    _, notes = load()
+    first = cached()
+    assert len(first) == 1 and len(notes) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("tiedae_cli.data.folder.decode_image", lambda path: pytest.fail("decoded again"))
+        splits, notes = load()
+    assert notes == [] and cached() == first
+    changed = write("pics/3.png", picture(99))
+    os.utime("pics/3.png", ns=(1, 1))
+    splits, notes = load(validation=0, test=0)
+    assert len(notes) == 1 and np.array_equal(splits.train.images[3, 0].numpy(), changed)
+    assert len(cached()) == 1 and cached() != first
+
+
+def test_a_cache_that_was_cut_off_is_made_anew() -> None:
+    pixels = [write(f"pics/{index}.png", picture(index)) for index in range(5)]
+    load()
+    os.truncate(cached()[0], 150)
+    splits, _ = load(validation=0, test=0)
+    assert np.array_equal(splits.train.images[:, 0].numpy(), np.stack(pixels))
+
+
+def _load_in_process(barrier: Any, results: Any) -> None:
+    notes: list[str] = []
+    barrier.wait()
+    splits = load_splits(DataConfig(dataset="pics", validation=0, test=0), notes.append)
+    built = sum("decoded once" in note for note in notes)
+    results.put((built, int(splits.train.images.sum(dtype=torch.int64))))
+
+
+def test_two_processes_at_once_build_one_cache() -> None:
+    total = sum(int(write(f"pics/{index:03}.png", picture(index, 40, 40)).sum()) for index in range(150))
+    context = multiprocessing.get_context("forkserver")
+    barrier, results = context.Barrier(2), context.Queue()
+    processes = [context.Process(target=_load_in_process, args=(barrier, results)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    found = sorted(results.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join()
+    assert found == [(0, total), (1, total)]
+    assert len(cached()) == 1
+
+
+def test_the_cached_array_is_memory_mapped_and_shared_by_the_splits() -> None:
+    for index in range(20):
+        write(f"pics/{index:02}.png", picture(index, 128, 128))
+    splits, _ = load()
+    address = splits.train.images.data_ptr()
+    assert {splits.get(name).images.data_ptr() for name in ("train", "validation", "test")} == {address}
+    maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if str(cached()[0]) in line]
+    assert any(int(line[0].split("-")[0], 16) <= address < int(line[0].split("-")[1], 16) for line in maps)
+
+
+def test_no_room_and_no_permission_are_storage_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("pics/a.png", picture(0))
+    with monkeypatch.context() as patch:
+        patch.setattr("tiedae_cli.data.folder.shutil.disk_usage", lambda place: SimpleNamespace(free=3))
+        with pytest.raises(StorageError, match="XDG_CACHE_HOME"):
+            load()
+    Path("file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", "file")
+    with pytest.raises(StorageError, match="cannot be made"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"dataset": "nowhere/pics"}, "no such file or folder"),
+        ({"dataset": "mnits"}, r"no such data set \(did you mean mnist\?\)"),
+        ({"dataset": "pics/a.png"}, "expected a folder of images, or an array"),
+        ({"dataset": "pics", "root": "there"}, r"data\.root: pics: is only for data sets that are downloaded"),
+        ({"dataset": "digits", "validation": 3}, r"data\.validation: digits: cannot be chosen"),
+        ({"dataset": "mnist", "size": 3, "test": 2}, r"data\.test: mnist: .*\ndata\.size: mnist: is only for a folder"),
+        ({"dataset": "pics"}, "has 1 items; with 1 for test and 1 for validation none is left for training"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(fields: dict[str, object], message: str) -> None:
+    write("pics/a.png", picture(0))
+    with pytest.raises(InputError, match=message):
+        load_splits(DataConfig(**fields))
+
+
+def test_colour_images_go_through_train_eval_and_reconstruct() -> None:
+    for index in range(60):
+        write(f"pics/{index % 3}/{index:02}.png", picture(index % 6, 8, 8, colour=True))
+    runner = CliRunner()
+    settings = ["data.dataset=pics", "training.epochs=2", "training.batch_size=16", "model.hidden_sizes=[8, 3]", "data.test=20"]
+    arguments = ["train", "--config", "digits", "--run-dir", "run"]
+    result = runner.invoke(app, arguments + [word for setting in settings for word in ("--set", setting)])
+    assert result.exit_code == 0, result.stderr
+    assert "on 34 8x8 colour images of pics" in result.stderr
+    result = runner.invoke(app, ["eval", "run", "--json"])
+    values = json.loads(result.stdout)
+    assert values["images"] == 20
+    assert values["squared_error_per_image"] == pytest.approx(192 * values["mse_per_pixel"])
+    result = runner.invoke(app, ["reconstruct", "run", "pics/0/00.png", "-o", "out.png"])
+    assert result.exit_code == 0, result.stderr
+    figure = np.asarray(Image.open("out.png").convert("RGB")).astype(int)
+    colours = {tuple(colour) for colour in picture(0, 8, 8, colour=True).reshape(-1, 3)}
+    assert colours <= {tuple(colour) for colour in figure.reshape(-1, 3)}  # the original is drawn in its own colours
+
+
+def test_a_bad_image_stops_train_before_a_run_folder_is_made() -> None:
+    write("pics/a.png", picture(0))
+    Path("pics/b.jpg").write_bytes(b"no image")
+    result = CliRunner().invoke(app, ["train", "--set", "data.dataset=pics"])
+    assert result.exit_code == 2
+    assert "pics/b.jpg: not an image that can be decoded (unknown format)" in result.stderr
+    assert not Path("runs").exists()
