@@ -11,7 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from tiedae_cli import __version__
+from tiedae_cli.commands import compare as compare_command
 from tiedae_cli.commands import eval as eval_command
+from tiedae_cli.commands import export as export_command
+from tiedae_cli.commands import inspect as inspect_command
 from tiedae_cli.commands import reconstruct as reconstruct_command
 from tiedae_cli.commands import train as train_command
 from tiedae_cli.errors import Interrupted, TiedaeError
@@ -115,6 +118,9 @@ def main(
 app.command("train")(train_command.train)
 app.command("eval")(eval_command.evaluate)
 app.command("reconstruct")(reconstruct_command.reconstruct)
+app.command("inspect")(inspect_command.inspect)
+app.command("export")(export_command.export)
+app.command("compare")(compare_command.compare)
 
 
 def run() -> None:

@@ -34,9 +34,14 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+0123456789.")
-)
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which quotes the strings that ``_Loader`` would read as floats."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+0123456789.")
+    )
 
 
 def sample_configs() -> dict[str, Path]:
@@ -53,9 +58,9 @@ def find_config(name: str) -> Path:
         ConfigError: neither a file nor a sample config has that name.
 
     """
-    if os.path.exists(name):
-        return Path(name)
     samples = sample_configs()
+    if os.path.exists(name) and not (name in samples and os.path.isdir(name)):  # a folder digits/ does not hide the sample
+        return Path(name)
     if name in samples:
         return samples[name]
     raise ConfigError(f"--config {name}: no such file, and no sample config has that name{suggestion(name, samples)}")
@@ -123,9 +128,9 @@ def validate_config(values: object, source: str) -> Config:
 
 def dump_config(config: Config) -> str:
     """Return the whole config as YAML that ``load_config`` reads back to an equal config."""
-    return yaml.safe_dump(
-        config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120, allow_unicode=True
-    )
+    values = config.model_dump(mode="json")
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    return text
 
 
 def changed_fields(old: Config, new: Config) -> list[str]:

@@ -36,6 +36,10 @@ class StorageError(TiedaeError):
     """A file that could not be written: disk full, quota, read-only folder."""
 
 
+class ExportError(TiedaeError):
+    """An exported model that cannot be written in its format, or does not answer as the model does."""
+
+
 class DivergedError(TiedaeError):
     """The loss became NaN or infinite; the message names epoch and step."""
 

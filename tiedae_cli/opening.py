@@ -49,7 +49,9 @@ def start(
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
     trainer = Trainer(config, splits, place, weights)
     if not ranks.leads:
-        yield Session(config, splits, trainer, Run(Path(name)), terminal)
+        session = Session(config, splits, trainer, Run(Path(name)), terminal)
+        session.checkpoint()  # the leader's first one sums over all processes
+        yield session
         return
     run = create_named_run(run_dir) if run_dir is not None else create_run(Path(config.output.runs), name)
     with run.locked():

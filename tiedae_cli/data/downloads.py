@@ -97,8 +97,8 @@ def _read(name: str, source: Source, folder: Path, train: bool) -> ImageSet:
         _check_idx_headers(folder, source.class_name)
         try:
             data = make(str(folder), download=False, **options)
-        except RuntimeError as error:
-            if "not found" not in str(error).lower():
+        except (RuntimeError, FileNotFoundError) as error:  # the second from USPS, which does not look before it opens
+            if isinstance(error, RuntimeError) and "not found" not in str(error).lower():
                 raise
             data = _download(make, name, source, folder, options)
         return _image_set(data, source)

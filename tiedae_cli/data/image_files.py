@@ -59,7 +59,7 @@ def read_image(path: Path, shape: tuple[int, int, int], say: Callable[[str], Non
         plain = _without_transparency(image).convert(mode)
         if plain.size != (width, height):
             plain = plain.resize((width, height), Image.Resampling.LANCZOS)
-        pixels = np.asarray(plain, dtype=np.uint8)
+        pixels = np.array(plain, dtype=np.uint8)  # a copy: Pillow's own memory is read-only, and torch warns of that
     return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))  # (H, W[, C]) -> (C, H, W)
 
 
@@ -78,9 +78,9 @@ def open_image(path: Path) -> "Image":
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(source)
-            image.load()
-        return ImageOps.exif_transpose(image)
+            with Image.open(source) as image:
+                image.load()
+                return ImageOps.exif_transpose(image)  # always a copy, so the file may close
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (

@@ -72,7 +72,8 @@ class Terminal:
         """Draw pictures in [0, 1], (N, H, W) or (N, H, W, 3), over their partners in half-block characters, as many as fit."""
         width = tops.shape[2] + 1
         fitting = max(0, self.console.width // width)
-        if not self.interactive or self.console.color_system is None or fitting == 0:
+        colour = self.console.color_system is not None and not self.console.no_color
+        if not self.interactive or not colour or fitting == 0:
             return
         for pictures in (tops[:fitting], bottoms[:fitting]):
             self.console.print(_half_blocks(pictures))

@@ -1,0 +1,133 @@
+"""What the tests share: an empty working folder, small IDX files, a trained run, and the data and devices that not every machine has."""
+
+import os
+import shutil
+import struct
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+import torch
+
+IDX_TYPES = {np.dtype(np.uint8): 8, np.dtype(np.int32): 12}
+WriteMnist = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test works in an empty folder of its own, so that none writes into the checkout."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reaches the network: torchvision's downloads go through urlopen."""
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise urllib.error.URLError("no network in the tests")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+
+
+@pytest.fixture
+def mnist_root() -> str:
+    """The folder of the real MNIST files; the test is skipped without them."""
+    root = os.environ.get("TIEDAE_DATA", "")
+    if not (Path(root) / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
+        pytest.skip("needs the real MNIST files under TIEDAE_DATA")
+    return root
+
+
+@pytest.fixture
+def cuda() -> torch.device:
+    """The first CUDA device; the test is skipped without one."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    return torch.device("cuda:0")
+
+
+def idx_bytes(values: np.ndarray) -> bytes:
+    """Return an array, uint8 or int32, in the IDX format: 0, 0, type, dimensions, sizes, values, all big-endian."""
+    header = bytes([0, 0, IDX_TYPES[values.dtype], values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
+    return header + values.astype(values.dtype.newbyteorder(">")).tobytes()
+
+
+@pytest.fixture
+def write_idx() -> Callable[[Path, np.ndarray], None]:
+    """Return a writer of one IDX file: ``write_idx(path, values)``."""
+
+    def write(path: Path, values: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(idx_bytes(values))
+
+    return write
+
+
+@pytest.fixture
+def write_mnist(tmp_path: Path) -> WriteMnist:
+    """Return a writer of a small data set in MNIST's layout: ``write_mnist(train=30, test=10, folder="MNIST")`` gives the root.
+
+    Images are random, and the first pixels of each hold its number, so that a test can tell them apart.
+    """
+
+    def write(train: int = 30, test: int = 10, folder: str = "MNIST", size: int = 28) -> Path:
+        raw = tmp_path / "data" / folder / "raw"
+        raw.mkdir(parents=True, exist_ok=True)
+        generator = np.random.default_rng(7)
+        for stem, count in (("train", train), ("t10k", test)):
+            images = generator.integers(0, 256, (count, size, size), dtype=np.uint8)
+            images[:, 0, 0], images[:, 0, 1] = np.arange(count) // 256, np.arange(count) % 256
+            labels = generator.integers(0, 10, count, dtype=np.uint8)
+            (raw / f"{stem}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+            (raw / f"{stem}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+        return tmp_path / "data"
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small trained run on the digits; read-only: tests that use it take ``digits_run``."""
+    from tiedae_cli import session as sessions
+    from tiedae_cli.config_file import parse_config
+    from tiedae_cli.terminal import Terminal
+
+    folder = tmp_path_factory.mktemp("trained") / "digits"
+    text = """
+    model: {hidden_sizes: [32, 8], activation: silu, code_activation: linear, output: sigmoid}
+    training: {epochs: 4, batch_size: 50, learning_rate: 0.005, schedule: one_cycle, l2: 0, loss: squared_error}
+    output: {images: 3}
+    """
+    config = parse_config(text, "digits.yaml")
+    with sessions.start(config, "digits", folder, torch.device("cpu"), Terminal(quiet=True, as_json=True)) as session:
+        session.train()
+    return folder
+
+
+@pytest.fixture
+def digits_run(trained_once: Path, empty_folder: Path) -> Path:
+    """A copy of the trained run as ``runs/digits`` in the working folder."""
+    copy = Path("runs") / "digits"
+    shutil.copytree(trained_once, copy)
+    return copy
+
+
+@pytest.fixture
+def make_set() -> Callable[..., Any]:
+    """Return a maker of small sets of float32 images: ``make_set(values)``, values (N, D)."""
+    from tiedae_cli.data.image_set import DataForm, ImageSet
+
+    def make(values: np.ndarray) -> ImageSet:
+        rows = torch.tensor(values, dtype=torch.float32)
+        return ImageSet(rows.reshape(len(rows), 1, 1, -1), None, DataForm((1, 1, rows.shape[1])))
+
+    return make

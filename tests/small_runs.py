@@ -1,0 +1,38 @@
+"""Small trained models on the bundled digits, and models of any form that nobody trained, for the tests of several commands."""
+
+from pathlib import Path
+
+import torch
+
+from tiedae_cli.checkpoint import Checkpoint
+from tiedae_cli.config import Config
+from tiedae_cli.data import DataForm, load_splits
+from tiedae_cli.model import TiedAutoencoder
+from tiedae_cli.runs import Run
+from tiedae_cli.schedule import seeded
+from tiedae_cli.training import EpochReport, Trainer
+
+CPU = torch.device("cpu")
+
+
+def train_small(folder: Path, epochs: int = 2, **model: object) -> Run:
+    """Train on the digits for a moment and leave last.pt and best.pt in a run folder; the first epoch counts as the best one."""
+    folder.mkdir(parents=True)
+    config = Config.model_validate({"model": {"hidden_sizes": [12, 3], **model}, "training": {"epochs": epochs, "seed": 1}})
+    splits = load_splits(config.data)
+    trainer, run = Trainer(config, splits, CPU), Run(folder)
+    for report in trainer.train():
+        if isinstance(report, EpochReport):
+            checkpoint = Checkpoint(config, splits.form, trainer.model.state_dict(), trainer.state(), run.name)
+            run.save(checkpoint, best=report.epoch == 1)
+    return run
+
+
+def untrained(form: DataForm, run: str = "untrained", **model: object) -> Checkpoint:
+    """Return a checkpoint of a model with random weights and biases that saw no data."""
+    config = Config.model_validate({"model": {"hidden_sizes": [7, 4], **model}})
+    network = TiedAutoencoder(form.pixels, config.model, seeded(3))
+    for bias in (*network.encoder_biases, *network.decoder_biases):
+        bias.data.uniform_(-0.5, 0.5, generator=seeded(4))
+    weights = {name: weight.detach() for name, weight in network.state_dict().items()}
+    return Checkpoint(config, form, weights, {"history": [], "epoch": 0, "step": 0}, run)

@@ -1,0 +1,177 @@
+"""The floors of the house: imports run downwards, what is slow to import is imported late, every room says what it is."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "tiedae_cli"
+FLOORS = (
+    {"errors", "config", "config_file", "runtime", "storage", "interruption"},
+    {"data", "model", "pca", "metrics", "schedule", "step"},
+    {"training", "evaluation", "runs", "checkpoint"},
+    {"terminal", "figures"},
+    {"session", "commands", "cli", "__main__"},
+)
+LAZY = {"torchvision", "matplotlib", "PIL"}
+NO_TORCH = ("errors", "config", "config_file", "storage", "interruption", "cli", "__main__")
+
+
+def name_of(path: Path) -> str:
+    """Return a module's name inside the package: ``data.digits``, ``data`` for the folder itself, "" for the package."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {name_of(path): ast.parse(path.read_text(), str(path)) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def nodes(tree: ast.AST, into_functions: bool) -> Iterator[ast.AST]:
+    """Yield the nodes that run: all of them, or only those that run on import."""
+    for node in ast.iter_child_nodes(tree):
+        if is_for_type_checkers(node):
+            continue
+        if not into_functions and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        yield node
+        yield from nodes(node, into_functions)
+
+
+def imports(module: str, into_functions: bool) -> set[str]:
+    """Return the full names that a module imports."""
+    found = set()
+    for node in nodes(MODULES[module], into_functions):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{module} has a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def own_imports(module: str, into_functions: bool = True) -> set[str]:
+    """Return the modules of this package that a module imports."""
+    found = set()
+    for name in imports(module, into_functions):
+        if name.startswith("tiedae_cli."):
+            inside = name.removeprefix("tiedae_cli.")
+            while inside and inside not in MODULES:
+                inside = inside.rpartition(".")[0]
+            found.add(inside)
+    return found - {"", module}
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def floor(module: str) -> int:
+    (found,) = (number for number, rooms in enumerate(FLOORS) if room(module) in rooms)
+    return found
+
+
+ALL = pytest.mark.parametrize("module", [module for module in MODULES if module])
+
+
+@ALL
+def test_every_room_is_on_one_floor(module: str) -> None:
+    assert sum(room(module) in rooms for rooms in FLOORS) == 1, f"put {room(module)} on its floor in FLOORS above"
+
+
+def test_every_room_of_the_floors_exists() -> None:
+    assert set().union(*FLOORS) == {room(module) for module in MODULES if module}
+
+
+@ALL
+def test_imports_run_downwards(module: str) -> None:
+    upwards = [other for other in own_imports(module) if floor(other) > floor(module)]
+    assert not upwards, f"{module}, on floor {floor(module)}, imports {upwards} from above"
+
+
+def test_no_room_imports_itself_in_a_circle() -> None:
+    """Also within a floor, and also inside functions."""
+    below: dict[str, set[str]] = {}
+    for module in filter(None, MODULES):
+        below.setdefault(room(module), set()).update(room(other) for other in own_imports(module))
+    done: list[str] = []
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, f"a circle: {' -> '.join((*above, name))}"
+        for other in below[name] - {name}:
+            visit(other, (*above, name))
+        done.append(name)
+
+    for name in below:
+        visit(name, ())
+    assert set(done) == set(below)
+
+
+@ALL
+def test_what_is_slow_to_import_is_imported_late(module: str) -> None:
+    slow = {name for name in imports(module, into_functions=False) if name.partition(".")[0] in LAZY}
+    assert not slow, f"{module} imports {slow} on its own import"
+
+
+def reached_on_import(module: str, seen: set[str]) -> Iterator[str]:
+    """Yield the outside packages that importing a module brings in, through all it imports."""
+    seen.add(module)
+    yield from (name.partition(".")[0] for name in imports(module, into_functions=False))
+    for other in own_imports(module, into_functions=False) - seen:
+        yield from reached_on_import(other, seen)
+    parent = module.rpartition(".")[0]
+    if parent and parent not in seen:
+        yield from reached_on_import(parent, seen)
+
+
+@pytest.mark.parametrize("module", NO_TORCH)
+def test_no_torch_for_what_must_answer_at_once(module: str) -> None:
+    assert not {"torch", "numpy"} & set(reached_on_import(module, set()))
+
+
+def test_commands_import_nothing_slow() -> None:
+    for module in MODULES:
+        if room(module) == "commands":
+            assert set(reached_on_import(module, set())) <= {"pathlib", "typing", "typer", "tiedae_cli"}, module
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is_in_a_line(module: str) -> None:
+    docstring = ast.get_docstring(MODULES[module])
+    assert docstring, f"{module} has no docstring"
+    first = docstring.splitlines()[0]
+    assert first.endswith(".") or ". " in first, f"{module}: its first sentence does not fit a line: {first}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_public_classes_and_functions_have_docstrings(module: str) -> None:
+    for node in MODULES[module].body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{module}.{node.name} has no docstring"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_functions_fit_a_screen(module: str) -> None:
+    """About 40 lines of statements; a docstring and a command's options do not count."""
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+            assert lines <= 45, f"{module}.{node.name} has {lines} lines"
+
+
+def test_nothing_is_called_utils() -> None:
+    words = {word for module in MODULES for part in module.split(".") for word in part.split("_")}
+    assert not words & {"utils", "util", "helpers", "helper", "misc", "common"}
+
+
+def test_only_the_entrance_prints_errors() -> None:
+    """``sys.exit`` and exit codes belong to cli.py; the rest raises."""
+    for module in MODULES:
+        if room(module) != "cli":
+            calls = [node for node in ast.walk(MODULES[module]) if isinstance(node, ast.Attribute) and node.attr == "exit"]
+            assert not calls, f"{module} exits by itself"

@@ -1,0 +1,332 @@
+"""The command line: what it prints where, its exit codes, and what it does not import."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from tiedae_cli import __version__
+from tiedae_cli import session as sessions
+from tiedae_cli.cli import app
+from tiedae_cli.config_file import parse_config
+
+QUICK = ("--set", "training.epochs=2", "--set", "model.hidden_sizes=[16, 4]", "--device", "cpu")
+
+
+def tiedae(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def refused(*arguments: str, code: int = 2) -> str:
+    """Run what must fail; return its message, which is the only thing it prints."""
+    result = tiedae(*arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith("error: ") and "Traceback" not in result.stderr
+    return result.stderr.removeprefix("error: ").strip()
+
+
+# Help and version
+
+
+def test_help_names_every_command() -> None:
+    text = tiedae("--help").stdout
+    assert all(name in text for name in ("train", "eval", "reconstruct"))
+    assert tiedae("-h").stdout == text
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "reconstruct"])
+def test_help_of_a_command(command: str) -> None:
+    text = tiedae(command, "--help").stdout
+    assert all(option in text for option in ("--device", "--quiet", "--json", "--debug"))
+
+
+def test_without_arguments_it_shows_its_help() -> None:
+    result = CliRunner().invoke(app, [])
+    assert "Usage: " in result.stdout + result.stderr
+
+
+def test_version() -> None:
+    assert tiedae("--version").stdout == f"tiedae {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"]])
+def test_help_and_version_wait_for_nothing_slow(arguments: list[str]) -> None:
+    program = f"""
+import sys
+from tiedae_cli.cli import app
+try:
+    app({arguments!r})
+except SystemExit as stopped:
+    assert not stopped.code
+print(*{{name.partition(".")[0] for name in sys.modules}}, file=sys.stderr)
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert found.returncode == 0 and found.stdout
+    slow = {"torch", "torchvision", "matplotlib", "numpy", "PIL", "yaml"}
+    if len(arguments) == 1:
+        slow.add("pydantic")  # which typer itself imports for a command's own arguments
+    assert not slow & set(found.stderr.split())
+
+
+# The whole way
+
+
+def test_train_eval_reconstruct_with_nothing_between(empty_folder: Path) -> None:
+    trained = tiedae("train", *QUICK)
+    assert (trained.exit_code, trained.stdout) == (0, "runs/digits/best.pt\n")
+    notes = trained.stderr.splitlines()
+    assert notes[0] == ("runs/digits: 64-16-4-16-64 tied, 1,188 parameters, on 1,297 8x8 gray images of digits, cpu")
+    assert notes[1].startswith("epoch 1/2  train MSE ") and notes[2].startswith("epoch 2/2  train MSE ")
+    evaluated = tiedae("eval")
+    assert evaluated.exit_code == 0 and evaluated.stderr == ""
+    assert "PCA, 4 components" in evaluated.stdout and "mean image" in evaluated.stdout
+    drawn = tiedae("reconstruct")
+    assert (drawn.exit_code, drawn.stdout) == (0, "runs/digits/reconstructions-2.png\n")
+    with Image.open("runs/digits/reconstructions-2.png") as image:
+        assert image.size == (800, 600)
+
+
+def test_a_second_run_gets_a_folder_of_its_own_and_repeats_the_first() -> None:
+    assert tiedae("train", "-q", *QUICK).stdout == "runs/digits/best.pt\n"
+    again = tiedae("train", "-q", "--config", "runs/digits/config.yaml", "--device", "cpu")
+    assert (again.stdout, again.stderr) == ("runs/digits-2/best.pt\n", "")
+    metrics = [
+        [
+            {key: value for key, value in json.loads(line).items() if key not in ("seconds", "images_per_second")}
+            for line in (Path("runs") / name / "metrics.jsonl").read_text().splitlines()
+        ]
+        for name in ("digits", "digits-2")
+    ]
+    assert metrics[0] == metrics[1] and len(metrics[0]) == 2
+
+
+def test_train_json() -> None:
+    result = tiedae("train", "--json", "-q", "--run-dir", "here", *QUICK)
+    first, second, done = (json.loads(line) for line in result.stdout.splitlines())
+    names = ["event", "epoch", "train_mse_per_pixel", "validation_mse_per_pixel", "seconds", "images_per_second"]
+    assert list(first)[:6] == names and (first["event"], first["epoch"], second["epoch"]) == ("epoch", 1, 2)
+    assert (done["event"], done["run"], done["checkpoint"]) == ("done", "here", "here/best.pt")
+    assert done["best"] in (first, second) and result.stderr == ""
+
+
+def test_eval_json(digits_run: Path) -> None:
+    result = tiedae("eval", "--json", "--split", "validation", "--components", "3", str(digits_run))
+    values = json.loads(result.stdout)
+    assert (values["checkpoint"], values["split"], values["images"]) == ("runs/digits/best.pt", "validation", 200)
+    assert values["squared_error_per_image"] == pytest.approx(64 * values["mse_per_pixel"])
+    assert values["pca"]["components"] == 3
+    best = [json.loads(line) for line in (digits_run / "metrics.jsonl").read_text().splitlines()][-1]
+    assert values["mse_per_pixel"] == pytest.approx(best["validation_mse_per_pixel"], rel=1e-5)
+    assert values["explained_variance"] == pytest.approx(1 - values["mse_per_pixel"] / values["mean_image"]["mse_per_pixel"])
+
+
+def test_reconstruct_json_and_seed(digits_run: Path) -> None:
+    def errors(*arguments: str) -> list[float]:
+        found = json.loads(tiedae("reconstruct", "--json", "--n", "12", "-o", "x.png", *arguments).stdout)
+        assert (found["output"], found["images"]) == ("x.png", 12)
+        return list(found["squared_errors"])
+
+    assert len(errors()) == 12 and errors() == errors()
+    assert errors("--seed", "1") == errors("--seed", "1") != errors("--seed", "2")
+    assert errors("--split", "train") != errors()
+
+
+def test_reconstruct_asks_for_more_than_there_is(digits_run: Path) -> None:
+    result = tiedae("reconstruct", "--n", "1000")
+    assert result.stdout == "runs/digits/reconstructions-300.png\n"
+    assert result.stderr == "only 300 images in this split, 1,000 were asked for\n"
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["model named", "newest run"])
+def test_reconstruct_own_images(digits_run: Path, named: bool) -> None:
+    for name, size in (("a.png", 8), ("b.png", 50)):
+        Image.fromarray(np.full((size, size), 128, dtype=np.uint8)).save(name)
+    model = [str(digits_run)] if named else []
+    result = tiedae("reconstruct", *model, "a.png", "b.png")
+    assert (result.exit_code, result.stdout) == (0, "runs/digits/reconstructions-2.png\n")
+    assert result.stderr == "b.png: 50x50 L, converted to 8x8 gray\n"
+
+
+def test_reconstruct_to_stdout(digits_run: Path) -> None:
+    result = tiedae("reconstruct", "-q", "--output", "-")
+    with Image.open(io.BytesIO(result.stdout_bytes)) as image:
+        assert image.size == (800, 600)
+    assert list(digits_run.glob("reconstructions-*.png")) == []
+
+
+def test_json_beside_a_png_on_stdout_does_not_mix(digits_run: Path) -> None:
+    result = tiedae("reconstruct", "-q", "--json", "--output", "-")
+    with Image.open(io.BytesIO(result.stdout_bytes)) as image:
+        image.verify()
+    assert b"squared_errors" not in result.stdout_bytes
+
+
+def test_print_config_prints_the_resolved_config_and_stops() -> None:
+    result = tiedae("train", "--print-config", "--config", "mnist", "--set", "training.epochs=7")
+    config = parse_config(result.stdout, "printed")
+    assert (config.data.dataset, config.training.epochs, config.model.hidden_sizes) == ("mnist", 7, (300, 150))
+    assert (result.exit_code, result.stderr) == (0, "") and not Path("runs").exists()
+
+
+# Wrong input: exit code 2, one short message
+
+
+def test_a_misspelt_key() -> None:
+    Path("my.yaml").write_text("training:\n  epoch: 5\nmodel:\n  activation: rulu\n")
+    assert sorted(refused("train", "--config", "my.yaml").splitlines()) == [
+        "my.yaml:2: training.epoch: unknown key (did you mean epochs?)",
+        "my.yaml:4: model.activation: 'rulu' is not a choice (did you mean relu?)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("train", "--set", "training.epochs=x"),
+            "--set 'training.epochs=x': training.epochs: must be a valid integer, not 'x'",
+        ),
+        (("train", "--config", "nothing.yaml"), "--config nothing.yaml: no such file, and no sample config has that name"),
+        (
+            ("train", "--config", "mnits"),
+            "--config mnits: no such file, and no sample config has that name (did you mean mnist?)",
+        ),
+        (("train", "--set", "data.dataset=mnits"), "data.dataset: mnits: no such data set (did you mean mnist?)"),
+        (("train", "--device", "cuda:99"), "--device cuda:99: not on this machine; available: auto, cpu"),
+        (("train", "--device", "gpu"), "--device gpu: not on this machine; available: auto, cpu"),
+        (("train", "mnist"), "unexpected argument mnist: a config is given with --config"),
+        (("train", "--resume"), "--resume: no run under runs/; with --config it would start one"),
+        (("eval",), "no run under runs/ yet: train one with `tiedae train`, or name a checkpoint"),
+        (("eval", "nothing.pt"), "nothing.pt: no such checkpoint or run folder"),
+        (("reconstruct",), "no run under runs/ yet: train one with `tiedae train`"),
+        (("reconstruct", "nothing"), "nothing: no such checkpoint or run folder"),
+    ],
+)
+def test_wrong_input(arguments: tuple[str, ...], message: str) -> None:
+    assert refused(*arguments).startswith(message)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("eval", "--split", "tset"), "--split tset: no such split (known: train, validation, test)"),
+        (("reconstruct", "--split", "tset"), "--split tset: no such split"),
+        (("reconstruct", "x.png"), "x.png: no such file"),
+        (("train", "--run-dir", "runs/digits"), "--run-dir runs/digits: not empty; name a new folder"),
+        (
+            ("train", "--resume", "--set", "training.seed=1"),
+            "--resume goes on with the same training; these differ:\ntraining.seed",
+        ),
+        (("train", "--resume", "--set", "training.epochs=1"), "training.epochs: 1 is asked for, but 4 epochs are done"),
+    ],
+)
+def test_wrong_input_beside_a_run(digits_run: Path, arguments: tuple[str, ...], message: str) -> None:
+    assert refused(*arguments).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "--epochs", "5"),
+        ("trian",),
+        ("reconstruct", "--n", "0"),
+        ("reconstruct", "--n", "x"),
+        ("eval", "--components", "0"),
+        ("eval", "a", "b"),
+    ],
+)
+def test_a_wrong_flag_is_the_parsers_business(arguments: tuple[str, ...]) -> None:
+    result = tiedae(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "") and "Error" in result.stderr
+
+
+def test_missing_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIEDAE_DATA", str(tmp_path / "data"))
+    result = tiedae("train", "--config", "mnist")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"error: mnist: not in {tmp_path / 'data'}, and the download failed (" in result.stderr
+    assert "Put MNIST/raw/{train-images-idx3-ubyte, " in result.stderr
+    assert "tiedae train --config digits" in result.stderr and not Path("runs").exists()
+
+
+# Failures: exit code 1
+
+
+def test_a_damaged_checkpoint(digits_run: Path) -> None:
+    path = digits_run / "best.pt"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert refused("eval", code=1).startswith("runs/digits/best.pt: damaged")
+
+
+def test_a_folder_that_cannot_be_written() -> None:
+    Path("runs").write_text("a file")
+    assert refused("train", "-q", code=1) == "runs: cannot be made: File exists"
+
+
+def test_a_diverged_training() -> None:
+    Path("wild.yaml").write_text("""
+        model: {hidden_sizes: [32, 32, 32, 32, 32], activation: relu}
+        training: {epochs: 200, batch_size: 50, learning_rate: 10}
+    """)
+    message = refused("train", "-q", "--config", "wild.yaml", code=1).splitlines()
+    assert message[0].startswith("epoch ") and message[0].endswith(": the loss is not finite: the training diverged")
+    assert message[-1] == "The last good state is runs/wild/last.pt"
+    assert tiedae("eval", "runs/wild/last.pt").exit_code == 0
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")])
+def test_out_of_memory(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sessions, "start", start)
+    assert refused("train", "-q", code=1).startswith("out of memory: a smaller training.batch_size")
+
+
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(sessions, "start", start)
+    with pytest.raises(RuntimeError, match="a bug"):
+        tiedae("train", "-q")
+
+
+def test_debug_shows_the_traceback() -> None:
+    result = tiedae("eval", "--debug")
+    assert result.exit_code == 2 and "Traceback" in result.stderr and "error: no run under runs/" in result.stderr
+
+
+# Devices
+
+
+def test_available_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    message = refused("train", "--device", "cuda:2")
+    assert message == "--device cuda:2: not on this machine; available: auto, cpu, cuda:0, cuda:1"
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiedae_cli.errors import DeviceError
+    from tiedae_cli.runtime import resolve_device
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
+    with pytest.raises(DeviceError, match="--device cuda: not on this machine; available: auto, cpu"):
+        resolve_device("cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda:0")
+    assert resolve_device("cuda:1") == torch.device("cuda:1")

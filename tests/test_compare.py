@@ -1,0 +1,183 @@
+"""Several runs on the same items: numbers, table and picture."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_runs import CPU, train_small, untrained
+from typer.testing import CliRunner
+
+from tiedae_cli import checkpoint as checkpoints
+from tiedae_cli import comparison, figures
+from tiedae_cli.checkpoint import Checkpoint
+from tiedae_cli.cli import app
+from tiedae_cli.comparison import Candidate, common_splits, compare
+from tiedae_cli.config import Config, DataConfig
+from tiedae_cli.data import DataForm, Splits, load_splits
+from tiedae_cli.errors import DataError
+from tiedae_cli.runs import Run
+
+DIGITS = DataForm((1, 8, 8), scale=1 / 255)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    return train_small(folder / "three"), train_small(folder / "five", epochs=1, hidden_sizes=[5], tied=False)
+
+
+def decoded(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def candidate(trained: Checkpoint, name: str) -> Candidate:
+    return Candidate(name, Path(name), trained)
+
+
+def on(dataset: str, trained: Checkpoint) -> Checkpoint:
+    config = Config(data=DataConfig(dataset=dataset), model=trained.config.model)
+    return replace(trained, config=config)
+
+
+def test_each_run_has_its_own_error_beside_pca_of_its_own_code_size(runs: tuple[Run, Run]) -> None:
+    candidates = [Candidate(run.name, run.best, checkpoints.load(run.best)) for run in runs]
+    splits = common_splits(candidates, "test", pytest.fail)
+    three, five = compare(candidates, splits, splits.test, "test", CPU)
+    train, test = (images.batch(0, len(images), CPU).double().numpy() for images in (splits.train, splits.test))
+    mean = train.mean(0)
+    axes = np.linalg.svd(train - mean, full_matrices=False)[2]
+    for run, components, found in ((runs[0], 3, three), (runs[1], 5, five)):
+        with torch.inference_mode():
+            x = splits.test.batch(0, 300, CPU)
+            own = (checkpoints.load(run.best).model(CPU)(x) - x).square().sum(1).mean().item()
+        assert found.evaluation.model.squared_error_per_image == pytest.approx(own, rel=1e-5)
+        kept = axes[:components]
+        left_over = (test - mean) - (test - mean) @ kept.T @ kept
+        assert found.evaluation.components == components
+        assert found.evaluation.pca.squared_error_per_image == pytest.approx((left_over**2).sum(1).mean(), rel=1e-5)
+    assert [found.name for found in (three, five)] == ["three", "five"]
+    assert [found.sizes for found in (three, five)] == [(64, 12, 3), (64, 5)]
+    assert [found.parameters for found in (three, five)] == [895, 64 * 5 * 2 + 5 + 64]
+    history = checkpoints.load(runs[0].last).training["history"]
+    assert (three.epochs, three.seconds) == (2, sum(report["seconds"] for report in history))
+
+
+def test_runs_of_one_name_are_called_as_on_the_command_line(runs: tuple[Run, Run]) -> None:
+    trained = checkpoints.load(runs[0].best)
+    candidates = [Candidate("a/best.pt", runs[0].best, trained), Candidate("a/last.pt", runs[0].last, trained)]
+    splits = common_splits(candidates, "test", pytest.fail)
+    assert [run.name for run in compare(candidates, splits, splits.test, "test", CPU)] == ["a/best.pt", "a/last.pt"]
+
+
+def test_other_forms_cannot_be_compared() -> None:
+    small, large = candidate(untrained(DIGITS), "small"), candidate(untrained(DataForm((3, 8, 8))), "large")
+    with pytest.raises(DataError, match=r"^large: made for 8x8 colour images; small: made for 8x8 gray images; their errors"):
+        common_splits([small, large], "test", pytest.fail)
+
+
+def test_vectors_of_another_scaling_cannot_be_compared() -> None:
+    form = DataForm((1, 1, 6), "vectors", torch.zeros(6), torch.ones(6))
+    other = replace(form, scale=torch.full((6,), 2.0))
+    with pytest.raises(DataError, match=r"^b: made for vectors of 6 features, scaled otherwise; a: made for"):
+        common_splits([candidate(untrained(form), "a"), candidate(untrained(other), "b")], "test", pytest.fail)
+
+
+def test_images_of_another_raw_scaling_have_the_same_unit() -> None:
+    bytes_, floats = candidate(untrained(DIGITS), "a"), candidate(untrained(DataForm((1, 8, 8))), "b")
+    assert common_splits([bytes_, floats], "test", pytest.fail).source == "digits"
+
+
+def test_a_run_of_other_items_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = load_splits(DataConfig())
+
+    def load(config: DataConfig) -> Splits:
+        if config.dataset == "gone":
+            raise DataError("gone")
+        return replace(digits, test=digits.validation) if config.dataset == "other" else digits
+
+    monkeypatch.setattr(comparison, "load_splits", load)
+    candidates = [candidate(on(name, untrained(DIGITS)), name) for name in ("digits", "other", "same", "gone")]
+    said: list[str] = []
+    assert common_splits(candidates, "test", said.append) is digits
+    assert said == [
+        "other: its own test split has other items; measured here on that of digits",
+        "gone: its own test split has other items; measured here on that of digits",
+    ]
+    said.clear()
+    common_splits(candidates, "validation", said.append)
+    assert said == ["gone: its own validation split has other items; measured here on that of digits"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_pixel_of_every_row_is_a_sharp_square(channels: int) -> None:
+    shape = (5, 8, 8) if channels == 1 else (5, 8, 8, 3)
+    rows = [np.random.default_rng(seed).integers(0, 256, shape) / 255 for seed in range(3)]
+    picture = decoded(figures.labelled_rows([(f"run {i}", "a line", pictures) for i, pictures in enumerate(rows)]))
+    factor = 96 // 8
+    gap, strip_width, step = factor, 5 * (96 + factor) + factor, 96 + 2 * factor
+    left = picture.shape[1] - 12 - strip_width + gap
+    assert picture.shape[0] == 3 * step + 24
+    for index, pictures in enumerate(rows):
+        top = 12 + index * step + gap
+        for column in range(5):
+            x = left + column * (96 + gap)
+            square = picture[top : top + 96, x : x + 96]
+            expected = np.rint(255 * pictures[column]).astype(int)
+            expected = expected[..., None].repeat(3, 2) if channels == 1 else expected
+            assert np.abs(square - np.kron(expected, np.ones((factor, factor, 1)))).max() <= 1
+
+
+def test_rows_have_room_for_their_labels() -> None:
+    picture = np.zeros((1, 1, 96))  # one pixel high: the text needs more
+    short = decoded(figures.labelled_rows([("a", "b", picture)] * 2))
+    long = decoded(figures.labelled_rows([("a", "b", picture), ("$x^2$ " * 30, "b", picture)]))
+    assert short.shape[0] == long.shape[0] == 2 * 48 + 24
+    assert long.shape[1] > short.shape[1]
+    assert (long[:12] == 255).all() and (long[:, :12] == 255).all()  # no letter touches the edge
+
+
+def test_compare_prints_one_table_in_the_order_given(runs: tuple[Run, Run]) -> None:
+    result = CliRunner().invoke(app, ["compare", str(runs[1].folder), str(runs[0].folder)])
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines() if "64-" in line]
+    assert [line[:5] for line in lines] == [["five", "64-5", "no", "709", "5"], ["three", "64-12-3", "yes", "895", "3"]]
+    assert "digits, test split, 300 images" in result.stdout
+
+
+def test_compare_json_and_picture(runs: tuple[Run, Run], tmp_path: Path) -> None:
+    output = tmp_path / "compare.png"
+    arguments = ["compare", *(str(run.folder) for run in runs), "-o", str(output), "--n", "4", "--json"]
+    result = CliRunner().invoke(app, [*arguments, "--split", "validation"])
+    assert result.exit_code == 0, result.output
+    values = json.loads(result.stdout)
+    assert (values["split"], values["images"], values["output"]) == ("validation", 200, str(output))
+    assert [run["run"] for run in values["runs"]] == ["three", "five"]
+    assert [run["pca"]["components"] for run in values["runs"]] == [3, 5]
+    for run in values["runs"]:
+        assert run["squared_error_per_image"] == pytest.approx(64 * run["mse_per_pixel"])
+    assert decoded(output.read_bytes()).shape[0] == 3 * 120 + 24
+
+
+def test_a_picture_on_stdout_is_alone_there(runs: tuple[Run, Run]) -> None:
+    result = CliRunner().invoke(app, ["compare", str(runs[0].folder), str(runs[0].last), "-o", "-"])
+    assert result.exit_code == 0, result.output
+    assert decoded(result.stdout_bytes).shape[0] == 3 * 120 + 24
+
+
+def test_vectors_have_no_picture(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.pt"
+    untrained(DataForm((1, 1, 6), "vectors", torch.zeros(6), torch.ones(6))).save(path)
+    result = CliRunner().invoke(app, ["compare", str(path), "-o", str(tmp_path / "c.png")])
+    assert result.exit_code == 2
+    assert "--output: draws images, but these runs are made for vectors of 6 features" in result.stderr
+
+
+def test_a_run_that_is_not_there_is_named() -> None:
+    result = CliRunner().invoke(app, ["compare", "nowhere/at-all"])
+    assert result.exit_code == 2
+    assert "nowhere/at-all: no such checkpoint or run folder" in result.stderr

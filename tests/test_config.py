@@ -1,0 +1,325 @@
+"""The schema and the reader of config files: every problem at once, each with its place, its key and what would be right."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from tiedae_cli import config as schema
+from tiedae_cli.config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig
+from tiedae_cli.config_file import (
+    LARGEST_FILE,
+    changed_fields,
+    dump_config,
+    find_config,
+    load_config,
+    parse_config,
+    run_name,
+    sample_configs,
+    validate_config,
+)
+from tiedae_cli.errors import ConfigError
+
+SECTIONS = (DataConfig, ModelConfig, TrainingConfig, OutputConfig)
+
+
+def problems(text: str, assignments: list[str] | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, "my.yaml", assignments or [])
+    assert caught.value.exit_code == 2
+    return str(caught.value).splitlines()
+
+
+# The schema
+
+
+def test_the_defaults_are_the_reference_model() -> None:
+    config = parse_config("", "empty.yaml")
+    assert config == Config()
+    assert config.model == ModelConfig(hidden_sizes=(300, 150), activation="elu", output="linear", tied=True)
+    training = config.training
+    assert (training.epochs, training.batch_size, training.learning_rate, training.l2) == (5, 150, 0.01, 0.0005)
+    assert (training.loss, training.schedule, training.seed) == ("mse", "constant", 42)
+    assert sample("mnist").model == config.model and sample("mnist").training == training
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_field_is_documented(section: type[BaseModel]) -> None:
+    assert section.__doc__
+    for name, field in section.model_fields.items():
+        assert field.description and len(field.description) > 10, f"{section.__name__}.{name} has no docstring"
+
+
+def test_every_section_is_documented_and_tested_here() -> None:
+    assert tuple(field.annotation for field in Config.model_fields.values()) == SECTIONS
+
+
+def test_a_config_does_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Config().training.epochs = 7
+
+
+# Errors: file:line, key path, what is wrong, what would be right
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("training: {epoch: 5}", "my.yaml:1: training.epoch: unknown key (did you mean epochs?)"),
+        ("trainning: {epochs: 5}", "my.yaml:1: trainning: unknown key (did you mean training?)"),
+        (
+            "data:\n  colour: 1",
+            "my.yaml:2: data.colour: unknown key (known: dataset, root, validation)",
+        ),
+        ("model:\n  activation: rellu", "my.yaml:2: model.activation: 'rellu' is not a choice (did you mean relu?)"),
+        (
+            "model:\n  output: 7",
+            "my.yaml:2: model.output: 7 is not a choice (known: linear, sigmoid)",
+        ),
+        ("training:\n\n  epochs: 0", "my.yaml:3: training.epochs: must be greater than or equal to 1, not 0"),
+        ("training:\n  epochs: five", "my.yaml:2: training.epochs: must be a valid integer, not 'five'"),
+        ("training:\n  epochs: 2.5", "my.yaml:2: training.epochs: must be a valid integer, not 2.5"),
+        ("training:\n  epochs: true", "my.yaml:2: training.epochs: must be a valid integer, not True"),
+        ("training:\n  epochs:", "my.yaml:2: training.epochs: must be a valid integer, not None"),
+        ("model:\n  tied: maybe", "my.yaml:2: model.tied: must be a valid boolean, not 'maybe'"),
+        ("training:\n  learning_rate: 0", "my.yaml:2: training.learning_rate: must be greater than 0, not 0"),
+        ("training:\n  learning_rate: .nan", "my.yaml:2: training.learning_rate: must be a finite number, not nan"),
+        ("model:\n  hidden_sizes: 300", "my.yaml:2: model.hidden_sizes: must be a list, not 300"),
+        (
+            "model:\n  hidden_sizes:\n  - 300\n  - -5",
+            "my.yaml:4: model.hidden_sizes.1: must be greater than or equal to 1, not -5",
+        ),
+        ("training: 5", "my.yaml:1: training: expected a section with keys"),
+        ("training: {loss: cross_entropy}", "my.yaml:1: training.loss: cross_entropy needs model.output: sigmoid"),
+        (
+            "training:\n  schedule: one_cycle\n  warmup: 0.1",
+            "my.yaml:3: training.warmup: one_cycle has its own warm-up; remove one of the two",
+        ),
+    ],
+)
+def test_one_problem(text: str, line: str) -> None:
+    (found,) = problems(text)
+    assert found.startswith(line)
+
+
+def test_all_problems_at_once() -> None:
+    found = problems("data: {dataset: 5}\nmodel:\n  activation: x\n  depth: 3\ntraining:\n  epochs: no\n", ["output.images=0"])
+    assert [line.split(": ")[1] for line in found] == [
+        "data.dataset",
+        "model.activation",
+        "model.depth",
+        "training.epochs",
+        "output.images",
+    ]
+    assert [line.split(": ")[0] for line in found[:4]] == ["my.yaml:1", "my.yaml:3", "my.yaml:4", "my.yaml:6"]
+    assert found[4].startswith("--set 'output.images=0': output.images: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "training:\n  epochs: 5\n  seed: 1\n  epochs: 6",
+            "my.yaml:4: training.epochs: given twice; the first is at my.yaml:2",
+        ),
+        ("model: {}\nmodel: {}", "my.yaml:2: model: given twice; the first is at my.yaml:1"),
+        ("- 1\n- 2", "my.yaml:1: a config is a mapping with the sections data, model, training, output"),
+        ("just text", "my.yaml:1: a config is a mapping"),
+        ("data: {dataset: mnist\nmodel: x", "my.yaml:2: not valid YAML: "),
+        ("data:\n\tdataset: mnist", "my.yaml:2: not valid YAML: "),
+        ("data: &d {}\nmodel: *d", "my.yaml:1: model: YAML aliases (*name) are not used"),
+        ("data: {dataset: !!python/name:os.system x}", "my.yaml:1: not valid YAML: could not determine a constructor"),
+        ("data: {dataset: 2024-13-45}", "my.yaml:1: data.dataset: '2024-13-45' is not a value ('month must be in 1..12')"),
+        ("[1]: x", "my.yaml:1: a key must be a word"),
+        ("model: [[[[[[[[[[1]]]]]]]]]]", "my.yaml:1: nested too deeply"),
+        ("data: {}\x07", "my.yaml:1: the character U+0007 is not allowed in YAML"),
+    ],
+)
+def test_what_is_no_config(text: str, message: str) -> None:
+    (found,) = problems(text)
+    assert found.startswith(message)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    with pytest.raises(ConfigError, match=re.escape(f"{path}: cannot be read: No such file")):
+        load_config(path)
+    path.write_bytes(b"data: {}\n# caf\xe9\n")
+    with pytest.raises(ConfigError, match=re.escape(f"{path}:2: not UTF-8 text")):
+        load_config(path)
+    path.write_text("#" * (LARGEST_FILE + 1))
+    with pytest.raises(ConfigError, match="larger than 64 KiB"):
+        load_config(path)
+    path.write_bytes(b"\xef\xbb\xbftraining: {epochs: 3}\n")  # a byte order mark, as some editors write it
+    assert load_config(path).training.epochs == 3
+
+
+# --set
+
+
+def test_set_overrides_and_is_read_as_yaml() -> None:
+    assignments = ["training.epochs=10", "model.hidden_sizes=[8, 4]", "model.tied=false", "data.root=null", "training.l2=1e-4"]
+    config = parse_config("training: {epochs: 2, seed: 3}\ndata: {root: /data}", "my.yaml", assignments)
+    assert (config.training.epochs, config.training.seed, config.training.l2) == (10, 3, 1e-4)
+    assert config.model.hidden_sizes == (8, 4) and config.model.tied is False and config.data.root is None
+
+
+def test_the_last_set_wins() -> None:
+    assert parse_config("", "my.yaml", ["training.seed=1", "training.seed=2"]).training.seed == 2
+
+
+def test_set_into_an_empty_section() -> None:
+    assert parse_config("training:\n", "my.yaml", ["training.seed=1"]).training.seed == 1
+
+
+@pytest.mark.parametrize(
+    ("assignment", "line"),
+    [
+        ("training.epoch=5", "--set 'training.epoch=5': training.epoch: unknown key (did you mean epochs?)"),
+        ("trian.epochs=5", "--set 'trian.epochs=5': trian: unknown key (did you mean training?)"),
+        ("training.epochs=x", "--set 'training.epochs=x': training.epochs: must be a valid integer, not 'x'"),
+        ("training.epochs=", "--set 'training.epochs=': training.epochs: must be a valid integer, not None"),
+        ("epochs=5", "--set 'epochs=5': expected SECTION.KEY=VALUE, for example training.epochs=10"),
+        ("training.epochs", "--set 'training.epochs': expected SECTION.KEY=VALUE"),
+        ("training..epochs=5", "--set 'training..epochs=5': expected SECTION.KEY=VALUE"),
+        ("training.epochs=[1", "--set 'training.epochs=[1':1: not valid YAML"),
+        ("training.epochs=5\nmodel: 3", "--set "),
+    ],
+)
+def test_wrong_set(assignment: str, line: str) -> None:
+    assert problems("", [assignment])[0].startswith(line)
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3e-3", 3e-3),
+        ("1e0", 1.0),
+        ("3E-3", 3e-3),
+        (".5e-2", 5e-3),
+        ("2.e-1", 0.2),
+        ("+1e-1", 0.1),
+        ("0.003", 0.003),
+        ("1", 1.0),
+    ],
+)
+def test_floats_of_yaml_1_2(text: str, value: float) -> None:
+    """YAML 1.1, which PyYAML reads, takes ``3e-3`` for a string."""
+    assert parse_config(f"training: {{learning_rate: {text}}}", "my.yaml").training.learning_rate == value
+
+
+# PyYAML writes U+0085, a line break to it, in a form that it does not read back
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x85"), max_size=20)
+
+
+def choices(alias: object) -> st.SearchStrategy[str]:
+    return st.sampled_from(get_args(alias))
+
+
+CONFIGS = st.builds(
+    Config,
+    data=st.builds(
+        DataConfig,
+        dataset=TEXT.filter(bool),
+        root=st.none() | TEXT,
+        validation=st.none() | st.integers(0, 10_000),
+    ),
+    model=st.builds(
+        ModelConfig,
+        hidden_sizes=st.lists(st.integers(1, 65_536), min_size=1, max_size=5).map(tuple),
+        activation=choices(schema.Activation),
+        code_activation=st.none() | choices(schema.Activation),
+        output=st.just("sigmoid"),
+        tied=st.booleans(),
+    ),
+    training=st.builds(
+        TrainingConfig,
+        epochs=st.integers(1, 1_000_000),
+        learning_rate=st.floats(1e-12, 10),
+        schedule=st.sampled_from(["constant", "cosine"]),
+        warmup=st.floats(0, 0.5),
+        l2=st.floats(0, 10),
+        loss=choices(schema.Loss),
+        seed=st.integers(0, 2**32 - 1),
+    ),
+    output=st.builds(OutputConfig, runs=TEXT.filter(bool), images=st.integers(1, 100)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(CONFIGS)
+def test_what_is_written_is_read_back(config: Config) -> None:
+    assert parse_config(dump_config(config), "config.yaml") == config
+
+
+@pytest.mark.parametrize("text", ["on", "1e-3", "null", "~", "12", "a: b", "# x", "'", "é", "2024-01-01", " x "])
+def test_strings_that_look_like_something_else(text: str) -> None:
+    config = Config(data=DataConfig(dataset=text))
+    assert parse_config(dump_config(config), "config.yaml") == config
+
+
+def test_a_config_out_of_a_checkpoint_is_validated() -> None:
+    config = Config(model=ModelConfig(hidden_sizes=(5,)))
+    assert validate_config(config.model_dump(mode="json"), "x.pt") == config
+    with pytest.raises(ConfigError, match=re.escape("x.pt: training.epochs: must be a valid integer, not 'x'")):
+        validate_config({"training": {"epochs": "x"}}, "x.pt")
+
+
+def test_changed_fields() -> None:
+    new = parse_config("training: {epochs: 9}\ndata: {root: /x}", "my.yaml")
+    assert changed_fields(Config(), new) == ["data.root: None -> /x", "training.epochs: 5 -> 9"]
+
+
+# Sample configs and names
+
+
+def sample(name: str) -> Config:
+    return load_config(sample_configs()[name])
+
+
+def test_the_samples() -> None:
+    assert {"digits", "mnist", "mnist-best", "fashion-mnist"} <= set(sample_configs())
+
+
+@pytest.mark.parametrize("name", sorted(sample_configs()))
+def test_a_sample_loads_and_opens_with_its_command(name: str) -> None:
+    path = sample_configs()[name]
+    load_config(path)
+    first = path.read_text().splitlines()[0]
+    assert first.startswith("# ") and f"tiedae train --config {name}" in first
+
+
+@pytest.mark.parametrize("name", sorted(sample_configs()))
+def test_a_sample_survives_the_run_folder(name: str) -> None:
+    config = sample(name)
+    assert parse_config(dump_config(config), "config.yaml") == config
+    assert yaml.safe_load(dump_config(config)).keys() == Config.model_fields.keys()
+
+
+def test_find_config(empty_folder: Path) -> None:
+    assert find_config("mnist") == sample_configs()["mnist"]
+    Path("mine.yaml").write_text("")
+    assert find_config("mine.yaml") == Path("mine.yaml")
+    with pytest.raises(ConfigError, match=r"--config mnits: no such file, and no sample config .*did you mean mnist\?"):
+        find_config("mnits")
+
+
+def test_a_folder_does_not_hide_a_sample(empty_folder: Path) -> None:
+    """With ``output.runs: .`` the run folder of ``digits`` is called ``digits``; the next ``tiedae train`` still means the sample."""
+    Path("digits").mkdir()
+    assert find_config("digits") == sample_configs()["digits"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("a/mine.yaml", "mine"), ("runs/mnist-2/config.yaml", "mnist-2"), ("x.y.yml", "x.y")]
+)
+def test_run_name(path: str, name: str) -> None:
+    assert run_name(Path(path)) == name

@@ -1,0 +1,105 @@
+"""Two processes train as one: the same weights within float tolerance at the same global batch, every image counted once, resume, a lost process."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiedae_cli import checkpoint
+
+LIMIT = 120  # seconds after which a process that hangs fails the test
+
+
+def launch(folder: Path, processes: int, *arguments: str) -> list[subprocess.Popen]:
+    """Start the processes of one training, as torchrun would."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(processes):
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        if processes > 1:
+            environment |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        command = [sys.executable, "-m", "tiedae_cli", "train", "--device", "cpu", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        children.append(subprocess.Popen(command, cwd=folder, env=environment, **pipes))
+    return children
+
+
+def finish(children: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
+    results = []
+    for child in children:
+        stdout, stderr = child.communicate(timeout=LIMIT)
+        results.append((child.returncode, stdout, stderr))
+    return results
+
+
+def settings(**values: object) -> list[str]:
+    return [text for key, value in values.items() for text in ("--set", f"training.{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """Runs ``one`` (a single process), ``two`` (two), both of two epochs, with everything random switched on."""
+    folder = tmp_path_factory.mktemp("distributed")
+    arguments = settings(epochs=2, batch_size=60, corruption="gaussian", shift=1, sparsity="l1", gradient_clip=0.5)
+    outputs = [finish(launch(folder, n, "--json", "--run-dir", name, *arguments)) for n, name in ((1, "one"), (2, "two"))]
+    for results in outputs:
+        for code, _, stderr in results:
+            assert code == 0, stderr
+    assert outputs[1][1][1] == "", "only the leading process prints"
+    assert len(outputs[1][0][1].splitlines()) == 3
+    return folder
+
+
+def test_two_processes_equal_one(runs):
+    one, two = (checkpoint.load(runs / name / "last.pt") for name in ("one", "two"))
+    for name, weight in one.weights.items():
+        torch.testing.assert_close(two.weights[name], weight, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_errors_count_every_image_once(runs):
+    """The validation split has 200 images, which two processes share; the training errors are sums over both."""
+    for one, two in zip(*(metrics(runs / name) for name in ("one", "two")), strict=True):
+        for key in ("train_mse_per_pixel", "validation_mse_per_pixel"):
+            assert two[key] == pytest.approx(one[key], rel=1e-4)
+
+
+def metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_resume_together(runs):
+    results = finish(launch(runs, 2, "--resume", "two", "--run-dir", "two", *settings(epochs=3)))
+    assert [code for code, _, _ in results] == [0, 0], results
+    assert [line["epoch"] for line in metrics(runs / "two")] == [1, 2, 3]
+
+
+def test_a_dead_process_ends_the_others_with_a_message(runs):
+    children = launch(runs, 2, "--run-dir", "dead", "--json", *settings(epochs=100_000))
+    assert children[0].stdout.readline()  # an epoch is done: both are training
+    children[1].send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    code, _, stderr = finish(children)[0]
+    assert code == 1 and "another process of this training ended" in stderr and "Traceback" not in stderr
+    assert time.monotonic() - began < LIMIT
+    assert checkpoint.load(runs / "dead" / "last.pt").training["epoch"] >= 1
+
+
+def test_sigterm_to_all_saves_once(runs):
+    children = launch(runs, 2, "--run-dir", "stopped", "--json", *settings(epochs=100_000))
+    assert children[0].stdout.readline()
+    for child in children:
+        child.terminate()
+    results = finish(children)
+    assert [code for code, _, _ in results] == [143, 143], results
+    assert "continue with" in results[0][2]
+    assert checkpoint.load(runs / "stopped" / "last.pt").training["epoch"] >= 1

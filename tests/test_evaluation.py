@@ -1,0 +1,82 @@
+"""Errors over a split: closed forms, short last batches, and what stands beside the model."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from tiedae_cli import evaluation, pca
+from tiedae_cli.config import ModelConfig
+from tiedae_cli.data.digits import load_digits
+from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.model import TiedAutoencoder
+from tiedae_cli.schedule import seeded
+
+MakeSet = Callable[[np.ndarray], ImageSet]
+CPU = torch.device("cpu")
+
+
+def test_errors_in_closed_form(make_set: MakeSet) -> None:
+    """Items 0, 1, 2, 3 times a row of ones, each answered with 1: errors 4, 0, 4, 16 over 4 values."""
+    images = make_set(np.arange(4.0)[:, None] * np.ones((1, 4)))
+    errors = evaluation.item_errors(lambda x: torch.ones_like(x), images, CPU)
+    assert errors.dtype == torch.float64 and errors.tolist() == [4.0, 0.0, 4.0, 16.0]
+    total = evaluation.error_sum(lambda x: torch.ones_like(x), images, CPU)
+    assert (total.squared_error, total.images, total.pixels) == (24.0, 4, 4)
+    assert total.mse_per_pixel == 1.5 and total.squared_error_per_image == 6.0
+
+
+def test_raw_values_are_scaled() -> None:
+    raw = torch.full((3, 1, 2, 2), 51, dtype=torch.uint8)  # 0.2
+    images = ImageSet(raw, None, DataForm((1, 2, 2), scale=1 / 255))
+    assert evaluation.error_sum(torch.zeros_like, images, CPU).mse_per_pixel == pytest.approx(0.04, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 7, 19, 20, 21])
+def test_a_short_last_batch_counts_as_what_it_is(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    values = np.random.default_rng(2).random((20, 3))
+    sizes = []
+
+    def halve(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(x))
+        return x / 2
+
+    monkeypatch.setattr(evaluation, "BATCH_VALUES", 3 * size)
+    total = evaluation.error_sum(halve, make_set(values), CPU)
+    assert sum(sizes) == total.images == 20 and max(sizes) == min(size, 20)
+    assert total.mse_per_pixel == pytest.approx((values**2).mean() / 4, rel=1e-6)
+
+
+def test_a_batch_holds_at_least_one_item(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "BATCH_VALUES", 2)
+    assert evaluation.error_sum(torch.zeros_like, make_set(np.ones((2, 5))), CPU).squared_error == 10.0
+
+
+def test_model_pca_and_mean_image_side_by_side() -> None:
+    digits = load_digits()
+    model = TiedAutoencoder(64, ModelConfig(hidden_sizes=(20, 5)), seeded(1))
+    found = evaluation.evaluate(model, pca.fit(digits.train, 5), digits.test, "test", CPU)
+    train = digits.train.images.reshape(-1, 64).double() / 255
+    test = digits.test.images.reshape(-1, 64).double() / 255
+    mean = train.mean(0)
+    components = torch.linalg.svd(train - mean, full_matrices=False).Vh[:5]
+    with torch.no_grad():
+        own = (model(test.float()).double() - test).square().sum().item()
+    linear = ((test - mean) @ components.T @ components + mean - test).square().sum().item()
+    assert (found.split, found.components, found.model.images, found.model.pixels) == ("test", 5, 300, 64)
+    assert found.model.squared_error == pytest.approx(own, rel=1e-5)
+    assert found.pca.squared_error == pytest.approx(linear, rel=1e-5)
+    assert found.mean_image.squared_error == pytest.approx((test - mean).square().sum().item(), rel=1e-5)
+    assert found.mean_image.explained_variance(found.mean_image) == 0.0
+
+
+def test_reconstruct_items() -> None:
+    digits = load_digits()
+    model = TiedAutoencoder(64, ModelConfig(hidden_sizes=(20, 5)), seeded(1))
+    originals, reconstructions, errors = evaluation.reconstruct_items(model, digits.test.slice(0, 3), CPU)
+    torch.testing.assert_close(originals, digits.test.images[:3].reshape(3, 64).float() / 255)
+    with torch.no_grad():
+        assert torch.equal(reconstructions, model(originals))
+    assert errors == pytest.approx((reconstructions - originals).square().sum(1).tolist())
+    assert not reconstructions.requires_grad

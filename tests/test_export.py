@@ -1,0 +1,274 @@
+"""ONNX and safetensors files answer as the model does."""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import safetensors.torch
+import torch
+from safetensors import safe_open
+from small_runs import CPU, train_small, untrained
+from typer.testing import CliRunner
+
+from tiedae_cli import checkpoint as checkpoints
+from tiedae_cli import export
+from tiedae_cli.checkpoint import Checkpoint
+from tiedae_cli.cli import app
+from tiedae_cli.config import Activation, ModelConfig
+from tiedae_cli.data import DataForm, load_splits
+from tiedae_cli.errors import DataError, ExportError, InputError
+from tiedae_cli.export import Part, check_onnx, onnx_file, safetensors_file
+from tiedae_cli.model import TiedAutoencoder
+from tiedae_cli.runs import Run
+
+IMAGES = DataForm((1, 4, 5), scale=1 / 255)
+VECTORS = DataForm((1, 1, 6), "vectors", torch.arange(6.0), torch.tensor([2.0, 0.5, 0.0, 1.0, 10.0, 0.1]))
+ACTIVATIONS = Activation.__args__  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train_small(tmp_path_factory.mktemp("runs") / "small")
+
+
+def answers(content: bytes, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what onnxruntime makes of a file's one input, by the outputs' names."""
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    found = session.run(names, {session.get_inputs()[0].name: values.astype(np.float32)})
+    return dict(zip(names, found, strict=True))
+
+
+def initializers(content: bytes) -> dict[str, tuple[int, ...]]:
+    return {constant.name: tuple(constant.dims) for constant in onnx.load_from_string(content).graph.initializer}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("output", ["linear", "sigmoid"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_onnx_answers_as_torch_for_every_activation(activation: str, output: str, tied: bool) -> None:
+    following = ACTIVATIONS[(ACTIVATIONS.index(activation) + 1) % len(ACTIVATIONS)]
+    trained = untrained(IMAGES, activation=activation, code_activation=following, output=output, tied=tied)
+    content, model = onnx_file(trained, "both", raw=False), trained.model(CPU)
+    for size in (1, 3, 17):
+        x = 3 * torch.randn(size, 20)
+        found = answers(content, x.numpy())
+        with torch.inference_mode():
+            np.testing.assert_allclose(found["code"], model.encode(x), atol=2e-5)
+            np.testing.assert_allclose(found["reconstruction"], model(x), atol=2e-5)
+
+
+def test_a_tied_weight_is_in_the_onnx_file_once() -> None:
+    weights, biases = {"weights.0": (7, 20), "weights.1": (4, 7)}, {"encoder_biases.0": (7,), "encoder_biases.1": (4,)}
+    decoder_biases = {"decoder_biases.0": (20,), "decoder_biases.1": (7,)}
+    tied = untrained(IMAGES)
+    assert initializers(onnx_file(tied, "both", raw=False)) == weights | biases | decoder_biases
+    assert initializers(onnx_file(tied, "encoder", raw=False)) == weights | biases
+    assert initializers(onnx_file(tied, "decoder", raw=False)) == weights | decoder_biases
+    own = {"decoder_weights.0": (7, 20), "decoder_weights.1": (4, 7)}
+    untied = untrained(IMAGES, tied=False)
+    assert initializers(onnx_file(untied, "both", raw=False)) == weights | biases | decoder_biases | own
+
+
+def test_the_halves_one_after_the_other_are_the_whole() -> None:
+    trained, x = untrained(IMAGES), np.random.default_rng(0).random((5, 20))
+    both = answers(onnx_file(trained, "both", raw=False), x)
+    code = answers(onnx_file(trained, "encoder", raw=False), x)
+    assert list(code) == ["code"]
+    np.testing.assert_allclose(code["code"], both["code"], rtol=1e-6)
+    reconstruction = answers(onnx_file(trained, "decoder", raw=False), code["code"])
+    assert list(reconstruction) == ["reconstruction"]
+    np.testing.assert_allclose(reconstruction["reconstruction"], both["reconstruction"], rtol=1e-5)
+
+
+def test_raw_images_go_in_and_out_as_0_to_255() -> None:
+    trained, levels = untrained(IMAGES, output="sigmoid"), np.random.default_rng(0).integers(0, 256, (5, 20))
+    found = answers(onnx_file(trained, "both", raw=True), levels)
+    with torch.inference_mode():
+        expected = 255 * trained.model(CPU)(torch.from_numpy(levels / 255).float())
+    np.testing.assert_allclose(found["reconstruction"], expected, atol=1e-3)
+
+
+def test_raw_vectors_are_standardised_and_back_with_a_constant_feature() -> None:
+    trained, own = untrained(VECTORS), np.random.default_rng(0).normal(2, 3, (5, 6))
+    assert isinstance(VECTORS.scale, torch.Tensor) and VECTORS.offset is not None
+    offset, scale = VECTORS.offset.numpy(), VECTORS.scale.numpy()
+    with torch.inference_mode():
+        seen = trained.model(CPU)(torch.from_numpy((own - offset) * scale).float()).numpy()
+    found = answers(onnx_file(trained, "both", raw=True), own)["reconstruction"]
+    others = [0, 1, 3, 4, 5]
+    np.testing.assert_allclose(found[:, others], seen[:, others] / scale[others] + offset[others], atol=1e-4)
+    np.testing.assert_array_equal(found[:, 2], np.full(5, offset[2]))
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("part", ["encoder", "decoder", "both"])
+@pytest.mark.parametrize("form", [IMAGES, VECTORS], ids=["images", "vectors"])
+def test_the_check_accepts_a_right_file(form: DataForm, part: Part, raw: bool) -> None:
+    trained = untrained(form)
+    difference, items = check_onnx(onnx_file(trained, part, raw), trained, part, raw, None)
+    assert items == 1 + 2 + 7 + 64
+    assert difference < 1e-3
+
+
+def test_the_check_takes_real_items_too() -> None:
+    test = load_splits(untrained(IMAGES).config.data).test
+    trained = untrained(test.form)
+    _, items = check_onnx(onnx_file(trained, "both", raw=False), trained, "both", False, test)
+    assert items == 2 * (1 + 2 + 7 + 64)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder", "both"])
+def test_the_check_refuses_a_file_with_one_changed_weight(part: Part) -> None:
+    trained = untrained(IMAGES)
+    content = onnx_file(trained, part, raw=False)
+    trained.weights["weights.1"][0, 0] += 0.1
+    with pytest.raises(ExportError, match="differs from the model's by"):
+        check_onnx(content, trained, part, False, None)
+
+
+def test_the_check_refuses_nan() -> None:
+    trained = untrained(IMAGES)
+    trained.weights["weights.0"][0, 0] = math.nan
+    with pytest.raises(ExportError, match="differs from the model's by nan"):
+        check_onnx(onnx_file(trained, "both", raw=False), trained, "both", False, None)
+
+
+def test_onnx_carries_config_form_and_a_free_batch() -> None:
+    trained = untrained(VECTORS, run="mine")
+    model = onnx.load_from_string(onnx_file(trained, "both", raw=False))
+    properties = {item.key: item.value for item in model.metadata_props}
+    assert json.loads(properties["config"]) == trained.config.model_dump(mode="json")
+    assert json.loads(properties["form"])["offset"] == [0, 1, 2, 3, 4, 5]
+    assert (properties["run"], properties["part"]) == ("mine", "both")
+    sizes = [(dimension.dim_param, dimension.dim_value) for dimension in model.graph.input[0].type.tensor_type.shape.dim]
+    assert sizes == [("batch", 0), ("", 6)]
+
+
+def test_onnx_beyond_two_gigabytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "LARGEST_ONNX", 100)
+    with pytest.raises(ExportError, match="ends at 2 GiB"):
+        onnx_file(untrained(IMAGES), "both", raw=False)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_safetensors_round_trip_to_the_bit(tied: bool, tmp_path: Path) -> None:
+    trained, path = untrained(VECTORS, tied=tied, activation="gelu"), tmp_path / "model.safetensors"
+    path.write_bytes(safetensors_file(trained, "both"))
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        assert {key.partition(".")[0] for key in file.keys()} == {
+            *("weights", "encoder_biases", "decoder_biases"),
+            *([] if tied else ["decoder_weights"]),
+        }
+    config, form = json.loads(metadata["config"]), json.loads(metadata["form"])
+    model = TiedAutoencoder(math.prod(form["shape"]), ModelConfig.model_validate(config["model"]))
+    model.load_state_dict(safetensors.torch.load_file(path))
+    offset, scale = torch.tensor(form["offset"]), torch.tensor(form["scale"])
+    raw = torch.randn(9, 6)
+    assert torch.equal((raw - offset) * scale, VECTORS.normalise(raw))
+    with torch.inference_mode():
+        assert torch.equal(model((raw - offset) * scale), trained.model(CPU)(VECTORS.normalise(raw)))
+
+
+def test_safetensors_of_one_half() -> None:
+    tied, untied = untrained(IMAGES, hidden_sizes=[3]), untrained(IMAGES, hidden_sizes=[3], tied=False)
+    assert set(safetensors.torch.load(safetensors_file(tied, "encoder"))) == {"weights.0", "encoder_biases.0"}
+    assert set(safetensors.torch.load(safetensors_file(tied, "decoder"))) == {"weights.0", "decoder_biases.0"}
+    assert set(safetensors.torch.load(safetensors_file(untied, "decoder"))) == {"decoder_weights.0", "decoder_biases.0"}
+
+
+@pytest.mark.parametrize(
+    ("make", "package", "extra"),
+    [
+        (lambda trained: onnx_file(trained, "both", raw=False), "onnx", "onnx"),
+        (lambda trained: check_onnx(b"", trained, "both", False, None), "onnxruntime", "onnx"),
+        (lambda trained: safetensors_file(trained, "both"), "safetensors.torch", "safetensors"),
+    ],
+)
+def test_a_missing_package_is_named_with_what_installs_it(
+    make: Callable[[Checkpoint], object], package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError) as caught:
+        make(untrained(IMAGES))
+    assert f"pip install 'tiedae[{extra}]'" in str(caught.value)
+    assert package.partition(".")[0] in str(caught.value)
+
+
+def test_export_prints_the_path_of_a_checked_file(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    result = CliRunner().invoke(app, ["export", str(run.folder), "-o", str(path)])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{path}\n"
+    assert "answers as the model does on 148 items" in result.stderr
+    test = load_splits(checkpoints.load(run.best).config.data).test
+    x = test.batch(0, 10, CPU)
+    with torch.inference_mode():
+        expected = checkpoints.load(run.best).model(CPU)(x)
+    np.testing.assert_allclose(answers(path.read_bytes(), x.numpy())["reconstruction"], expected, atol=1e-5)
+
+
+def test_export_json_and_a_format_beside_the_suffix(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "weights.bin"
+    arguments = ["export", str(run.folder), "-o", str(path), "--format", "safetensors", "--part", "encoder", "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    values = json.loads(result.stdout)
+    assert (values["output"], values["format"], values["part"]) == (str(path), "safetensors", "encoder")
+    assert values["bytes"] == path.stat().st_size
+    assert torch.equal(safetensors.torch.load_file(path)["weights.0"], checkpoints.load(run.best).weights["weights.0"])
+
+
+def test_export_to_stdout(run: Run) -> None:
+    result = CliRunner().invoke(app, ["export", str(run.folder), "-o", "-", "--format", "onnx", "--part", "decoder"])
+    assert result.exit_code == 0, result.output
+    assert answers(result.stdout_bytes, np.zeros((2, 3)))["reconstruction"].shape == (2, 64)
+
+
+def test_a_file_that_fails_its_check_replaces_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = onnx_file(untrained(DataForm((1, 8, 8)), hidden_sizes=[12, 3]), "both", raw=False)
+    monkeypatch.setattr(export, "onnx_file", lambda *_: wrong)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"what was there before")
+    result = CliRunner().invoke(app, ["export", str(run.folder), "-o", str(path)])
+    assert result.exit_code == 1
+    assert "differs from the model's" in result.stderr
+    assert path.read_bytes() == b"what was there before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_the_data_random_values_are_checked_and_it_is_said(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def absent(_: Any) -> None:
+        raise DataError("digits: gone")
+
+    monkeypatch.setattr("tiedae_cli.data.load_splits", absent)
+    result = CliRunner().invoke(app, ["export", str(run.folder), "-o", str(tmp_path / "model.onnx")])
+    assert result.exit_code == 0, result.output
+    assert "checked with random values only, for the data is not there: digits: gone" in result.stderr
+    assert "on 74 items" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "model.pt"], "--output model.pt: which format? end the name in .onnx or .safetensors, or give --format"),
+        (["-o", "-"], "--output -: which format?"),
+        (["-o", "model.safetensors", "--raw"], "--raw: only for ONNX"),
+        (["-o", "model.onnx", "--part", "middle"], "middle"),
+    ],
+)
+def test_wrong_options_are_told(arguments: list[str], message: str, run: Run) -> None:
+    result = CliRunner().invoke(app, ["export", str(run.folder), *arguments])
+    assert result.exit_code == 2
+    assert message in result.stderr

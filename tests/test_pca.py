@@ -1,0 +1,116 @@
+"""The yardstick, against numpy's singular value decomposition and a published number."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from tiedae_cli import pca
+from tiedae_cli.data.downloads import load_download
+from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.evaluation import error_sum
+
+MakeSet = Callable[[np.ndarray], ImageSet]
+CPU = torch.device("cpu")
+
+
+def correlated(items: int, values: int, rank: int | None = None) -> np.ndarray:
+    """Return data whose principal components fall off, around a mean far from zero."""
+    generator = np.random.default_rng(11)
+    strengths = 0.8 ** np.arange(values) * (np.arange(values) < (rank or values))
+    rotation, _ = np.linalg.qr(generator.normal(size=(values, values)))
+    return (generator.normal(size=(items, values)) * strengths @ rotation + generator.normal(size=values) + 3).astype(
+        np.float32
+    )
+
+
+def svd(data: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean, singular values and right singular vectors, in float64."""
+    mean = data.astype(np.float64).mean(0)
+    _, strengths, vectors = np.linalg.svd(data - mean, full_matrices=False)
+    return mean, strengths, vectors
+
+
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_components_are_those_of_the_svd(make_set: MakeSet, count: int) -> None:
+    data = correlated(50, 20)
+    fitted = pca.fit(make_set(data), count)
+    mean, strengths, vectors = svd(data)
+    assert fitted.components.shape == (20, count) and fitted.components.dtype == torch.float64
+    np.testing.assert_allclose(fitted.mean.numpy(), mean, rtol=1e-12)
+    np.testing.assert_allclose(fitted.components.T @ fitted.components, np.eye(count), atol=1e-12)
+    cosines = (fitted.components.numpy() * vectors[:count].T).sum(0)
+    np.testing.assert_allclose(np.abs(cosines), 1, atol=1e-9)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 19, 20])
+def test_the_error_is_that_of_the_strengths_left_out(make_set: MakeSet, count: int) -> None:
+    """Eckart & Young 1936: the squared error of K components is the sum of the other singular values' squares."""
+    data = correlated(50, 20)
+    x = torch.tensor(data, dtype=torch.float64)
+    fitted = pca.fit(make_set(data), 20).truncated(count)
+    left_out = (svd(data)[1][count:] ** 2).sum()
+    assert (fitted.reconstruct(x) - x).square().sum().item() == pytest.approx(left_out, rel=1e-9, abs=1e-9)
+    torch.testing.assert_close(fitted.codes(x), (x - fitted.mean) @ fitted.components)
+    if count == 0:
+        torch.testing.assert_close(fitted.reconstruct(x), fitted.mean.expand(50, 20))
+
+
+def test_codes_and_reconstructions_keep_the_type(make_set: MakeSet) -> None:
+    fitted = pca.fit(make_set(correlated(50, 20)), 4)
+    x = torch.zeros(3, 20, dtype=torch.float32)
+    assert fitted.codes(x).dtype == fitted.reconstruct(x).dtype == torch.float32
+    assert fitted.codes(x).shape == (3, 4) and fitted.reconstruct(x).shape == (3, 20)
+
+
+def test_no_more_components_than_items_or_values(make_set: MakeSet) -> None:
+    assert pca.fit(make_set(correlated(50, 20)), 100).components.shape == (20, 20)
+    few = correlated(7, 20)
+    fitted = pca.fit(make_set(few), 100)
+    assert fitted.components.shape == (20, 7)
+    assert error_sum(fitted.reconstruct, make_set(few), CPU).squared_error < 1e-8
+
+
+def test_blocks_do_not_matter(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_set(correlated(50, 20))
+    whole = pca.fit(data, 3)
+    monkeypatch.setattr(pca, "BLOCK_BYTES", 8 * 20 * 7)  # 7 items, and a last block of one
+    parts = pca.fit(data, 3)
+    torch.testing.assert_close(parts.mean, whole.mean, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close((parts.components * whole.components).sum(0).abs(), torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("items", "values"), [(300, 60), (25, 60)])
+def test_subspace_iteration_finds_the_same(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch, items: int, values: int) -> None:
+    data = correlated(items, values)
+    monkeypatch.setattr(pca, "LARGEST_COVARIANCE", 10)
+    monkeypatch.setattr(pca, "BLOCK_BYTES", 8 * values * 64)
+    fitted = pca.fit(make_set(data), 8)
+    _, strengths, vectors = svd(data)
+    np.testing.assert_allclose(fitted.components.T @ fitted.components, np.eye(8), atol=1e-10)
+    np.testing.assert_allclose(np.abs((fitted.components.numpy() * vectors[:8].T).sum(0)), 1, atol=1e-6)
+    x = torch.tensor(data, dtype=torch.float64)
+    assert (fitted.reconstruct(x) - x).square().sum().item() == pytest.approx((strengths[8:] ** 2).sum(), rel=1e-9)
+
+
+def test_subspace_iteration_where_the_data_has_fewer_dimensions(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = correlated(200, 40, rank=5)
+    monkeypatch.setattr(pca, "LARGEST_COVARIANCE", 10)
+    fitted = pca.fit(make_set(data), 9)
+    assert fitted.components.isfinite().all()
+    assert error_sum(fitted.reconstruct, make_set(data), CPU).squared_error < 1e-6
+
+
+def test_constant_data(make_set: MakeSet) -> None:
+    fitted = pca.fit(make_set(np.full((30, 6), 0.25, dtype=np.float32)), 2)
+    torch.testing.assert_close(fitted.reconstruct(torch.full((1, 6), 0.25)), torch.full((1, 6), 0.25))
+
+
+def test_pca_30_of_mnist_is_the_published_one(mnist_root: str) -> None:
+    """Hinton & Salakhutdinov 2006, figure 2: 13.87 an image, fitted on all 60,000 training images."""
+    splits = load_download("mnist", mnist_root, 0)
+    assert (len(splits.train), len(splits.test)) == (60_000, 10_000)
+    found = error_sum(pca.fit(splits.train, 30).reconstruct, splits.test, CPU)
+    assert found.squared_error_per_image == pytest.approx(13.866, abs=0.01)
+    assert found.mse_per_pixel == pytest.approx(0.01769, abs=1e-5)

@@ -1,0 +1,257 @@
+"""The hand-written step: its gradient against autograd and finite differences, its Adam against torch's, its flat parameters."""
+
+import copy
+from typing import get_args
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tiedae_cli.config import Activation, ModelConfig, TrainingConfig
+from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.model import TiedAutoencoder
+from tiedae_cli.schedule import seeded
+from tiedae_cli.step import TrainingStep
+from tiedae_cli.step.adam import Adam
+from tiedae_cli.step.gradient import DERIVATIVES, Gradient
+from tiedae_cli.step.parameters import FlatParameters
+
+ITEMS, PIXELS = 6, 11
+SIZES = {1: (4,), 2: (7, 3), 3: (8, 5, 3)}
+LOSSES = [("mse", "linear"), ("mse", "sigmoid"), ("squared_error", "linear"), ("squared_error", "sigmoid")]
+LOSSES.append(("cross_entropy", "sigmoid"))
+
+
+def make_model(dtype: torch.dtype = torch.float64, **options: object) -> TiedAutoencoder:
+    """Return a model whose biases are not zero."""
+    config = ModelConfig.model_validate({"hidden_sizes": (7, 3), **options})
+    model = TiedAutoencoder(PIXELS, config, seeded(5)).to(dtype)
+    with torch.no_grad():
+        for bias in (*model.encoder_biases, *model.decoder_biases):
+            bias.normal_(std=0.5, generator=torch.Generator().manual_seed(len(bias)))
+    return model
+
+
+def batch(seed: int = 3) -> Tensor:
+    return torch.rand(ITEMS, PIXELS, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def loss_of(model: TiedAutoencoder, x: Tensor, loss: str) -> Tensor:
+    """Return the loss as the config's documentation words it."""
+    y = model(x)
+    if loss == "mse":
+        return F.mse_loss(y, x)
+    if loss == "squared_error":
+        return (y - x).square().sum(1).mean()
+    return F.binary_cross_entropy(y, x, reduction="none").sum(1).mean()
+
+
+def flat(model: TiedAutoencoder, gradient: bool) -> Tensor:
+    """Return all parameters, or their gradients, in the order of the flat buffer: weights, then biases."""
+    tensors = [*model.weights, *model.decoder_weights, *model.encoder_biases, *model.decoder_biases]
+    return torch.cat([(tensor.grad if gradient else tensor.detach()).reshape(-1) for tensor in tensors])
+
+
+def by_hand(
+    model: TiedAutoencoder, x: Tensor, loss: str, dtype: torch.dtype, items: int = ITEMS
+) -> tuple[Tensor, FlatParameters]:
+    """Return the squared error and the flat parameters with the gradient of a copy of the model."""
+    model = copy.deepcopy(model)
+    parameters = FlatParameters(model, dtype)
+    gradient = Gradient(model, parameters, ITEMS, loss, items)
+    gradient.input.copy_(batch(99))
+    gradient.run()  # what an earlier batch left in the buffers must not matter
+    gradient.input.copy_(x)
+    return gradient.run(), parameters
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("depth", SIZES)
+@pytest.mark.parametrize(("loss", "output"), LOSSES)
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_gradient_is_autograds(activation: str, loss: str, output: str, depth: int, tied: bool) -> None:
+    model = make_model(hidden_sizes=SIZES[depth], activation=activation, output=output, tied=tied)
+    squared_error, parameters = by_hand(model, batch(), loss, torch.float64)
+    loss_of(model, batch(), loss).backward()
+    torch.testing.assert_close(parameters.gradient, flat(model, gradient=True), rtol=1e-10, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(squared_error, (model(batch()) - batch()).square().sum(), rtol=1e-12, atol=1e-12)
+
+
+def test_every_activation_has_a_derivative() -> None:
+    assert set(DERIVATIVES) == set(get_args(Activation))
+
+
+@pytest.mark.parametrize("code_activation", get_args(Activation))
+@pytest.mark.parametrize("activation", ["silu", "relu"])
+def test_gradient_with_a_code_activation(activation: str, code_activation: str) -> None:
+    model = make_model(hidden_sizes=(8, 5, 3), activation=activation, code_activation=code_activation)
+    _, parameters = by_hand(model, batch(), "mse", torch.float64)
+    loss_of(model, batch(), "mse").backward()
+    torch.testing.assert_close(parameters.gradient, flat(model, gradient=True), rtol=1e-10, atol=1e-12)
+
+
+def test_gradient_is_the_slope() -> None:
+    """Central differences of the loss, along every single parameter."""
+    model = make_model(activation="gelu", output="sigmoid")
+    _, parameters = by_hand(model, batch(), "squared_error", torch.float64)
+    moved = FlatParameters(model, torch.float64).master  # the model's parameters are views of it
+    width, slopes = 1e-5, torch.empty_like(moved)
+    with torch.no_grad():
+        for index in range(len(moved)):
+            there = []
+            for distance in (width, -2 * width):
+                moved[index] += distance
+                there.append(loss_of(model, batch(), "squared_error"))
+            moved[index] += width
+            slopes[index] = (there[0] - there[1]) / (2 * width)
+    torch.testing.assert_close(parameters.gradient, slopes, rtol=1e-6, atol=1e-8)
+
+
+def test_the_mean_may_be_over_more_items_than_the_batch() -> None:
+    """As with several processes: their gradients add up to that of the whole batch."""
+    model = make_model()
+    _, alone = by_hand(model, batch(), "mse", torch.float64)
+    _, one_of_two = by_hand(model, batch(), "mse", torch.float64, items=2 * ITEMS)
+    torch.testing.assert_close(one_of_two.gradient, alone.gradient / 2, rtol=1e-12, atol=1e-14)
+
+
+def test_gradient_in_bfloat16_is_a_rounding_away() -> None:
+    """The master parameters and the gradient that Adam sees stay float32; the products are bfloat16 (8 bits: 0.4% a product)."""
+    model = make_model(torch.float32, activation="silu")
+    _, exact = by_hand(model, batch(), "squared_error", torch.float32)
+    squared_error, rounded = by_hand(model, batch(), "squared_error", torch.bfloat16)
+    assert (rounded.master.dtype, rounded.compute.dtype, rounded.gradient.dtype) == (
+        torch.float32,
+        torch.bfloat16,
+        torch.float32,
+    )
+    assert not torch.equal(rounded.gradient, exact.gradient)
+    assert (rounded.gradient - exact.gradient).norm() < 0.02 * exact.gradient.norm()
+    with torch.no_grad():
+        true_error = (model(batch().float()) - batch().float()).square().sum()
+    assert squared_error.dtype == torch.float32
+    torch.testing.assert_close(squared_error, true_error, rtol=0.02, atol=0)
+
+
+def images(dtype: torch.dtype = torch.float32) -> ImageSet:
+    values = torch.rand(40, 1, 1, PIXELS, generator=torch.Generator().manual_seed(1))
+    return ImageSet(values.to(dtype), None, DataForm((1, 1, PIXELS)))
+
+
+def test_small_steps_add_up_in_the_master_of_bfloat16() -> None:
+    """Each step is far below what bfloat16 can add to a weight; 100 of them are not lost."""
+    model = make_model(torch.float32)
+    step = TrainingStep(model, images(), TrainingConfig(batch_size=20, l2=0), torch.bfloat16)
+    before = step.parameters.master.clone()
+    for _ in range(100):
+        step.run(torch.arange(20), 1e-5)
+    moved = (step.parameters.master - before).abs()
+    assert model.weights[0].dtype == torch.float32
+    assert moved.median() == pytest.approx(1e-3, rel=0.2)  # Adam moves a parameter by about the rate each step
+
+
+# Adam
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.03])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_adam_is_torchs_with_decay_on_the_weights_alone(tied: bool, l2: float) -> None:
+    model = make_model(tied=tied)
+    other = copy.deepcopy(model)
+    parameters = FlatParameters(model, torch.float64)
+    adam = Adam(parameters, l2)
+    groups = [
+        {"params": [*other.weights, *other.decoder_weights], "weight_decay": l2},
+        {"params": [*other.encoder_biases, *other.decoder_biases], "weight_decay": 0.0},
+    ]
+    reference = torch.optim.Adam(groups, lr=1.0, betas=(0.9, 0.999), eps=1e-8, fused=False, foreach=False)
+    for number in range(25):
+        rate = 0.01 / (1 + number)
+        for group in reference.param_groups:
+            group["lr"] = rate
+        x = batch(number)
+        reference.zero_grad()
+        loss_of(other, x, "mse").backward()
+        parameters.gradient.copy_(flat(other, gradient=True))
+        adam.step(rate)
+        reference.step()
+        torch.testing.assert_close(flat(model, gradient=False), flat(other, gradient=False), rtol=1e-10, atol=1e-12)
+
+
+def test_adam_continues_from_its_state_to_the_same_bits() -> None:
+    def steps(adam: Adam, start: int, stop: int) -> None:
+        for number in range(start, stop):
+            generator = torch.Generator().manual_seed(number)
+            adam.parameters.gradient.copy_(torch.randn(len(adam.parameters.master), generator=generator))
+            adam.step(0.01)
+
+    whole = Adam(FlatParameters(make_model(torch.float32), torch.float32), 0.01)
+    steps(whole, 0, 9)
+    first = Adam(FlatParameters(make_model(torch.float32), torch.float32), 0.01)
+    steps(first, 0, 5)
+    model = make_model(torch.float32)
+    second = Adam(FlatParameters(model, torch.float32), 0.01)
+    second.parameters.master.copy_(first.parameters.master)
+    second.restore(first.state())
+    steps(first, 5, 9)  # the saved state is a copy that this does not touch
+    steps(second, 5, 9)
+    assert torch.equal(second.parameters.master, whole.parameters.master)
+    assert second.state()["steps"] == 9
+
+
+# The flat parameters and the step
+
+
+def test_the_flat_parameters_are_the_models_own() -> None:
+    model = make_model(torch.float32)
+    values = [parameter.detach().clone() for parameter in model.parameters()]
+    step = TrainingStep(model, images(), TrainingConfig(batch_size=10), torch.float32)
+    assert all(torch.equal(new, old) for new, old in zip(model.parameters(), values, strict=True))
+    assert len(step.parameters.master) == sum(parameter.numel() for parameter in model.parameters())
+    step.run(torch.arange(10), 0.01)
+    assert torch.equal(flat(model, gradient=False), step.parameters.master)
+    assert all(not torch.equal(new, old) for new, old in zip(model.parameters(), values, strict=True))
+    model.load_state_dict({name: torch.zeros_like(value) for name, value in model.state_dict().items()})
+    assert not step.parameters.master.any()
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_weights_come_first_in_the_flat_buffer(tied: bool) -> None:
+    """Adam's decay stops there."""
+    parameters = FlatParameters(make_model(tied=tied), torch.float64)
+    assert parameters.weight_count == (1 if tied else 2) * (PIXELS * 7 + 7 * 3)
+    views = parameters.views(parameters.master)
+    assert [tuple(view.shape) for view in views.weights] == [(7, PIXELS), (3, 7)]
+    assert [tuple(view.shape) for view in views.decoder_weights] == ([] if tied else [(7, PIXELS), (3, 7)])
+    assert [len(view) for view in (*views.encoder_biases, *views.decoder_biases)] == [7, 3, PIXELS, 7]
+
+
+def test_a_step_scales_raw_values_as_the_form_says() -> None:
+    raw = torch.randint(0, 256, (30, 1, 1, PIXELS), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    offset, scale = torch.arange(PIXELS, dtype=torch.float32), torch.arange(1, PIXELS + 1) / 100
+    data = ImageSet(raw, None, DataForm((1, 1, PIXELS), "vectors", offset, scale))
+    model = make_model(torch.float32)
+    x = (raw.reshape(30, PIXELS)[[4, 2, 29]].float() - offset) * scale
+    with torch.no_grad():
+        expected = (model(x) - x).square().sum()
+    step = TrainingStep(model, data, TrainingConfig(batch_size=3), torch.float32)
+    squared_error = step.run(torch.tensor([4, 2, 29]), 0.01)
+    torch.testing.assert_close(squared_error, expected, rtol=1e-5, atol=0)
+
+
+def test_a_batch_is_never_larger_than_the_data() -> None:
+    assert TrainingStep(make_model(torch.float32), images(), TrainingConfig(batch_size=1000), torch.float32).batch_size == 40
+
+
+@pytest.mark.cuda
+def test_gradient_on_cuda(cuda: torch.device) -> None:
+    model = make_model(activation="silu", output="sigmoid").to(cuda)
+    parameters = FlatParameters(model, torch.float64)
+    gradient = Gradient(model, parameters, ITEMS, "cross_entropy", ITEMS)
+    gradient.input.copy_(batch())
+    gradient.run()
+    reference = make_model(activation="silu", output="sigmoid")
+    loss_of(reference, batch(), "cross_entropy").backward()
+    torch.testing.assert_close(parameters.gradient.cpu(), flat(reference, gradient=True), rtol=1e-9, atol=1e-11)

@@ -1,0 +1,188 @@
+"""What people see on stderr and pipelines read on stdout."""
+
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tiedae_cli.errors import StorageError
+from tiedae_cli.evaluation import Evaluation
+from tiedae_cli.metrics import ErrorSum
+from tiedae_cli.terminal import Terminal, TrainingDisplay, evaluation_table, evaluation_values, json_text, write_output
+from tiedae_cli.training import EpochReport, Progress
+
+Captured = pytest.CaptureFixture[str]
+REPORT = EpochReport(3, 0.0123456, 0.0234567, 1.5, 36_666.7, 0.01, True)
+EVALUATION = Evaluation("test", ErrorSum(20.0, 10, 4), ErrorSum(30.0, 10, 4), 2, ErrorSum(80.0, 10, 4))
+
+
+def on_a_terminal(quiet: bool = False, **options: object) -> tuple[Terminal, io.StringIO]:
+    """Return a terminal whose stderr shows colour, 80 characters wide, and what it shows."""
+    shown = io.StringIO()
+    terminal = Terminal(quiet)
+    settings = {"color_system": "truecolor", "width": 80, "highlight": False, **options}
+    terminal.console = Console(file=shown, force_terminal=True, quiet=quiet, **settings)
+    return terminal, shown
+
+
+def test_notes_go_to_stderr_and_results_to_stdout(capsys: Captured) -> None:
+    terminal = Terminal()
+    terminal.note("a note that is longer than the eighty columns which rich assumes where there is no terminal to ask [x]")
+    terminal.warn("careful")
+    terminal.result("runs/x/best.pt")
+    terminal.json_line(event="epoch")
+    found = capsys.readouterr()
+    assert found.out == "runs/x/best.pt\n"
+    assert found.err.splitlines() == [
+        "a note that is longer than the eighty columns which rich assumes where there is no terminal to ask [x]",
+        "warning: careful",
+    ]
+
+
+def test_quiet_silences_stderr_only(capsys: Captured) -> None:
+    terminal = Terminal(quiet=True)
+    terminal.note("a note")
+    terminal.warn("careful")
+    with TrainingDisplay(terminal, 5) as display:
+        display.progress(Progress(1, 2, 10, 20, 0.5))
+        display.epoch(REPORT)
+    terminal.result("x")
+    found = capsys.readouterr()
+    assert (found.out, found.err) == ("x\n", "")
+
+
+def test_json_replaces_results_and_tables(capsys: Captured) -> None:
+    terminal = Terminal(as_json=True)
+    terminal.result("x")
+    terminal.table(evaluation_table(EVALUATION, "x"))
+    terminal.json_line(event="done", checkpoint="x")
+    assert json.loads(capsys.readouterr().out) == {"event": "done", "checkpoint": "x"}
+
+
+def test_what_json_cannot_say_is_null() -> None:
+    line = json_text({"a": math.nan, "b": math.inf, "c": 1.5, "d": None, "e": "é\n"})
+    assert json.loads(line) == {"a": None, "b": None, "c": 1.5, "d": None, "e": "é\n"} and "\n" not in line
+
+
+def test_without_a_terminal_a_line_an_epoch(capsys: Captured) -> None:
+    with TrainingDisplay(Terminal(), 5) as display:
+        display.progress(Progress(1, 2, 10, 20, 0.5))
+        display.epoch(REPORT)
+        display.epoch(EpochReport(4, 0.01, None, 0.5, 100.0, 0.01, False))
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert found.err.splitlines() == [
+        "epoch 3/5  train MSE 0.012346  validation MSE 0.023457  1.50 s  36,667 images/s",
+        "epoch 4/5  train MSE 0.010000  0.50 s  100 images/s",
+    ]
+
+
+def test_on_a_terminal_a_table_grows_under_the_bar() -> None:
+    terminal, shown = on_a_terminal(no_color=True)
+    with TrainingDisplay(terminal, 12) as display:
+        display.progress(Progress(1, 50, 100, 5000, 0.5))
+        display.bar.refresh()
+        display.epoch(EpochReport(1, 0.05, 0.04, 1.25, 1000.0, 0.01, True))
+        display.progress(Progress(2, 1, 100, 100, 0.01))
+        display.epoch(EpochReport(2, 0.03, None, 1.5, 1000.0, 0.01, False))
+    text = shown.getvalue()
+    lines = text.replace("\r", "\n").splitlines()
+    assert any("epoch 1/12" in line and " 50%" in line and "10,000 images/s" in line for line in lines)
+    rows = [" ".join(line.split()) for line in lines]
+    assert any(
+        row.endswith("epoch train MSE validation seconds") or "epoch train MSE validation seconds" in row for row in rows
+    )
+    assert any("1/12 0.050000 0.040000 1.25 best" in row for row in rows)
+    assert any("2/12 0.030000 - 1.50" in row and "best" not in row for row in rows)
+
+
+def test_the_table_of_an_evaluation(capsys: Captured) -> None:
+    Terminal().table(evaluation_table(EVALUATION, "runs/x/best.pt on digits"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "runs/x/best.pt on digits, test split, 10 images"
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+    assert cells == [
+        ["model", "0.500000", "2.0000", "3.01", "75.00%"],
+        ["PCA, 2 components", "0.750000", "3.0000", "1.25", "62.50%"],
+        ["mean image", "2.000000", "8.0000", "-3.01", "0.00%"],
+    ]
+
+
+def test_the_values_of_an_evaluation() -> None:
+    values = json.loads(json_text(evaluation_values(EVALUATION)))
+    assert (values["split"], values["images"], values["mse_per_pixel"], values["squared_error_per_image"]) == (
+        "test",
+        10,
+        0.5,
+        2,
+    )
+    assert values["psnr_db"] == pytest.approx(3.0103, abs=1e-4) and values["explained_variance"] == 0.75
+    assert values["pca"] == {
+        "components": 2,
+        "mse_per_pixel": 0.75,
+        "squared_error_per_image": 3.0,
+        "psnr_db": pytest.approx(1.2494, abs=1e-4),
+        "explained_variance": 0.625,
+    }
+    assert values["mean_image"]["mse_per_pixel"] == 2.0 and values["mean_image"]["explained_variance"] == 0.0
+
+
+def test_values_of_data_without_any_variance() -> None:
+    """A perfect answer to constant images: infinite PSNR and no variance to explain are null in JSON and a dash in the table."""
+    nothing = ErrorSum(0.0, 10, 4)
+    values = json.loads(json_text(evaluation_values(Evaluation("test", nothing, nothing, 1, nothing))))
+    assert values["psnr_db"] is None and values["pca"]["psnr_db"] is None and values["explained_variance"] is None
+    console = Console(file=io.StringIO(), width=200, record=True)
+    console.print(evaluation_table(Evaluation("test", nothing, nothing, 1, nothing), "x"))
+    assert "inf" in console.export_text()
+
+
+def test_the_preview_puts_two_pixels_into_a_character() -> None:
+    terminal, shown = on_a_terminal()
+    tops = np.array([[[0, 1], [0.2, 0.4]]])  # one picture, two rows
+    terminal.preview(tops, 1 - tops)
+    lines = shown.getvalue().splitlines()
+    assert lines[0].startswith("\x1b[38;2;0;0;0;48;2;51;51;51m▀\x1b[0m\x1b[38;2;255;255;255;48;2;102;102;102m▀\x1b[0m ")
+    bottom = next(line for line in lines[1:] if "▀" in line)
+    assert bottom.startswith("\x1b[38;2;255;255;255;48;2;204;204;204m▀")
+
+
+@pytest.mark.parametrize(("width", "fitting"), [(80, 8), (27, 3), (26, 2), (8, 0)])
+def test_the_preview_shows_as_many_as_fit(width: int, fitting: int) -> None:
+    terminal, shown = on_a_terminal(width=width)
+    pictures = np.zeros((20, 7, 8, 3))  # an odd height, in colour
+    terminal.preview(pictures, pictures)
+    lines = [line for line in shown.getvalue().splitlines() if "▀" in line]
+    assert [line.count("▀") for line in lines] == [8 * fitting] * (8 if fitting else 0)
+
+
+@pytest.mark.parametrize("options", [{"no_color": True}, {"color_system": None}, {"quiet": True}])
+def test_no_preview_without_colour_or_when_quiet(options: dict[str, bool]) -> None:
+    """Half blocks in one colour are a white bar, not a picture."""
+    terminal, shown = on_a_terminal(**options)
+    terminal.preview(np.zeros((1, 8, 8)), np.ones((1, 8, 8)))
+    assert shown.getvalue() == ""
+
+
+def test_no_preview_without_a_terminal(capsys: Captured) -> None:
+    Terminal().preview(np.zeros((1, 8, 8)), np.ones((1, 8, 8)))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_dumb_terminal_is_not_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    terminal, _ = on_a_terminal()
+    assert not terminal.interactive
+
+
+def test_output_to_a_file_and_to_stdout(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    write_output("x.bin", b"\x00\xff")
+    assert Path("x.bin").read_bytes() == b"\x00\xff"
+    write_output("-", b"\x89PNG\n")
+    assert capfdbinary.readouterr().out == b"\x89PNG\n"
+    with pytest.raises(StorageError, match="nowhere/x.png: cannot be written: No such file or directory"):
+        write_output("nowhere/x.png", b"")
