@@ -9,6 +9,7 @@ from tiedae_cli.config import Config
 from tiedae_cli.data import DataForm, load_splits
 from tiedae_cli.model import TiedAutoencoder
 from tiedae_cli.runs import Run
+from tiedae_cli.runtime import Place
 from tiedae_cli.schedule import seeded
 from tiedae_cli.training import EpochReport, Trainer
 
@@ -20,7 +21,7 @@ def train_small(folder: Path, epochs: int = 2, **model: object) -> Run:
     folder.mkdir(parents=True)
     config = Config.model_validate({"model": {"hidden_sizes": [12, 3], **model}, "training": {"epochs": epochs, "seed": 1}})
     splits = load_splits(config.data)
-    trainer, run = Trainer(config, splits, CPU), Run(folder)
+    trainer, run = Trainer(config, splits, Place(CPU)), Run(folder)
     for report in trainer.train():
         if isinstance(report, EpochReport):
             checkpoint = Checkpoint(config, splits.form, trainer.model.state_dict(), trainer.state(), run.name)

@@ -10,9 +10,20 @@ PACKAGE = Path(__file__).parent.parent / "tiedae_cli"
 FLOORS = (
     {"errors", "config", "config_file", "runtime", "storage", "interruption"},
     {"data", "model", "pca", "metrics", "schedule", "step"},
-    {"training", "evaluation", "runs", "checkpoint"},
+    {
+        "training",
+        "phases",
+        "evaluation",
+        "runs",
+        "checkpoint",
+        "inspection",
+        "comparison",
+        "export",
+        "row_writer",
+        "scoring",
+    },
     {"terminal", "figures"},
-    {"session", "commands", "cli", "__main__"},
+    {"session", "opening", "screening", "commands", "cli", "__main__"},
 )
 LAZY = {"torchvision", "matplotlib", "PIL"}
 NO_TORCH = ("errors", "config", "config_file", "storage", "interruption", "cli", "__main__")

@@ -178,6 +178,13 @@ def test_print_config_prints_the_resolved_config_and_stops() -> None:
     assert (result.exit_code, result.stderr) == (0, "") and not Path("runs").exists()
 
 
+def test_a_config_on_stdin() -> None:
+    result = CliRunner().invoke(app, ["train", "-q", "--config", "-", *QUICK], input="output: {runs: elsewhere}\n")
+    assert (result.exit_code, result.stdout) == (0, "elsewhere/stdin/best.pt\n")
+    result = CliRunner().invoke(app, ["train", "--config", "-"], input="training:\n  epoch: 5\n")
+    assert result.stderr == "error: stdin:2: training.epoch: unknown key (did you mean epochs?)\n"
+
+
 # Wrong input: exit code 2, one short message
 
 

@@ -1,4 +1,4 @@
-"""Two processes train as one: the same weights within float tolerance at the same global batch, every image counted once, resume, a lost process."""
+"""Two processes train as one: the same weights at the same global batch, every image counted once, resume, a lost process."""
 
 import json
 import os

@@ -1,7 +1,9 @@
 """The tool as a Unix program among others: real processes, real pipes, a shell."""
 
+import contextlib
 import json
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +14,19 @@ from PIL import Image
 QUICK = "--device cpu --set model.hidden_sizes=[16,4] --set training.epochs=2"
 
 
-def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a bash script in which ``tiedae`` is the tool of this checkout."""
+def settings(**environment: str) -> dict[str, str]:
+    """Return the environment of a process that runs the tool of this checkout."""
     checkout = str(Path(__file__).parent.parent)
     path = os.pathsep.join([checkout, *filter(None, [os.environ.get("PYTHONPATH")])])
-    settings = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "error", "PYTHON": sys.executable, **environment}
+    return {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "error", "PYTHON": sys.executable, **environment}
+
+
+def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a bash script in which ``tiedae`` is the tool of this checkout."""
     define = 'tiedae() { "$PYTHON" -m tiedae_cli "$@"; }\n'
-    return subprocess.run(["bash", "-c", define + script], capture_output=True, text=True, env=settings, timeout=120)
+    return subprocess.run(
+        ["bash", "-c", define + script], capture_output=True, text=True, env=settings(**environment), timeout=300
+    )
 
 
 def test_train_into_a_variable_and_a_picture_into_a_file() -> None:
@@ -44,18 +52,33 @@ def test_every_line_of_json_is_json_and_stderr_is_for_people() -> None:
     assert "epoch 2/2  train MSE" in found.stderr and "\x1b" not in found.stderr + found.stdout
 
 
-@pytest.mark.parametrize(
-    ("environment", "coloured"),
-    [({"TERM": "xterm-256color"}, True), ({"TERM": "xterm-256color", "NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
-    ids=["colour", "NO_COLOR", "dumb"],
-)
-def test_a_terminal(digits_run: Path, environment: dict[str, str], coloured: bool) -> None:
-    """``script`` gives the tool a pseudo-terminal."""
-    command = f"{sys.executable} -m tiedae_cli reconstruct --device cpu"
-    found = shell(f'script --quiet --return --command "{command}" /dev/null', COLUMNS="80", **environment)
-    assert found.returncode == 0 and "reconstructions-2.png" in found.stdout
-    assert ("\x1b[38;" in found.stdout) is coloured
-    assert ("▀" in found.stdout) is coloured
+def on_a_terminal(*arguments: str, **environment: str) -> tuple[str, str]:
+    """Run the tool with stderr on a pseudo-terminal; return stdout and what the terminal got."""
+    master, terminal = pty.openpty()
+    command = [sys.executable, "-m", "tiedae_cli", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, env=settings(**environment)) as process:
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other side has closed
+            while part := os.read(master, 65_536):
+                shown += part
+        os.close(master)
+        assert process.stdout is not None
+        stdout = process.stdout.read()
+    assert process.returncode == 0, shown
+    return stdout.decode(), shown.decode()
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_a_terminal_shows_a_preview_and_no_color_is_obeyed(digits_run: Path, no_color: bool) -> None:
+    wish = {"NO_COLOR": "1"} if no_color else {}
+    stdout, shown = on_a_terminal("reconstruct", "--device", "cpu", TERM="xterm-256color", COLUMNS="80", **wish)
+    assert stdout == "runs/digits/reconstructions-2.png\n"
+    if no_color:
+        assert shown == ""
+    else:
+        assert shown.count("▀") == 2 * 2 * 8 * 4  # two pairs of 8 x 8 pixels, two of them a character
+        assert "\x1b[38;" in shown
 
 
 def test_messages_in_a_pipeline() -> None:

@@ -11,12 +11,14 @@ from torch import Tensor
 from tiedae_cli.config import Activation, ModelConfig, TrainingConfig
 from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.model import TiedAutoencoder
+from tiedae_cli.runtime import Place
 from tiedae_cli.schedule import seeded
 from tiedae_cli.step import TrainingStep
 from tiedae_cli.step.adam import Adam
 from tiedae_cli.step.gradient import DERIVATIVES, Gradient
 from tiedae_cli.step.parameters import FlatParameters
 
+CPU = torch.device("cpu")
 ITEMS, PIXELS = 6, 11
 SIZES = {1: (4,), 2: (7, 3), 3: (8, 5, 3)}
 LOSSES = [("mse", "linear"), ("mse", "sigmoid"), ("squared_error", "linear"), ("squared_error", "sigmoid")]
@@ -143,10 +145,12 @@ def images(dtype: torch.dtype = torch.float32) -> ImageSet:
 def test_small_steps_add_up_in_the_master_of_bfloat16() -> None:
     """Each step is far below what bfloat16 can add to a weight; 100 of them are not lost."""
     model = make_model(torch.float32)
-    step = TrainingStep(model, images(), TrainingConfig(batch_size=20, l2=0), torch.bfloat16)
+    step = TrainingStep(model, images(), TrainingConfig(batch_size=20, l2=0), Place(CPU, torch.bfloat16))
     before = step.parameters.master.clone()
-    for _ in range(100):
-        step.run(torch.arange(20), 1e-5)
+    step.begin_epoch(0, torch.arange(40), [1e-5, 1e-5])
+    for _ in range(50):
+        step.run(0)
+        step.run(1)
     moved = (step.parameters.master - before).abs()
     assert model.weights[0].dtype == torch.float32
     assert moved.median() == pytest.approx(1e-3, rel=0.2)  # Adam moves a parameter by about the rate each step
@@ -207,10 +211,11 @@ def test_adam_continues_from_its_state_to_the_same_bits() -> None:
 def test_the_flat_parameters_are_the_models_own() -> None:
     model = make_model(torch.float32)
     values = [parameter.detach().clone() for parameter in model.parameters()]
-    step = TrainingStep(model, images(), TrainingConfig(batch_size=10), torch.float32)
+    step = TrainingStep(model, images(), TrainingConfig(batch_size=10), Place(CPU))
     assert all(torch.equal(new, old) for new, old in zip(model.parameters(), values, strict=True))
     assert len(step.parameters.master) == sum(parameter.numel() for parameter in model.parameters())
-    step.run(torch.arange(10), 0.01)
+    step.begin_epoch(0, torch.arange(40), [0.01] * 4)
+    step.run(0)
     assert torch.equal(flat(model, gradient=False), step.parameters.master)
     assert all(not torch.equal(new, old) for new, old in zip(model.parameters(), values, strict=True))
     model.load_state_dict({name: torch.zeros_like(value) for name, value in model.state_dict().items()})
@@ -236,13 +241,14 @@ def test_a_step_scales_raw_values_as_the_form_says() -> None:
     x = (raw.reshape(30, PIXELS)[[4, 2, 29]].float() - offset) * scale
     with torch.no_grad():
         expected = (model(x) - x).square().sum()
-    step = TrainingStep(model, data, TrainingConfig(batch_size=3), torch.float32)
-    squared_error = step.run(torch.tensor([4, 2, 29]), 0.01)
-    torch.testing.assert_close(squared_error, expected, rtol=1e-5, atol=0)
+    step = TrainingStep(model, data, TrainingConfig(batch_size=3), Place(CPU))
+    step.begin_epoch(0, torch.tensor([4, 2, 29]).repeat(10), [0.01] * 10)
+    step.run(0)
+    torch.testing.assert_close(step.errors[0], expected, rtol=1e-5, atol=0)
 
 
 def test_a_batch_is_never_larger_than_the_data() -> None:
-    assert TrainingStep(make_model(torch.float32), images(), TrainingConfig(batch_size=1000), torch.float32).batch_size == 40
+    assert TrainingStep(make_model(torch.float32), images(), TrainingConfig(batch_size=1000), Place(CPU)).batch_size == 40
 
 
 @pytest.mark.cuda

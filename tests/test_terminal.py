@@ -12,11 +12,12 @@ from rich.console import Console
 from tiedae_cli.errors import StorageError
 from tiedae_cli.evaluation import Evaluation
 from tiedae_cli.metrics import ErrorSum
+from tiedae_cli.phases import JOINT
 from tiedae_cli.terminal import Terminal, TrainingDisplay, evaluation_table, evaluation_values, json_text, write_output
 from tiedae_cli.training import EpochReport, Progress
 
 Captured = pytest.CaptureFixture[str]
-REPORT = EpochReport(3, 0.0123456, 0.0234567, 1.5, 36_666.7, 0.01, True)
+REPORT = EpochReport(JOINT, 3, 5, 0.0123456, 0.0234567, 1.5, 36_666.7, 0.01, True)
 EVALUATION = Evaluation("test", ErrorSum(20.0, 10, 4), ErrorSum(30.0, 10, 4), 2, ErrorSum(80.0, 10, 4))
 
 
@@ -47,8 +48,8 @@ def test_quiet_silences_stderr_only(capsys: Captured) -> None:
     terminal = Terminal(quiet=True)
     terminal.note("a note")
     terminal.warn("careful")
-    with TrainingDisplay(terminal, 5) as display:
-        display.progress(Progress(1, 2, 10, 20, 0.5))
+    with TrainingDisplay(terminal) as display:
+        display.progress(Progress(JOINT, 1, 5, 2, 10, 20, 0.5))
         display.epoch(REPORT)
     terminal.result("x")
     found = capsys.readouterr()
@@ -69,10 +70,10 @@ def test_what_json_cannot_say_is_null() -> None:
 
 
 def test_without_a_terminal_a_line_an_epoch(capsys: Captured) -> None:
-    with TrainingDisplay(Terminal(), 5) as display:
-        display.progress(Progress(1, 2, 10, 20, 0.5))
+    with TrainingDisplay(Terminal()) as display:
+        display.progress(Progress(JOINT, 1, 5, 2, 10, 20, 0.5))
         display.epoch(REPORT)
-        display.epoch(EpochReport(4, 0.01, None, 0.5, 100.0, 0.01, False))
+        display.epoch(EpochReport(JOINT, 4, 5, 0.01, None, 0.5, 100.0, 0.01, False))
     found = capsys.readouterr()
     assert found.out == ""
     assert found.err.splitlines() == [
@@ -83,12 +84,12 @@ def test_without_a_terminal_a_line_an_epoch(capsys: Captured) -> None:
 
 def test_on_a_terminal_a_table_grows_under_the_bar() -> None:
     terminal, shown = on_a_terminal(no_color=True)
-    with TrainingDisplay(terminal, 12) as display:
-        display.progress(Progress(1, 50, 100, 5000, 0.5))
+    with TrainingDisplay(terminal) as display:
+        display.progress(Progress(JOINT, 1, 12, 50, 100, 5000, 0.5))
         display.bar.refresh()
-        display.epoch(EpochReport(1, 0.05, 0.04, 1.25, 1000.0, 0.01, True))
-        display.progress(Progress(2, 1, 100, 100, 0.01))
-        display.epoch(EpochReport(2, 0.03, None, 1.5, 1000.0, 0.01, False))
+        display.epoch(EpochReport(JOINT, 1, 12, 0.05, 0.04, 1.25, 1000.0, 0.01, True))
+        display.progress(Progress(JOINT, 2, 12, 1, 100, 100, 0.01))
+        display.epoch(EpochReport(JOINT, 2, 12, 0.03, None, 1.5, 1000.0, 0.01, False))
     text = shown.getvalue()
     lines = text.replace("\r", "\n").splitlines()
     assert any("epoch 1/12" in line and " 50%" in line and "10,000 images/s" in line for line in lines)

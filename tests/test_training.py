@@ -13,10 +13,11 @@ from tiedae_cli.data.digits import load_digits
 from tiedae_cli.data.image_set import Splits
 from tiedae_cli.errors import DivergedError
 from tiedae_cli.model import TiedAutoencoder
+from tiedae_cli.runtime import Place
 from tiedae_cli.schedule import epoch_order, learning_rate, seeded
 from tiedae_cli.training import EpochReport, Progress, Trainer
 
-CPU = torch.device("cpu")
+CPU = Place(torch.device("cpu"))
 SMALL = """
 model: {hidden_sizes: [16, 6], activation: elu}
 training: {epochs: 2, batch_size: 50, learning_rate: 0.01, l2: 0.0005, seed: 7}
@@ -99,7 +100,7 @@ def test_the_train_error_is_the_mean_over_the_epochs_images(digits: Splits) -> N
 def test_reports_of_an_epoch(digits: Splits) -> None:
     trainer, reports = train(configured("training.schedule=cosine", "training.epochs=3"), digits)
     assert [report.epoch for report in reports] == [1, 2, 3]
-    assert trainer.steps == 25
+    assert trainer.step.steps == 25
     for number, report in enumerate(reports, start=1):
         assert report.learning_rate == pytest.approx(0.01 * (1 + math.cos(math.pi * (25 * number - 1) / 75)) / 2)
         assert report.images_per_second == pytest.approx(1250 / report.seconds)
@@ -137,7 +138,7 @@ def test_without_validation_images_the_training_error_chooses(digits: Splits) ->
 def test_a_batch_larger_than_the_data_is_all_of_it(digits: Splits) -> None:
     splits = replace(digits, train=digits.train.slice(0, 30))
     trainer, reports = train(configured(), splits)
-    assert (trainer.steps, len(reports)) == (1, 2)
+    assert (trainer.step.steps, len(reports)) == (1, 2)
 
 
 def test_same_seed_same_bits(digits: Splits) -> None:
@@ -223,6 +224,6 @@ def test_a_training_goes_on_from_any_step_to_the_same_bits(digits: Splits, monke
 @pytest.mark.cuda
 def test_training_on_cuda_reaches_the_same_error(digits: Splits, cuda: torch.device) -> None:
     _, reports = train(configured(), digits)
-    trainer = Trainer(configured(), digits, cuda)
+    trainer = Trainer(configured(), digits, Place(cuda))
     found = [report for report in trainer.train() if isinstance(report, EpochReport)]
     assert found[-1].train_mse_per_pixel == pytest.approx(reports[-1].train_mse_per_pixel, rel=1e-2)

@@ -68,7 +68,6 @@ class Checkpoint:
 
         Raises:
             StorageError: it cannot be written; what was there before is intact.
-
         """
         with replacing(path) as file:
             self.write(file)
@@ -78,7 +77,6 @@ class Checkpoint:
 
         Raises:
             TypeError: it holds something that ``load`` would not read.
-
         """
         form = {
             "shape": list(self.form.shape),
@@ -99,7 +97,6 @@ def load(path: Path) -> Checkpoint:
 
     Raises:
         CheckpointError: the file is missing, damaged, hostile, another tool's or from a newer version; one line that says which.
-
     """
     archive = _verified_archive(path)
     size = len(archive.getbuffer())
@@ -197,7 +194,6 @@ def _check_extent(contents: Any, size: int) -> None:
 
     Raises:
         ValueError: a part stands for more than its own bytes, or there are more parts than bytes.
-
     """
     waiting, count, storages = [contents], 0, set()
     while waiting:
@@ -265,7 +261,6 @@ def _digest(contents: dict[str, Any]) -> str:
 
     Raises:
         TypeError: a value is of a type that a checkpoint does not hold.
-
     """
     digest = hashlib.sha256()
 

@@ -12,10 +12,13 @@ from typer.core import TyperGroup
 
 from tiedae_cli import __version__
 from tiedae_cli.commands import compare as compare_command
+from tiedae_cli.commands import decode as decode_command
+from tiedae_cli.commands import encode as encode_command
 from tiedae_cli.commands import eval as eval_command
 from tiedae_cli.commands import export as export_command
 from tiedae_cli.commands import inspect as inspect_command
 from tiedae_cli.commands import reconstruct as reconstruct_command
+from tiedae_cli.commands import score as score_command
 from tiedae_cli.commands import train as train_command
 from tiedae_cli.errors import Interrupted, TiedaeError
 from tiedae_cli.interruption import stopping_at_once
@@ -121,6 +124,9 @@ app.command("reconstruct")(reconstruct_command.reconstruct)
 app.command("inspect")(inspect_command.inspect)
 app.command("export")(export_command.export)
 app.command("compare")(compare_command.compare)
+app.command("encode")(encode_command.encode)
+app.command("decode")(decode_command.decode)
+app.command("score")(score_command.score)
 
 
 def run() -> None:

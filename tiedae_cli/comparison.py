@@ -57,7 +57,6 @@ def common_splits(candidates: Sequence[Candidate], split: str, say: Callable[[st
 
     Raises:
         DataError: the runs take data of different forms, or the data is missing.
-
     """
     first = candidates[0]
     for other in candidates[1:]:
@@ -109,7 +108,6 @@ def compare(
         images: the items.
         split: the name of their split.
         device: where to compute.
-
     """
     largest = max(candidate.trained.config.model.hidden_sizes[-1] for candidate in candidates)
     components = principal_components(candidates[0].path.parent, splits.train, largest)

@@ -1,8 +1,10 @@
 """From YAML text and ``--set`` options to a ``Config``: every problem at once, each with file:line, key path and a suggestion."""
 
+import contextlib
 import difflib
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from tiedae_cli.config import Config
 from tiedae_cli.errors import ConfigError
 
 LARGEST_FILE = 65_536  # bytes; a config is a page of text, and PyYAML reads about 100 kB a second
+STDIN = Path("-")
 DEEPEST = 8  # levels of nesting; the schema has three
 MOST_PROBLEMS = 50  # that are told at once
 KeyPath = tuple[str | int, ...]
@@ -52,12 +55,13 @@ def sample_configs() -> dict[str, Path]:
 
 
 def find_config(name: str) -> Path:
-    """Return the path that ``--config`` means: a file, or the name of a sample config.
+    """Return the path that ``--config`` means: a file, ``-`` for stdin, or the name of a sample config.
 
     Raises:
         ConfigError: neither a file nor a sample config has that name.
-
     """
+    if name == "-":
+        return STDIN
     samples = sample_configs()
     if os.path.exists(name) and not (name in samples and os.path.isdir(name)):  # a folder digits/ does not hide the sample
         return Path(name)
@@ -68,6 +72,8 @@ def find_config(name: str) -> Path:
 
 def run_name(path: Path) -> str:
     """Return the name that a run of this config file gets: the file's, or its folder's for a saved ``config.yaml``."""
+    if path == STDIN:
+        return "stdin"
     return path.resolve().parent.name if path.name == "config.yaml" else path.stem
 
 
@@ -81,14 +87,13 @@ def load_config(path: Path, assignments: Sequence[str] = ()) -> Config:
     """Read a YAML file and apply ``KEY=VALUE`` assignments.
 
     Args:
-        path: the YAML file.
+        path: the YAML file; ``-`` is stdin.
         assignments: ``section.key=value`` texts; the value is read as YAML.
 
     Raises:
         ConfigError: with one line per problem; nothing is believed unless everything is right.
-
     """
-    return parse_config(_read_text(path), str(path), assignments)
+    return parse_config(_read_text(path), "stdin" if path == STDIN else str(path), assignments)
 
 
 def parse_config(text: str, source: str, assignments: Sequence[str] = ()) -> Config:
@@ -118,7 +123,6 @@ def validate_config(values: object, source: str) -> Config:
 
     Raises:
         ConfigError: with one line per problem.
-
     """
     try:
         return Config.model_validate(values)
@@ -167,7 +171,7 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
 
 def _read_text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with contextlib.nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli import pca
-from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.metrics import ErrorSum
 from tiedae_cli.model import TiedAutoencoder
 from tiedae_cli.runtime import Ranks
@@ -32,9 +32,32 @@ class Evaluation:
     """Answering the training split's mean for everything."""
 
 
+def block_size(form: DataForm) -> int:
+    """Return how many items of a form to evaluate at once."""
+    return max(1, BATCH_VALUES // form.pixels)
+
+
 def batch_size(images: ImageSet) -> int:
-    """Return how many items to evaluate at once."""
-    return max(1, BATCH_VALUES // images.form.pixels)
+    """Return how many items of a set to evaluate at once."""
+    return block_size(images.form)
+
+
+@torch.inference_mode()
+def codes(model: TiedAutoencoder, x: Tensor, device: torch.device) -> Tensor:
+    """Return the codes of a block, (B, D) -> (B, K) float32 on the CPU."""
+    return model.encode(x.to(device)).cpu()
+
+
+@torch.inference_mode()
+def decoded(model: TiedAutoencoder, code: Tensor, device: torch.device) -> Tensor:
+    """Return what a block of codes stands for, (B, K) -> (B, D) float32 on the CPU."""
+    return model.decode(code.to(device)).cpu()
+
+
+@torch.inference_mode()
+def squared_errors(reconstruct: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return each item's squared error, summed over its values, (B, D) -> (B,), where x is."""
+    return (reconstruct(x) - x).square_().sum(1)
 
 
 @torch.inference_mode()
@@ -45,13 +68,12 @@ def item_errors(reconstruct: Callable[[Tensor], Tensor], images: ImageSet, devic
         reconstruct: (B, D) -> (B, D), for example a model.
         images: the items.
         device: where to compute.
-
     """
     size = batch_size(images)
     errors = torch.zeros(len(images), dtype=torch.float64, device=device if device.type != "mps" else "cpu")
     for start in range(0, len(images), size):
         x = images.batch(start, start + size, device)  # (B, D)
-        errors[start : start + size] = (reconstruct(x) - x).square_().sum(1).to(errors)
+        errors[start : start + size] = squared_errors(reconstruct, x).to(errors)
     return errors.cpu()
 
 

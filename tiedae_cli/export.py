@@ -41,7 +41,6 @@ def optional_package(name: str, extra: str) -> Any:
 
     Raises:
         InputError: it is not installed; the message says what installs it.
-
     """
     try:
         return importlib.import_module(name)
@@ -73,7 +72,6 @@ def safetensors_file(trained: Checkpoint, part: Part) -> bytes:
 
     Raises:
         InputError: the package is not installed.
-
     """
     safetensors = optional_package("safetensors.torch", "safetensors")
     decoder_weights = "weights" if trained.config.model.tied else "decoder_weights"
@@ -131,7 +129,6 @@ def onnx_file(trained: Checkpoint, part: Part, raw: bool) -> bytes:
     Raises:
         InputError: the package is not installed.
         ExportError: the file would be larger than 2 GiB, where the format ends.
-
     """
     onnx = optional_package("onnx", "onnx")
     if sum(4 * weight.numel() for weight in trained.weights.values()) > LARGEST_ONNX:
@@ -235,7 +232,6 @@ def check_onnx(content: bytes, trained: Checkpoint, part: Part, raw: bool, image
     Raises:
         InputError: onnxruntime is not installed.
         ExportError: the answers differ.
-
     """
     runtime = optional_package("onnxruntime", "onnx")
     runtime.set_default_logger_severity(3)

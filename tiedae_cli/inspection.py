@@ -102,7 +102,6 @@ def run_history(path: Path, trained: Checkpoint) -> list[EpochReport]:
     Args:
         path: the checkpoint.
         trained: what it holds.
-
     """
     history: list[dict[str, Any]] = trained.training["history"]
     last = Run(path.parent).last
@@ -133,7 +132,6 @@ def map_codes(model: TiedAutoencoder, images: ImageSet, say: Callable[[str], Non
         model: on the CPU.
         images: the split; beyond ``MOST_POINTS`` items a random choice of them, always the same.
         say: is told of that choice.
-
     """
     if len(images) > MOST_POINTS:
         say(f"{MOST_POINTS:,} of the {len(images):,} items, chosen at random")

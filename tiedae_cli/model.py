@@ -44,7 +44,6 @@ class TiedAutoencoder(nn.Module):
         input_size: D.
         config: layers and activations.
         generator: where the initial weights are drawn from; None leaves them unset (for loading).
-
     """
 
     def __init__(self, input_size: int, config: ModelConfig, generator: torch.Generator | None = None) -> None:

@@ -144,7 +144,6 @@ def find_resumable(target: str | None, name: str | None, run_dir: Path | None, p
 
     Raises:
         InputError: there is nothing to resume and no config to start from.
-
     """
     if target is not None:
         if run_dir is not None:

@@ -36,7 +36,6 @@ class Phases:
         splits: the data.
         training: the config; ``pretraining_epochs`` 0 leaves the joint phase alone.
         device: where activations are computed and kept.
-
     """
 
     def __init__(self, model: TiedAutoencoder, splits: Splits, training: TrainingConfig, device: torch.device) -> None:

@@ -8,7 +8,7 @@ import io
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ import torch
 
 from tiedae_cli import pca
 from tiedae_cli.checkpoint import Checkpoint
+from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.data.streams import is_input
 from tiedae_cli.errors import InputError, StorageError
 from tiedae_cli.storage import (
     TEMPORARY_PREFIX,
@@ -34,7 +36,6 @@ class Run:
 
     Args:
         folder: the run folder.
-
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,7 +61,6 @@ class Run:
 
         Raises:
             StorageError: something cannot be written; the old files are intact.
-
         """
         with replacing(self.last) as file:
             checkpoint.write(file)
@@ -82,7 +82,6 @@ class Run:
 
         Raises:
             InputError: another process is training this run.
-
         """
         with told_as_storage_error(self.folder, "opened"):
             descriptor = os.open(self.folder, os.O_RDONLY)
@@ -105,7 +104,6 @@ def create_run(parent: Path, name: str) -> Run:
 
     Raises:
         StorageError: the folder cannot be made.
-
     """
     with told_as_storage_error(parent, "made"):
         parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +121,6 @@ def create_named_run(folder: Path) -> Run:
     Raises:
         InputError: it exists and is not empty, for nothing is ever overwritten.
         StorageError: it cannot be made.
-
     """
     with told_as_storage_error(folder, "made"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +145,6 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
 
     Raises:
         InputError: nothing of that name.
-
     """
     if model is None:
         newest = newest_run(parent)
@@ -169,6 +165,25 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
     return path
 
 
+def separate_model(first: str | None, others: Sequence[str], parent: Path) -> tuple[str | None, list[str]]:
+    """Return MODEL and INPUTS of a command line ``[MODEL] [INPUTS]...``: which of the two the first argument is.
+
+    Image files, arrays, tables and ``-`` are never a MODEL. A folder is one if it is a run folder; its bare name is also one if a
+    run has that name; another folder that holds images is an input. Everything else is a MODEL.
+    """
+    if first is None:
+        return None, list(others)
+    path = Path(first)
+    if is_input(first):
+        return None, [first, *others]
+    if path.is_dir() and not (Run(path).best.exists() or Run(path).last.exists()):
+        if first == path.name and (parent / first).is_dir():
+            return str(parent / first), list(others)
+        if images_under(path):
+            return None, [first, *others]
+    return first, list(others)
+
+
 def principal_components(folder: Path | None, images: ImageSet, count: int) -> pca.PrincipalComponents:
     """Return PCA of the training split, from the run folder where it was kept, else fitted and kept there.
 
@@ -176,7 +191,6 @@ def principal_components(folder: Path | None, images: ImageSet, count: int) -> p
         folder: the run folder; None, or one that is no run or cannot be written, keeps nothing.
         images: the training split.
         count: components.
-
     """
     key = fingerprint(images)
     count = min(count, images.form.pixels, len(images))

@@ -30,7 +30,6 @@ def resolve_device(name: str) -> torch.device:
 
     Raises:
         DeviceError: there is no such device; the message names those that are.
-
     """
     available = available_devices()
     if name in ("auto", "cuda") and "LOCAL_RANK" in os.environ and len(available) > 1:

@@ -31,7 +31,6 @@ class Session:
         trainer: at the position where training goes on.
         run: the run folder.
         terminal: where reports go.
-
     """
 
     def __init__(self, config: Config, splits: Splits, trainer: Trainer, run: Run, terminal: Terminal) -> None:
@@ -50,7 +49,6 @@ class Session:
             Interrupted: a signal arrived; the state is saved.
             DivergedError: the loss is not finite; the last good checkpoint stays.
             StorageError: something cannot be written; the last good checkpoint stays.
-
         """
         with StopSignals() as stop, TrainingDisplay(self.terminal) as display:  # the bar goes before the figures are drawn
             try:

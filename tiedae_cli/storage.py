@@ -5,6 +5,7 @@ import errno
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -33,7 +34,6 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
     Raises:
         StorageError: the folder or the disk does not take it; no temporary file is left.
-
     """
     with told_as_storage_error(path):
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -58,6 +58,21 @@ def sync_file(file: IO[bytes]) -> None:
     """Make what was written so far survive a power cut; a full disk is noticed here at the latest."""
     file.flush()
     os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def opened_output(target: str) -> Iterator[IO[bytes]]:
+    """Give the binary file that a result goes to: stdout for ``-``, else as in ``replacing``.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    if target == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with replacing(Path(target)) as file:
+        yield file
 
 
 def write_text(path: Path, text: str) -> None:

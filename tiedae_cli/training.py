@@ -112,7 +112,6 @@ class Trainer:
 
         Raises:
             DivergedError: the loss of an epoch is not finite; raised before the epoch is reported.
-
         """
         while True:
             while self.epoch < self.phase.training.epochs and not self._stops_early():

@@ -11,7 +11,8 @@ from tiedae_cli.commands.options import RUNS, Debug, Device, Json, Model, Quiet,
 def reconstruct(
     model: Model = None,
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[IMAGES]...", show_default=False, help="Image files instead of the split's.")
+        list[str] | None,
+        typer.Argument(metavar="[IMAGES]...", show_default=False, help="Image files or folders of them instead of the split."),
     ] = None,
     count: Annotated[int, typer.Option("--n", "-n", min=1, max=10_000, help="How many images of the split.")] = 2,
     seed: Annotated[
@@ -36,22 +37,20 @@ def reconstruct(
     """Draw images beside their reconstructions; prints the path of the PNG."""
     from tiedae_cli import checkpoint, figures
     from tiedae_cli.data import check_split, choose, load_splits
-    from tiedae_cli.data.image_files import is_image_file, load_image_files
+    from tiedae_cli.data.image_files import expand_folders, load_image_files
     from tiedae_cli.evaluation import reconstruct_items
-    from tiedae_cli.runs import find_checkpoint
+    from tiedae_cli.runs import find_checkpoint, separate_model
     from tiedae_cli.runtime import resolve_device
     from tiedae_cli.terminal import Terminal, write_output
 
     terminal = Terminal(quiet, as_json)
     chosen = resolve_device(device)
     check_split(split)
-    if model is not None and is_image_file(model):  # MODEL was left out: the first argument is an image
-        files = [Path(model), *(files or [])]
-        model = None
+    model, names = separate_model(model, files or [], Path(RUNS))
     path = find_checkpoint(model, Path(RUNS))
     trained = checkpoint.load(path)
-    if files:
-        images = load_image_files(files, trained.form, terminal.note)
+    if names:
+        images = load_image_files(expand_folders(names), trained.form, terminal.note)
     else:
         images = choose(load_splits(trained.config.data).matching(split, trained.form, str(path)), count, seed, terminal.note)
     originals, reconstructions, errors = reconstruct_items(trained.model(chosen), images, chosen)

@@ -16,7 +16,11 @@ def train(
     config: Annotated[
         str | None,
         typer.Option(
-            "--config", "-c", metavar="FILE|NAME", show_default="digits", help="YAML file, or name of a sample config."
+            "--config",
+            "-c",
+            metavar="FILE|NAME",
+            show_default="digits",
+            help="YAML file (- is stdin), or name of a sample config.",
         ),
     ] = None,
     assignments: Annotated[

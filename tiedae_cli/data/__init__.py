@@ -15,7 +15,6 @@ def load_splits(config: DataConfig) -> Splits:
 
     Raises:
         DataError: an unknown name, or data that is missing or damaged; the message names the file.
-
     """
     if config.dataset == "digits":
         return load_digits()

@@ -73,7 +73,6 @@ def load_download(name: str, root: str | None, validation: int | None) -> Splits
 
     Raises:
         DataError: the data is absent and cannot be downloaded, or it is damaged.
-
     """
     source = SOURCES[name]
     folder = Path(root) if root else default_root()

@@ -1,10 +1,11 @@
 """Image files of any size and colour, decoded and converted to a given form (Pillow decodes and resizes)."""
 
 import io
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,8 +20,37 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", 
 
 
 def is_image_file(name: str) -> bool:
-    """Return whether a command line argument means an image rather than a model."""
-    return name == "-" or Path(name).suffix.lower() in SUFFIXES
+    """Return whether a file's name says that it is an image."""
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def images_under(folder: Path) -> list[Path]:
+    """Return the image files in a folder and its sub-folders, in the order of their paths; hidden ones are left out."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent) / name for name in names if is_image_file(name) and not name.startswith(".")]
+    return sorted(found)
+
+
+def expand_folders(names: Iterable[str]) -> list[Path]:
+    """Return paths with each folder replaced by the images in it.
+
+    Raises:
+        DataError: a folder holds none.
+    """
+    paths: list[Path] = []
+    for path in map(Path, names):
+        found = images_under(path) if path.is_dir() else [path]
+        if not found:
+            raise DataError(f"{path}: no image files in this folder ({', '.join(sorted(SUFFIXES))})")
+        paths += found
+    return paths
+
+
+def takes_image_files(form: DataForm) -> bool:
+    """Return whether image files can be converted to the form."""
+    return form.kind == "images" and form.shape[0] in (1, 3)
 
 
 def load_image_files(paths: Sequence[Path], form: DataForm, say: Callable[[str], None]) -> ImageSet:
@@ -33,25 +63,31 @@ def load_image_files(paths: Sequence[Path], form: DataForm, say: Callable[[str],
 
     Raises:
         DataError: the form is not images, or a file cannot be decoded; the message names it.
-
     """
-    if form.kind != "images" or form.shape[0] not in (1, 3):
+    if not takes_image_files(form):
         raise DataError(f"this model takes {form.describe()}; image files do not fit")
     images = torch.stack([torch.from_numpy(read_image(path, form.shape, say)) for path in paths])  # (N, C, H, W)
     return ImageSet(images, None, DataForm(form.shape, scale=1 / 255))
 
 
-def read_image(path: Path, shape: tuple[int, int, int], say: Callable[[str], None] | None = None) -> np.ndarray:
+def read_image(
+    path: Path, shape: tuple[int, int, int], say: Callable[[str], None] | None = None, file: IO[bytes] | None = None
+) -> np.ndarray:
     """Decode one file, and convert and resize it to (C, H, W) uint8.
+
+    Args:
+        path: the file; ``-`` is stdin.
+        shape: (C, H, W), C 1 or 3.
+        say: is told of a conversion.
+        file: read instead of opening ``path``, which then is its name in messages.
 
     Raises:
         DataError: it cannot be decoded.
-
     """
     from PIL import Image
 
     channels, height, width = shape
-    with open_image(path) as image:
+    with open_image(path, file) as image:
         mode = "L" if channels == 1 else "RGB"
         if say is not None and (image.size != (width, height) or image.mode != mode):
             kind = "gray" if channels == 1 else "colour"
@@ -59,22 +95,22 @@ def read_image(path: Path, shape: tuple[int, int, int], say: Callable[[str], Non
         plain = _without_transparency(image).convert(mode)
         if plain.size != (width, height):
             plain = plain.resize((width, height), Image.Resampling.LANCZOS)
-        pixels = np.array(plain, dtype=np.uint8)  # a copy: Pillow's own memory is read-only, and torch warns of that
+        pixels = np.array(plain, dtype=np.uint8)  # a copy, for Pillow's own memory is read-only
     return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))  # (H, W[, C]) -> (C, H, W)
 
 
-def open_image(path: Path) -> "Image":
-    """Open and fully decode an image, turned the way its EXIF orientation says.
+def open_image(path: Path, file: IO[bytes] | None = None) -> "Image":
+    """Open and fully decode an image, turned the way its EXIF orientation says; ``file`` as in ``read_image``.
 
     Raises:
         DataError: it cannot be decoded; the message names the file.
-
     """
     import warnings
 
     from PIL import Image, ImageOps
 
-    source = io.BytesIO(sys.stdin.buffer.read()) if str(path) == "-" else path
+    stream = sys.stdin.buffer if file is None and str(path) == "-" else file
+    source = path if stream is None else io.BytesIO(stream.read())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -49,6 +49,18 @@ class DataForm:
         scale = self.scale.to(values.device) if isinstance(self.scale, Tensor) else self.scale
         return values * scale
 
+    def denormalise(self, values: Tensor) -> Tensor:
+        """Turn what the model sees, (B, D), back into raw values, (B, D) float32: 0 to 255 for images that were uint8."""
+        raw = values.to(torch.float32)
+        if isinstance(self.scale, Tensor) or self.scale != 1:
+            raw = raw / (self.scale.to(raw.device) if isinstance(self.scale, Tensor) else self.scale)
+        return raw if self.offset is None else raw + self.offset.to(raw.device)
+
+    @property
+    def eight_bit(self) -> bool:
+        """Whether the raw values are bytes, which the model sees as 0 to 1."""
+        return self.kind == "images" and self.offset is None and not isinstance(self.scale, Tensor) and self.scale == 1 / 255
+
     def to(self, device: torch.device) -> "DataForm":
         """Return the form with its statistics on a device."""
         return replace(
@@ -121,7 +133,6 @@ class Splits:
 
         Raises:
             DataError: the data's form is not the model's any more, or the split is empty.
-
         """
         if (form.shape, form.kind) != (self.form.shape, self.form.kind):
             raise DataError(f"{model}: made for {form.describe()}, but {self.source} now has {self.form.describe()}")

@@ -31,7 +31,6 @@ class Adam:
     Args:
         parameters: the flat parameters, weights first.
         l2: the penalty's factor.
-
     """
 
     def __init__(self, parameters: FlatParameters, l2: float) -> None:
@@ -79,7 +78,6 @@ class Adam:
 
         Raises:
             ValueError: its moments are not those of these parameters.
-
         """
         if not state["first_moment"].shape == state["second_moment"].shape == self.first_moment.shape:
             raise ValueError("the optimizer's moments have another shape")

@@ -93,7 +93,6 @@ class Gradient:
         items: n, the items that the mean is taken over: B times the number of processes.
         penalty: what the loss adds on the code; None for nothing.
         corrupted: the input gets a buffer apart from the target.
-
     """
 
     def __init__(

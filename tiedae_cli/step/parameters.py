@@ -28,7 +28,6 @@ class FlatParameters:
     Args:
         model: its parameters are re-pointed into ``master``.
         compute_dtype: the type of the matrix products; another than the model's own makes copies in that type.
-
     """
 
     def __init__(self, model: TiedAutoencoder, compute_dtype: torch.dtype) -> None:

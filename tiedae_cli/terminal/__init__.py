@@ -1,10 +1,11 @@
 """What people see and what pipelines read: progress, tables and previews on stderr, JSON Lines and results on stdout."""
 
+import csv
+import io
 import json
 import math
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from rich.text import Text
 from tiedae_cli.evaluation import Evaluation
 from tiedae_cli.metrics import ErrorSum
 from tiedae_cli.phases import JOINT
-from tiedae_cli.storage import replacing
+from tiedae_cli.storage import opened_output
 from tiedae_cli.training import EpochReport
 from tiedae_cli.training import Progress as TrainingProgress
 
@@ -27,7 +28,6 @@ class Terminal:
     Args:
         quiet: nothing on stderr but errors.
         as_json: stdout carries JSON Lines.
-
     """
 
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
@@ -83,6 +83,33 @@ def json_text(values: dict[str, Any]) -> str:
     """Return one line of JSON; what JSON cannot say (NaN, infinity) becomes null."""
     clean = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()}
     return json.dumps(clean, allow_nan=False)
+
+
+def write_values(target: str, kind: str, lines: Iterable[dict[str, Any]]) -> None:
+    """Write objects of the same keys, each as it comes, to a file, whole or not at all, or to stdout where the target is ``-``.
+
+    Args:
+        target: a path or ``-``.
+        kind: ``jsonl``, or ``csv``, whose heading is the first object's keys.
+        lines: the objects.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    with opened_output(target) as file:
+        for index, values in enumerate(lines):
+            if kind == "csv":
+                cells = [str(value).lower() if isinstance(value, bool) else value for value in values.values()]
+                text = "".join(_csv_line(row) for row in ([list(values)] if index == 0 else []) + [cells])
+            else:
+                text = json_text(values) + "\n"
+            file.write(text.encode())
+
+
+def _csv_line(cells: Sequence[object]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue()
 
 
 def _half_blocks(pictures: np.ndarray) -> Text:
@@ -224,11 +251,6 @@ def write_output(target: str, content: bytes) -> None:
 
     Raises:
         StorageError: the file cannot be written.
-
     """
-    if target == "-":
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
-        return
-    with replacing(Path(target)) as file:
+    with opened_output(target) as file:
         file.write(content)

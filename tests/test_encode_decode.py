@@ -1,0 +1,264 @@
+"""``encode`` and ``decode``: the numbers are the model's, in every format and through real pipes."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_models import COLOUR, DIGITS, VECTORS, random_bytes, save_run
+from typer.testing import CliRunner
+
+from tiedae_cli import figures
+from tiedae_cli.cli import app
+from tiedae_cli.config import DataConfig
+from tiedae_cli.data import load_splits
+from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.model import TiedAutoencoder
+
+PIXELS = random_bytes(11, 8, 8)
+X = DIGITS.normalise(PIXELS.reshape(11, 64))
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TiedAutoencoder:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", PIXELS.numpy())
+    return save_run(Path("runs"), "digits", DIGITS)
+
+
+def run(*arguments: str, stdin: bytes = b"", code: int = 0) -> tuple[bytes, str]:
+    """Run a command in this process; return stdout and stderr."""
+    result = CliRunner().invoke(app, list(arguments), input=stdin)
+    assert result.exit_code == code, result.stderr
+    return result.stdout_bytes, result.stderr
+
+
+def codes_of(model: TiedAutoencoder, x: torch.Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        return model.encode(x).numpy()
+
+
+def load(content: bytes) -> np.ndarray:
+    return np.load(io.BytesIO(content), allow_pickle=False)
+
+
+def close(found: np.ndarray, expected: np.ndarray) -> bool:
+    return found.shape == expected.shape and np.allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_codes_are_the_models(model: TiedAutoencoder) -> None:
+    stdout, _ = run("encode", "digits", "x.npy")
+    codes = load(stdout)
+    assert codes.dtype == np.float32
+    assert close(codes, codes_of(model, X))
+    assert np.array_equal(load(run("encode", "x.npy")[0]), codes)  # MODEL left out
+
+
+@pytest.fixture(autouse=True)
+def newest(tmp_path: Path, model: TiedAutoencoder) -> None:
+    os.link("runs/digits/best.pt", "runs/digits/last.pt")  # the newest run is the one that was saved last
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_codes_of_a_split(model: TiedAutoencoder, split: str) -> None:
+    arguments = [] if split == "test" else ["--split", split]
+    images = load_splits(DataConfig()).get(split)
+    assert close(load(run("encode", *arguments)[0]), codes_of(model, images.batch(0, len(images), torch.device("cpu"))))
+
+
+def test_small_blocks_are_the_whole(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load(run("encode", "x.npy")[0])
+    monkeypatch.setattr("tiedae_cli.evaluation.BATCH_VALUES", 3 * 64)  # blocks of three items
+    assert close(load(run("encode", "x.npy")[0]), whole)
+    assert close(load(run("encode", "-", stdin=Path("x.npy").read_bytes())[0]), whole)
+
+
+def test_every_format_holds_the_same_codes(model: TiedAutoencoder) -> None:
+    codes = load(run("encode", "x.npy")[0])
+    for name in ("codes.npy", "codes.csv", "codes.jsonl"):
+        stdout, stderr = run("encode", "x.npy", "-o", name)
+        assert stdout.decode() == name + "\n"
+        assert stderr == "11 codes of 4 numbers\n"
+    assert np.array_equal(np.load("codes.npy"), codes)
+    lines = Path("codes.csv").read_text().splitlines()
+    assert lines[0] == "item,code_0,code_1,code_2,code_3"
+    assert [line.split(",")[0] for line in lines[1:]] == [str(row) for row in range(11)]
+    assert np.array_equal(np.loadtxt("codes.csv", delimiter=",", skiprows=1, dtype=np.float32)[:, 1:], codes)
+    objects = [json.loads(line) for line in Path("codes.jsonl").read_text().splitlines()]
+    assert [value["item"] for value in objects] == list(range(11))
+    assert np.array_equal(np.array([value["code"] for value in objects], np.float32), codes)
+    assert run("encode", "x.npy", "--format", "csv")[0] == Path("codes.csv").read_bytes()
+    assert run("encode", "x.npy", "--json")[0] == Path("codes.jsonl").read_bytes()
+    arrays = [run("decode", name, "--float")[0] for name in ("codes.npy", "codes.csv", "codes.jsonl")]
+    assert arrays[0] == arrays[1] == arrays[2]
+    stdout, _ = run("encode", "x.npy", "-o", "codes.npy", "--json")
+    assert json.loads(stdout) == {"output": "codes.npy", "items": 11, "code_size": 4}
+
+
+@pytest.mark.parametrize("name", ["t.csv", "-"])
+def test_an_array_whose_length_is_not_known_before_its_end(model: TiedAutoencoder, name: str) -> None:
+    rows = "\n".join(",".join(f"{value:.9g}" for value in row) for row in X.tolist())
+    Path("t.csv").write_text(rows)
+    content = rows.encode() if name == "-" else b""
+    run("encode", name, "-o", "codes.npy", stdin=content)
+    assert close(np.load("codes.npy"), codes_of(model, X))
+    stdout, _ = run("encode", name, stdin=content)
+    assert stdout == Path("codes.npy").read_bytes()
+
+
+def test_decode_of_encode_is_the_model(model: TiedAutoencoder) -> None:
+    run("encode", "x.npy", "-o", "codes.npy")
+    with torch.inference_mode():
+        expected = model(X).reshape(11, 8, 8)
+    floats, pixels = load(run("decode", "digits", "codes.npy", "--float")[0]), load(run("decode", "codes.npy")[0])
+    assert floats.dtype == np.float32
+    assert close(floats, expected.numpy())
+    assert pixels.dtype == np.uint8
+    assert np.array_equal(pixels, (floats * 255).round().astype(np.uint8))
+    again = load(run("decode", "-", stdin=Path("codes.npy").read_bytes())[0])
+    assert np.array_equal(again, pixels)
+    run("decode", "codes.npy", "-o", "values.csv", "--float")
+    assert close(load(run("encode", "values.csv", "--format", "npy")[0]), codes_of(model, expected.reshape(11, 64)))
+
+
+def test_colour_images_and_the_grid(tmp_path: Path) -> None:
+    pixels = random_bytes(3, 3, 5, 4)
+    colour = save_run(Path("runs"), "colour", COLOUR, code=50, dataset="nowhere")
+    np.save("c.npy", pixels.numpy())
+    run("encode", "colour", "c.npy", "-o", "codes.npy")
+    arrays = load(run("decode", "colour", "codes.npy")[0])
+    with torch.inference_mode():
+        expected = (colour(COLOUR.normalise(pixels.reshape(3, 60))) * 255).round().to(torch.uint8).reshape(3, 3, 5, 4)
+    assert np.abs(arrays.astype(int) - expected.numpy().astype(int)).max() <= 1
+    assert run("decode", "colour", "codes.npy", "-o", "out.png")[0] == b"out.png\n"
+    grid = np.asarray(Image.open("out.png").convert("RGB"))
+    factor = 96 // 5  # pixels of 5 x 4 images enlarged as far as 96 allows, with gaps of one of them
+    assert grid.shape == (5 * factor + 2 * factor, 3 * 4 * factor + 4 * factor, 3)
+    for index in range(3):
+        left = factor + index * 5 * factor
+        cell = grid[factor : 6 * factor, left : left + 4 * factor].reshape(5, factor, 4, factor, 3)
+        assert (cell == cell[:, :1, :, :1]).all()  # every pixel is a square of one colour
+        drawn = cell[:, 0, :, 0].transpose(2, 0, 1).astype(int)
+        assert np.abs(drawn - arrays[index].astype(int)).max() <= 1
+    assert run("decode", "colour", "codes.npy", "--format", "png")[0] == Path("out.png").read_bytes()
+
+
+def test_vectors_come_back_in_their_own_units() -> None:
+    vectors = save_run(Path("runs"), "vectors", VECTORS, dataset="nowhere", output="linear")
+    rows = torch.randn(5, 6, generator=torch.Generator().manual_seed(1)) * 3 + 2
+    np.save("v.npy", rows.numpy())
+    run("encode", "vectors", "v.npy", "-o", "codes.npy")
+    with torch.inference_mode():
+        expected = VECTORS.denormalise(vectors(VECTORS.normalise(rows)))
+    found = load(run("decode", "vectors", "codes.npy")[0])
+    assert found.dtype == np.float32
+    assert close(found, expected.numpy())
+    _, stderr = run("decode", "vectors", "codes.npy", "-o", "v.png", code=2)
+    assert stderr.startswith("error: this model's items are vectors of 6 features: write them to .npy")
+
+
+def test_encode_stops_at_a_bad_item_and_leaves_what_was_there(model: TiedAutoencoder) -> None:
+    Path("photos").mkdir()
+    for index in range(3):
+        Image.fromarray(PIXELS[index].numpy()).save(f"photos/{index}.png")
+    assert close(load(run("encode", "digits", "photos")[0]), codes_of(model, X[:3]))
+    assert run("encode", "photos", "--format", "csv")[0].decode().splitlines()[1].startswith("photos/0.png,")
+    Path("photos/1.png").write_bytes(b"no image")
+    Path("codes.npy").write_bytes(b"before")
+    _, stderr = run("encode", "photos", "-o", "codes.npy", code=2)
+    assert stderr == "error: photos/1.png: not an image that can be decoded (unknown format)\n"
+    assert Path("codes.npy").read_bytes() == b"before"
+    assert sorted(path.name for path in Path().iterdir()) == ["codes.npy", "photos", "runs", "x.npy"]
+    assert run("encode", "photos", code=2)[0] == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["encode", "x.npy", "-o", "codes.txt"], "--output codes.txt: its suffix is none of npy, csv, jsonl; name one of them"),
+        (["encode", "x.npy", "--format", "png"], "--format png: no such format (known: npy, csv, jsonl)"),
+        (["encode", "x.npy", "--format", "csv", "--json"], "--json and --format csv: stdout can carry one of them"),
+        (["encode", "nothing", "x.npy"], "nothing: no such checkpoint or run folder"),
+        (["encode", "digits", "nothing.npy"], "nothing.npy: no such file or folder"),
+        (["encode", "--split", "tset"], "--split tset: no such split"),
+        (["decode", "digits"], "expected one file of codes, or - for stdin, not 0"),
+        (["decode", "digits", "x.npy", "x.npy"], "expected one file of codes, or - for stdin, not 2"),
+        (["decode", "digits", "x.npy"], "x.npy: an array of shape 11 x 8 x 8, uint8; this model's codes have 4 numbers"),
+        (["decode", "digits", "wide.npy"], "wide.npy: an array of shape 3 x 5, float32; this model's codes have 4 numbers"),
+        (["decode", "digits", "wide.csv"], "wide.csv: row 0 has 5 numbers, not 4; this model's codes have 4 numbers"),
+        (["decode", "digits", "nan.npy"], "nan.npy: row 1 holds NaN or infinity"),
+        (["decode", "digits", "picture.png"], "picture.png: an image file; this model's codes have 4 numbers"),
+        (["decode", "digits", "none.npy", "-o", "out.png"], "no codes: nothing to draw"),
+        (["decode", "digits", "many.npy", "-o", "out.png"], "10,001 codes are more than the 10,000 8x8 gray images that one"),
+        (["decode", "digits", "many.csv", "-o", "out.png"], "more than the 10,000 8x8 gray images that one picture holds"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line(arguments: list[str], message: str) -> None:
+    np.save("wide.npy", np.zeros((3, 5), np.float32))
+    np.savetxt("wide.csv", np.zeros((3, 5)), delimiter=",")
+    np.save("nan.npy", np.array([[0, 0, 0, 0], [0, np.nan, 0, 0]]))
+    np.save("none.npy", np.zeros((0, 4)))
+    np.save("many.npy", np.zeros((10_001, 4), np.float32))
+    Path("many.csv").write_text("0,0,0,0\n" * 10_001)
+    Image.new("L", (8, 8)).save("picture.png")
+    stdout, stderr = run(*arguments, code=2)
+    assert stdout == b""
+    assert stderr.startswith(f"error: {message}")
+    assert stderr.count("\n") == 1
+    assert not Path("out.png").exists()
+
+
+def test_large_pictures_have_a_smaller_limit() -> None:
+    assert figures.most_pictures(DataForm((1, 28, 28))) == 10_000
+    assert figures.most_pictures(DataForm((3, 1000, 1000))) == 33
+    assert figures.most_pictures(DataForm((3, 9000, 9000))) == 1
+
+
+def test_a_device_stays_a_device() -> None:
+    before = os.stat("/dev/null").st_rdev
+    run("encode", "x.npy", "--format", "npy", "-o", "/dev/null")
+    run("reconstruct", "-o", "/dev/null")
+    assert os.stat("/dev/null").st_rdev == before
+
+
+def test_reconstruct_takes_folders() -> None:
+    Path("photos").mkdir()
+    for index in range(3):
+        Image.fromarray(PIXELS[index].numpy()).save(f"photos/{index}.png")
+    stdout, _ = run("reconstruct", "photos", "--json", "-q")
+    assert json.loads(stdout)["images"] == 3
+
+
+def tool(*arguments: str, **options: object) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-m", "tiedae_cli", *arguments], **options)  # type: ignore[call-overload,no-any-return]
+
+
+def test_a_real_pipe() -> None:
+    encoder = tool("encode", "digits", "x.npy", "-o", "-", stdout=subprocess.PIPE)
+    decoder = tool(
+        "decode", "digits", "-", "-o", "out.png", stdin=encoder.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert encoder.stdout is not None
+    encoder.stdout.close()
+    assert decoder.communicate() == (b"out.png\n", b"")
+    assert (encoder.wait(), decoder.returncode) == (0, 0)
+    run("encode", "x.npy", "-o", "codes.npy")
+    run("decode", "codes.npy", "-o", "same.png")
+    assert Path("out.png").read_bytes() == Path("same.png").read_bytes()
+
+
+def test_a_closed_pipe_ends_quietly() -> None:
+    np.save("big.npy", random_bytes(60_000, 8, 8).numpy())
+    encoder = tool("encode", "digits", "big.npy", "--format", "csv", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert encoder.stdout is not None and encoder.stderr is not None
+    assert encoder.stdout.readline() == b"item,code_0,code_1,code_2,code_3\n"
+    encoder.stdout.close()
+    assert encoder.stderr.read() == b""
+    encoder.stderr.close()
+    assert encoder.wait() == 141

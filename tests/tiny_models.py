@@ -1,0 +1,35 @@
+"""Small checkpoints that no training made, for tests of the commands that use one."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.checkpoint import Checkpoint
+from tiedae_cli.config import Config, DataConfig, ModelConfig
+from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.model import TiedAutoencoder
+
+DIGITS = DataForm((1, 8, 8), scale=1 / 255)
+COLOUR = DataForm((3, 5, 4), scale=1 / 255)
+VECTORS = DataForm((1, 1, 6), "vectors", offset=torch.arange(6.0), scale=torch.tensor([1.0, 2.0, 0.5, 1.0, 4.0, 0.25]))
+
+
+def save_run(
+    parent: Path, name: str, form: DataForm, code: int = 4, dataset: str = "digits", output: str = "sigmoid"
+) -> TiedAutoencoder:
+    """Write ``parent/name/best.pt`` and return its model."""
+    config = Config(
+        data=DataConfig(dataset=dataset),
+        model=ModelConfig(hidden_sizes=(12, code), activation="elu", output=output),  # type: ignore[arg-type]
+    )
+    model = TiedAutoencoder(form.pixels, config.model, torch.Generator().manual_seed(7))
+    folder = parent / name
+    folder.mkdir(parents=True)
+    Checkpoint(config, form, model.state_dict(), {"history": []}, name).save(folder / "best.pt")
+    return model.eval()
+
+
+def random_bytes(*shape: int, seed: int = 0) -> Tensor:
+    """Return uint8 pixels."""
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
