@@ -79,6 +79,9 @@ def load_download(name: str, root: str | None, validation: float | None) -> Spli
     count = portion_count(source.validation if validation is None else validation, len(train))
     if count >= len(train):
         raise DataError(f"data.validation: {count} images are asked for, but {name} has {len(train)} training images")
+    if train.form.shape != test.form.shape:
+        forms = f"{train.form.describe()} for training, {test.form.describe()} for the test"
+        raise DataError(f"{name}: the files in {folder} hold {forms}")
     return Splits(train.slice(count, len(train)), train.slice(0, count), test, name)
 
 
@@ -153,7 +156,7 @@ def _check_idx_headers(folder: Path, class_name: str) -> None:
     The format (Y. LeCun, "The MNIST database"): two zero bytes, a type byte (8: uint8, 12: int32), the number of dimensions,
     each dimension as a big-endian uint32, the values.
     """
-    for path in sorted((folder / class_name / "raw").glob("*-idx?-*")):
+    for path in sorted((folder / class_name / "raw").glob("*-idx[1-4]-*")):
         if path.suffix == ".gz" or not path.is_file():
             continue
         with path.open("rb") as file:
@@ -161,10 +164,18 @@ def _check_idx_headers(folder: Path, class_name: str) -> None:
             sizes = {8: 1, 12: 4}
             if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in sizes or not 1 <= head[3] <= 4:
                 raise DataError(f"{path}: not an IDX file (it must begin with 0, 0, a type and a number of dimensions)")
+            wanted, dimensions = (8 if path.name.endswith("ubyte") else 12), int(path.name.rpartition("-idx")[2][0])
+            if (head[2], head[3]) != (wanted, dimensions):
+                raise DataError(
+                    f"{path}: type {head[2]} with {head[3]} dimensions; its name asks for type {wanted} with {dimensions}"
+                )
             raw = file.read(4 * head[3])
         if len(raw) < 4 * head[3]:
             raise DataError(f"{path}: cut off in its header")
-        expected = len(head) + len(raw) + sizes[head[2]] * math.prod(struct.unpack(f">{head[3]}I", raw))
+        shape = struct.unpack(f">{head[3]}I", raw)
+        if 0 in shape:
+            raise DataError(f"{path}: holds nothing: its header says {' x '.join(map(str, shape))}")
+        expected = len(head) + len(raw) + sizes[head[2]] * math.prod(shape)
         actual = path.stat().st_size
         if actual != expected:
             kind = "cut off" if actual < expected else "longer than its header says"
