@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,16 @@ def test_json_replaces_results_and_tables(capsys: Captured) -> None:
     terminal.table(evaluation_table(EVALUATION, "x"))
     terminal.json_line(event="done", checkpoint="x")
     assert json.loads(capsys.readouterr().out) == {"event": "done", "checkpoint": "x"}
+
+
+def test_a_line_of_json_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader at the other end of a pipe sees an epoch when it ends, not when a buffer is full."""
+    pipe = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe))
+    Terminal(as_json=True).json_line(epoch=1)
+    assert pipe.getvalue() == b'{"epoch": 1}\n'
+    Terminal().result("x")
+    assert pipe.getvalue().endswith(b"x\n")
 
 
 def test_what_json_cannot_say_is_null() -> None:
