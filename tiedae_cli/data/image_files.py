@@ -134,10 +134,10 @@ def open_image(path: Path, file: IO[bytes] | None = None) -> "Image":
         DataError: it cannot be decoded; the message names the file.
     """
     with image_warnings():
-        return decode_image(path)
+        return decode_image(path, file)
 
 
-def decode_image(path: Path) -> "Image":
+def decode_image(path: Path, file: IO[bytes] | None = None) -> "Image":
     """Do what ``open_image`` does in a thread, whose caller entered ``image_warnings``: warning filters belong to the process."""
     from PIL import Image, ImageOps
 

@@ -46,10 +46,10 @@ class Batch:
         """Write the items at the indices, (B,); random choices are a function of (seed, epoch, step)."""
         torch.index_select(self.rows, 0, indices, out=self.raw)
         raw = self._shifted(epoch, step) if self.training.shift else self.raw
-        self.target.copy_(raw)  # to the type of the products; faster than a product of mixed types
         if self.form.offset is not None:
-            self.target.sub_(self.form.offset)
-        self.target.mul_(self.form.scale)
+            self.target.copy_(self.form.normalise(raw))  # in float32: a large offset leaves nothing of a bfloat16
+        else:
+            self.target.copy_(raw).mul_(self.form.scale)  # converted, then scaled: faster than a product of mixed types
         if self.training.corruption != "none":
             self._corrupt(epoch, step)
 
