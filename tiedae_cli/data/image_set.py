@@ -177,7 +177,6 @@ class Splits:
 
         Raises:
             DataError: the data's form is not the model's any more.
-
         """
         if (form.shape, form.kind) != (self.form.shape, self.form.kind):
             raise DataError(f"{model}: made for {form.describe()}, but {self.source} now has {self.form.describe()}")
