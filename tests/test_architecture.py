@@ -23,7 +23,7 @@ FLOORS = (
         "scoring",
     },
     {"terminal", "figures"},
-    {"session", "opening", "screening", "commands", "cli", "__main__"},
+    {"session", "opening", "loading", "screening", "commands", "cli", "__main__"},
 )
 LAZY = {"torchvision", "matplotlib", "PIL"}
 NO_TORCH = ("errors", "config", "config_file", "storage", "interruption", "cli", "__main__")
