@@ -17,6 +17,7 @@ FLOORS = (
         "runs",
         "checkpoint",
         "inspection",
+        "denoising",
         "comparison",
         "export",
         "row_writer",

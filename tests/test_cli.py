@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from tiedae_cli import __version__
-from tiedae_cli import session as sessions
+from tiedae_cli import __version__, opening
 from tiedae_cli.cli import app
 from tiedae_cli.config_file import parse_config
 
@@ -297,17 +296,20 @@ def test_out_of_memory(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Non
     def start(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(sessions, "start", start)
+    monkeypatch.setattr(opening, "start", start)
     assert refused("train", "-q", code=1).startswith("out of memory: a smaller training.batch_size")
 
 
-def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyError("a bug"), OSError("a bug"), RecursionError("a bug")])
+def test_a_bug_is_one_line_and_its_traceback_is_there_for_the_asking(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(*_: object) -> None:
-        raise RuntimeError("a bug")
+        raise error
 
-    monkeypatch.setattr(sessions, "start", start)
-    with pytest.raises(RuntimeError, match="a bug"):
-        tiedae("train", "-q")
+    monkeypatch.setattr(opening, "start", start)
+    expected = f"unexpected {type(error).__name__}: {error} (run it again with --debug to see where)"
+    assert refused("train", "-q", code=1) == expected
+    result = tiedae("train", "-q", "--debug")
+    assert result.exit_code == 1 and "Traceback" in result.stderr and "in start" in result.stderr
 
 
 def test_debug_shows_the_traceback() -> None:

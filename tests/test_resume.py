@@ -40,7 +40,6 @@ training: {epochs: 2, batch_size: 100, learning_rate: 0.003, schedule: one_cycle
 UNTIED = """
 model: {hidden_sizes: [24, 6], tied: false}
 training: {epochs: 2, batch_size: 300, schedule: cosine, warmup: 0.1, precision: bfloat16}
-data: {validation: 3}
 """
 TIMINGS = ("seconds", "images_per_second", "epochs")  # the last is what was asked for
 
@@ -389,8 +388,7 @@ def test_other_data_is_refused(write_mnist, config):
     images.write_bytes(images.read_bytes()[:-1000] + bytes(1000))
     assert error("--resume", "run", *root(other)) == prefix + "as many images, but others"
     small = Path(shutil.copytree(write_mnist(train=40, size=14), "small"))
-    message = "run/last.pt: trained on 28x28 gray images, but mnist now has 14x14 gray images"
-    assert error("--resume", "run", *root(small)) == message
+    assert error("--resume", "run", *root(small)).endswith("28x28 gray images, but mnist now has 14x14 gray images")
     assert train("-q", "--resume", "run", *root(Path(shutil.copytree(first, "moved")))).stdout == "run/best.pt\n"
 
 

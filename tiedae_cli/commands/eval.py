@@ -25,6 +25,7 @@ def evaluate(
     """Print a model's errors on a split, beside PCA with as many numbers and beside the mean image."""
     from tiedae_cli import checkpoint, evaluation
     from tiedae_cli.data import check_split
+    from tiedae_cli.denoising import measure_denoising
     from tiedae_cli.loading import data_of_model
     from tiedae_cli.runs import find_checkpoint, principal_components
     from tiedae_cli.runtime import resolve_device
@@ -39,5 +40,6 @@ def evaluate(
     images = splits.filled(split)
     fitted = principal_components(path.parent, splits.train, components or trained.config.model.hidden_sizes[-1])
     result = evaluation.evaluate(trained.model(chosen), fitted, images, split, chosen)
-    terminal.table(evaluation_table(result, f"{path} on {splits.source}"))
-    terminal.json_line(checkpoint=str(path), **evaluation_values(result))
+    denoising = measure_denoising(trained.model(chosen), fitted, images, trained.config.training, chosen)
+    terminal.table(evaluation_table(result, f"{path} on {splits.source}", denoising))
+    terminal.json_line(checkpoint=str(path), **evaluation_values(result, denoising))

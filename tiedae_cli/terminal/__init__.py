@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from tiedae_cli.denoising import Denoising
 from tiedae_cli.evaluation import Evaluation
 from tiedae_cli.metrics import ErrorSum
 from tiedae_cli.phases import JOINT
@@ -228,8 +229,11 @@ class TrainingDisplay:
             self.terminal.console.print(Text(head, style="bold"))
 
 
-def evaluation_table(evaluation: Evaluation, source: str) -> Table:
-    """Return the errors as a table: a row for the model, PCA and the mean image; of feature vectors in both units."""
+def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising | None = None) -> Table:
+    """Return the errors as a table: a row for the model, PCA and the mean image; of feature vectors in both units.
+
+    Of a denoising model three more: the errors against the clean items when it sees them with noise.
+    """
     raw = evaluation.raw
     count = f"{evaluation.model.images:,} {'images' if raw is None else 'vectors of standardised features'}"
     table = Table(title=f"{source}, {evaluation.split} split, {count}", title_justify="left")
@@ -247,6 +251,14 @@ def evaluation_table(evaluation: Evaluation, source: str) -> Table:
             *([f"{errors.psnr_db:.2f}"] if raw is None else _raw_cells(raw_errors)),
             "-" if explained is None else f"{explained:.2%}",
         )
+    if denoising is not None:
+        table.add_section()
+        noise = f"under {denoising.corruption} noise {denoising.level:g}"
+        for name, errors in (("model", denoising.model), ("PCA", denoising.pca), ("doing nothing", denoising.nothing)):
+            explained = errors.explained_variance(evaluation.mean_image)
+            other_units = [f"{errors.psnr_db:.2f}"] if raw is None else ["-", "-"]
+            cells = [f"{errors.mse_per_pixel:.6f}", f"{errors.squared_error_per_image:.4f}", *other_units]
+            table.add_row(f"{name}, {noise}", *cells, "-" if explained is None else f"{explained:.2%}")
     return table
 
 
@@ -262,14 +274,21 @@ def _raw_cells(errors: ErrorSum) -> list[str]:
     return [f"{errors.mse_per_pixel:.6g}", f"{errors.squared_error_per_image:.6g}"]
 
 
-def evaluation_values(evaluation: Evaluation) -> dict[str, Any]:
+def evaluation_values(evaluation: Evaluation, denoising: Denoising | None = None) -> dict[str, Any]:
     """Return the errors as the JSON interface names them; ``raw`` holds those of feature vectors in the features' own units."""
     raw = evaluation.raw
+    under_noise: dict[str, Any] = {}
+    if denoising is not None:
+        peak, around = raw is None, evaluation.mean_image
+        rows = {"model": denoising.model, "pca": denoising.pca, "doing_nothing": denoising.nothing}
+        values = {name: _error_values(errors, around, peak) for name, errors in rows.items()}
+        under_noise["denoising"] = {"corruption": denoising.corruption, "level": denoising.level, **values}
     return {
         "split": evaluation.split,
         "images": evaluation.model.images,
         **_all_errors(evaluation, has_peak=raw is None),
         **({} if raw is None else {"raw": _all_errors(raw, has_peak=False)}),
+        **under_noise,
     }
 
 

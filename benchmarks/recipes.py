@@ -1,0 +1,117 @@
+"""Train every sample config that makes a promise and hold it to its number.
+
+    TIEDAE_DATA=... python benchmarks/recipes.py [--only NAME ...] [--json]
+
+A promise is the line `# Promise: METRIC <= NUMBER` on top of a sample config; there is no other list. Each recipe is trained and
+evaluated by the command line, as a user would. Exit code 1 if one is missed. A recipe whose data or device is not here is left out,
+and said so. `folder` and `vectors` run on the bundled digits, written out as PNG files and as an array.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tiedae_cli.config_file import load_config, sample_configs
+from tiedae_cli.data.digits import load_digits
+from tiedae_cli.data.image_set import SPLITS
+
+PROMISE = re.compile(r"^# Promise: (.+?) <= ([0-9.]+)", re.MULTILINE)
+METRICS = {  # from one object of `eval --json`
+    "test squared error per image": lambda found: found["squared_error_per_image"],
+    "training squared error per image": lambda found: found["squared_error_per_image"],
+    "test MSE per pixel": lambda found: found["mse_per_pixel"],
+    "test error over PCA's": lambda found: found["mse_per_pixel"] / found["pca"]["mse_per_pixel"],
+    "denoising error over PCA's": lambda found: (
+        found["denoising"]["model"]["mse_per_pixel"] / found["denoising"]["pca"]["mse_per_pixel"]
+    ),
+}
+
+
+def promises() -> dict[str, tuple[str, float]]:
+    """Return (metric, number) of each sample config that makes a promise."""
+    found = {name: PROMISE.search(path.read_text()) for name, path in sample_configs().items()}
+    return {name: (match[1], float(match[2])) for name, match in found.items() if match}
+
+
+def own_data(name: str, folder: Path) -> list[str]:
+    """Write the digits as what ``folder`` and ``vectors`` read; return the options that name them."""
+    splits = load_digits()
+    if name == "folder":
+        from PIL import Image
+
+        for split in SPLITS:
+            (folder / "images" / split).mkdir(parents=True)
+            for index, image in enumerate(splits.get(split).images[:, 0].numpy()):
+                Image.fromarray(image).save(folder / "images" / split / f"{index:04}.png")
+        # The sub-folders are the splits: the fractions of the config would contradict them.
+        return ["--set", f"data.dataset={folder / 'images'}", "--set", "data.validation=null", "--set", "data.test=null"]
+    rows = np.concatenate([splits.get(split).rows.numpy() for split in SPLITS]).astype(np.float32)
+    np.save(folder / "features.npy", rows)
+    return ["--set", f"data.dataset={folder / 'features.npy'}"]
+
+
+def why_not(name: str) -> str | None:
+    """Return why a recipe cannot run here, if so."""
+    config = load_config(sample_configs()[name])
+    if "gpu" in name and not torch.cuda.is_available():
+        return "needs a CUDA device"
+    root = config.data.root or os.environ.get("TIEDAE_DATA", "")
+    if config.data.dataset == "mnist" and not (Path(root) / "MNIST").is_dir():
+        return "needs MNIST: set TIEDAE_DATA"
+    return None
+
+
+def tiedae(*arguments: str) -> str:
+    """Run the command line; return its stdout."""
+    command = [sys.executable, "-m", "tiedae_cli", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def run(name: str, metric: str, folder: Path) -> tuple[float, float]:
+    """Return what a recipe reaches, and the seconds of its whole training command."""
+    options = own_data(name, folder) if name in ("folder", "vectors") else []
+    began = time.perf_counter()
+    checkpoint = tiedae("train", "-q", "--config", name, "--run-dir", str(folder / "run"), *options).strip()
+    seconds = time.perf_counter() - began
+    split = "train" if metric.startswith("training") else "test"
+    found = json.loads(tiedae("eval", "-q", "--json", "--split", split, checkpoint))
+    return METRICS[metric](found), seconds
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=sorted(promises()), metavar="NAME", help="only these recipes")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    results, missed = {}, False
+    for name, (metric, promised) in promises().items():
+        if arguments.only and name not in arguments.only:
+            continue
+        reason = why_not(name)
+        if reason:
+            print(f"left out: {name}: {reason}", file=sys.stderr)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            reached, seconds = run(name, metric, Path(folder))
+        results[name] = {"promised": promised, "reached": reached, "seconds": seconds}
+        missed |= reached > promised
+        verdict = "MISSED" if reached > promised else "kept"
+        if not arguments.json:
+            print(f"{name:>15}  {metric:<34} {reached:8.4f} <= {promised:<7g} {verdict:<6} {seconds:7.1f} s", flush=True)
+    if arguments.json:
+        print(json.dumps(results))
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
