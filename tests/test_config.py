@@ -153,7 +153,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"{path}:2: not UTF-8 text")):
         load_config(path)
     path.write_text("#" * (LARGEST_FILE + 1))
-    with pytest.raises(ConfigError, match="larger than 64 KiB"):
+    with pytest.raises(ConfigError, match="larger than 32 KiB"):
         load_config(path)
     path.write_bytes(b"\xef\xbb\xbftraining: {epochs: 3}\n")  # a byte order mark, as some editors write it
     assert load_config(path).training.epochs == 3

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from tiedae_cli.config import Config
 from tiedae_cli.errors import ConfigError
 
-LARGEST_FILE = 65_536  # bytes; a config is a page of text, and PyYAML reads about 100 kB a second
+LARGEST_FILE = 32_768  # bytes; a config is a page of text, and PyYAML reads about 100 kB a second
 STDIN = Path("-")
 DEEPEST = 8  # levels of nesting; the schema has three
 MOST_PROBLEMS = 50  # that are told at once
