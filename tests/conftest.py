@@ -18,10 +18,9 @@ WriteMnist = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test works in an empty folder of its own, so that none writes into the checkout."""
-    folder = tmp_path / "work"
-    folder.mkdir()
+def empty_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test works in an empty folder of its own, not the checkout and not ``tmp_path``, where tests lay out what they need."""
+    folder = tmp_path_factory.mktemp("work")
     monkeypatch.chdir(folder)
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)

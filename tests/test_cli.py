@@ -84,7 +84,7 @@ def test_train_eval_reconstruct_with_nothing_between(empty_folder: Path) -> None
     trained = tiedae("train", *QUICK)
     assert (trained.exit_code, trained.stdout) == (0, "runs/digits/best.pt\n")
     notes = trained.stderr.splitlines()
-    assert notes[0] == ("runs/digits: 64-16-4-16-64 tied, 1,188 parameters, on 1,297 8x8 gray images of digits, cpu")
+    assert notes[0] == ("runs/digits: 64-16-4-16-64 tied, 1,188 parameters, on 1,297 8x8 gray images of digits, cpu, float32")
     assert notes[1].startswith("epoch 1/2  train MSE ") and notes[2].startswith("epoch 2/2  train MSE ")
     evaluated = tiedae("eval")
     assert evaluated.exit_code == 0 and evaluated.stderr == ""
@@ -112,8 +112,9 @@ def test_a_second_run_gets_a_folder_of_its_own_and_repeats_the_first() -> None:
 def test_train_json() -> None:
     result = tiedae("train", "--json", "-q", "--run-dir", "here", *QUICK)
     first, second, done = (json.loads(line) for line in result.stdout.splitlines())
-    names = ["event", "epoch", "train_mse_per_pixel", "validation_mse_per_pixel", "seconds", "images_per_second"]
-    assert list(first)[:6] == names and (first["event"], first["epoch"], second["epoch"]) == ("epoch", 1, 2)
+    names = ["event", "phase", "epoch", "epochs", "train_mse_per_pixel", "validation_mse_per_pixel", "seconds"]
+    assert list(first) == [*names, "images_per_second", "learning_rate", "best"]
+    assert (first["event"], first["epoch"], second["epoch"]) == ("epoch", 1, 2)
     assert (done["event"], done["run"], done["checkpoint"]) == ("done", "here", "here/best.pt")
     assert done["best"] in (first, second) and result.stderr == ""
 

@@ -74,7 +74,7 @@ def test_a_config_does_not_change() -> None:
         ("trainning: {epochs: 5}", "my.yaml:1: trainning: unknown key (did you mean training?)"),
         (
             "data:\n  colour: 1",
-            "my.yaml:2: data.colour: unknown key (known: dataset, root, validation",
+            "my.yaml:2: data.colour: unknown key (known: dataset, root, validation, test, split_seed, size, mode)",
         ),
         ("model:\n  activation: rellu", "my.yaml:2: model.activation: 'rellu' is not a choice (did you mean relu?)"),
         (

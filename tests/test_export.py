@@ -248,11 +248,10 @@ def test_a_file_that_fails_its_check_replaces_nothing(run: Run, tmp_path: Path, 
 def test_without_the_data_random_values_are_checked_and_it_is_said(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
-    def absent(_: Any) -> None:
+    def absent(*_: Any) -> None:
         raise DataError("digits: gone")
 
-    monkeypatch.setattr("tiedae_cli.data.load_splits", absent)
+    monkeypatch.setattr("tiedae_cli.loading.load_splits", absent)
     result = CliRunner().invoke(app, ["export", str(run.folder), "-o", str(tmp_path / "model.onnx")])
     assert result.exit_code == 0, result.output
     assert "checked with random values only, for the data is not there: digits: gone" in result.stderr

@@ -217,7 +217,7 @@ def test_a_signal_while_data_is_loaded(number, config, monkeypatch):
         os.kill(os.getpid(), number)
         time.sleep(60)
 
-    monkeypatch.setattr("tiedae_cli.opening.load_splits", load)
+    monkeypatch.setattr("tiedae_cli.loading.load_splits", load)
     assert train("--config", config, code=128 + number).stderr == "interrupted\n"
     assert not Path("runs").exists()
 
@@ -310,7 +310,7 @@ def test_nothing_to_resume(config):
     assert "both name a run" in error("--resume", "run", "--run-dir", "other")
     shutil.copy("run/best.pt", "mine.pt")
     assert error("--resume", "mine.pt").startswith("--resume mine.pt: not in a run folder")
-    assert sorted(path.name for path in Path.cwd().iterdir()) == ["mine.pt", "plain.yaml", "run", "work"]
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["mine.pt", "plain.yaml", "run"]
 
 
 def damage(path: Path) -> None:
