@@ -28,7 +28,6 @@ from tiedae_cli.storage import (
     replacing,
     sync_file,
     told_as_storage_error,
-    write_text,
 )
 
 
@@ -70,10 +69,6 @@ class Run:
                 link_or_copy(self.last, self.previous)
         if best:
             link_or_copy(self.last, self.best)
-
-    def write_config(self, text: str) -> None:
-        """Write the resolved config."""
-        write_text(self.config, text)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
