@@ -18,10 +18,9 @@ WriteMnist = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test works in an empty folder of its own, so that none writes into the checkout."""
-    folder = tmp_path / "work"
-    folder.mkdir()
+def empty_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test works in an empty folder of its own, not the checkout and not ``tmp_path``, where tests lay out what they need."""
+    folder = tmp_path_factory.mktemp("work")
     monkeypatch.chdir(folder)
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
@@ -97,8 +96,9 @@ def write_mnist(tmp_path: Path) -> WriteMnist:
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small trained run on the digits; read-only: tests that use it take ``digits_run``."""
-    from tiedae_cli import session as sessions
+    from tiedae_cli import opening
     from tiedae_cli.config_file import parse_config
+    from tiedae_cli.runtime import Ranks
     from tiedae_cli.terminal import Terminal
 
     folder = tmp_path_factory.mktemp("trained") / "digits"
@@ -108,7 +108,8 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output: {images: 3}
     """
     config = parse_config(text, "digits.yaml")
-    with sessions.start(config, "digits", folder, torch.device("cpu"), Terminal(quiet=True, as_json=True)) as session:
+    terminal = Terminal(quiet=True, as_json=True)
+    with opening.start(config, "digits", folder, torch.device("cpu"), Ranks(), terminal) as session:
         session.train()
     return folder
 

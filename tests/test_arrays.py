@@ -22,6 +22,7 @@ from tiedae_cli.data.statistics import standardised
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError
 from tiedae_cli.pca import PrincipalComponents, fit
 from tiedae_cli.runs import principal_components
+from tiedae_cli.runtime import Place
 from tiedae_cli.training import EpochReport, Trainer
 
 CPU = torch.device("cpu")
@@ -274,8 +275,8 @@ def test_a_memory_mapped_array_is_never_copied() -> None:
     start, end = (int(part, 16) for part in maps[0][0].split("-"))
     assert start <= address < end and maps[0][1] == "r--s"
     assert {splits.get(name).images.data_ptr() for name in NAMES} == {address}
-    trainer = Trainer(Config(), splits, CPU)
-    assert trainer.train_set.rows.data_ptr() == address
+    trainer = Trainer(Config(), splits, Place(CPU))
+    assert trainer.phase.train.rows.data_ptr() == address
     assert splits.train.slice(5, 50).subset(torch.arange(3)).images.data_ptr() == address
 
 
@@ -306,7 +307,7 @@ def test_a_set_moves_to_a_device_as_its_items_alone() -> None:
 
 def reports(splits: Splits) -> list[EpochReport]:
     config = Config.model_validate({"model": {"hidden_sizes": [5]}, "training": {"epochs": 2, "batch_size": 16}})
-    found = [report for report in Trainer(config, splits, CPU).train() if isinstance(report, EpochReport)]
+    found = [report for report in Trainer(config, splits, Place(CPU)).train() if isinstance(report, EpochReport)]
     return [replace(report, seconds=0, images_per_second=0) for report in found]
 
 
@@ -392,7 +393,7 @@ def test_a_trained_model_keeps_its_own_statistics() -> None:
     changed[train.numpy()] *= 3  # other training items, the same test items
     now, _ = load(changed)
     assert not torch.equal(torch.as_tensor(now.form.scale), stored.scale)
-    assert now.matching("test", stored, "run").form is stored
+    assert now.for_model(stored, "run").test.form is stored
     after = evaluated()
     assert after["squared_error_per_image"] == before["squared_error_per_image"]
     assert after["raw"]["squared_error_per_image"] == before["raw"]["squared_error_per_image"]  # type: ignore[index]
@@ -441,7 +442,7 @@ def test_vectors_have_no_picture_and_need_a_linear_output() -> None:
 def test_statistics_of_the_wrong_kind_are_not_believed(field: str, value: object) -> None:
     splits, _ = load(vectors())
     config = Config.model_validate({"model": {"hidden_sizes": [3]}})
-    trainer = Trainer(config, splits, CPU)
+    trainer = Trainer(config, splits, Place(CPU))
     form = replace(splits.form, **{field: value})
     checkpoint.Checkpoint(config, form, trainer.model.state_dict(), trainer.state(), "run").save(Path("x.pt"))
     with pytest.raises(CheckpointError, match=r"x\.pt: damaged"):

@@ -43,7 +43,8 @@ def whole(trained):
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "model.pt"
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models" / "model.pt"
 
 
 def refused(path: Path, raw: bytes | None = None) -> str:

@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from tiedae_cli import __version__
-from tiedae_cli import session as sessions
+from tiedae_cli import __version__, opening
 from tiedae_cli.cli import app
 from tiedae_cli.config_file import parse_config
 
@@ -85,7 +84,7 @@ def test_train_eval_reconstruct_with_nothing_between(empty_folder: Path) -> None
     trained = tiedae("train", *QUICK)
     assert (trained.exit_code, trained.stdout) == (0, "runs/digits/best.pt\n")
     notes = trained.stderr.splitlines()
-    assert notes[0] == ("runs/digits: 64-16-4-16-64 tied, 1,188 parameters, on 1,297 8x8 gray images of digits, cpu")
+    assert notes[0] == ("runs/digits: 64-16-4-16-64 tied, 1,188 parameters, on 1,297 8x8 gray images of digits, cpu, float32")
     assert notes[1].startswith("epoch 1/2  train MSE ") and notes[2].startswith("epoch 2/2  train MSE ")
     evaluated = tiedae("eval")
     assert evaluated.exit_code == 0 and evaluated.stderr == ""
@@ -113,8 +112,9 @@ def test_a_second_run_gets_a_folder_of_its_own_and_repeats_the_first() -> None:
 def test_train_json() -> None:
     result = tiedae("train", "--json", "-q", "--run-dir", "here", *QUICK)
     first, second, done = (json.loads(line) for line in result.stdout.splitlines())
-    names = ["event", "epoch", "train_mse_per_pixel", "validation_mse_per_pixel", "seconds", "images_per_second"]
-    assert list(first)[:6] == names and (first["event"], first["epoch"], second["epoch"]) == ("epoch", 1, 2)
+    names = ["event", "phase", "epoch", "epochs", "train_mse_per_pixel", "validation_mse_per_pixel", "seconds"]
+    assert list(first) == [*names, "images_per_second", "learning_rate", "best"]
+    assert (first["event"], first["epoch"], second["epoch"]) == ("epoch", 1, 2)
     assert (done["event"], done["run"], done["checkpoint"]) == ("done", "here", "here/best.pt")
     assert done["best"] in (first, second) and result.stderr == ""
 
@@ -297,17 +297,20 @@ def test_out_of_memory(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Non
     def start(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(sessions, "start", start)
+    monkeypatch.setattr(opening, "start", start)
     assert refused("train", "-q", code=1).startswith("out of memory: a smaller training.batch_size")
 
 
-def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyError("a bug"), OSError("a bug"), RecursionError("a bug")])
+def test_a_bug_is_one_line_and_its_traceback_is_there_for_the_asking(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(*_: object) -> None:
-        raise RuntimeError("a bug")
+        raise error
 
-    monkeypatch.setattr(sessions, "start", start)
-    with pytest.raises(RuntimeError, match="a bug"):
-        tiedae("train", "-q")
+    monkeypatch.setattr(opening, "start", start)
+    expected = f"unexpected {type(error).__name__}: {error} (run it again with --debug to see where)"
+    assert refused("train", "-q", code=1) == expected
+    result = tiedae("train", "-q", "--debug")
+    assert result.exit_code == 1 and "Traceback" in result.stderr and "in start" in result.stderr
 
 
 def test_debug_shows_the_traceback() -> None:

@@ -13,7 +13,7 @@ from small_runs import CPU, train_small, untrained
 from typer.testing import CliRunner
 
 from tiedae_cli import checkpoint as checkpoints
-from tiedae_cli import comparison, figures
+from tiedae_cli import figures
 from tiedae_cli.checkpoint import Checkpoint
 from tiedae_cli.cli import app
 from tiedae_cli.comparison import Candidate, common_splits, compare
@@ -44,9 +44,13 @@ def on(dataset: str, trained: Checkpoint) -> Checkpoint:
     return replace(trained, config=config)
 
 
+def load(one: Candidate) -> Splits:
+    return load_splits(one.trained.config.data).for_model(one.trained.form, str(one.path))
+
+
 def test_each_run_has_its_own_error_beside_pca_of_its_own_code_size(runs: tuple[Run, Run]) -> None:
     candidates = [Candidate(run.name, run.best, checkpoints.load(run.best)) for run in runs]
-    splits = common_splits(candidates, "test", pytest.fail)
+    splits = common_splits(candidates, "test", load, pytest.fail)
     three, five = compare(candidates, splits, splits.test, "test", CPU)
     train, test = (images.batch(0, len(images), CPU).double().numpy() for images in (splits.train, splits.test))
     mean = train.mean(0)
@@ -70,47 +74,63 @@ def test_each_run_has_its_own_error_beside_pca_of_its_own_code_size(runs: tuple[
 def test_runs_of_one_name_are_called_as_on_the_command_line(runs: tuple[Run, Run]) -> None:
     trained = checkpoints.load(runs[0].best)
     candidates = [Candidate("a/best.pt", runs[0].best, trained), Candidate("a/last.pt", runs[0].last, trained)]
-    splits = common_splits(candidates, "test", pytest.fail)
+    splits = common_splits(candidates, "test", load, pytest.fail)
     assert [run.name for run in compare(candidates, splits, splits.test, "test", CPU)] == ["a/best.pt", "a/last.pt"]
 
 
 def test_other_forms_cannot_be_compared() -> None:
     small, large = candidate(untrained(DIGITS), "small"), candidate(untrained(DataForm((3, 8, 8))), "large")
     with pytest.raises(DataError, match=r"^large: made for 8x8 colour images; small: made for 8x8 gray images; their errors"):
-        common_splits([small, large], "test", pytest.fail)
+        common_splits([small, large], "test", load, pytest.fail)
 
 
 def test_vectors_of_another_scaling_cannot_be_compared() -> None:
     form = DataForm((1, 1, 6), "vectors", torch.zeros(6), torch.ones(6))
     other = replace(form, scale=torch.full((6,), 2.0))
     with pytest.raises(DataError, match=r"^b: made for vectors of 6 features, scaled otherwise; a: made for"):
-        common_splits([candidate(untrained(form), "a"), candidate(untrained(other), "b")], "test", pytest.fail)
+        common_splits([candidate(untrained(form), "a"), candidate(untrained(other), "b")], "test", load, pytest.fail)
 
 
 def test_images_of_another_raw_scaling_have_the_same_unit() -> None:
     bytes_, floats = candidate(untrained(DIGITS), "a"), candidate(untrained(DataForm((1, 8, 8))), "b")
-    assert common_splits([bytes_, floats], "test", pytest.fail).source == "digits"
+    assert common_splits([bytes_, floats], "test", load, pytest.fail).source == "digits"
 
 
-def test_a_run_of_other_items_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_other_items_is_named() -> None:
     digits = load_splits(DataConfig())
 
-    def load(config: DataConfig) -> Splits:
-        if config.dataset == "gone":
+    def load_by_name(one: Candidate) -> Splits:
+        name = one.trained.config.data.dataset
+        if name == "gone":
             raise DataError("gone")
-        return replace(digits, test=digits.validation) if config.dataset == "other" else digits
+        return replace(digits, test=digits.validation) if name == "other" else digits
 
-    monkeypatch.setattr(comparison, "load_splits", load)
     candidates = [candidate(on(name, untrained(DIGITS)), name) for name in ("digits", "other", "same", "gone")]
     said: list[str] = []
-    assert common_splits(candidates, "test", said.append) is digits
+    assert common_splits(candidates, "test", load_by_name, said.append) is digits
     assert said == [
         "other: its own test split has other items; measured here on that of digits",
         "gone: its own test split has other items; measured here on that of digits",
     ]
     said.clear()
-    common_splits(candidates, "validation", said.append)
+    common_splits(candidates, "validation", load_by_name, said.append)
     assert said == ["gone: its own validation split has other items; measured here on that of digits"]
+
+
+def test_runs_whose_splits_differ_only_in_their_seed_have_other_items() -> None:
+    """Both look into one tensor; the items are those that their indices choose."""
+    np.save("x.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    trained = untrained(DIGITS)
+    seeds = {
+        str(seed): replace(
+            trained, config=Config(data=DataConfig(dataset="x.npy", split_seed=seed), model=trained.config.model)
+        )
+        for seed in (0, 1)
+    }
+    candidates = [candidate(of_seed, name) for name, of_seed in seeds.items()]
+    said: list[str] = []
+    common_splits(candidates, "test", load, said.append)
+    assert said == ["1: its own test split has other items; measured here on that of 0"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

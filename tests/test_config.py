@@ -74,7 +74,7 @@ def test_a_config_does_not_change() -> None:
         ("trainning: {epochs: 5}", "my.yaml:1: trainning: unknown key (did you mean training?)"),
         (
             "data:\n  colour: 1",
-            "my.yaml:2: data.colour: unknown key (known: dataset, root, validation)",
+            "my.yaml:2: data.colour: unknown key (known: dataset, root, validation, test, split_seed, size, mode)",
         ),
         ("model:\n  activation: rellu", "my.yaml:2: model.activation: 'rellu' is not a choice (did you mean relu?)"),
         (
@@ -132,11 +132,11 @@ def test_all_problems_at_once() -> None:
         ("just text", "my.yaml:1: a config is a mapping"),
         ("data: {dataset: mnist\nmodel: x", "my.yaml:2: not valid YAML: "),
         ("data:\n\tdataset: mnist", "my.yaml:2: not valid YAML: "),
-        ("data: &d {}\nmodel: *d", "my.yaml:1: model: YAML aliases (*name) are not used"),
+        ("data: &d {}\nmodel: *d", "my.yaml:2: model: YAML aliases (*name) are not used"),
         ("data: {dataset: !!python/name:os.system x}", "my.yaml:1: not valid YAML: could not determine a constructor"),
         ("data: {dataset: 2024-13-45}", "my.yaml:1: data.dataset: '2024-13-45' is not a value ('month must be in 1..12')"),
         ("[1]: x", "my.yaml:1: a key must be a word"),
-        ("model: [[[[[[[[[[1]]]]]]]]]]", "my.yaml:1: nested too deeply"),
+        ("model: [[[[[[[[[[1]]]]]]]]]]", "my.yaml:1: not valid YAML: nested too deeply"),
         ("data: {}\x07", "my.yaml:1: the character U+0007 is not allowed in YAML"),
     ],
 )
@@ -153,7 +153,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"{path}:2: not UTF-8 text")):
         load_config(path)
     path.write_text("#" * (LARGEST_FILE + 1))
-    with pytest.raises(ConfigError, match="larger than 64 KiB"):
+    with pytest.raises(ConfigError, match="larger than 32 KiB"):
         load_config(path)
     path.write_bytes(b"\xef\xbb\xbftraining: {epochs: 3}\n")  # a byte order mark, as some editors write it
     assert load_config(path).training.epochs == 3
@@ -216,8 +216,10 @@ def test_floats_of_yaml_1_2(text: str, value: float) -> None:
     assert parse_config(f"training: {{learning_rate: {text}}}", "my.yaml").training.learning_rate == value
 
 
-# PyYAML writes U+0085, a line break to it, in a form that it does not read back
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x85"), max_size=20)
+# A config holds no control characters and no line breaks
+TEXT = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp"), exclude_characters="\ufffe\uffff"), max_size=20
+)
 
 
 def choices(alias: object) -> st.SearchStrategy[str]:

@@ -194,7 +194,7 @@ def test_missing_data_without_a_network_says_which_files_to_put_where(name: str,
 
 def test_a_data_set_that_nobody_knows(tmp_path: Path) -> None:
     message = error_of("mnits", tmp_path)
-    assert message == "data.dataset: mnits: no such data set (did you mean mnist?)"
+    assert message == "data.dataset: mnits: no such data set (did you mean mnist?), and no folder or array has that name"
 
 
 @pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "t10k-images-idx3-ubyte", "train-labels-idx1-ubyte"])
@@ -246,7 +246,7 @@ def test_a_header_that_asks_for_more_than_any_memory(write_mnist: WriteMnist) ->
 def test_splits_by_name() -> None:
     splits = load_splits(DataConfig())
     assert splits.get("test") is splits.test and splits.form is splits.train.form
-    assert splits.matching("validation", splits.form, "x.pt") is splits.validation
+    assert splits.filled("validation") is splits.validation
     check_split("train")
     with pytest.raises(InputError, match=r"--split tset: no such split \(known: train, validation, test\)"):
         check_split("tset")
@@ -255,13 +255,13 @@ def test_splits_by_name() -> None:
 def test_a_model_of_another_form_is_told_so() -> None:
     splits = load_splits(DataConfig())
     with pytest.raises(DataError, match=r"x\.pt: made for 28x28 gray images, but digits now has 8x8 gray images"):
-        splits.matching("test", DataForm((1, 28, 28)), "x.pt")
+        splits.for_model(DataForm((1, 28, 28)), "x.pt")
 
 
 def test_an_empty_split_is_told_so(write_mnist: WriteMnist) -> None:
     splits = load("mnist", write_mnist(), 0)
     with pytest.raises(DataError, match="mnist: its validation split is empty"):
-        splits.matching("validation", splits.form, "x.pt")
+        splits.filled("validation")
 
 
 def test_choose() -> None:

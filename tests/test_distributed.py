@@ -78,7 +78,7 @@ def metrics(run: Path) -> list[dict]:
 
 
 def test_two_processes_resume_together(runs):
-    results = finish(launch(runs, 2, "--resume", "two", "--run-dir", "two", *settings(epochs=3)))
+    results = finish(launch(runs, 2, "--resume", "two", *settings(epochs=3)))
     assert [code for code, _, _ in results] == [0, 0], results
     assert [line["epoch"] for line in metrics(runs / "two")] == [1, 2, 3]
 

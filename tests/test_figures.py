@@ -1,6 +1,7 @@
 """The PNG files: their sizes, and that the grid's pixels are the images' own, each over its partner."""
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import torch
 from PIL import Image
 
 from tiedae_cli.data.image_set import DataForm
-from tiedae_cli.figures import as_pictures, loss_curve, pixel_grid, reconstruction_pairs
+from tiedae_cli.errors import InputError
+from tiedae_cli.figures import as_pictures, check_pairs, loss_curve, pixel_grid, reconstruction_pairs
+from tiedae_cli.phases import JOINT
 from tiedae_cli.training import EpochReport
 
 GRAY, COLOUR = DataForm((1, 5, 4)), DataForm((3, 5, 4))
@@ -27,8 +30,8 @@ def random_rows(count: int, form: DataForm, seed: int) -> torch.Tensor:
 
 
 def grid_cells(canvas: np.ndarray, count: int, height: int, width: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Find the pairs in a grid by the layout that the docstring promises: columns of at most 10 up to 100 images, then 20."""
-    columns = min(count, 10 if count <= 100 else 20)
+    """Find the pairs in a grid by its layout: columns of at most 10 up to 100 images, then as many as make it about square."""
+    columns = min(count, 10) if count <= 100 else math.ceil(math.sqrt(count * 2 * height / width))
     rows = -(-count // columns)
     factor = next(
         f
@@ -65,6 +68,22 @@ def test_the_grids_pixels_are_the_images_own(count: int, form: DataForm) -> None
 def test_a_grid_is_of_a_size_that_can_be_opened(count: int, form: DataForm) -> None:
     canvas = decode(reconstruction_pairs(torch.zeros(count, form.pixels), torch.zeros(count, form.pixels), [], form))
     assert canvas.shape[1] <= 2100 and canvas.shape[0] <= 20_000
+
+
+@pytest.mark.parametrize(
+    ("count", "form"), [(101, DataForm((1, 28, 28))), (10_000, DataForm((1, 8, 8))), (700, DataForm((1, 4, 16)))]
+)
+def test_a_large_grid_is_about_square(count: int, form: DataForm) -> None:
+    """Ten thousand pairs in twenty columns would be 500 rows high."""
+    canvas = decode(reconstruction_pairs(torch.zeros(count, form.pixels), torch.zeros(count, form.pixels), [], form))
+    assert 0.7 < canvas.shape[0] / canvas.shape[1] < 1.5 and canvas.shape[0] < 5000
+
+
+def test_more_pairs_than_a_picture_holds_are_refused() -> None:
+    check_pairs(10_000, DataForm((1, 28, 28)))
+    check_pairs(100, DataForm((3, 4000, 3000)))
+    with pytest.raises(InputError, match=r"^329 pairs of 224x224 colour images: one picture holds 327 of them"):
+        check_pairs(329, DataForm((3, 224, 224)))
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
@@ -119,7 +138,7 @@ def test_a_grid_never_shrinks_pixels() -> None:
 
 
 def report(epoch: int, train: float, validation: float | None) -> EpochReport:
-    return EpochReport(epoch, train, validation, 1.0, 1000.0, 0.01, True)
+    return EpochReport(JOINT, epoch, 40, train, validation, 1.0, 1000.0, 0.01, True)
 
 
 @pytest.mark.parametrize("yardstick", [None, 0.01])

@@ -40,7 +40,6 @@ training: {epochs: 2, batch_size: 100, learning_rate: 0.003, schedule: one_cycle
 UNTIED = """
 model: {hidden_sizes: [24, 6], tied: false}
 training: {epochs: 2, batch_size: 300, schedule: cosine, warmup: 0.1, precision: bfloat16}
-data: {validation: 3}
 """
 TIMINGS = ("seconds", "images_per_second", "epochs")  # the last is what was asked for
 
@@ -218,7 +217,7 @@ def test_a_signal_while_data_is_loaded(number, config, monkeypatch):
         os.kill(os.getpid(), number)
         time.sleep(60)
 
-    monkeypatch.setattr("tiedae_cli.opening.load_splits", load)
+    monkeypatch.setattr("tiedae_cli.loading.load_splits", load)
     assert train("--config", config, code=128 + number).stderr == "interrupted\n"
     assert not Path("runs").exists()
 
@@ -311,7 +310,7 @@ def test_nothing_to_resume(config):
     assert "both name a run" in error("--resume", "run", "--run-dir", "other")
     shutil.copy("run/best.pt", "mine.pt")
     assert error("--resume", "mine.pt").startswith("--resume mine.pt: not in a run folder")
-    assert sorted(path.name for path in Path.cwd().iterdir()) == ["mine.pt", "plain.yaml", "run", "work"]
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["mine.pt", "plain.yaml", "run"]
 
 
 def damage(path: Path) -> None:
@@ -389,8 +388,7 @@ def test_other_data_is_refused(write_mnist, config):
     images.write_bytes(images.read_bytes()[:-1000] + bytes(1000))
     assert error("--resume", "run", *root(other)) == prefix + "as many images, but others"
     small = Path(shutil.copytree(write_mnist(train=40, size=14), "small"))
-    message = "run/last.pt: trained on 28x28 gray images, but mnist now has 14x14 gray images"
-    assert error("--resume", "run", *root(small)) == message
+    assert error("--resume", "run", *root(small)).endswith("28x28 gray images, but mnist now has 14x14 gray images")
     assert train("-q", "--resume", "run", *root(Path(shutil.copytree(first, "moved")))).stdout == "run/best.pt\n"
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from tiedae_cli import checkpoint, pca, runs, training
-from tiedae_cli import session as sessions
+from tiedae_cli import checkpoint, opening, pca, runs, training
 from tiedae_cli.config_file import parse_config
 from tiedae_cli.data.digits import load_digits
 from tiedae_cli.data.image_set import ImageSet
 from tiedae_cli.errors import InputError, StorageError
 from tiedae_cli.metrics import ErrorSum
 from tiedae_cli.runs import Run, create_named_run, create_run, find_checkpoint, newest_run, principal_components
+from tiedae_cli.runtime import Ranks
 from tiedae_cli.terminal import Terminal, json_text
 
 PARENT = Path("runs")
@@ -104,7 +104,7 @@ def test_the_best_checkpoint_is_the_one_of_the_lowest_validation_error(monkeypat
     errors = iter((0.05, 0.03, 0.04, 0.03))
     monkeypatch.setattr(training, "error_sum", lambda *_: ErrorSum(next(errors), 1, 1))
     config = parse_config("{model: {hidden_sizes: [4]}, training: {epochs: 4, batch_size: 500}}", "x.yaml")
-    with sessions.start(config, "x", Path("x"), torch.device("cpu"), Terminal(quiet=True)) as session:
+    with opening.start(config, "x", Path("x"), torch.device("cpu"), Ranks(), Terminal(quiet=True)) as session:
         session.train()
     best, last = (checkpoint.load(Path("x") / name) for name in ("best.pt", "last.pt"))
     assert (best.training["epoch"], last.training["epoch"]) == (2, 4)

@@ -166,10 +166,12 @@ def test_folders_that_sync_cannot_reach_are_no_error(tmp_path, monkeypatch):
 
 
 def test_remove_temporaries(tmp_path):
-    (tmp_path / f"{TEMPORARY_PREFIX}1234").write_text("half")
-    (tmp_path / "last.pt").write_text("whole")
-    remove_temporaries(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / f"{TEMPORARY_PREFIX}1234").write_text("half")
+    (run / "last.pt").write_text("whole")
+    remove_temporaries(run)
+    assert [path.name for path in run.iterdir()] == ["last.pt"]
 
 
 def test_training_on_a_full_disk_keeps_both_generations_and_goes_on_later(config, tmp_path):

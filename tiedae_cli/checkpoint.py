@@ -238,8 +238,8 @@ def _believe_form(path: Path, form: dict[str, Any]) -> DataForm:
         value = form[name]
         plain = value is None if name == "offset" else isinstance(value, (int, float)) and math.isfinite(value)
         statistics = isinstance(value, Tensor) and value.shape == (math.prod(shape),) and value.dtype == torch.float32
-        positive = name == "offset" or bool(torch.as_tensor(value).gt(0).all())
-        if not plain and not (statistics and bool(value.isfinite().all())) or not positive:
+        possible = plain or (statistics and bool(value.isfinite().all()))
+        if not possible or (name == "scale" and not bool(torch.as_tensor(value).gt(0).all())):
             raise CheckpointError(f"{path}: damaged: the {name} of its data is impossible")
     return DataForm(shape, form["kind"], form["offset"], form["scale"])
 

@@ -38,7 +38,7 @@ class ErrorsToExitCodes(TyperGroup):
                 result = super().invoke(ctx)
                 sys.stdout.flush()
                 return result
-        except (typer.TyperException, typer.Exit):  # usage errors and help: Typer prints them
+        except (typer.TyperException, typer.Exit, typer.Abort):  # usage errors, help and exits: Typer prints them
             raise
         except (Exception, KeyboardInterrupt) as error:  # whatever it is, nobody gets a traceback that did not ask for one
             code = _exit_code(error, ctx.meta.get("tiedae.debug", False))

@@ -8,12 +8,11 @@ from pathlib import Path
 import torch
 
 from tiedae_cli.checkpoint import Checkpoint
-from tiedae_cli.data import Splits, load_splits
-from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.data.image_set import DataForm, ImageSet, Splits
 from tiedae_cli.errors import DataError
 from tiedae_cli.evaluation import Evaluation, evaluate
 from tiedae_cli.inspection import parameter_count, run_history
-from tiedae_cli.runs import principal_components
+from tiedae_cli.runs import fingerprint, principal_components
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,15 @@ class ComparedRun:
     """Of their steps."""
 
 
-def common_splits(candidates: Sequence[Candidate], split: str, say: Callable[[str], None]) -> Splits:
+def common_splits(
+    candidates: Sequence[Candidate], split: str, load: Callable[[Candidate], Splits], say: Callable[[str], None]
+) -> Splits:
     """Return the data of the first run, on which all are measured.
 
     Args:
         candidates: at least one.
         split: the split that will be measured.
+        load: reads the data of a run, as its model sees it.
         say: is told of each run for which that split is made of other items.
 
     Raises:
@@ -67,18 +69,18 @@ def common_splits(candidates: Sequence[Candidate], split: str, say: Callable[[st
                 f"{other.argument}: made for {another.describe()}{scaled}; {first.argument}: made for {one.describe()}; "
                 "their errors cannot be compared"
             )
-    splits = load_splits(first.trained.config.data)
+    splits = load(first)
     for other in candidates[1:]:
-        if not _same_items(first, other, splits, split):
+        same_data = other.trained.config.data == first.trained.config.data
+        if not same_data and not _has_items(other, split, splits.get(split), load):
             say(f"{other.argument}: its own {split} split has other items; measured here on that of {first.argument}")
     return splits
 
 
-def _same_items(first: Candidate, other: Candidate, splits: Splits, split: str) -> bool:
-    if other.trained.config.data == first.trained.config.data:
-        return True
+def _has_items(other: Candidate, split: str, images: ImageSet, load: Callable[[Candidate], Splits]) -> bool:
+    """Return whether a run's own split has just these items; several splits may look into one tensor, so fingerprints are compared."""
     try:
-        return torch.equal(load_splits(other.trained.config.data).get(split).images, splits.get(split).images)
+        return fingerprint(load(other).get(split)) == fingerprint(images)
     except DataError:  # not on this machine (any more)
         return False
 

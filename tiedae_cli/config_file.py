@@ -15,10 +15,11 @@ from pydantic import BaseModel, ValidationError
 from tiedae_cli.config import Config
 from tiedae_cli.errors import ConfigError
 
-LARGEST_FILE = 65_536  # bytes; a config is a page of text, and PyYAML reads about 100 kB a second
+LARGEST_FILE = 32_768  # bytes; a config is a page of text, and PyYAML reads about 100 kB a second
 STDIN = Path("-")
 DEEPEST = 8  # levels of nesting; the schema has three
 MOST_PROBLEMS = 50  # that are told at once
+HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")  # controls, line breaks, half characters
 KeyPath = tuple[str | int, ...]
 
 
@@ -248,7 +249,7 @@ class _Builder:
             raise ConfigError(
                 f"{place}: {_dotted(path)}: {_short(node.value)} is not a value ({_short(str(error), 70)})"
             ) from None
-        hidden = yaml.reader.Reader.NON_PRINTABLE.search(value) if isinstance(value, str) else None
+        hidden = HIDDEN.search(value) if isinstance(value, str) else None
         if hidden:  # "\0" and the like: no name of anything
             raise ConfigError(f"{place}: {_dotted(path)}: holds the character U+{ord(hidden.group()):04X}")
         return value

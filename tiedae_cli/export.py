@@ -170,15 +170,9 @@ def _normalise(graph: _Graph, form: DataForm) -> None:
 
 
 def _denormalise(graph: _Graph, form: DataForm) -> None:
-    graph.add("Mul", graph.last, graph.constant("inverse_scale", _inverse(form.scale)))
+    graph.add("Mul", graph.last, graph.constant("inverse_scale", 1 / torch.as_tensor(form.scale, dtype=torch.float32)))
     if form.offset is not None:
         graph.add("Add", graph.last, graph.constant("offset", form.offset))
-
-
-def _inverse(scale: Tensor | float) -> Tensor:
-    """Return 1 / scale, and 0 for a feature that is always the same and so was scaled by 0."""
-    values = torch.as_tensor(scale, dtype=torch.float32)
-    return torch.where(values == 0, 0.0, 1 / values)
 
 
 def _serialise(graph: _Graph, trained: Checkpoint, part: Part, raw: bool) -> bytes:
@@ -264,12 +258,11 @@ def _batches(form: DataForm, images: ImageSet | None) -> list[Tensor]:
 def _values(trained: Checkpoint, x: Tensor, raw: bool) -> dict[str, np.ndarray]:
     """Return what goes in and out of the model for a batch as it sees it, (B, D); in the data's own values where raw."""
     model = trained.model(torch.device("cpu"))
-    offset = torch.zeros(()) if trained.form.offset is None else trained.form.offset
-    own = x * _inverse(trained.form.scale) + offset
+    own = trained.form.denormalise(x)
     if raw:
         x = trained.form.normalise(own)
     code = model.encode(x)
     reconstruction = model.decode(code)
     if raw:
-        reconstruction = reconstruction * _inverse(trained.form.scale) + offset
+        reconstruction = trained.form.denormalise(reconstruction)
     return {"input": (own if raw else x).numpy(), "code": code.numpy(), "reconstruction": reconstruction.numpy()}

@@ -59,7 +59,7 @@ class Phases:
     def named(self, name: str) -> Phase:
         """Return a phase, starting from the whole model's weights; the activations that it needs are computed once, here."""
         if name == JOINT:
-            train, validation = (images.to(self.device) for images in (self.splits.train, self.splits.validation))
+            train, validation = (on_device(images, self.device) for images in (self.splits.train, self.splits.validation))
             return Phase(JOINT, self.model, train, validation, self.training)
         layer = self.names.index(name)
         train, validation = (self._activations(images, layer) for images in (self.splits.train, self.splits.validation))
@@ -104,10 +104,19 @@ class Phases:
     def _activations(self, images: ImageSet, layer: int) -> ImageSet:
         """Return the outputs of encoder layer ``layer``, (N, 1, 1, H) float32; the images themselves for the first."""
         if layer == 0:
-            return images.to(self.device)
+            return on_device(images, self.device)
         width, size = self.model.sizes[layer], batch_size(images)
         outputs = torch.empty(len(images), 1, 1, width, device=self.device)
         for start in range(0, len(images), size):
             x = images.batch(start, start + size, self.device)  # (B, D)
             outputs[start : start + size, 0, 0] = self.model.encode_layers(x, layer)
         return ImageSet(outputs.clone(), images.labels, DataForm((1, 1, width), kind="vectors"))
+
+
+def on_device(images: ImageSet, device: torch.device) -> ImageSet:
+    """Return a set on the device, as raw values, or as it is where it would take more than half of a GPU's free memory."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if len(images) * images.form.pixels * images.images.element_size() > free // 2:
+            return images
+    return images.to(device)

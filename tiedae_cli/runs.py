@@ -28,7 +28,6 @@ from tiedae_cli.storage import (
     replacing,
     sync_file,
     told_as_storage_error,
-    write_text,
 )
 
 
@@ -70,10 +69,6 @@ class Run:
                 link_or_copy(self.last, self.previous)
         if best:
             link_or_copy(self.last, self.best)
-
-    def write_config(self, text: str) -> None:
-        """Write the resolved config."""
-        write_text(self.config, text)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -212,7 +207,7 @@ def principal_components(folder: Path | None, images: ImageSet, count: int) -> p
 def _kept_components(path: Path, key: str, pixels: int) -> pca.PrincipalComponents | None:
     """Return what an earlier call kept, or None where it is damaged or of other data."""
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile):
-        with np.load(path, allow_pickle=False) as kept:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             mean, components = kept["mean"], kept["components"]
             shapes = mean.shape == (pixels,) and components.ndim == 2 and len(components) == pixels
             if str(kept["data"]) == key and shapes and mean.dtype == components.dtype == np.float64:

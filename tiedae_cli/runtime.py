@@ -130,8 +130,8 @@ class Place:
 
 def choose_place(device: torch.device, training: TrainingConfig, ranks: Ranks, warn: Callable[[str], None]) -> Place:
     """Return where and how a config computes on a device; warns of a precision that is slower than float32 there."""
-    if training.tf32:
-        torch.backends.cuda.matmul.allow_tf32 = True
+    if training.tf32 and device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
     native = has_bfloat16(device)
     if training.precision == "bfloat16" and not native:
         warn(f"{device} has no bfloat16 arithmetic and emulates it slowly; training.precision: auto uses float32 here")

@@ -9,11 +9,12 @@ import torch
 from tiedae_cli import checkpoint as checkpoints
 from tiedae_cli import figures
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import Splits, load_splits
+from tiedae_cli.data import Splits
 from tiedae_cli.data.downloads import SOURCES
 from tiedae_cli.data.streams import ItemReader, Items, split_items
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.evaluation import block_size
+from tiedae_cli.loading import data_of_model, load_told
 from tiedae_cli.scoring import Failures, Tally, detection_values, score_blocks, score_values, threshold
 from tiedae_cli.terminal import Terminal, write_output
 
@@ -64,13 +65,11 @@ class Screening:
         if names:
             return self.reader.open(names)
         assert splits is not None  # without inputs they are needed
-        return split_items(splits.matching(split, self.form, str(self.path)), self.reader.size)
+        return split_items(splits.filled(split), self.reader.size)
 
     def _splits(self, needed: bool) -> Splits | None:
         try:
-            splits = load_splits(self.trained.config.data)
-            splits.matching("train", self.form, str(self.path))
-            return splits
+            return data_of_model(self.trained, self.path, self.terminal)
         except DataError as problem:
             if needed:
                 raise
@@ -117,7 +116,7 @@ class Screening:
         if Path(name).exists() or name == "-" or name not in ("digits", *SOURCES):
             return self.reader.open([name])
         data = DataConfig(dataset=name, root=self.trained.config.data.root)
-        return split_items(load_splits(data).matching("test", self.form, str(self.path)), self.reader.size)
+        return split_items(load_told(data, self.terminal).for_model(self.form, str(self.path)).filled("test"), self.reader.size)
 
     def check_can_draw(self) -> None:
         """Raise ``InputError`` unless the model's items are pictures."""

@@ -125,8 +125,8 @@ class Trainer:
 
     def _steps(self) -> Iterator[Progress]:
         training, steps = self.phase.training, self.step.steps
-        order = epoch_order(training.seed, self.epoch, len(self.phase.train)).to(self.device)
-        order = self.phase.train.positions(order)
+        order = epoch_order(training.seed, self.epoch, len(self.phase.train))
+        order = self.phase.train.positions(order).to(self.device)
         first = self.epoch * steps
         rates = [learning_rate(training, first + step, steps * training.epochs) for step in range(steps)]
         self.step.begin_epoch(self.epoch, order, rates, self.step_in_epoch)
@@ -152,9 +152,9 @@ class Trainer:
 
     def progress(self) -> Progress:
         """Return the current position."""
-        images = self.step_in_epoch * self.step.batch_size
-        epochs = self.phase.training.epochs
-        return Progress(self.phase.name, self.epoch + 1, epochs, self.step_in_epoch, self.step.steps, images, self.seconds)
+        done = self.step.done(self.step_in_epoch)
+        images, epochs = done * self.step.batch_size, self.phase.training.epochs
+        return Progress(self.phase.name, self.epoch + 1, epochs, done, self.step.steps, images, self.seconds)
 
     def _finish_epoch(self) -> EpochReport:
         images = self.step.steps * self.step.batch_size

@@ -35,6 +35,7 @@ def compare(
     from tiedae_cli import checkpoint, comparison
     from tiedae_cli.data import check_split, choose
     from tiedae_cli.errors import InputError
+    from tiedae_cli.loading import data_of_model
     from tiedae_cli.runs import find_checkpoint
     from tiedae_cli.runtime import resolve_device
     from tiedae_cli.terminal import Terminal, write_output
@@ -48,8 +49,10 @@ def compare(
     form = candidates[0].trained.form
     if output is not None and form.kind != "images":
         raise InputError(f"--output: draws images, but these runs are made for {form.describe()}")
-    splits = comparison.common_splits(candidates, split, terminal.note)
-    images = splits.matching(split, form, str(paths[0]))
+    splits = comparison.common_splits(
+        candidates, split, lambda one: data_of_model(one.trained, one.path, terminal), terminal.note
+    )
+    images = splits.filled(split)
     compared = comparison.compare(candidates, splits, images, split, chosen)
     if output is not None:
         shown = choose(images, count, None, terminal.note)

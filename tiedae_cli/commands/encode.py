@@ -32,8 +32,9 @@ def encode(
     import numpy as np
 
     from tiedae_cli import checkpoint, evaluation
-    from tiedae_cli.data import check_split, load_splits
+    from tiedae_cli.data import check_split
     from tiedae_cli.data.streams import ItemReader, split_items
+    from tiedae_cli.loading import data_of_model
     from tiedae_cli.row_writer import FORMATS, Rows, choose_format, write_rows
     from tiedae_cli.runs import find_checkpoint, separate_model
     from tiedae_cli.runtime import resolve_device
@@ -51,7 +52,7 @@ def encode(
     if names:
         items = ItemReader(trained.form, block_size, say=terminal.note).open(names)
     else:
-        items = split_items(load_splits(trained.config.data).matching(split, trained.form, str(path)), block_size)
+        items = split_items(data_of_model(trained, path, terminal).filled(split), block_size)
     codes = ((block.items, evaluation.codes(network, block.values, chosen).numpy()) for block in items.blocks)
     size = network.sizes[-1]
     count = write_rows(output, kind, Rows(codes, items.count, (size,), np.dtype(np.float32), "code"))

@@ -24,8 +24,9 @@ def evaluate(
 ) -> None:
     """Print a model's errors on a split, beside PCA with as many numbers and beside the mean image."""
     from tiedae_cli import checkpoint, evaluation
-    from tiedae_cli.data import check_split, load_splits
+    from tiedae_cli.data import check_split
     from tiedae_cli.denoising import measure_denoising
+    from tiedae_cli.loading import data_of_model
     from tiedae_cli.runs import find_checkpoint, principal_components
     from tiedae_cli.runtime import resolve_device
     from tiedae_cli.terminal import Terminal, evaluation_table, evaluation_values
@@ -35,9 +36,8 @@ def evaluate(
     check_split(split)
     path = find_checkpoint(model, Path(RUNS))
     trained = checkpoint.load(path)
-    with terminal.counting() as count:
-        splits = load_splits(trained.config.data, terminal.note, count).for_model(trained.form, str(path))
-    images = splits.matching(split, trained.form, str(path))
+    splits = data_of_model(trained, path, terminal)
+    images = splits.filled(split)
     fitted = principal_components(path.parent, splits.train, components or trained.config.model.hidden_sizes[-1])
     result = evaluation.evaluate(trained.model(chosen), fitted, images, split, chosen)
     denoising = measure_denoising(trained.model(chosen), fitted, images, trained.config.training, chosen)

@@ -79,11 +79,11 @@ def _format(output: str, wanted: str | None, raw: bool) -> str:
 
 def _real_images(trained: "Checkpoint", path: Path, terminal: "Terminal") -> "ImageSet | None":
     """Return test images to check with; without the data random values have to do."""
-    from tiedae_cli.data import load_splits
     from tiedae_cli.errors import DataError
+    from tiedae_cli.loading import data_of_model
 
     try:
-        return load_splits(trained.config.data).matching("test", trained.form, str(path))
+        return data_of_model(trained, path, terminal).filled("test")
     except DataError as error:
         terminal.warn(f"checked with random values only, for the data is not there: {error}")
         return None

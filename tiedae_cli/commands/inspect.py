@@ -76,11 +76,11 @@ def _draw_codes(trained: "Checkpoint", path: Path, split: str, terminal: "Termin
     import torch
 
     from tiedae_cli import figures
-    from tiedae_cli.data import load_splits
     from tiedae_cli.inspection import map_codes
+    from tiedae_cli.loading import data_of_model
 
-    splits = load_splits(trained.config.data)
-    images = splits.matching(split, trained.form, str(path))
+    splits = data_of_model(trained, path, terminal)
+    images = splits.filled(split)
     code_map = map_codes(trained.model(torch.device("cpu")), images, lambda text: terminal.note(f"--codes: {text}"))
     title = f"{len(code_map.points):,} codes of {splits.source}, {split} split, run {trained.run}"
     return figures.code_map(code_map.points, code_map.labels, code_map.axes, title)

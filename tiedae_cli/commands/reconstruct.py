@@ -36,10 +36,11 @@ def reconstruct(
 ) -> None:
     """Draw images beside their reconstructions; prints the path of the PNG."""
     from tiedae_cli import checkpoint, figures
-    from tiedae_cli.data import check_split, choose, load_splits
+    from tiedae_cli.data import check_split, choose
     from tiedae_cli.data.image_files import expand_folders, load_image_files
     from tiedae_cli.errors import InputError
     from tiedae_cli.evaluation import reconstruct_items
+    from tiedae_cli.loading import data_of_model
     from tiedae_cli.runs import find_checkpoint, separate_model
     from tiedae_cli.runtime import resolve_device
     from tiedae_cli.terminal import Terminal, write_output
@@ -55,9 +56,8 @@ def reconstruct(
     if names:
         images = load_image_files(expand_folders(names), trained.form, terminal.note)
     else:
-        with terminal.counting() as progress:
-            splits = load_splits(trained.config.data, terminal.note, progress)
-        images = choose(splits.matching(split, trained.form, str(path)), count, seed, terminal.note)
+        images = choose(data_of_model(trained, path, terminal).filled(split), count, seed, terminal.note)
+    figures.check_pairs(len(images), trained.form)
     originals, reconstructions, errors = reconstruct_items(trained.model(chosen), images, chosen)
     png = figures.reconstruction_pairs(originals, reconstructions, errors, trained.form)
     tops, bottoms = (figures.as_pictures(rows, trained.form) for rows in (originals, reconstructions))

@@ -42,7 +42,6 @@ def load_array(path: Path, say: Callable[[str], None]) -> dict[str, ImageSet]:
     Raises:
         DataError: not such a file, cut off, Python objects, another number of dimensions, an empty array, a value that is not
             finite, images outside [0, 1] or 0..255, or too large for memory where it must be converted.
-
     """
     if path.suffix.lower() == ".npz":
         return _load_npz(path, say)
@@ -56,7 +55,6 @@ def map_npy(path: Path) -> np.ndarray:
 
     Raises:
         DataError: it cannot be read, is cut off, or is no array of numbers.
-
     """
     try:
         with path.open("rb") as file:

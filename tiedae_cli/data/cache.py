@@ -15,7 +15,6 @@ def cache_folder() -> Path:
 
     Raises:
         StorageError: this user has no home.
-
     """
     if os.environ.get("XDG_CACHE_HOME"):
         return Path(os.environ["XDG_CACHE_HOME"]) / "tiedae"
@@ -35,7 +34,6 @@ def taking_turns(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 
     Raises:
         StorageError: the folder cannot be made.
-
     """
     with told_as_storage_error(folder, "made"):
         folder.mkdir(parents=True, exist_ok=True)

@@ -80,7 +80,6 @@ def load_folder(folder: Path, config: DataConfig, say: Say, count: Count) -> dic
     Raises:
         DataError: no images, images outside the split folders, images that do not decode, or several sizes.
         StorageError: the cache cannot be written.
-
     """
     listing = list_images(folder)
     ranges = _split_ranges(listing)
@@ -94,7 +93,6 @@ def list_images(folder: Path) -> Listing:
 
     Raises:
         DataError: there are none, or a folder or file cannot be read.
-
     """
     found: list[tuple[str, int, int]] = []
     others, visited = 0, set()

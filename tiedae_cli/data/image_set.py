@@ -177,19 +177,18 @@ class Splits:
 
         Raises:
             DataError: the data's form is not the model's any more.
-
         """
         if (form.shape, form.kind) != (self.form.shape, self.form.kind):
             raise DataError(f"{model}: made for {form.describe()}, but {self.source} now has {self.form.describe()}")
         return self.with_form(form) if form.kind == "vectors" else self  # images: the scale belongs to the array's type
 
-    def matching(self, name: str, form: DataForm, model: str) -> ImageSet:
-        """Return a split by its name as a trained model sees it.
+    def filled(self, name: str) -> ImageSet:
+        """Return a split by its name.
 
         Raises:
-            DataError: the data's form is not the model's any more, or the split is empty.
+            DataError: it is empty.
         """
-        images = self.for_model(form, model).get(name)
+        images = self.get(name)
         if not len(images):
             raise DataError(f"{self.source}: its {name} split is empty")
         return images

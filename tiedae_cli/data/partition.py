@@ -23,7 +23,6 @@ def partition(given: dict[str, ImageSet], config: DataConfig, source: str) -> Sp
 
     Raises:
         ConfigError: a portion is given for a split that the source names itself, or nothing is left for training.
-
     """
     pool = given["train"]
     portions = {"test": config.test, "validation": config.validation}

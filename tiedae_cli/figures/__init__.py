@@ -2,7 +2,15 @@
 
 from tiedae_cli.figures.canvas import as_pictures
 from tiedae_cli.figures.curves import loss_curve
-from tiedae_cli.figures.pairs import all_pictures, contact_sheet, most_pictures, picture_grid, pixel_grid, reconstruction_pairs
+from tiedae_cli.figures.pairs import (
+    all_pictures,
+    check_pairs,
+    contact_sheet,
+    most_pictures,
+    picture_grid,
+    pixel_grid,
+    reconstruction_pairs,
+)
 from tiedae_cli.figures.rows import labelled_rows
 from tiedae_cli.figures.weights import MOST_FEATURES, code_map, feature_grid, signed_pictures
 
@@ -10,6 +18,7 @@ __all__ = [
     "MOST_FEATURES",
     "all_pictures",
     "as_pictures",
+    "check_pairs",
     "code_map",
     "contact_sheet",
     "feature_grid",

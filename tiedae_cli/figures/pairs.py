@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LARGEST_PAIRS = 8  # images up to which each pair has a row of its own
+COMPACT, COMPACT_COLUMNS = 100, 10  # images up to which a grid of pairs has ten columns; beyond, it is about square
 MOST_PICTURES, LARGEST_GRID = 10_000, 1 << 25  # of one grid: pictures, and pixels (a square of about 5,800)
 SHEET_TITLE, SHEET_WIDTH = 50, 360  # of a contact sheet, in pixels: the title's height, the least width
 SHEET_GAP, SHEET_TEXT, SHEET_CAPTION = 14, 36, 150  # between pairs, under them, across a caption
@@ -47,7 +48,7 @@ def _show(axes: "Axes", picture: np.ndarray) -> None:
 def pixel_grid(top: np.ndarray, bottom: np.ndarray, largest_width: int = 1600) -> bytes:
     """Draw pictures, (N, H, W) or (N, H, W, 3), over their partners; whole pixels enlarged by a whole factor; return the PNG."""
     count, height, width = top.shape[:3]
-    columns = min(count, 10 if count <= 100 else 20)
+    columns = min(count, COMPACT_COLUMNS) if count <= COMPACT else _square_columns(count, 2 * height, width)
     factor = max(1, min(largest_width // (columns * (width + 2)), 96 // width, 96 // height))
     return pixel_png(tiles((top, bottom), columns, factor))
 
@@ -55,9 +56,22 @@ def pixel_grid(top: np.ndarray, bottom: np.ndarray, largest_width: int = 1600) -
 def picture_grid(pictures: np.ndarray, largest_width: int = 1600) -> bytes:
     """Draw pictures, (N, H, W) or (N, H, W, 3), in rows, whole pixels enlarged by a whole factor; return the PNG."""
     count, height, width = pictures.shape[:3]
-    columns = math.ceil(math.sqrt(count * height / width)) if count > 10 else count
+    columns = _square_columns(count, height, width) if count > COMPACT_COLUMNS else count
     factor = max(1, min(largest_width // (columns * (width + 2)), 96 // width, 96 // height))
     return pixel_png(tiles((pictures,), columns, factor))
+
+
+def _square_columns(count: int, height: int, width: int) -> int:
+    """Return in how many columns cells of this size make a picture about as wide as it is high."""
+    return min(count, math.ceil(math.sqrt(count * height / width)))
+
+
+def check_pairs(count: int, form: DataForm) -> None:
+    """Raise ``InputError`` if so many pairs of a form are more than one grid holds."""
+    _, height, width = form.shape
+    most = max(COMPACT, min(MOST_PICTURES, LARGEST_GRID // ((2 * height + 6) * (width + 2))))
+    if count > most:
+        raise InputError(f"{count:,} pairs of {form.describe()}: one picture holds {most:,} of them")
 
 
 def most_pictures(form: DataForm) -> int:

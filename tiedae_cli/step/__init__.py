@@ -57,11 +57,11 @@ class TrainingStep:
         part = (self.ranks.rank, self.ranks.count)
         self.batch = Batch(images, training, self.gradient.input, self.gradient.target, part)
         self.adam = Adam(self.parameters, training.l2)
-        self.errors = torch.zeros(self.steps, dtype=torch.float32, device=images.images.device)
+        self.errors = torch.zeros(self.steps, dtype=torch.float32, device=place.device)
         self.epoch = 0
         self.order = torch.zeros(0, dtype=torch.int64)  # (steps, B of this process)
         self.rates: Sequence[float] = ()
-        captures = images.images.device.type == "cuda" and self.ranks.count == 1
+        captures = place.device.type == "cuda" and self.ranks.count == 1
         self.captured = CapturedStep(self) if captures else None
 
     def begin_epoch(self, epoch: int, order: Tensor, rates: Sequence[float], step: int = 0) -> None:
@@ -90,6 +90,10 @@ class TrainingStep:
         self.batch.fill(self.order[step], self.epoch, step)
         self.errors[step] = self.gradient.run()
         self.update(self.rates[step])
+
+    def done(self, step: int) -> int:
+        """Return how many steps of the epoch are done, of ``step`` that were begun: a GPU lags behind."""
+        return step if self.captured is None else self.captured.done()
 
     def update(self, rate: float | Tensor) -> None:
         """Move the parameters by the gradient that ``gradient.run`` left."""

@@ -22,7 +22,7 @@ class Batch:
     """Fills the gradient's input (and target) with the items of a step.
 
     Args:
-        images: the training split, on the device of the buffers.
+        images: the training split, on the device of the buffers or in the host's memory.
         training: corruption and shift.
         input: (B, D), what the model sees.
         target: (B, D), what its reconstruction is compared with; the same memory as ``input`` unless it is corrupted.
@@ -40,12 +40,15 @@ class Batch:
         self.share = share
         self.raw = self.rows.new_empty(input.shape)
         self.generator = torch.Generator(device=input.device)
-        self.random = training.corruption != "none" or training.shift > 0
+        # Whether the host takes part in each step: it seeds random choices, and it holds data that does not fit on the device.
+        self.needs_host = training.corruption != "none" or training.shift > 0 or self.rows.device != input.device
 
     def fill(self, indices: Tensor, epoch: int, step: int) -> None:
         """Write the items at the indices, (B,); random choices are a function of (seed, epoch, step)."""
-        torch.index_select(self.rows, 0, indices, out=self.raw)
-        raw = self._shifted(epoch, step) if self.training.shift else self.raw
+        torch.index_select(self.rows, 0, indices.to(self.rows.device), out=self.raw)
+        raw = self.raw.to(self.input.device)
+        if self.training.shift:
+            raw = self._shifted(raw, epoch, step)
         if self.form.offset is not None:
             self.target.copy_(self.form.normalise(raw))  # in float32: a large offset leaves nothing of a bfloat16
         else:
@@ -60,10 +63,10 @@ class Batch:
         numbers = draw((shape[0] * parts, *shape[1:]), generator=self.generator, device=self.input.device)
         return numbers[part * shape[0] : (part + 1) * shape[0]]
 
-    def _shifted(self, epoch: int, step: int) -> Tensor:
+    def _shifted(self, raw: Tensor, epoch: int, step: int) -> Tensor:
         """Return the raw batch with each image moved by up to ``shift`` pixels in both directions, zeros moving in."""
         reach, (channels, height, width) = self.training.shift, self.form.shape
-        images = self.raw.view(-1, channels, height, width)
+        images = raw.view(-1, channels, height, width)
         padded = F.pad(images, (reach, reach, reach, reach))
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2 reach + 1, 2 reach + 1, H, W), a view
         count = len(images)

@@ -17,7 +17,7 @@ WARM_UP_RUNS = 3  # before a capture, so that libraries have made their workspac
 
 
 class CapturedStep:
-    """A training step as one graph; where random choices are made, gathering stays outside of it.
+    """A training step as one graph; where random choices are made, or the data lies on the host, gathering stays outside.
 
     Args:
         step: the step whose parts are captured; its parameters are as before when this returns.
@@ -30,6 +30,7 @@ class CapturedStep:
         self.order = torch.zeros(step.steps, step.share, dtype=torch.int64, device=device)
         self.rates = torch.zeros(step.steps, dtype=torch.float32, device=device)
         self.counter = torch.zeros(1, dtype=torch.int64, device=device)
+        self.seen = torch.zeros(1, dtype=torch.int64, pin_memory=capture)  # the counter as the host last heard of it
         self.graph = self._capture() if capture else None
 
     def begin_epoch(self, order: Tensor, rates: Sequence[float], step: int) -> None:
@@ -37,18 +38,25 @@ class CapturedStep:
         self.order.copy_(order)
         self.rates.copy_(torch.tensor(rates, dtype=torch.float32))
         self.counter.fill_(step)
+        self.seen.fill_(step)
 
     def run(self, step: int) -> None:
         """Run the step that the device's counter stands at; the host's number only seeds random choices."""
-        if self.step.batch.random:
+        if self.step.batch.needs_host:
             self.step.batch.fill(self.order[step], self.step.epoch, step)
         if self.graph is None:
             self._operations()
         else:
             self.graph.replay()
 
+    def done(self) -> int:
+        """Return how many steps of the epoch the device had done a moment ago; asks for news without waiting for them."""
+        done = int(self.seen.item())
+        self.seen.copy_(self.counter, non_blocking=True)
+        return done
+
     def _operations(self) -> None:
-        if not self.step.batch.random:
+        if not self.step.batch.needs_host:
             self.step.batch.fill(self.order.index_select(0, self.counter).view(-1), 0, 0)
         squared_error = self.step.gradient.run()
         self.step.errors.index_copy_(0, self.counter, squared_error.view(1).to(torch.float32))

@@ -1,0 +1,62 @@
+"""Data as every command reads it: what is converted is said, and vectors are seen with the statistics of the trained model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tiedae_cli.cli import app
+from tiedae_cli.config import DataConfig
+from tiedae_cli.data import load_splits
+
+COMMANDS = {
+    "eval": ["eval", "run"],
+    "encode": ["encode", "run", "--format", "csv"],
+    "score": ["score", "run"],
+    "inspect": ["inspect", "run", "--codes", "-"],
+    "compare": ["compare", "run", "run/best.pt", "--json"],
+    "export": ["export", "run", "-o", "run.onnx"],
+}
+ARRAY = (np.random.default_rng(0).normal(size=(300, 2)) @ [[1, 20, 300, 0.1], [5, 3, 40, 2]] + [5, 6, 7, 8]).round(1)  # float64
+
+
+def run(*arguments: str) -> tuple[bytes, str]:
+    result = CliRunner().invoke(app, [*arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout_bytes, result.stderr
+
+
+def train() -> str:
+    np.save("x.npy", ARRAY)
+    settings = ("data.dataset=x.npy", "model.hidden_sizes=[8, 2]", "model.output=linear", "training.epochs=2")
+    return run("train", "--run-dir", "run", *(word for setting in settings for word in ("--set", setting)))[1]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_what_it_converts(command: str) -> None:
+    (note,) = [line for line in train().splitlines() if "converted to float32" in line]
+    assert note in run(*COMMANDS[command])[1].splitlines()
+
+
+@pytest.mark.parametrize("command", ["encode", "score", "inspect"])
+def test_every_command_sees_vectors_as_the_model_learnt_them(command: str) -> None:
+    """The training items change, and with them their statistics; validation and test stay, and so does all that is said of them."""
+    train()
+    before, _ = run(*COMMANDS[command])
+    trained_on = load_splits(DataConfig(dataset="x.npy")).train.indices
+    assert trained_on is not None
+    changed = ARRAY.copy()
+    changed[trained_on.numpy()] *= 3
+    np.save("x.npy", changed)
+    assert run(*COMMANDS[command])[0] == before
+
+
+@pytest.mark.parametrize("command", ["encode", "score", "inspect", "compare"])
+def test_data_of_another_form_is_told_by_every_command(command: str) -> None:
+    train()
+    np.save("x.npy", ARRAY[:, :3])
+    result = CliRunner().invoke(app, COMMANDS[command])
+    assert result.exit_code == 2
+    assert "made for vectors of 4 features, but x.npy now has vectors of 3 features" in result.stderr
+    assert not Path("run.onnx").exists()
