@@ -1,0 +1,142 @@
+"""Make the README's pictures again: train the models on real MNIST and draw with the tool's own commands.
+
+    TIEDAE_DATA=... python docs/gallery.py [--runs runs/gallery] [--only denoising]
+
+A training that was finished or stopped before is taken up where it stands, so that a second call only draws. The pictures are
+written beside this file; the noise and the models follow from fixed seeds.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from tiedae_cli import checkpoint, figures
+from tiedae_cli.data import load_splits
+from tiedae_cli.denoising import EVALUATION, measure_denoising
+from tiedae_cli.evaluation import batch_size
+from tiedae_cli.runs import principal_components
+from tiedae_cli.schedule import seeded
+from tiedae_cli.step.batch import NOISE, corrupted
+
+DOCS = Path(__file__).resolve().parent
+LARGEST_PALETTE = 256  # colours of a picture here: enough for the eye, a third of the bytes
+STROKES = {"training.l2": "0.02"}  # clears the border, which no digit touches, and smooths the strokes
+SHOWN = 10  # digits of the denoising picture
+TWO_NUMBERS = {  # mnist-best as a deep net with a code of two numbers
+    "model.hidden_sizes": "[500, 250, 2]",
+    "model.activation": "silu",
+    "training.learning_rate": "0.002",
+}
+
+
+def main() -> None:
+    """Draw all pictures, or those asked for."""
+    pictures: dict[str, Callable[[Path], None]] = {
+        "comparison": draw_comparison,
+        "reconstructions": draw_reconstructions,
+        "loss": draw_loss,
+        "features": draw_features,
+        "denoising": draw_denoising,
+        "codes": draw_codes,
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/gallery"), help="folder of the trained models")
+    parser.add_argument("--only", choices=pictures, action="append", help="this picture; may be given again")
+    options = parser.parse_args()
+    for name in options.only or pictures:
+        pictures[name](options.runs)
+        reduce_colours(DOCS / f"{name}.png")
+        print(DOCS / f"{name}.png")
+
+
+def tiedae(*arguments: str | Path) -> None:
+    """Run a command of the tool that lies beside this file; its progress goes to the terminal, its result to no one."""
+    path = os.pathsep.join([str(DOCS.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "tiedae_cli", *map(str, arguments)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path})
+
+
+def train(runs: Path, config: str, name: str | None = None, settings: dict[str, str] | None = None) -> Path:
+    """Train a sample config, or go on with it, or leave it where it is finished; return the run folder."""
+    assignments = [part for key, value in (settings or {}).items() for part in ("--set", f"{key}={value}")]
+    run = runs / (name or config)
+    tiedae("train", "--resume", "--config", config, "--run-dir", run, *assignments)
+    return run
+
+
+def draw_reconstructions(runs: Path) -> None:
+    """Draw the first 20 test digits over what 150 numbers keep of each."""
+    run = train(runs, "mnist-best")
+    tiedae("reconstruct", run, "--n", "20", "--no-preview", "--output", DOCS / "reconstructions.png")
+
+
+def reduce_colours(path: Path) -> None:
+    """Store a picture with a palette: a page loads faster."""
+    with Image.open(path) as image:
+        small = image.convert("RGB").quantize(LARGEST_PALETTE, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
+
+
+def draw_comparison(runs: Path) -> None:
+    """Draw the same digits by the notebook's settings and by better ones for the same shape."""
+    tiedae("compare", train(runs, "mnist"), train(runs, "mnist-best"), "--output", DOCS / "comparison.png")
+
+
+def draw_loss(runs: Path) -> None:
+    """Take training and validation error by epoch, PCA's as a line: every run folder has this picture."""
+    shutil.copyfile(train(runs, "mnist-best") / "loss.png", DOCS / "loss.png")
+
+
+def draw_features(runs: Path) -> None:
+    """Draw the strongest weights of the first layer of the sparse model: strokes."""
+    tiedae("inspect", train(runs, "sparse", "strokes", STROKES), "--features", DOCS / "features.png")
+
+
+def draw_codes(runs: Path) -> None:
+    """Draw the test digits as points, by a code of two numbers."""
+    run = train(runs, "mnist-best", "two-numbers", TWO_NUMBERS)
+    tiedae("inspect", run, "--codes", DOCS / "codes.png")
+
+
+@torch.inference_mode()
+def draw_denoising(runs: Path) -> None:
+    """Draw test digits, the same with noise, and what PCA and the denoising model make of the noisy ones.
+
+    The noise and the errors beside the rows, those of the whole split, are those of ``tiedae eval``.
+    """
+    run, cpu = train(runs, "denoise"), torch.device("cpu")
+    trained = checkpoint.load(run / "best.pt")
+    model, training = trained.model(cpu), trained.config.training
+    splits = load_splits(trained.config.data)
+    components = principal_components(run, splits.train, trained.config.model.hidden_sizes[-1])
+    measured = measure_denoising(model, components, splits.test, training, cpu)
+    assert measured is not None  # the config corrupts
+    clean = splits.test.batch(0, batch_size(splits.test), cpu)  # (B, D)
+    noise = NOISE[training.corruption](clean.shape, generator=seeded(training.seed, EVALUATION, 0))
+    noisy = corrupted(clean, training.corruption, training.corruption_level, noise)[:SHOWN]
+    answers = (
+        ("noisy", noisy, measured.nothing),
+        (f"PCA, {components.components.shape[1]} components", components.reconstruct(noisy), measured.pca),
+        ("denoised", model(noisy), measured.model),
+    )
+    rows = [
+        (name, f"squared error per image {errors.squared_error_per_image:.1f}", figures.as_pictures(images, trained.form))
+        for name, images, errors in answers
+    ]
+    title = (
+        "clean",
+        f"the first {SHOWN} of {len(splits.test):,} test digits",
+        figures.as_pictures(clean[:SHOWN], trained.form),
+    )
+    (DOCS / "denoising.png").write_bytes(figures.labelled_rows([title, *rows]))
+
+
+if __name__ == "__main__":
+    main()
