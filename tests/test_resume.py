@@ -467,7 +467,7 @@ def start(*arguments: object, **options) -> subprocess.Popen:
 
 def test_real_processes_sigint_sigterm_two_signals_and_sigkill(config):
     """One training through four deaths, and a fifth process that ends it: the same bits as without them."""
-    text = PLAIN.replace("epochs: 3", "epochs: 150, checkpoint_every: 0.001").replace("[24, 6]", "[256, 64]")
+    text = PLAIN.replace("epochs: 3", "epochs: 80, checkpoint_every: 0.001").replace("[24, 6]", "[256, 64]")
     config.write_text(text)
     run = Path("run")
     command = ("--config", config, "--run-dir", run)
