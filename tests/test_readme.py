@@ -1,14 +1,22 @@
-"""The README's commands are run, its options and keys exist, its table is the schema's, its links lead somewhere."""
+"""The README's commands are run, its options and keys exist, its tables are the schema's and the tests', its links lead somewhere."""
 
+import ast
+import glob
 import importlib.util
 import json
 import re
 import shlex
 import shutil
+import struct
+import subprocess
+import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from tiedae_cli.cli import app
@@ -17,119 +25,243 @@ from tiedae_cli.config_file import parse_config, sample_configs
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PROSE = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
-COMMANDS = [line.strip() for line in re.findall(r"^    (.*)$", PROSE, re.MULTILINE)]
-TIEDAE = [line for line in COMMANDS if line.startswith("tiedae ")]
+PROSE = re.sub(r"```.*?```", "", README, flags=re.DOTALL)  # without the blocks of output
+LINES = re.findall(r"^    (.*)$", PROSE, re.MULTILINE)
+INLINE = re.findall(r"`([^`\n]+)`", PROSE)
+NAMED = [line for line in (*LINES, *INLINE) if line.startswith("tiedae ") and "--install-completion" not in line]
+RUN = list(dict.fromkeys(line for line in LINES if line.startswith("tiedae ") and "--install-completion" not in line))
+MAY_BE_EMPTY = ("select(.outlier)",)  # what a filter of real data may well leave out
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One program of a pipeline."""
+
+    words: list[str]
+    source: str | None = None
+    """The file after ``<``."""
+
+
+def stages(line: str) -> list[Stage]:
+    """Return the programs of a line: words, pipes and ``<``, as a shell reads them; comments go."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|<>&;")
+    lexer.whitespace_split = True
+    found = [Stage([])]
+    tokens = iter(lexer)
+    for token in tokens:
+        if token == "|":
+            found.append(Stage([]))
+        elif token == "<":
+            found[-1] = Stage(found[-1].words, next(tokens))
+        else:
+            assert not set(token) <= set("|<>&;"), f"{token} in {line}: not a line that this test can run"
+            found[-1].words.extend(sorted(glob.glob(token)) or [token] if token.startswith("runs/") else [token])
+    return found
 
 
 def section(title: str) -> str:
     return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def config_table() -> str:
-    spec = importlib.util.spec_from_file_location("config_table", ROOT / "docs/config_table.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.table()
+# Running the commands
 
 
-def words(line: str) -> list[str]:
-    """Return the words of the first tiedae command of a line."""
-    found = shlex.split(line, comments=True)
-    end = next((i for i, word in enumerate(found) if word in ("|", "&&", ">", "2>/dev/null")), len(found))
-    return found[1:end]
+def shortened(words: list[str]) -> list[str]:
+    """Return a training's words with one epoch, and with a validation split that fits the few images of the MNIST here."""
+    if words[0] != "train" or {"--resume", "--print-config"} & set(words):
+        return words
+    name = words[words.index("--config") + 1] if "--config" in words else "digits"
+    fitting = ["--set", "data.validation=50"] if name.startswith("mnist") else []
+    return [*words, "--set", "training.epochs=1", *fitting]
+
+
+def write_mnist(raw: Path) -> None:
+    """Write 300 training and 40 test images of random rectangles in MNIST's own format."""
+    raw.mkdir(parents=True)
+    chance = np.random.default_rng(5)
+    for stem, count in (("train", 300), ("t10k", 40)):
+        images = np.zeros((count, 28, 28), np.uint8)
+        for image in images:
+            top, left = chance.integers(2, 14, 2)
+            image[top : top + chance.integers(3, 12), left : left + chance.integers(3, 12)] = chance.integers(100, 256)
+        header = struct.pack(">4B3I", 0, 0, 8, 3, count, 28, 28)
+        (raw / f"{stem}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        labels = bytes(chance.integers(0, 10, count).astype(np.uint8))
+        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, count) + labels)
+
+
+def write_own_data() -> None:
+    """Write the files that the README's lines name as the reader's own."""
+    chance = np.random.default_rng(6)
+    Path("photos").mkdir()
+    for number in range(70):
+        Image.fromarray(chance.integers(0, 256, (20, 24), dtype=np.uint8)).save(f"photos/{number:02}.png")
+    np.save("x.npy", chance.integers(0, 256, (30, 28, 28), dtype=np.uint8))
+    np.save("intruders.npy", chance.integers(0, 256, (30, 28, 28), dtype=np.uint8))
+    np.save("features.npy", chance.standard_normal((90, 12)).astype(np.float32))
+    Path("my.yaml").write_text("data: {dataset: digits}\nmodel: {hidden_sizes: [32, 8]}\n")
+
+
+def run_tiedae(line: str) -> bytes:
+    """Run the stages of a line that are the tool; return the last one's stdout."""
+    piped = b""
+    for stage in stages(line):
+        if stage.words[0] != "tiedae":
+            break
+        given = Path(stage.source).read_bytes() if stage.source else piped
+        result = CliRunner().invoke(app, shortened(stage.words[1:]), input=given)
+        assert result.exit_code == 0, f"{line}\n{result.stderr}"
+        piped = result.stdout_bytes
+    return piped
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What each line prints, all of them run one after the other in one folder, as a reader would."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_mnist(folder / "data" / "MNIST" / "raw")
+    (folder / "work").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIEDAE_DATA", str(folder / "data"))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.chdir(folder / "work")
+        write_own_data()
+        found = {line: run_tiedae(line) for line in RUN}
+        for line in RUN:
+            words = shlex.split(line, comments=True)
+            for option in ("-o", "--output", "--features", "--codes", "--contact-sheet"):
+                target = words[words.index(option) + 1] if option in words else "-"
+                assert target == "-" or Path(target).stat().st_size > 0, line
+    return found
+
+
+@pytest.mark.parametrize("line", RUN)
+def test_every_line_works_in_its_turn(line: str, printed: dict[str, bytes]) -> None:
+    """A training tells its checkpoint, a picture its path, and with --json every line is JSON."""
+    words = stages(line)[0].words
+    assert printed[line], line
+    if "--json" in words or (words[1] == "score" and "--format" not in words and "--contact-sheet" not in words):
+        assert [json.loads(text) for text in printed[line].splitlines()]
+    elif words[1] == "train" and "--print-config" not in words:
+        assert re.fullmatch(rb"runs/[a-z0-9-]+/best\.pt\n", printed[line])
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+@pytest.mark.parametrize("line", [line for line in RUN if "| jq " in line])
+def test_every_filter_works_on_what_the_tool_prints(line: str, printed: dict[str, bytes]) -> None:
+    jq = stages(line)[-1].words
+    found = subprocess.run(jq, input=printed[line], capture_output=True, check=False)
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert any(text in line for text in MAY_BE_EMPTY) or found.stdout.strip() not in (b"", b"null"), found.stdout
 
 
 def test_the_two_lines_of_a_fresh_machine_do_their_own_set_up() -> None:
-    run, test = (line for line in COMMANDS if line.startswith("python3 -m venv"))
-    assert run.startswith("python3 -m venv .venv && .venv/bin/pip install .")
-    assert run.endswith(".venv/bin/tiedae train && .venv/bin/tiedae reconstruct --n 2")
-    assert test == "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest"
-    assert test in section("Run the tests")
+    """``.ci/run`` executes the second one: the first indented line under its heading."""
+    first, second = (line for line in LINES if line.startswith("python3 -m venv"))
+    environment = "python3 -m venv .venv && .venv/bin/pip install "
+    assert first == f"{environment}. && .venv/bin/tiedae train && .venv/bin/tiedae reconstruct --n 2"
+    assert second == f"{environment}-e '.[test]' && .venv/bin/python -m pytest"
+    assert re.search(r"^    (.*)$", section("Run the tests"), re.MULTILINE)[1] == second
 
 
-@pytest.mark.parametrize("line", TIEDAE)
-def test_every_command_and_option_exists(line: str) -> None:
-    command, *rest = words(line)
-    if command.startswith("--"):
-        assert command in CliRunner().invoke(app, ["--help"]).stdout
-        return
-    shown = CliRunner().invoke(app, [command, "--help"])
-    assert shown.exit_code == 0, shown.output
-    for word in rest:
-        if re.match(r"--?[a-z]", word):
-            assert re.search(rf"(^|[\s,/]){re.escape(word)}\b", shown.stdout), f"{command} has no {word}"
-        if "=" in word and not word.startswith("-"):
-            parse_config("", "README", [word])
+# What the text names
 
 
-@pytest.mark.parametrize("line", [line for line in TIEDAE if "--config" in line])
+@pytest.fixture(scope="module")
+def options() -> dict[str, set[str]]:
+    """The options of each command, as its help names them; "" is the tool's own."""
+    names = ["", *app.registered_commands]
+    found = {}
+    for command in names:
+        name = command if isinstance(command, str) else str(command.name)
+        shown = CliRunner().invoke(app, [name, "--help"] if name else ["--help"])
+        assert shown.exit_code == 0, shown.output
+        found[name] = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", shown.stdout.split("\nOptions:\n")[1]))
+    return found
+
+
+@pytest.mark.parametrize("line", dict.fromkeys(NAMED))
+def test_every_command_and_option_exists(line: str, options: dict[str, set[str]]) -> None:
+    for stage in stages(line):
+        if stage.words[0] == "tiedae" and len(stage.words) > 1:
+            command, given = stage.words[1], {word for word in stage.words if re.match(r"--?[a-z]", word)}
+            assert command in options and given <= options[command], (command, given - options[command])
+
+
+def test_every_option_in_the_text_exists(options: dict[str, set[str]]) -> None:
+    known = set().union(*options.values())
+    named = {match for code in INLINE for match in re.findall(r"^--[a-z-]+", code)}
+    assert named and named <= known, named - known
+
+
+@pytest.mark.parametrize("line", [line for line in (*LINES, *INLINE) if "--config " in line])
 def test_every_config_is_a_sample(line: str) -> None:
-    given = words(line)
-    name = given[given.index("--config") + 1]
-    assert name in sample_configs() or name.startswith("runs/")
+    name = line.split("--config ")[1].split()[0]
+    assert name in sample_configs() or name in ("-", "NAME", "runs/mnist-best/config.yaml")
 
 
-@pytest.mark.parametrize("line", re.findall(r"^\| `((?:model|training): \{.*?)` ", README, re.MULTILINE))
-def test_the_lines_of_the_variants_are_configs(line: str) -> None:
+def test_every_sample_config_in_the_text_exists() -> None:
+    run = {name for line in LINES for name in re.findall(r"--config ([\w-]+)", line)}
+    assert {"mnist", "mnist-best", "folder", "vectors"} <= run <= {*sample_configs(), "-"}
+
+
+@pytest.mark.parametrize(
+    "key", sorted(set(re.findall(r"\b((?:data|model|training|output)\.(?!onnx|safetensors)[a-z_0-9]+)\b", PROSE)))
+)
+def test_every_key_exists(key: str) -> None:
+    name, field = key.split(".")
+    assert field in type(getattr(Config(), name)).model_fields
+
+
+@pytest.mark.parametrize("cell", re.findall(r"^\| (`(?:model|training): \{.*?) \|", README, re.MULTILINE))
+def test_the_variants_are_configs(cell: str) -> None:
     values: dict = {}
-    for part in re.split(r"` with `", line):
+    for part in re.findall(r"`([^`]+)`", cell):
         values |= yaml.safe_load(part)
-    if values.get("training", {}).get("sparsity") == "kl":
-        values.setdefault("model", {})["code_activation"] = "sigmoid"
-    if values.get("training", {}).get("loss") == "cross_entropy":
-        values.setdefault("model", {})["output"] = "sigmoid"
     assert parse_config(yaml.safe_dump(values), "README") != Config()
 
 
 def test_the_config_table_is_the_schemas() -> None:
-    assert config_table() in README, "run python docs/config_table.py and put its table into the README"
+    spec = importlib.util.spec_from_file_location("config_table", ROOT / "docs" / "config_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert f"\n{module.table()}\n" in section("The config"), "put the output of python docs/config_table.py into the README"
+    fields = sum(len(type(getattr(Config(), name)).model_fields) for name in Config.model_fields)
+    assert module.table().count("\n") == fields + 1
 
 
-def test_links_lead_to_files() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", README))
+def test_links_lead_somewhere(target: str) -> None:
+    path, _, place = target.partition("#")
+    headings = {
+        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", PROSE, re.MULTILINE)
+    }
+    assert (ROOT / path).exists() if path else place in headings
 
 
-def test_the_promises_name_what_exists() -> None:
+def test_pictures_load_fast() -> None:
+    pictures = set(re.findall(r"\((docs/\w+\.png)\)", README))
+    assert pictures == {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.png")}
+    assert all((ROOT / picture).stat().st_size < 150_000 for picture in pictures)
+
+
+@pytest.mark.parametrize("check", re.findall(r"^\|.*\| `([^`|]*(?:pytest|benchmarks/)[^`|]*)` \|$", README, re.MULTILINE))
+def test_every_promise_has_its_check(check: str) -> None:
+    """The files are there, -k finds a test, and a benchmark has the option."""
+    words = shlex.split(check)
+    if "pytest" not in words:
+        script = (ROOT / words[1]).read_text()
+        assert all(f'"{word}"' in script for word in words if word.startswith("--"))
+        return
+    for path in (word for word in words if word.endswith(".py")):
+        tests = [node.name for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef)]
+        wanted = words[words.index("-k") + 1].split(" or ") if "-k" in words else ["test_"]
+        assert all(any(part in name for name in tests) for part in wanted)
+
+
+def test_every_script_and_extra_exists() -> None:
     for script in re.findall(r"python ((?:benchmarks|docs)/\w+\.py)", README):
         assert (ROOT / script).exists(), script
-    for name in re.findall(r"tests/\w+\.py", README):
-        assert (ROOT / name).exists(), name
-
-
-def test_the_first_commands_work_with_nothing_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``train && reconstruct --n 2``, then eval, inspect, encode, decode, score, compare and export as the README has them."""
-    monkeypatch.chdir(tmp_path)
-    short = ["--set", "training.epochs=2"]
-    commands = [
-        ["train", *short],
-        ["reconstruct", "--n", "2"],
-        ["eval"],
-        ["train", "--json", *short],
-        ["inspect", "--features", "features.png", "--codes", "codes.png"],
-        ["encode", "digits", "-o", "codes.npy"],
-        ["decode", "digits", "codes.npy", "-o", "images.npy"],
-        ["score", "--top", "24", "--contact-sheet", "worst.png"],
-        ["compare", "digits", "digits-2", "--output", "compare.png"],
-    ]
-    outputs = []
-    for command in commands:
-        result = CliRunner().invoke(app, command)
-        assert result.exit_code == 0, f"{command}: {result.output}"
-        outputs.append(result.stdout)
-    assert outputs[0] == "runs/digits/best.pt\n" and outputs[1] == "runs/digits/reconstructions-2.png\n"
-    assert [json.loads(line)["event"] for line in outputs[3].splitlines()] == ["epoch", "epoch", "done"]
-    for name in ("features.png", "codes.png", "codes.npy", "images.npy", "worst.png", "compare.png"):
-        assert (tmp_path / name).stat().st_size > 0
-
-
-@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
-@pytest.mark.parametrize("line", [line for line in COMMANDS if "| jq" in line])
-def test_the_filters_are_jq(line: str) -> None:
-    """jq compiles each filter; given nothing, it prints nothing."""
-    import subprocess
-
-    filter_words = shlex.split(line.split("| jq", 1)[1])
-    result = subprocess.run(["jq", *filter_words], input="", capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {extra for group in re.findall(r"\.\[([a-z,]+)\]", PROSE) for extra in group.split(",")}
+    assert {"test", "onnx", "safetensors"} <= named <= extras.keys()
