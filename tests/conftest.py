@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # before torch: on a busy machine two threads of one small product wait for each other
+# Before torch is imported: on a busy machine two threads of one small product wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
