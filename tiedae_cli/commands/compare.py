@@ -25,13 +25,15 @@ def compare(
         ),
     ] = None,
     split: Split = "test",
-    count: Annotated[int, typer.Option("--n", "-n", min=1, max=100, help="How many images of the split to draw.")] = 8,
+    count: Annotated[
+        int, typer.Option("--n", "-n", metavar="N", min=1, max=100, help="How many images of the split to draw.")
+    ] = 8,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Print the errors of several runs on the same items, beside PCA; draw the same images, a row a run."""
+    """Measure several runs on the same items, beside PCA. With --output it draws the same images, a row a run."""
     from tiedae_cli import checkpoint, comparison
     from tiedae_cli.data import check_split, choose
     from tiedae_cli.errors import InputError

@@ -33,7 +33,7 @@ def decode(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Turn codes back into images (a .png grid of up to 10,000, or arrays) or into vectors in the data's own units."""
+    """Turn codes back into images or vectors. Images: a .png grid of up to 10,000, or an array. Vectors: in the data's own units."""
     import numpy as np
 
     from tiedae_cli import checkpoint, evaluation, figures

@@ -28,7 +28,7 @@ def encode(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write codes, a row an item. Memory does not grow with the input; an item that cannot be read stops it, for rows must match."""
+    """Write the codes of items, a row an item. Memory does not grow with the input; an item that cannot be read stops it."""
     import numpy as np
 
     from tiedae_cli import checkpoint, evaluation

@@ -22,7 +22,7 @@ def evaluate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Print a model's errors on a split, beside PCA with as many numbers and beside the mean image."""
+    """Measure a model on a split, beside PCA. PCA has as many numbers as the code; beside both, the mean image."""
     from tiedae_cli import checkpoint, evaluation
     from tiedae_cli.data import check_split
     from tiedae_cli.denoising import measure_denoising

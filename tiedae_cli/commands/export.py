@@ -32,7 +32,7 @@ def export(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write a model for other tools; prints the path of the file."""
+    """Write a model for other tools. Prints the path of the file."""
     kind = _format(output, wanted, raw)
 
     from tiedae_cli import checkpoint

@@ -29,7 +29,7 @@ def inspect(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Print a model's layers, parameters and training; draw its features and codes."""
+    """Print a model's layers and how it was trained. Draws its features and codes, if asked to."""
     import torch
 
     from tiedae_cli import checkpoint

@@ -13,15 +13,15 @@ def _remember_debug(context: typer.Context, value: bool) -> bool:
 Model = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
+        metavar="MODEL",
         show_default=False,
-        help="A checkpoint or a run folder (its best.pt). Left out: the newest run under runs/.",
+        help="A checkpoint, a run folder (its best.pt) or a run's name. Left out: the newest run under runs/.",
     ),
 ]
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[INPUTS]...",
+        metavar="INPUTS",
         show_default=False,
         help="Image files, folders of them, arrays (.npy, .npz), tables (.csv, .jsonl), or - for stdin; left out: a split.",
     ),

@@ -12,12 +12,14 @@ def reconstruct(
     model: Model = None,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[IMAGES]...", show_default=False, help="Image files or folders of them instead of the split."),
+        typer.Argument(metavar="IMAGES", show_default=False, help="Image files or folders of them instead of the split."),
     ] = None,
-    count: Annotated[int, typer.Option("--n", "-n", min=1, max=10_000, help="How many images of the split.")] = 2,
+    count: Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, max=10_000, help="How many images of the split.")] = 2,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", min=0, show_default="the first ones", help="Choose the images at random with this seed."),
+        typer.Option(
+            "--seed", metavar="SEED", min=0, show_default="the first ones", help="Choose the images at random with this seed."
+        ),
     ] = None,
     split: Split = "test",
     output: Annotated[
@@ -34,7 +36,7 @@ def reconstruct(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Draw images beside their reconstructions; prints the path of the PNG."""
+    """Draw images beside their reconstructions. Prints the path of the PNG."""
     from tiedae_cli import checkpoint, figures
     from tiedae_cli.data import check_split, choose
     from tiedae_cli.data.image_files import expand_folders, load_image_files

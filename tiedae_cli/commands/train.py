@@ -11,7 +11,7 @@ from tiedae_cli.commands.options import RUNS, Debug, Device, Json, Quiet
 def train(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", show_default=False, help="With --resume: the run folder or checkpoint to continue."),
+        typer.Argument(metavar="RUN", show_default=False, help="With --resume: the run folder or checkpoint to continue."),
     ] = None,
     config: Annotated[
         str | None,
