@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-import pytest
-import torch
+# Before torch is imported: on a busy machine two threads of one small product wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 IDX_TYPES = {np.dtype(np.uint8): 8, np.dtype(np.int32): 12}
 WriteMnist = Callable[..., Path]
