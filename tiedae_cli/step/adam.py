@@ -37,19 +37,20 @@ class Adam:
         self.parameters = parameters
         self.first_moment = torch.zeros_like(parameters.master)
         self.second_moment = torch.zeros_like(parameters.master)
+        self.steps = torch.zeros((), dtype=torch.float32, device=parameters.master.device)  # shared by the groups
+        self.one = torch.ones_like(self.steps)  # a tensor: a Python number would be turned into one in each step
         count = parameters.weight_count
         parts = [(slice(0, count), l2), (slice(count, None), 0.0)] if l2 else [(slice(None), 0.0)]
         self.groups = [self._group(part, decay) for part, decay in parts]
 
     def _group(self, part: slice, decay: float) -> Group:
-        steps = torch.zeros((), dtype=torch.float32, device=self.parameters.master.device)
         values, gradients = [self.parameters.master[part]], [self.parameters.gradient[part]]
-        return Group(values, gradients, [self.first_moment[part]], [self.second_moment[part]], [steps], decay)
+        return Group(values, gradients, [self.first_moment[part]], [self.second_moment[part]], [self.steps], decay)
 
     def step(self, learning_rate: float | Tensor) -> None:
         """Update the parameters from their gradient."""
+        self.steps.add_(self.one)
         for group in self.groups:
-            group.steps[0] += 1
             # The kernel that torch.optim.Adam(fused=True) calls; its Python around it costs half as much again.
             torch._fused_adam_(
                 group.values,
@@ -71,7 +72,7 @@ class Adam:
         """Return copies of the moments, on the CPU, and the count of steps."""
         moments = {"first_moment": self.first_moment, "second_moment": self.second_moment}
         copies = {name: moment.detach().to("cpu", copy=True) for name, moment in moments.items()}
-        return {**copies, "steps": int(self.groups[0].steps[0].item())}
+        return {**copies, "steps": int(self.steps.item())}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a ``state()``.
@@ -83,5 +84,4 @@ class Adam:
             raise ValueError("the optimizer's moments have another shape")
         self.first_moment.copy_(state["first_moment"])
         self.second_moment.copy_(state["second_moment"])
-        for group in self.groups:
-            group.steps[0].fill_(state["steps"])
+        self.steps.fill_(state["steps"])

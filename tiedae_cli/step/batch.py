@@ -39,6 +39,7 @@ class Batch:
         self.target = target
         self.share = share
         self.raw = self.rows.new_empty(input.shape)
+        self.scale = torch.as_tensor(self.form.scale, dtype=input.dtype, device=input.device)
         self.generator = torch.Generator(device=input.device)
         # Whether the host takes part in each step: it seeds random choices, and it holds data that does not fit on the device.
         self.needs_host = training.corruption != "none" or training.shift > 0 or self.rows.device != input.device
@@ -52,7 +53,7 @@ class Batch:
         if self.form.offset is not None:
             self.target.copy_(self.form.normalise(raw))  # in float32: a large offset leaves nothing of a bfloat16
         else:
-            self.target.copy_(raw).mul_(self.form.scale)  # converted, then scaled: faster than a product of mixed types
+            self.target.copy_(raw).mul_(self.scale)  # converted, then scaled: faster than a product of mixed types
         if self.training.corruption != "none":
             self._corrupt(epoch, step)
 
