@@ -86,3 +86,9 @@ def test_messages_in_a_pipeline() -> None:
     found = shell('tiedae train -q --set training.epoch=1 && echo not reached; echo "$?"')
     assert found.stdout == "2\n"
     assert found.stderr == "error: --set 'training.epoch=1': training.epoch: unknown key (did you mean epochs?)\n"
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "train --help", "train -q --print-config"])
+def test_a_full_disk_under_stdout(arguments: str) -> None:
+    found = shell(f"tiedae {arguments} > /dev/full")
+    assert (found.returncode, found.stderr) == (1, "error: stdout: cannot be written: No space left on device\n")

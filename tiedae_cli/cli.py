@@ -134,4 +134,9 @@ def run() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # started with the stream closed (`>&-`)
             setattr(sys, name, open(os.devnull, "w"))
-    app()
+    try:
+        app()
+    except OSError as error:  # the app's own help or version, printed before any subcommand is invoked
+        code = _exit_code(error, debug=False)
+        _give_up_stdout()
+        raise SystemExit(code) from None
