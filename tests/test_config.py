@@ -89,6 +89,7 @@ def test_a_config_does_not_change() -> None:
         ("model:\n  tied: maybe", "my.yaml:2: model.tied: must be a valid boolean, not 'maybe'"),
         ("training:\n  learning_rate: 0", "my.yaml:2: training.learning_rate: must be greater than 0, not 0"),
         ("training:\n  learning_rate: .nan", "my.yaml:2: training.learning_rate: must be a finite number, not nan"),
+        ("model:\n  hidden_sizes: []", "my.yaml:2: model.hidden_sizes: must hold at least 1 items, not 0"),
         ("model:\n  hidden_sizes: 300", "my.yaml:2: model.hidden_sizes: must be a list, not 300"),
         (
             "model:\n  hidden_sizes:\n  - 300\n  - -5",
@@ -118,6 +119,12 @@ def test_all_problems_at_once() -> None:
     ]
     assert [line.split(": ")[0] for line in found[:4]] == ["my.yaml:1", "my.yaml:3", "my.yaml:4", "my.yaml:6"]
     assert found[4].startswith("--set 'output.images=0': output.images: ")
+
+
+def test_problems_come_in_the_order_of_the_file() -> None:
+    """Not in that of the schema, in which data comes before training."""
+    found = problems("training:\n  seed: x\n  epochs: 0\nzebra: 1\ndata: {dataset: 3}\n")
+    assert [line.split(": ")[0] for line in found] == ["my.yaml:2", "my.yaml:3", "my.yaml:4", "my.yaml:5"]
 
 
 @pytest.mark.parametrize(

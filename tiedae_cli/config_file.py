@@ -110,7 +110,13 @@ def parse_config(text: str, source: str, assignments: Sequence[str] = ()) -> Con
         config = Config.model_validate(values)
         problems += [f"{_place(places, key)}: {message}" for key, message in _contradictions(config)]
     except ValidationError as error:
-        items = error.errors(include_url=False)
+        read = {
+            place: number for number, place in enumerate(dict.fromkeys(places.values()))
+        }  # the file's order, not the schema's
+        items = sorted(
+            error.errors(include_url=False),
+            key=lambda item: read.get(_place(places, _given_path(tuple(item["loc"]), values)), len(read)),
+        )
         problems += [_line(item, values, places) for item in items[:MOST_PROBLEMS]]
         if len(items) > MOST_PROBLEMS:
             problems.append(f"and {len(items) - MOST_PROBLEMS:,} more like these")
@@ -312,6 +318,9 @@ def _line(item: Any, values: object, places: dict[KeyPath, str]) -> str:
     if kind in ("model_type", "model_attributes_type"):
         known = ", ".join(_siblings((*path, "")))
         return f"{where}expected a section with keys ({known}), not {_short(item['input'])}"
+    if kind in ("too_short", "too_long"):
+        bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
+        return f"{where}must hold {bound} items, not {context['actual_length']}"
     message = (item["msg"][0].lower() + item["msg"][1:]).replace("input should", "must").replace("a valid tuple", "a list")
     return f"{where}{message}, not {_short(item['input'])}"
 
