@@ -184,7 +184,8 @@ def options() -> dict[str, set[str]]:
 def test_every_command_and_option_exists(line: str, options: dict[str, set[str]]) -> None:
     for stage in stages(line):
         if stage.words[0] == "tiedae" and len(stage.words) > 1:
-            command, given = stage.words[1], {word for word in stage.words if re.match(r"--?[a-z]", word)}
+            command = "" if stage.words[1].startswith("-") else stage.words[1]  # options of the program itself
+            given = {word for word in stage.words if re.match(r"--?[a-z]", word)}
             assert command in options and given <= options[command], (command, given - options[command])
 
 
