@@ -3,7 +3,7 @@
     TIEDAE_DATA=... python benchmarks/intruders.py [RUN] [--json]
 
 Without a run, `mnist-best` is trained first. The intruders are drawn by numpy alone (filled silhouettes like garments, smooth random
-textures; 2,000 each, a fixed seed) or made from the test digits themselves (black and white exchanged; upside down).
+textures; 2,000 each, a fixed seed) or made from the test digits themselves (black and white exchanged; turned by 180 degrees).
 """
 
 import argparse
@@ -53,7 +53,7 @@ def write_intruders(folder: Path) -> dict[str, Path]:
         "silhouettes": silhouettes(generator, cloth),
         "textures": cloth,
         "inverted digits": 255 - digits,
-        "upside-down digits": digits[:, ::-1],
+        "upside-down digits": digits[:, ::-1, ::-1],
     }
     paths = {name: folder / f"{name.replace(' ', '-')}.npy" for name in kinds}
     for name, path in paths.items():
@@ -79,12 +79,13 @@ def main() -> None:
         run = arguments.run or folder / "run"
         if arguments.run is None:
             tiedae("train", "--quiet", "--config", "mnist-best", "--run-dir", run)
-        found = {kind: json.loads(tiedae("score", run, "--against", path)) for kind, path in intruders.items()}
+        found = {kind: json.loads(tiedae("score", "--quiet", run, "--against", path)) for kind, path in intruders.items()}
     if arguments.json:
         print(json.dumps(found))
         return
     for kind, values in found.items():
-        print(f"{kind:>20}  {values}")
+        shown = [f"{values[rate]:.4f} {rate}" for rate in ("auroc", "detection_rate", "false_alarm_rate")]
+        print(f"{kind:>20}  {'  '.join(shown)}")
 
 
 if __name__ == "__main__":
