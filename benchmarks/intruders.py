@@ -8,12 +8,11 @@ textures; 2,000 each, a fixed seed) or made from the test digits themselves (bla
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import recipes
 
 from tiedae_cli.config_file import load_config, sample_configs
 from tiedae_cli.data import load_splits
@@ -61,25 +60,27 @@ def write_intruders(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def tiedae(*arguments: str | Path) -> str:
-    """Run the command line; return its stdout."""
-    command = [sys.executable, "-m", "tiedae_cli", *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
 def main() -> None:
     """Draw, score, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", help="a run trained on MNIST (default: mnist-best is trained now)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    reason = recipes.why_not("mnist-best")
+    if reason:
+        parser.error(reason)
+    if arguments.run is not None and not arguments.run.exists():
+        parser.error(f"{arguments.run}: no such run")
     with tempfile.TemporaryDirectory(prefix="tiedae-intruders-") as name:
         folder = Path(name)
         intruders = write_intruders(folder)
         run = arguments.run or folder / "run"
         if arguments.run is None:
-            tiedae("train", "--quiet", "--config", "mnist-best", "--run-dir", run)
-        found = {kind: json.loads(tiedae("score", "--quiet", run, "--against", path)) for kind, path in intruders.items()}
+            recipes.tiedae("train", "--quiet", "--config", "mnist-best", "--run-dir", str(run))
+        found = {
+            kind: json.loads(recipes.tiedae("score", "--quiet", str(run), "--against", str(path)))
+            for kind, path in intruders.items()
+        }
     if arguments.json:
         print(json.dumps(found))
         return

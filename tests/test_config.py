@@ -89,7 +89,7 @@ def test_a_config_does_not_change() -> None:
         ("model:\n  tied: maybe", "my.yaml:2: model.tied: must be a valid boolean, not 'maybe'"),
         ("training:\n  learning_rate: 0", "my.yaml:2: training.learning_rate: must be greater than 0, not 0"),
         ("training:\n  learning_rate: .nan", "my.yaml:2: training.learning_rate: must be a finite number, not nan"),
-        ("model:\n  hidden_sizes: []", "my.yaml:2: model.hidden_sizes: must hold at least 1 items, not 0"),
+        ("model:\n  hidden_sizes: []", "my.yaml:2: model.hidden_sizes: must hold at least 1 item, not 0"),
         ("model:\n  hidden_sizes: 300", "my.yaml:2: model.hidden_sizes: must be a list, not 300"),
         (
             "model:\n  hidden_sizes:\n  - 300\n  - -5",

@@ -8,7 +8,7 @@ import sys
 
 def main() -> None:
     """Run the command line of this process and leave with its exit code."""
-    # Importing torch makes a million objects that all stay: looking through them for garbage costs a short command a quarter second.
+    # torch's import leaves 200,000 objects that all stay: looking through them for garbage again and again slows a short training.
     gc.set_threshold(50_000)
     try:
         from tiedae_cli.cli import run  # here, so that Ctrl-C during the imports shows no traceback
@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def _leave(code: object) -> None:
-    """End the process with an exit code, without taking torch apart object by object, which would cost half a second more.
+    """End the process with an exit code, without taking torch apart object by object, which takes longer than many a command's work.
 
     Raises:
         SystemExit: something is left to say that cannot be written: the interpreter says so.

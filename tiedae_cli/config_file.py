@@ -110,13 +110,7 @@ def parse_config(text: str, source: str, assignments: Sequence[str] = ()) -> Con
         config = Config.model_validate(values)
         problems += [f"{_place(places, key)}: {message}" for key, message in _contradictions(config)]
     except ValidationError as error:
-        read = {
-            place: number for number, place in enumerate(dict.fromkeys(places.values()))
-        }  # the file's order, not the schema's
-        items = sorted(
-            error.errors(include_url=False),
-            key=lambda item: read.get(_place(places, _given_path(tuple(item["loc"]), values)), len(read)),
-        )
+        items = _in_order_of_reading(error.errors(include_url=False), values, places)
         problems += [_line(item, values, places) for item in items[:MOST_PROBLEMS]]
         if len(items) > MOST_PROBLEMS:
             problems.append(f"and {len(items) - MOST_PROBLEMS:,} more like these")
@@ -305,6 +299,12 @@ def _place(places: dict[KeyPath, str], path: KeyPath) -> str:
     return places.get(path, "config")
 
 
+def _in_order_of_reading(items: Sequence[Any], values: object, places: dict[KeyPath, str]) -> list[Any]:
+    """Sort pydantic's errors, which come in the schema's order, as the user wrote what they are about."""
+    read = {place: number for number, place in enumerate(dict.fromkeys(places.values()))}
+    return sorted(items, key=lambda item: read.get(_place(places, _given_path(tuple(item["loc"]), values)), len(read)))
+
+
 def _line(item: Any, values: object, places: dict[KeyPath, str]) -> str:
     """Turn one pydantic error into a line for people."""
     path = _given_path(tuple(item["loc"]), values)
@@ -319,8 +319,8 @@ def _line(item: Any, values: object, places: dict[KeyPath, str]) -> str:
         known = ", ".join(_siblings((*path, "")))
         return f"{where}expected a section with keys ({known}), not {_short(item['input'])}"
     if kind in ("too_short", "too_long"):
-        bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
-        return f"{where}must hold {bound} items, not {context['actual_length']}"
+        word, limit = ("at least", context["min_length"]) if kind == "too_short" else ("at most", context["max_length"])
+        return f"{where}must hold {word} {limit} {'item' if limit == 1 else 'items'}, not {context['actual_length']}"
     message = (item["msg"][0].lower() + item["msg"][1:]).replace("input should", "must").replace("a valid tuple", "a list")
     return f"{where}{message}, not {_short(item['input'])}"
 
