@@ -19,8 +19,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tiedae_cli import checkpoint
 from tiedae_cli.errors import CheckpointError
+from tiedae_cli.runs import checkpoint
 
 TRAININGS = (
     ["--set", "training.epochs=2"],

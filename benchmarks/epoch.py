@@ -23,8 +23,8 @@ import torch
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.image_set import DataForm, ImageSet, Splits
-from tiedae_cli.runtime import Place, has_bfloat16
-from tiedae_cli.training import EpochReport, Trainer
+from tiedae_cli.system.runtime import Place, has_bfloat16
+from tiedae_cli.training.trainer import EpochReport, Trainer
 
 IMAGES = 55_000
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tiedae_cli import checkpoint
+from tiedae_cli.runs import checkpoint
 
 SIDE = 28
 IN_MEMORY = 60_000  # images of the part that is held in memory

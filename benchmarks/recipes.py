@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tiedae_cli.config_file import load_config, sample_configs
-from tiedae_cli.data.digits import load_digits
+from tiedae_cli.config.yaml_reader import load_config, sample_configs
 from tiedae_cli.data.image_set import SPLITS
+from tiedae_cli.data.sources.digits import load_digits
 
 PROMISE = re.compile(r"^# Promise: (.+?) <= ([0-9.]+)", re.MULTILINE)
 METRICS = {  # from one object of `eval --json`

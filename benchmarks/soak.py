@@ -23,8 +23,8 @@ from typing import Any
 
 import torch
 
-from tiedae_cli import checkpoint
-from tiedae_cli.storage import TEMPORARY_PREFIX
+from tiedae_cli.runs import checkpoint
+from tiedae_cli.system.storage import TEMPORARY_PREFIX
 
 CONFIG = """\
 data: {{dataset: digits}}

@@ -17,13 +17,14 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from tiedae_cli import checkpoint, figures
 from tiedae_cli.data import load_splits
-from tiedae_cli.denoising import EVALUATION, measure_denoising
-from tiedae_cli.evaluation import batch_size
-from tiedae_cli.runs import principal_components
-from tiedae_cli.schedule import seeded
-from tiedae_cli.step.batch import NOISE, corrupted
+from tiedae_cli.model.evaluation import batch_size
+from tiedae_cli.output import figures
+from tiedae_cli.runs import checkpoint
+from tiedae_cli.runs.folder import principal_components
+from tiedae_cli.system.random_streams import seeded
+from tiedae_cli.tasks.denoising import EVALUATION, measure_denoising
+from tiedae_cli.training.step.batch import NOISE, corrupted
 
 DOCS = Path(__file__).resolve().parent
 LARGEST_PALETTE = 256  # colours of a picture here: enough for the eye, a third of the bytes

@@ -99,10 +99,10 @@ def write_mnist(tmp_path: Path) -> WriteMnist:
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small trained run on the digits; read-only: tests that use it take ``digits_run``."""
-    from tiedae_cli import opening
-    from tiedae_cli.config_file import parse_config
-    from tiedae_cli.runtime import Ranks
-    from tiedae_cli.terminal import Terminal
+    from tiedae_cli.config.yaml_reader import parse_config
+    from tiedae_cli.output.terminal import Terminal
+    from tiedae_cli.system.runtime import Ranks
+    from tiedae_cli.tasks import opening
 
     folder = tmp_path_factory.mktemp("trained") / "digits"
     text = """

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 
-from tiedae_cli.checkpoint import Checkpoint
 from tiedae_cli.config import Config
 from tiedae_cli.data import DataForm, load_splits
-from tiedae_cli.model import TiedAutoencoder
-from tiedae_cli.runs import Run
-from tiedae_cli.runtime import Place
-from tiedae_cli.schedule import seeded
-from tiedae_cli.training import EpochReport, Trainer
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.folder import Run
+from tiedae_cli.system.random_streams import seeded
+from tiedae_cli.system.runtime import Place
+from tiedae_cli.training.trainer import EpochReport, Trainer
 
 CPU = torch.device("cpu")
 

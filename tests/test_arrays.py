@@ -12,18 +12,19 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tiedae_cli import checkpoint, evaluation
-from tiedae_cli.cli import app
+from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config, DataConfig
-from tiedae_cli.config_file import dump_config, parse_config
+from tiedae_cli.config.yaml_reader import dump_config, parse_config
 from tiedae_cli.data import DataForm, ImageSet, Splits, load_splits
 from tiedae_cli.data.partition import partition
 from tiedae_cli.data.statistics import standardised
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError
-from tiedae_cli.pca import PrincipalComponents, fit
-from tiedae_cli.runs import principal_components
-from tiedae_cli.runtime import Place
-from tiedae_cli.training import EpochReport, Trainer
+from tiedae_cli.model import evaluation
+from tiedae_cli.model.pca import PrincipalComponents, fit
+from tiedae_cli.runs import checkpoint
+from tiedae_cli.runs.folder import principal_components
+from tiedae_cli.system.runtime import Place
+from tiedae_cli.training.trainer import EpochReport, Trainer
 
 CPU = torch.device("cpu")
 NAMES = ("train", "validation", "test")
@@ -100,7 +101,7 @@ def test_other_types_are_converted_and_it_is_said(array: np.ndarray, expected: i
 
 def test_a_conversion_that_memory_has_no_room_for_is_refused_with_a_line_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     array = random().random((20, 3, 2))
-    monkeypatch.setattr("tiedae_cli.data.arrays.available_memory", lambda: 900)
+    monkeypatch.setattr("tiedae_cli.data.sources.arrays.available_memory", lambda: 900)
     with pytest.raises(DataError, match="float64: as float32 it would take") as caught:
         load(array)
     line = str(caught.value).splitlines()[-1]
@@ -150,7 +151,7 @@ def test_arrays_of_no_use_are_refused(array: np.ndarray, message: str) -> None:
 
 
 def test_values_are_checked_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiedae_cli.data.arrays.BLOCK_BYTES", 100)
+    monkeypatch.setattr("tiedae_cli.data.sources.arrays.BLOCK_BYTES", 100)
     array = np.zeros((1000, 3, 2), np.float32)
     array[777, 2, 1] = np.nan
     array[900] = 3
@@ -263,7 +264,7 @@ def test_damaged_archives_and_ones_larger_than_memory_are_refused(monkeypatch: p
     Path("x.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"damaged \(Bad CRC-32"):
         load_splits(DataConfig(dataset="x.npz"))
-    monkeypatch.setattr("tiedae_cli.data.arrays.available_memory", lambda: 1000)
+    monkeypatch.setattr("tiedae_cli.data.sources.arrays.available_memory", lambda: 1000)
     with pytest.raises(DataError, match=r"unpacked, but .* of memory are free; save the images as \.npy"):
         load_splits(DataConfig(dataset="x.npz"))
 
@@ -491,7 +492,7 @@ def test_the_fields_survive_the_saved_config() -> None:
 
 def test_a_fraction_of_a_named_data_set_is_of_its_training_split(monkeypatch: pytest.MonkeyPatch) -> None:
     sets = [ImageSet(torch.zeros(count, 1, 2, 2, dtype=torch.uint8), None, DataForm((1, 2, 2))) for count in (60, 10)]
-    monkeypatch.setattr("tiedae_cli.data.downloads._read", lambda name, source, folder, train: sets[0 if train else 1])
+    monkeypatch.setattr("tiedae_cli.data.sources.downloads._read", lambda name, source, folder, train: sets[0 if train else 1])
     splits = load_splits(DataConfig(dataset="mnist", validation=0.25))
     assert [len(splits.get(name)) for name in NAMES] == [45, 15, 10]
 

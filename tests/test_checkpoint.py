@@ -14,14 +14,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tiedae_cli import checkpoint
-from tiedae_cli.checkpoint import Checkpoint
-from tiedae_cli.cli import app
+from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config, ModelConfig, TrainingConfig
 from tiedae_cli.data import DataForm, load_splits
 from tiedae_cli.errors import CheckpointError
-from tiedae_cli.runtime import Place
-from tiedae_cli.training import Trainer
+from tiedae_cli.runs import checkpoint
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.system.runtime import Place
+from tiedae_cli.training.trainer import Trainer
 
 CONFIG = Config(model=ModelConfig(hidden_sizes=(12, 5)), training=TrainingConfig(epochs=1, batch_size=100))
 

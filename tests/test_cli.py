@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from tiedae_cli import __version__, opening
-from tiedae_cli.cli import app
-from tiedae_cli.config_file import parse_config
+from tiedae_cli import __version__
+from tiedae_cli.cli.app import app
+from tiedae_cli.config.yaml_reader import parse_config
+from tiedae_cli.tasks import opening
 
 QUICK = ("--set", "training.epochs=2", "--set", "model.hidden_sizes=[16, 4]", "--device", "cpu")
 
@@ -62,7 +63,7 @@ def test_version() -> None:
 def test_help_and_version_wait_for_nothing_slow(arguments: list[str]) -> None:
     program = f"""
 import sys
-from tiedae_cli.cli import app
+from tiedae_cli.cli.app import app
 try:
     app({arguments!r})
 except SystemExit as stopped:
@@ -330,7 +331,7 @@ def test_available_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     from tiedae_cli.errors import DeviceError
-    from tiedae_cli.runtime import resolve_device
+    from tiedae_cli.system.runtime import resolve_device
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)

@@ -12,15 +12,15 @@ from PIL import Image
 from small_runs import CPU, train_small, untrained
 from typer.testing import CliRunner
 
-from tiedae_cli import checkpoint as checkpoints
-from tiedae_cli import figures
-from tiedae_cli.checkpoint import Checkpoint
-from tiedae_cli.cli import app
-from tiedae_cli.comparison import Candidate, common_splits, compare
+from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config, DataConfig
 from tiedae_cli.data import DataForm, Splits, load_splits
 from tiedae_cli.errors import DataError
-from tiedae_cli.runs import Run
+from tiedae_cli.output import figures
+from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.folder import Run
+from tiedae_cli.tasks.comparison import Candidate, common_splits, compare
 
 DIGITS = DataForm((1, 8, 8), scale=1 / 255)
 

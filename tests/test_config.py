@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from tiedae_cli import config as schema
-from tiedae_cli.config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig
-from tiedae_cli.config_file import (
+from tiedae_cli.config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig, schema
+from tiedae_cli.config.yaml_reader import (
     LARGEST_FILE,
     changed_fields,
     dump_config,

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tiedae_cli.config import Config
-from tiedae_cli.config_file import LARGEST_FILE, dump_config, load_config, parse_config
+from tiedae_cli.config.yaml_reader import LARGEST_FILE, dump_config, load_config, parse_config
 from tiedae_cli.errors import ConfigError
 
 # Examples are not timed: a shared machine is slow at times.

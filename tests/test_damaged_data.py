@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tiedae_cli.cli import app
+from tiedae_cli.cli.app import app
 
 WriteMnist = Callable[..., Path]
 WriteIdx = Callable[[Path, np.ndarray], None]

@@ -12,7 +12,7 @@ import torch
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data import DataForm, ImageSet, Splits, check_split, choose, load_splits
-from tiedae_cli.data.downloads import SOURCES, default_root
+from tiedae_cli.data.sources.downloads import SOURCES, default_root
 from tiedae_cli.errors import DataError, InputError
 
 WriteIdx = Callable[[Path, np.ndarray], None]

@@ -6,13 +6,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tiedae_cli.cli import app
+from tiedae_cli.cli.app import app
 from tiedae_cli.config import ModelConfig, TrainingConfig
-from tiedae_cli.data.digits import load_digits
-from tiedae_cli.denoising import measure_denoising
-from tiedae_cli.model import TiedAutoencoder
-from tiedae_cli.pca import fit
-from tiedae_cli.schedule import seeded
+from tiedae_cli.data.sources.digits import load_digits
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.pca import fit
+from tiedae_cli.system.random_streams import seeded
+from tiedae_cli.tasks.denoising import measure_denoising
 
 CPU = torch.device("cpu")
 

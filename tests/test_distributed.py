@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tiedae_cli import checkpoint
+from tiedae_cli.runs import checkpoint
 
 LIMIT = 120  # seconds after which a process that hangs fails the test
 

@@ -14,12 +14,12 @@ from PIL import Image
 from tiny_models import COLOUR, DIGITS, VECTORS, random_bytes, save_run
 from typer.testing import CliRunner
 
-from tiedae_cli import figures
-from tiedae_cli.cli import app
+from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data import load_splits
 from tiedae_cli.data.image_set import DataForm
-from tiedae_cli.model import TiedAutoencoder
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.output import figures
 
 PIXELS = random_bytes(11, 8, 8)
 X = DIGITS.normalise(PIXELS.reshape(11, 64))
@@ -74,7 +74,7 @@ def test_codes_of_a_split(model: TiedAutoencoder, split: str) -> None:
 
 def test_small_blocks_are_the_whole(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load(run("encode", "x.npy")[0])
-    monkeypatch.setattr("tiedae_cli.evaluation.BATCH_VALUES", 3 * 64)  # blocks of three items
+    monkeypatch.setattr("tiedae_cli.model.evaluation.BATCH_VALUES", 3 * 64)  # blocks of three items
     assert close(load(run("encode", "x.npy")[0]), whole)
     assert close(load(run("encode", "-", stdin=Path("x.npy").read_bytes())[0]), whole)
 

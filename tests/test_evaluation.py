@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from tiedae_cli import evaluation, pca
 from tiedae_cli.config import ModelConfig
-from tiedae_cli.data.digits import load_digits
 from tiedae_cli.data.image_set import DataForm, ImageSet
-from tiedae_cli.model import TiedAutoencoder
-from tiedae_cli.schedule import seeded
+from tiedae_cli.data.sources.digits import load_digits
+from tiedae_cli.model import evaluation, pca
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.system.random_streams import seeded
 
 MakeSet = Callable[[np.ndarray], ImageSet]
 CPU = torch.device("cpu")

@@ -17,16 +17,16 @@ from safetensors import safe_open
 from small_runs import CPU, train_small, untrained
 from typer.testing import CliRunner
 
-from tiedae_cli import checkpoint as checkpoints
-from tiedae_cli import export
-from tiedae_cli.checkpoint import Checkpoint
-from tiedae_cli.cli import app
+from tiedae_cli.cli.app import app
 from tiedae_cli.config import Activation, ModelConfig
 from tiedae_cli.data import DataForm, load_splits
 from tiedae_cli.errors import DataError, ExportError, InputError
-from tiedae_cli.export import Part, check_onnx, onnx_file, safetensors_file
-from tiedae_cli.model import TiedAutoencoder
-from tiedae_cli.runs import Run
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.folder import Run
+from tiedae_cli.tasks import export
+from tiedae_cli.tasks.export import Part, check_onnx, onnx_file, safetensors_file
 
 IMAGES = DataForm((1, 4, 5), scale=1 / 255)
 VECTORS = DataForm((1, 1, 6), "vectors", torch.arange(6.0), torch.tensor([2.0, 0.5, 3.0, 1.0, 10.0, 0.1]))
@@ -249,7 +249,7 @@ def test_without_the_data_random_values_are_checked_and_it_is_said(
     def absent(*_: Any) -> None:
         raise DataError("digits: gone")
 
-    monkeypatch.setattr("tiedae_cli.loading.load_splits", absent)
+    monkeypatch.setattr("tiedae_cli.tasks.loading.load_splits", absent)
     result = CliRunner().invoke(app, ["export", str(run.folder), "-o", str(tmp_path / "model.onnx")])
     assert result.exit_code == 0, result.output
     assert "checked with random values only, for the data is not there: digits: gone" in result.stderr

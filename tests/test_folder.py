@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from tiedae_cli.cli import app
+from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data import Splits, load_splits
 from tiedae_cli.errors import ConfigError, DataError, InputError, StorageError
@@ -166,7 +166,7 @@ def test_the_cache_is_used_again_and_made_anew_when_a_file_changes(monkeypatch: 
     first = cached()
     assert len(first) == 1 and len(notes) == 1
     with monkeypatch.context() as patch:
-        patch.setattr("tiedae_cli.data.folder.decode_image", lambda path: pytest.fail("decoded again"))
+        patch.setattr("tiedae_cli.data.sources.folder.decode_image", lambda path: pytest.fail("decoded again"))
         splits, notes = load()
     assert notes == [] and cached() == first
     changed = write("pics/3.png", picture(99))
@@ -219,7 +219,7 @@ def test_the_cached_array_is_memory_mapped_and_shared_by_the_splits() -> None:
 def test_no_room_and_no_permission_are_storage_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     write("pics/a.png", picture(0))
     with monkeypatch.context() as patch:
-        patch.setattr("tiedae_cli.data.folder.shutil.disk_usage", lambda place: SimpleNamespace(free=3))
+        patch.setattr("tiedae_cli.data.sources.folder.shutil.disk_usage", lambda place: SimpleNamespace(free=3))
         with pytest.raises(StorageError, match="XDG_CACHE_HOME"):
             load()
     Path("file").touch()

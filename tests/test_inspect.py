@@ -11,14 +11,15 @@ from PIL import Image
 from small_runs import CPU, train_small, untrained
 from typer.testing import CliRunner
 
-from tiedae_cli import checkpoint as checkpoints
-from tiedae_cli import figures, inspection
-from tiedae_cli.cli import app
+from tiedae_cli.cli.app import app
 from tiedae_cli.config import ModelConfig
 from tiedae_cli.data import DataForm, ImageSet, load_splits
-from tiedae_cli.inspection import LayerSummary, map_codes, parameter_count, summarise_layers, summarise_training
-from tiedae_cli.model import TiedAutoencoder
-from tiedae_cli.runs import Run
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.output import figures
+from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs.folder import Run
+from tiedae_cli.tasks import inspection
+from tiedae_cli.tasks.inspection import LayerSummary, map_codes, parameter_count, summarise_layers, summarise_training
 
 VECTORS = DataForm((1, 1, 6), "vectors", torch.arange(6.0), torch.full((6,), 2.0))
 

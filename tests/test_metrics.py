@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tiedae_cli.metrics import ErrorSum
+from tiedae_cli.model.metrics import ErrorSum
 
 
 def test_units() -> None:

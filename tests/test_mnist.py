@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from tiedae_cli.config_file import find_config, load_config
+from tiedae_cli.config.yaml_reader import find_config, load_config
 from tiedae_cli.data import load_splits
-from tiedae_cli.evaluation import error_sum
-from tiedae_cli.runtime import Place
-from tiedae_cli.training import Trainer
+from tiedae_cli.model.evaluation import error_sum
+from tiedae_cli.system.runtime import Place
+from tiedae_cli.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import ModelConfig
-from tiedae_cli.model import ACTIVATIONS, TiedAutoencoder
-from tiedae_cli.schedule import seeded
+from tiedae_cli.model.autoencoder import ACTIVATIONS, TiedAutoencoder
+from tiedae_cli.system.random_streams import seeded
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848, 1.0507009873554804934  # Klambauer et al. 2017, section 2
 PLAIN: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from tiedae_cli import pca
-from tiedae_cli.data.downloads import load_download
 from tiedae_cli.data.image_set import ImageSet
-from tiedae_cli.evaluation import error_sum
+from tiedae_cli.data.sources.downloads import load_download
+from tiedae_cli.model import pca
+from tiedae_cli.model.evaluation import error_sum
 
 MakeSet = Callable[[np.ndarray], ImageSet]
 CPU = torch.device("cpu")

@@ -19,9 +19,9 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from tiedae_cli.cli import app
+from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config
-from tiedae_cli.config_file import parse_config, sample_configs
+from tiedae_cli.config.yaml_reader import parse_config, sample_configs
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

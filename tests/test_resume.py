@@ -15,17 +15,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tiedae_cli import checkpoint, training
-from tiedae_cli.checkpoint import Checkpoint
-from tiedae_cli.cli import app
+from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config
-from tiedae_cli.config_file import parse_config
+from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data import load_splits
 from tiedae_cli.errors import Interrupted
-from tiedae_cli.interruption import StopSignals, stopping_at_once
-from tiedae_cli.runs import Run, create_run
-from tiedae_cli.runtime import Place
-from tiedae_cli.training import EpochReport, Trainer
+from tiedae_cli.runs import checkpoint
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.folder import Run, create_run
+from tiedae_cli.system.interruption import StopSignals, stopping_at_once
+from tiedae_cli.system.runtime import Place
+from tiedae_cli.training import trainer as training
+from tiedae_cli.training.trainer import EpochReport, Trainer
 
 CPU = Place(torch.device("cpu"))
 PLAIN = """
@@ -217,7 +218,7 @@ def test_a_signal_while_data_is_loaded(number, config, monkeypatch):
         os.kill(os.getpid(), number)
         time.sleep(60)
 
-    monkeypatch.setattr("tiedae_cli.loading.load_splits", load)
+    monkeypatch.setattr("tiedae_cli.tasks.loading.load_splits", load)
     assert train("--config", config, code=128 + number).stderr == "interrupted\n"
     assert not Path("runs").exists()
 
@@ -228,7 +229,7 @@ def test_a_signal_while_the_pictures_are_drawn(config, monkeypatch):
         time.sleep(60)
 
     with monkeypatch.context() as patch:
-        patch.setattr("tiedae_cli.figures.loss_curve", draw)
+        patch.setattr("tiedae_cli.output.figures.loss_curve", draw)
         result = train("-q", "--config", config, code=130)
     assert result.stderr == (
         "interrupted; the training is done and saved, its pictures are drawn by: tiedae train --resume runs/plain\n"

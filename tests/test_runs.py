@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from tiedae_cli import checkpoint, opening, pca, runs, training
-from tiedae_cli.config_file import parse_config
-from tiedae_cli.data.digits import load_digits
+from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.errors import InputError, StorageError
-from tiedae_cli.metrics import ErrorSum
-from tiedae_cli.runs import Run, create_named_run, create_run, find_checkpoint, newest_run, principal_components
-from tiedae_cli.runtime import Ranks
-from tiedae_cli.terminal import Terminal, json_text
+from tiedae_cli.model import pca
+from tiedae_cli.model.metrics import ErrorSum
+from tiedae_cli.output.terminal import Terminal, json_text
+from tiedae_cli.runs import checkpoint
+from tiedae_cli.runs import folder as runs
+from tiedae_cli.runs.folder import Run, create_named_run, create_run, find_checkpoint, newest_run, principal_components
+from tiedae_cli.system.runtime import Ranks
+from tiedae_cli.tasks import opening
+from tiedae_cli.training import trainer as training
 
 PARENT = Path("runs")
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tiedae_cli import runtime
-from tiedae_cli.cli import app
+from tiedae_cli.cli.app import app
 from tiedae_cli.config import TrainingConfig
-from tiedae_cli.runtime import Ranks, choose_place
+from tiedae_cli.system import runtime
+from tiedae_cli.system.runtime import Ranks, choose_place
 
 CPU = torch.device("cpu")
 EMULATED = "cpu has no bfloat16 arithmetic and emulates it slowly; training.precision: auto uses float32 here"

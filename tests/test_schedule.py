@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tiedae_cli.config import TrainingConfig
-from tiedae_cli.schedule import epoch_order, learning_rate, seeded
+from tiedae_cli.system.random_streams import epoch_order, seeded
+from tiedae_cli.training.schedule import learning_rate
 
 
 def rates(steps: int, **options: object) -> list[float]:

@@ -15,13 +15,13 @@ from PIL import Image
 from tiny_models import DIGITS, VECTORS, random_bytes, save_run
 from typer.testing import CliRunner
 
-from tiedae_cli.cli import app
+from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data import load_splits
 from tiedae_cli.data.streams import Block
-from tiedae_cli.metrics import auroc
-from tiedae_cli.model import TiedAutoencoder
-from tiedae_cli.scoring import Scored, Worst
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.metrics import auroc
+from tiedae_cli.tasks.scoring import Scored, Worst
 
 PIXELS = random_bytes(11, 8, 8)
 
@@ -60,7 +60,7 @@ def numbers(lines: list[dict[str, object]], key: str) -> list[float]:
 def test_every_item_in_order_with_the_threshold(
     model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch, block_values: int
 ) -> None:
-    monkeypatch.setattr("tiedae_cli.evaluation.BATCH_VALUES", block_values)
+    monkeypatch.setattr("tiedae_cli.model.evaluation.BATCH_VALUES", block_values)
     lines, stderr = run()
     expected, validation = split_errors(model, "test"), split_errors(model, "validation")
     threshold = torch.quantile(validation, 0.99).item()
@@ -87,7 +87,7 @@ def test_quantile_and_threshold(model: TiedAutoencoder) -> None:
 
 
 def test_the_worst_first(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiedae_cli.evaluation.BATCH_VALUES", 7 * 64)
+    monkeypatch.setattr("tiedae_cli.model.evaluation.BATCH_VALUES", 7 * 64)
     lines, _ = run("--top", "5", "-q")
     expected, order = split_errors(model, "test").sort(descending=True)
     assert [line["item"] for line in lines] == order[:5].tolist()
@@ -189,7 +189,7 @@ def test_auroc_is_the_count_of_pairs(usual: list[int], intruders: list[int], inf
 
 
 def test_against_intruders(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiedae_cli.evaluation.BATCH_VALUES", 7 * 64)
+    monkeypatch.setattr("tiedae_cli.model.evaluation.BATCH_VALUES", 7 * 64)
     lines, _ = run("--against", "x.npy", "--quantile", "0.9")
     usual, others = split_errors(model, "test"), errors_of(model, DIGITS.normalise(PIXELS.reshape(11, 64)))
     threshold = torch.quantile(split_errors(model, "validation"), 0.9).item()

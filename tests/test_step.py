@@ -10,13 +10,13 @@ from torch import Tensor
 
 from tiedae_cli.config import Activation, ModelConfig, TrainingConfig
 from tiedae_cli.data.image_set import DataForm, ImageSet
-from tiedae_cli.model import TiedAutoencoder
-from tiedae_cli.runtime import Place
-from tiedae_cli.schedule import seeded
-from tiedae_cli.step import TrainingStep
-from tiedae_cli.step.adam import Adam
-from tiedae_cli.step.gradient import DERIVATIVES, Gradient
-from tiedae_cli.step.parameters import FlatParameters
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.system.random_streams import seeded
+from tiedae_cli.system.runtime import Place
+from tiedae_cli.training.step import TrainingStep
+from tiedae_cli.training.step.adam import Adam
+from tiedae_cli.training.step.gradient import DERIVATIVES, Gradient
+from tiedae_cli.training.step.parameters import FlatParameters
 
 CPU = torch.device("cpu")
 ITEMS, PIXELS = 6, 11

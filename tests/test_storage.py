@@ -12,11 +12,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tiedae_cli import checkpoint, storage
-from tiedae_cli.cli import app
+from tiedae_cli.cli.app import app
 from tiedae_cli.errors import Interrupted, StorageError
-from tiedae_cli.runs import Run
-from tiedae_cli.storage import TEMPORARY_PREFIX, append_line, link_or_copy, remove_temporaries, replacing, write_text
+from tiedae_cli.runs import checkpoint
+from tiedae_cli.runs.folder import Run
+from tiedae_cli.system import storage
+from tiedae_cli.system.storage import TEMPORARY_PREFIX, append_line, link_or_copy, remove_temporaries, replacing, write_text
 
 CONFIG = "model: {hidden_sizes: [64, 16]}\ntraining: {epochs: 8, batch_size: 100}\n"
 

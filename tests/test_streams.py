@@ -19,7 +19,7 @@ from tiny_models import COLOUR, DIGITS, VECTORS, random_bytes
 from tiedae_cli.data.image_set import DataForm, gray_or_colour
 from tiedae_cli.data.streams import ItemReader, Items, is_input, raw_array, raw_shape, sniff, split_items
 from tiedae_cli.errors import DataError, InputError
-from tiedae_cli.runs import separate_model
+from tiedae_cli.runs.folder import separate_model
 
 PIXELS = random_bytes(11, 8, 8)
 EXPECTED = PIXELS.reshape(11, 64).to(torch.float32) * (1 / 255)

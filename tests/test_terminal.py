@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tiedae_cli.cli.evaluation_table import evaluation_table, evaluation_values
 from tiedae_cli.errors import StorageError
-from tiedae_cli.evaluation import Evaluation
-from tiedae_cli.metrics import ErrorSum
-from tiedae_cli.phases import JOINT
-from tiedae_cli.terminal import Terminal, TrainingDisplay, evaluation_table, evaluation_values, json_text, write_output
-from tiedae_cli.training import EpochReport, Progress
+from tiedae_cli.model.evaluation import Evaluation
+from tiedae_cli.model.metrics import ErrorSum
+from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text, write_output
+from tiedae_cli.training.phases import JOINT
+from tiedae_cli.training.trainer import EpochReport, Progress
 
 Captured = pytest.CaptureFixture[str]
 REPORT = EpochReport(JOINT, 3, 5, 0.0123456, 0.0234567, 1.5, 36_666.7, 0.01, True)

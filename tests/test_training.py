@@ -6,16 +6,17 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from tiedae_cli import training as training_module
 from tiedae_cli.config import Config
-from tiedae_cli.config_file import parse_config
-from tiedae_cli.data.digits import load_digits
+from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data.image_set import Splits
+from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.errors import DivergedError
-from tiedae_cli.model import TiedAutoencoder
-from tiedae_cli.runtime import Place
-from tiedae_cli.schedule import epoch_order, learning_rate, seeded
-from tiedae_cli.training import EpochReport, Progress, Trainer
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.system.random_streams import epoch_order, seeded
+from tiedae_cli.system.runtime import Place
+from tiedae_cli.training import trainer as training_module
+from tiedae_cli.training.schedule import learning_rate
+from tiedae_cli.training.trainer import EpochReport, Progress, Trainer
 
 CPU = Place(torch.device("cpu"))
 SMALL = """

@@ -8,22 +8,22 @@ import torch
 import torch.nn.functional as F
 
 from tiedae_cli.config import Config, ModelConfig, TrainingConfig
-from tiedae_cli.config_file import parse_config
+from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data import load_splits
 from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.errors import ConfigError, InputError
-from tiedae_cli.model import TiedAutoencoder, top_k_mask
-from tiedae_cli.opening import initial_weights
-from tiedae_cli.phases import JOINT, Phases
-from tiedae_cli.runtime import Place
-from tiedae_cli.schedule import epoch_order, seeded
-from tiedae_cli.step import TrainingStep
-from tiedae_cli.step.batch import Batch, corrupted
-from tiedae_cli.step.gradient import Gradient
-from tiedae_cli.step.graph import CapturedStep
-from tiedae_cli.step.parameters import FlatParameters
-from tiedae_cli.step.penalty import CodePenalty
-from tiedae_cli.training import EpochReport, Trainer
+from tiedae_cli.model.autoencoder import TiedAutoencoder, top_k_mask
+from tiedae_cli.system.random_streams import epoch_order, seeded
+from tiedae_cli.system.runtime import Place
+from tiedae_cli.tasks.opening import initial_weights
+from tiedae_cli.training.phases import JOINT, Phases
+from tiedae_cli.training.step import TrainingStep
+from tiedae_cli.training.step.batch import Batch, corrupted
+from tiedae_cli.training.step.gradient import Gradient
+from tiedae_cli.training.step.graph import CapturedStep
+from tiedae_cli.training.step.parameters import FlatParameters
+from tiedae_cli.training.step.penalty import CodePenalty
+from tiedae_cli.training.trainer import EpochReport, Trainer
 
 CPU = Place(torch.device("cpu"))
 SIZE, ITEMS = 12, 7
@@ -242,8 +242,8 @@ def test_untying_starts_where_the_tied_model_ended(monkeypatch):
         form, config = tied.phase.train.form, small_config()
 
     Found.weights = weights
-    monkeypatch.setattr("tiedae_cli.opening.find_checkpoint", lambda name, runs: name)
-    monkeypatch.setattr("tiedae_cli.opening.checkpoints.load", lambda path: Found)
+    monkeypatch.setattr("tiedae_cli.tasks.opening.find_checkpoint", lambda name, runs: name)
+    monkeypatch.setattr("tiedae_cli.tasks.opening.checkpoints.load", lambda path: Found)
     start = initial_weights(config, tied.phase.train.form)
     untied = train(config, start)
     assert untied.initial_mse == pytest.approx(tied.history[-1].validation_mse_per_pixel, rel=1e-5)

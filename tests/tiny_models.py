@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tiedae_cli.checkpoint import Checkpoint
 from tiedae_cli.config import Config, DataConfig, ModelConfig
 from tiedae_cli.data.image_set import DataForm
-from tiedae_cli.model import TiedAutoencoder
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.runs.checkpoint import Checkpoint
 
 DIGITS = DataForm((1, 8, 8), scale=1 / 255)
 COLOUR = DataForm((3, 5, 4), scale=1 / 255)

@@ -11,7 +11,7 @@ def main() -> None:
     # torch's import leaves 200,000 objects that all stay: looking through them for garbage again and again slows a short training.
     gc.set_threshold(50_000)
     try:
-        from tiedae_cli.cli import run  # here, so that Ctrl-C during the imports shows no traceback
+        from tiedae_cli.cli.app import run  # here, so that Ctrl-C during the imports shows no traceback
 
         run()
     except KeyboardInterrupt:

@@ -1,6 +1,6 @@
 """The error family: every failure that a user can meet, each with the exit code that the shell sees.
 
-Only ``cli.py`` turns these into a message and an exit code; everything else raises them.
+Only ``cli/app.py`` turns these into a message and an exit code; everything else raises them.
 """
 
 

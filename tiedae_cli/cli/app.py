@@ -1,0 +1,142 @@
+"""The Typer app, and the one place where an error becomes a message and an exit code."""
+
+import contextlib
+import errno
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from tiedae_cli import __version__
+from tiedae_cli.cli.commands import compare as compare_command
+from tiedae_cli.cli.commands import decode as decode_command
+from tiedae_cli.cli.commands import encode as encode_command
+from tiedae_cli.cli.commands import eval as eval_command
+from tiedae_cli.cli.commands import export as export_command
+from tiedae_cli.cli.commands import inspect as inspect_command
+from tiedae_cli.cli.commands import reconstruct as reconstruct_command
+from tiedae_cli.cli.commands import score as score_command
+from tiedae_cli.cli.commands import train as train_command
+from tiedae_cli.errors import Interrupted, TiedaeError
+from tiedae_cli.system.interruption import stopping_at_once
+
+CLOSED_PIPE = 141  # 128 + SIGPIPE: what every Unix tool returns when its reader has gone
+INTERRUPTED = 130  # 128 + SIGINT
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+class ErrorsToExitCodes(TyperGroup):
+    """The command group that turns whatever a subcommand raises into a message on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand."""
+        try:
+            with stopping_at_once():
+                result = super().invoke(ctx)
+                sys.stdout.flush()
+                return result
+        except (typer.TyperException, typer.Exit, typer.Abort):  # usage errors, help and exits: Typer prints them
+            raise
+        except (Exception, KeyboardInterrupt) as error:  # whatever it is, nobody gets a traceback that did not ask for one
+            code = _exit_code(error, ctx.meta.get("tiedae.debug", False))
+            _give_up_stdout()
+            raise typer.Exit(code) from None
+
+
+def _exit_code(error: BaseException, debug: bool) -> int:
+    """Print what a person needs to know about an error; return the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, BrokenPipeError):
+        return CLOSED_PIPE
+    if isinstance(error, Interrupted):
+        _say(str(error))
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, TiedaeError):
+        _say(f"error: {error}")
+        return error.exit_code
+    if _is_out_of_memory(error):
+        _say("error: out of memory: a smaller training.batch_size or model.hidden_sizes needs less")
+        return 1
+    if isinstance(error, OSError) and error.filename is None and error.errno in NO_ROOM:  # files are named by StorageError
+        _say(f"error: stdout: cannot be written: {error.strerror}")
+        return 1
+    reason = (str(error).strip().splitlines() or [""])[0][:200]
+    _say(f"error: unexpected {type(error).__name__}: {reason} (run it again with --debug to see where)")
+    return 1
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # stderr may be closed or full too
+        print(text, file=sys.stderr)  # noqa: T201
+
+
+def _give_up_stdout() -> None:
+    """Where stdout takes nothing more (a closed pipe, a full disk), keep Python's own flush at exit from complaining about it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"tiedae {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="tiedae",
+    cls=ErrorsToExitCodes,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Autoencoders with tied weights from a YAML file: train, evaluate, reconstruct, beside PCA.
+
+    Without a config it trains on handwritten digits that the package carries: tiedae train && tiedae reconstruct --n 2
+    """
+
+
+app.command("train")(train_command.train)
+app.command("eval")(eval_command.evaluate)
+app.command("reconstruct")(reconstruct_command.reconstruct)
+app.command("inspect")(inspect_command.inspect)
+app.command("export")(export_command.export)
+app.command("compare")(compare_command.compare)
+app.command("encode")(encode_command.encode)
+app.command("decode")(decode_command.decode)
+app.command("score")(score_command.score)
+
+
+def run() -> None:
+    """Run the command line of this process."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # started with the stream closed (`>&-`)
+            setattr(sys, name, open(os.devnull, "w"))
+    try:
+        app()
+    except OSError as error:  # the app's own help or version, printed before any subcommand is invoked
+        code = _exit_code(error, debug=False)
+        _give_up_stdout()
+        raise SystemExit(code) from None

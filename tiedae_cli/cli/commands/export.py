@@ -1,0 +1,89 @@
+"""``tiedae export``: a trained model as an ONNX or a safetensors file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from tiedae_cli.cli.commands.options import RUNS, Debug, Json, Model, Quiet
+
+if TYPE_CHECKING:
+    from tiedae_cli.data import ImageSet
+    from tiedae_cli.output.terminal import Terminal
+    from tiedae_cli.runs.checkpoint import Checkpoint
+
+FORMATS = ("onnx", "safetensors")
+
+
+def export(
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE|-", show_default=False, help="FILE.onnx or FILE.safetensors.")
+    ],
+    model: Model = None,
+    part: Annotated[Literal["encoder", "decoder", "both"], typer.Option("--part", help="Which half.")] = "both",
+    wanted: Annotated[
+        Literal["onnx", "safetensors"] | None,
+        typer.Option("--format", show_default="the suffix of FILE", help="The format, where FILE does not say it."),
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="ONNX: take and give the data's own values (0 to 255), not what the model sees.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model for other tools. Prints the path of the file."""
+    kind = _format(output, wanted, raw)
+
+    from tiedae_cli.output.terminal import Terminal, write_output
+    from tiedae_cli.runs import checkpoint
+    from tiedae_cli.runs.folder import find_checkpoint
+    from tiedae_cli.tasks.export import check_onnx, onnx_file, safetensors_file
+
+    terminal = Terminal(quiet, as_json)
+    path = find_checkpoint(model, Path(RUNS))
+    trained = checkpoint.load(path)
+    difference = None
+    if kind == "onnx":
+        content = onnx_file(trained, part, raw)
+        difference, items = check_onnx(content, trained, part, raw, _real_images(trained, path, terminal))
+        terminal.note(f"onnxruntime answers as the model does on {items} items: largest difference {difference:.1e}")
+    else:
+        content = safetensors_file(trained, part)
+    write_output(output, content)
+    if output != "-":
+        terminal.result(output)
+        terminal.json_line(
+            output=output,
+            checkpoint=str(path),
+            format=kind,
+            part=part,
+            raw=raw,
+            bytes=len(content),
+            largest_difference=difference,
+        )
+
+
+def _format(output: str, wanted: str | None, raw: bool) -> str:
+    """Return the format that ``--format`` or the file's suffix says."""
+    from tiedae_cli.errors import InputError
+
+    kind = wanted or Path(output).suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        known = " or ".join(f".{name}" for name in FORMATS)
+        raise InputError(f"--output {output}: which format? end the name in {known}, or give --format")
+    if raw and kind != "onnx":
+        raise InputError("--raw: only for ONNX; a safetensors file has the scaling in its metadata")
+    return kind
+
+
+def _real_images(trained: "Checkpoint", path: Path, terminal: "Terminal") -> "ImageSet | None":
+    """Return test images to check with; without the data random values have to do."""
+    from tiedae_cli.errors import DataError
+    from tiedae_cli.tasks.loading import data_of_model
+
+    try:
+        return data_of_model(trained, path, terminal).filled("test")
+    except DataError as error:
+        terminal.warn(f"checked with random values only, for the data is not there: {error}")
+        return None

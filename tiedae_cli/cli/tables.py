@@ -1,0 +1,145 @@
+"""What `inspect` and `compare` tell: tables for people, the same values as the JSON interface names them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.tasks.comparison import ComparedRun
+from tiedae_cli.tasks.inspection import LayerSummary, TrainingSummary, parameter_count
+
+
+def layer_table(layers: Sequence[LayerSummary], title: str) -> Table:
+    """Return the architecture: a row a layer, encoder above decoder."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("layer", "in", "out", "activation", "weight", "parameters"):
+        table.add_column(heading, justify="right" if heading in ("in", "out", "parameters") else "left")
+    for index, layer in enumerate(layers):
+        if index == len(layers) // 2:
+            table.add_section()
+        weight = f"{layer.transpose_of}, transposed" if layer.transpose_of else "its own"
+        name = f"{layer.name} (code)" if index == len(layers) // 2 - 1 else layer.name
+        table.add_row(name, f"{layer.inputs:,}", f"{layer.outputs:,}", layer.activation, weight, f"{layer.parameters:,}")
+    return table
+
+
+def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
+    """Return parameters, data and training: a name and a sentence a row."""
+    config, form = trained.config, trained.form
+    training, model = config.training, config.model
+    sizes = (form.pixels, *model.hidden_sizes)
+    count, other = parameter_count(sizes, model.tied), parameter_count(sizes, not model.tied)
+    tied, otherwise = ("tied", "untied") if model.tied else ("untied", "tied")
+    rate = (
+        f"{training.schedule} learning rate{' of' if training.schedule == 'constant' else ' up to'} {training.learning_rate:g}"
+    )
+    units = "standardised by the training split" if form.kind == "vectors" else "values in [0, 1]"
+    rows = [
+        ("parameters", f"{count:,} {tied}; the same shape {otherwise}: {other:,}"),
+        ("data", f"{config.data.dataset}: {form.describe()}, {' x '.join(map(str, form.shape))}, {units}"),
+        ("training", f"{training.loss}, {rate}, batches of {training.batch_size:,}, l2 {training.l2:g}, {training.precision}"),
+        ("epochs", _epochs(summary, training.epochs)),
+    ]
+    if summary.best is not None:
+        validation = summary.best.validation_mse_per_pixel
+        told = "" if validation is None else f", validation {validation:.6f} ({validation * form.pixels:.4f} per image)"
+        rows.append(
+            ("best epoch", f"{summary.best.epoch}: MSE per pixel: training {summary.best.train_mse_per_pixel:.6f}{told}")
+        )
+        rows.append(("seconds", f"{summary.seconds:,.1f} of training steps"))
+    table = Table(show_header=False)
+    for name, sentence in rows:
+        table.add_row(name, Text(sentence))
+    return table
+
+
+def _epochs(summary: TrainingSummary, planned: int) -> str:
+    if summary.checkpoint_epochs == summary.epochs:
+        return f"{summary.epochs:,} of {planned:,}"
+    return f"{summary.epochs:,} of {planned:,}; this checkpoint is from epoch {summary.checkpoint_epochs:,}"
+
+
+def inspection_values(trained: Checkpoint, layers: Sequence[LayerSummary], summary: TrainingSummary) -> dict[str, Any]:
+    """Return what the two tables say as the JSON interface names it."""
+    config, form = trained.config, trained.form
+    sizes = (form.pixels, *config.model.hidden_sizes)
+    return {
+        "run": trained.run,
+        "tied": config.model.tied,
+        "code_size": sizes[-1],
+        "parameters": parameter_count(sizes, config.model.tied),
+        "parameters_tied": parameter_count(sizes, tied=True),
+        "parameters_untied": parameter_count(sizes, tied=False),
+        "layers": [asdict(layer) for layer in layers],
+        "form": {"kind": form.kind, "shape": list(form.shape)},
+        "config": config.model_dump(mode="json"),
+        "epochs": summary.epochs,
+        "checkpoint_epochs": summary.checkpoint_epochs,
+        "seconds": summary.seconds,
+        "best": None if summary.best is None else asdict(summary.best),
+    }
+
+
+def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
+    """Return the runs as a table, in the order in which they were named; the lowest error stands out on a terminal.
+
+    PCA's error is the squared error per image with as many components as the code has numbers; seconds are those of training steps.
+    """
+    first = runs[0].evaluation
+    # 80 columns must do: no vertical lines, narrow headings; names are folded, numbers are not.
+    title = f"{source}, {first.split} split, {first.model.images:,} images"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for heading in ("run", "shape"):
+        table.add_column(heading, overflow="fold")
+    for heading in (
+        "tied",
+        "para-\nmeters",
+        "code",
+        "MSE per\npixel",
+        "squared\nerror per\nimage",
+        "PCA's,\nsame\ncode",
+        "seconds",
+    ):
+        table.add_column(heading, justify="right", overflow="fold", no_wrap=True)
+    lowest = min(run.evaluation.model.squared_error for run in runs)
+    for run in runs:
+        errors = run.evaluation.model
+        style = "bold" if errors.squared_error == lowest else ""
+        table.add_row(
+            Text(run.name, style=style),
+            "-".join(map(str, run.sizes)),
+            "yes" if run.tied else "no",
+            f"{run.parameters:,}",
+            f"{run.sizes[-1]:,}",
+            Text(f"{errors.mse_per_pixel:.6f}", style=style),
+            Text(f"{errors.squared_error_per_image:.4f}", style=style),
+            f"{run.evaluation.pca.squared_error_per_image:.4f}",
+            f"{run.seconds:,.1f}",
+        )
+    return table
+
+
+def comparison_values(run: ComparedRun) -> dict[str, Any]:
+    """Return one run of a comparison as the JSON interface names it."""
+    evaluation = run.evaluation
+    return {
+        "run": run.name,
+        "checkpoint": str(run.path),
+        "sizes": list(run.sizes),
+        "tied": run.tied,
+        "parameters": run.parameters,
+        "code_size": run.sizes[-1],
+        "mse_per_pixel": evaluation.model.mse_per_pixel,
+        "squared_error_per_image": evaluation.model.squared_error_per_image,
+        "pca": {
+            "components": evaluation.components,
+            "mse_per_pixel": evaluation.pca.mse_per_pixel,
+            "squared_error_per_image": evaluation.pca.squared_error_per_image,
+        },
+        "epochs": run.epochs,
+        "seconds": run.seconds,
+    }

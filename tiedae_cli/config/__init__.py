@@ -1,0 +1,41 @@
+"""What a config may say: the schema, its rules, and the YAML reader that names every problem with its line."""
+
+from tiedae_cli.config.schema import (
+    LARGEST_SIDE,
+    Activation,
+    Config,
+    Corruption,
+    DataConfig,
+    HiddenSize,
+    ImageSize,
+    Loss,
+    ModelConfig,
+    Output,
+    OutputConfig,
+    Portion,
+    Precision,
+    Schedule,
+    Section,
+    Sparsity,
+    TrainingConfig,
+)
+
+__all__ = [
+    "LARGEST_SIDE",
+    "Activation",
+    "Config",
+    "Corruption",
+    "DataConfig",
+    "HiddenSize",
+    "ImageSize",
+    "Loss",
+    "ModelConfig",
+    "Output",
+    "OutputConfig",
+    "Portion",
+    "Precision",
+    "Schedule",
+    "Section",
+    "Sparsity",
+    "TrainingConfig",
+]

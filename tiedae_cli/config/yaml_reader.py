@@ -1,0 +1,366 @@
+"""From YAML text and ``--set`` options to a ``Config``: every problem at once, each with file:line, key path and a suggestion."""
+
+import contextlib
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tiedae_cli.config import Config
+from tiedae_cli.errors import ConfigError
+
+LARGEST_FILE = 32_768  # bytes; a config is a page of text, and PyYAML reads about 100 kB a second
+STDIN = Path("-")
+DEEPEST = 8  # levels of nesting; the schema has three
+MOST_PROBLEMS = 50  # that are told at once
+HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")  # controls, line breaks, half characters
+KeyPath = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, with YAML 1.2's floats (YAML 1.1 reads ``3e-3`` as a string) and a limit of nesting."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Return the next node; here, where the text is still being read, nested brackets have cost no time yet."""
+        if self.depth > DEEPEST:
+            raise ValueError("nested too deeply; a config has sections and keys")
+        self.depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which quotes the strings that ``_Loader`` would read as floats."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+0123456789.")
+    )
+
+
+def sample_configs() -> dict[str, Path]:
+    """Return the sample configs that travel with the package, by name."""
+    package = Path(__file__).parent.parent
+    folder = next(f for f in (package / "sample_configs", package.parent / "sample_configs") if f.is_dir())
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_config(name: str) -> Path:
+    """Return the path that ``--config`` means: a file, ``-`` for stdin, or the name of a sample config.
+
+    Raises:
+        ConfigError: neither a file nor a sample config has that name.
+    """
+    if name == "-":
+        return STDIN
+    samples = sample_configs()
+    if os.path.exists(name) and not (name in samples and os.path.isdir(name)):  # a folder digits/ does not hide the sample
+        return Path(name)
+    if name in samples:
+        return samples[name]
+    raise ConfigError(f"--config {name}: no such file, and no sample config has that name{suggestion(name, samples)}")
+
+
+def run_name(path: Path) -> str:
+    """Return the name that a run of this config file gets: the file's, or its folder's for a saved ``config.yaml``."""
+    if path == STDIN:
+        return "stdin"
+    return path.resolve().parent.name if path.name == "config.yaml" else path.stem
+
+
+def suggestion(name: object, known: Sequence[str] | dict[str, Any]) -> str:
+    """Return " (did you mean ...?)" for a close name, else the list of the known ones."""
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
+
+
+def load_config(path: Path, assignments: Sequence[str] = ()) -> Config:
+    """Read a YAML file and apply ``KEY=VALUE`` assignments.
+
+    Args:
+        path: the YAML file; ``-`` is stdin.
+        assignments: ``section.key=value`` texts; the value is read as YAML.
+
+    Raises:
+        ConfigError: with one line per problem; nothing is believed unless everything is right.
+    """
+    return parse_config(_read_text(path), "stdin" if path == STDIN else str(path), assignments)
+
+
+def parse_config(text: str, source: str, assignments: Sequence[str] = ()) -> Config:
+    """Do what ``load_config`` does with text that is already read; ``source`` stands for the file in messages."""
+    values, places = _parse(text, source)
+    problems: list[str] = []
+    for assignment in assignments:
+        try:
+            _assign(values, places, assignment)
+        except ConfigError as error:
+            problems.append(str(error))
+    try:
+        config = Config.model_validate(values)
+        problems += [f"{_place(places, key)}: {message}" for key, message in _contradictions(config)]
+    except ValidationError as error:
+        items = _in_order_of_reading(error.errors(include_url=False), values, places)
+        problems += [_line(item, values, places) for item in items[:MOST_PROBLEMS]]
+        if len(items) > MOST_PROBLEMS:
+            problems.append(f"and {len(items) - MOST_PROBLEMS:,} more like these")
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    return config
+
+
+def validate_config(values: object, source: str) -> Config:
+    """Validate a config that came out of a checkpoint.
+
+    Raises:
+        ConfigError: with one line per problem.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_line(item, values, {(): source}) for item in error.errors(include_url=False))) from None
+
+
+def dump_config(config: Config) -> str:
+    """Return the whole config as YAML that ``load_config`` reads back to an equal config."""
+    values = config.model_dump(mode="json")
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    return text
+
+
+def changed_fields(old: Config, new: Config) -> list[str]:
+    """Return ``section.key: old -> new`` for every field that differs."""
+    before, after = (dict(_flatten(config.model_dump(mode="json"))) for config in (old, new))
+    return [f"{key}: {before[key]} -> {after[key]}" for key in before if before[key] != after[key]]
+
+
+def _flatten(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for section, fields in values.items():
+        for key, value in fields.items():
+            yield f"{section}.{key}", value
+
+
+def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Yield what the fields say against each other: (key path, message)."""
+    if config.training.loss == "cross_entropy" and config.model.output != "sigmoid":
+        yield ("training", "loss"), "training.loss: cross_entropy needs model.output: sigmoid"
+    code = config.model.code_activation or config.model.activation
+    if config.training.sparsity == "kl" and code != "sigmoid":
+        yield ("training", "sparsity"), "training.sparsity: kl needs codes in (0, 1): model.code_activation: sigmoid"
+    if config.model.code_top_k and config.model.code_top_k > config.model.hidden_sizes[-1]:
+        yield ("model", "code_top_k"), f"model.code_top_k: the code has only {config.model.hidden_sizes[-1]} units"
+    if config.training.early_stopping and config.data.validation == 0:
+        yield ("training", "early_stopping"), "training.early_stopping: needs validation images, but data.validation is 0"
+    if config.training.pretraining_epochs and config.training.init_from:
+        yield (
+            ("training", "pretraining_epochs"),
+            "training.pretraining_epochs: init_from already gives trained layers; remove one",
+        )
+    portions = [portion or 0 for portion in (config.data.validation, config.data.test)]
+    if sum(portion for portion in portions if isinstance(portion, float)) >= 1:
+        yield (
+            ("data", "test"),
+            "data.test: together with data.validation nothing is left for training; their sum must be below 1",
+        )
+    if config.training.warmup and config.training.schedule == "one_cycle":
+        yield ("training", "warmup"), "training.warmup: one_cycle has its own warm-up; remove one of the two"
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with contextlib.nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as file:
+            raw = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(raw) > LARGEST_FILE:
+        raise ConfigError(f"{path}: larger than {LARGEST_FILE // 1024} KiB; this is no tiedae config")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text") from None
+
+
+def _parse(text: str, source: str) -> tuple[dict[Any, Any], dict[KeyPath, str]]:
+    """Return the document's values and, for each key path, its ``file:line``."""
+    _refuse_control_characters(text, source)
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        builder = _Builder(loader, source)
+        values = None if node is None else builder.build(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise ConfigError(
+            f"{source}:{mark.line + 1 if mark else 1}: not valid YAML: {error.problem or error.context}"
+        ) from None
+    except (ValueError, OverflowError) as error:  # also an escape or a version that is no character or number
+        raise ConfigError(f"{source}:{loader.line + 1}: not valid YAML: {str(error)[:70]}") from None
+    finally:
+        loader.dispose()
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}:1: a config is a mapping with the sections {', '.join(Config.model_fields)}")
+    return values, builder.places
+
+
+def _refuse_control_characters(text: str, source: str) -> None:
+    """Refuse control characters with their line before PyYAML meets them."""
+    found = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if found:
+        line = text.count("\n", 0, found.start()) + 1
+        raise ConfigError(f"{source}:{line}: the character U+{ord(found.group()):04X} is not allowed in YAML")
+
+
+class _Builder:
+    """Turns YAML nodes into plain values, noting lines; refuses what a config has no use for."""
+
+    def __init__(self, loader: _Loader, source: str) -> None:
+        self.loader = loader
+        self.source = source
+        self.places: dict[KeyPath, str] = {}
+        self._seen: set[int] = set()  # ids of nodes, which the document keeps alive
+
+    def build(self, node: yaml.Node, path: KeyPath = ()) -> Any:
+        """Return the values of a node, whose place is noted under its key path."""
+        place = self.places.setdefault(path, self._place(node))  # of its key, if it has one
+        if id(node) in self._seen:  # an alias is the same node again
+            raise ConfigError(f"{place}: {_dotted(path)}: YAML aliases (*name) are not used in a config; write the value out")
+        if isinstance(node, yaml.MappingNode):
+            self._seen.add(id(node))
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            self._seen.add(id(node))
+            return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+        try:
+            value = self.loader.construct_object(node)
+        except (ValueError, OverflowError, TypeError, KeyError, IndexError, AttributeError) as error:  # all of PyYAML's own
+            raise ConfigError(
+                f"{place}: {_dotted(path)}: {_short(node.value)} is not a value ({_short(str(error), 70)})"
+            ) from None
+        hidden = HIDDEN.search(value) if isinstance(value, str) else None
+        if hidden:  # "\0" and the like: no name of anything
+            raise ConfigError(f"{place}: {_dotted(path)}: holds the character U+{ord(hidden.group()):04X}")
+        return value
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[Any, Any]:
+        values: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            place = self._place(key_node)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigError(f"{place}: a key must be a word")
+            key = key_node.value
+            if key in values:
+                raise ConfigError(f"{place}: {_dotted((*path, key))}: given twice; the first is at {self.places[(*path, key)]}")
+            self.places[(*path, key)] = place
+            values[key] = self.build(value_node, (*path, key))
+        return values
+
+    def _place(self, node: yaml.Node) -> str:
+        return f"{self.source}:{node.start_mark.line + 1}"
+
+
+def _assign(values: dict[Any, Any], places: dict[KeyPath, str], text: str) -> None:
+    """Put one ``section.key=value`` into the values."""
+    source = f"--set {_short(text, 80)}"
+    dotted, equals, value_text = text.partition("=")
+    path = tuple(dotted.strip().split("."))
+    if not equals or len(path) != 2 or not all(path):
+        raise ConfigError(f"{source}: expected SECTION.KEY=VALUE, for example training.epochs=10")
+    parsed, _ = _parse("value: " + value_text, source) if value_text.strip() else ({"value": None}, {})
+    if parsed.keys() != {"value"}:
+        raise ConfigError(f"{source}: the value is not one YAML value")
+    section = values.setdefault(path[0], {})
+    if section is None:
+        section = values[path[0]] = {}
+    if isinstance(section, dict):
+        section[path[1]] = parsed["value"]
+    for known in [key for key in places if key[: len(path)] == path]:
+        del places[known]
+    places[path] = source
+    places.setdefault(path[:1], source)
+
+
+def _place(places: dict[KeyPath, str], path: KeyPath) -> str:
+    """Return the place of the nearest key path that has one."""
+    while path and path not in places:
+        path = path[:-1]
+    return places.get(path, "config")
+
+
+def _in_order_of_reading(items: Sequence[Any], values: object, places: dict[KeyPath, str]) -> list[Any]:
+    """Sort pydantic's errors, which come in the schema's order, as the user wrote what they are about."""
+    read = {place: number for number, place in enumerate(dict.fromkeys(places.values()))}
+    return sorted(items, key=lambda item: read.get(_place(places, _given_path(tuple(item["loc"]), values)), len(read)))
+
+
+def _line(item: Any, values: object, places: dict[KeyPath, str]) -> str:
+    """Turn one pydantic error into a line for people."""
+    path = _given_path(tuple(item["loc"]), values)
+    where = f"{_place(places, path)}: {_dotted(path)}: "
+    kind, context = item["type"], item.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{where}unknown key{suggestion(path[-1], list(_siblings(path)))}"
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", context["expected"])
+        return f"{where}{_short(item['input'])} is not a choice{suggestion(_short(item['input']).strip(chr(39)), choices)}"
+    if kind in ("model_type", "model_attributes_type"):
+        known = ", ".join(_siblings((*path, "")))
+        return f"{where}expected a section with keys ({known}), not {_short(item['input'])}"
+    if kind in ("too_short", "too_long"):
+        word, limit = ("at least", context["min_length"]) if kind == "too_short" else ("at most", context["max_length"])
+        return f"{where}must hold {word} {limit} {'item' if limit == 1 else 'items'}, not {context['actual_length']}"
+    message = (item["msg"][0].lower() + item["msg"][1:]).replace("input should", "must").replace("a valid tuple", "a list")
+    return f"{where}{message}, not {_short(item['input'])}"
+
+
+def _given_path(location: KeyPath, values: object) -> KeyPath:
+    """Cut pydantic's names of union members and tuples off a location: keep what the user's values hold."""
+    path: KeyPath = ()
+    for depth, part in enumerate(location):
+        if isinstance(values, dict) and (part in values or depth < 2):
+            values = values.get(part)
+        elif isinstance(values, (list, tuple)) and isinstance(part, int) and part < len(values):
+            values = values[part]
+        else:
+            break
+        path = (*path, part)
+    return path
+
+
+def _siblings(path: KeyPath) -> dict[str, Any]:
+    """Return the keys that the schema has where the last part of the path stands."""
+    model: type[BaseModel] = Config
+    for part in path[:-1]:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return {}
+        model = field.annotation
+    return dict(model.model_fields)
+
+
+def _dotted(path: KeyPath) -> str:
+    return ".".join(_short(part, 60).strip("'") for part in path) or "config"
+
+
+def _short(value: object, width: int = 40) -> str:
+    """Return a value as text that fits a line; containers by their kind only, for they may be huge."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "a huge number"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= width else text[: width - 3] + "..."

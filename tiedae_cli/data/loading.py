@@ -1,0 +1,77 @@
+"""Which source a config means; every source becomes the same thing: ``Splits`` of ``ImageSet``."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tiedae_cli.config import DataConfig
+from tiedae_cli.config.yaml_reader import suggestion
+from tiedae_cli.data.image_set import Splits
+from tiedae_cli.data.partition import partition
+from tiedae_cli.data.sources.arrays import SUFFIXES, load_array
+from tiedae_cli.data.sources.digits import load_digits
+from tiedae_cli.data.sources.downloads import SOURCES, load_download
+from tiedae_cli.data.sources.folder import load_folder
+from tiedae_cli.data.statistics import standardised
+from tiedae_cli.errors import ConfigError, DataError
+
+
+def _say_nothing(*_: object) -> None:
+    """Take a report and drop it."""
+
+
+def load_splits(
+    config: DataConfig, say: Callable[[str], None] = _say_nothing, count: Callable[[str, int, int], None] = _say_nothing
+) -> Splits:
+    """Load the data set that a config names, or the folder or array at its path; a name wins over a path (``./mnist`` is a path).
+
+    Args:
+        config: the data section.
+        say: is told what was inferred or converted, a line at a time.
+        count: is told of slow work: what, how much is done, of how much (``Terminal.counting``).
+
+    Raises:
+        DataError: an unknown name, or data that is missing, damaged or of no use; the message names the file.
+        ConfigError: a field of the config does not go with this data.
+        StorageError: the cache of a folder's images cannot be written.
+    """
+    name = config.dataset
+    if name == "digits":
+        _refuse_fields(config, name, "validation", "test", "split_seed", "size", "mode")
+        return load_digits()
+    if name in SOURCES:
+        _refuse_fields(config, name, "test", "split_seed", "size", "mode")
+        return load_download(name, config.root, config.validation)
+    path = os.path.expanduser(name)
+    if os.path.isdir(path):
+        _refuse_fields(config, name, "root")
+        return partition(load_folder(Path(path), config, say, count), config, name)
+    if os.path.exists(path) and path.lower().endswith(SUFFIXES):
+        _refuse_fields(config, name, "root", "size", "mode")
+        splits = partition(load_array(Path(path), say), config, name)
+        return splits.with_form(standardised(splits.train)) if splits.form.kind == "vectors" else splits
+    raise _not_found(name, os.path.exists(path))
+
+
+def _refuse_fields(config: DataConfig, source: str, *fields: str) -> None:
+    """Refuse fields that would change nothing: whoever wrote them expects that they do."""
+    meaning = {
+        "root": "is only for data sets that are downloaded",
+        "validation": "cannot be chosen: its splits are fixed",
+        "test": "cannot be chosen: it has a test split of its own",
+        "split_seed": "is only for a folder or an array: its splits are not drawn",
+        "size": "is only for a folder of images",
+        "mode": "is only for a folder of images",
+    }
+    given = [field for field in fields if getattr(config, field) != DataConfig.model_fields[field].default]
+    if given:
+        raise ConfigError("\n".join(f"data.{field}: {source}: {meaning[field]}" for field in given))
+
+
+def _not_found(name: str, exists: bool) -> DataError:
+    if exists:
+        return DataError(f"data.dataset: {name}: expected a folder of images, or an array in a .npy or .npz file")
+    if os.sep in name or name.lower().endswith(SUFFIXES):
+        return DataError(f"data.dataset: {name}: no such file or folder (looked from {os.getcwd()})")
+    known = suggestion(name, ["digits", *SOURCES])
+    return DataError(f"data.dataset: {name}: no such data set{known}, and no folder or array has that name")

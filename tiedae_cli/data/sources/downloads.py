@@ -1,0 +1,182 @@
+"""The data sets that torchvision knows: found on disk, else downloaded once, and read into memory."""
+
+import contextlib
+import math
+import os
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.data.image_set import ImageSet, Splits, gray_or_colour
+from tiedae_cli.data.partition import portion_count
+from tiedae_cli.errors import DataError
+from tiedae_cli.system.cache import cache_folder
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set of torchvision."""
+
+    class_name: str
+    """Its class in ``torchvision.datasets``."""
+    validation: int
+    """Images at the start of the training split that are kept for validation."""
+    files: str
+    """Which files belong where under the root, for the message when they are missing."""
+    options: tuple[tuple[str, Any], ...] = ()
+    """Further arguments of the class."""
+    transposed: bool = False
+    """Its files hold each image with rows and columns exchanged."""
+
+
+def _idx_files(folder: str, stem: str = "") -> str:
+    """Name the four IDX files of an MNIST-like set."""
+    names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+    return f"{folder}/raw/{{{', '.join(stem + name for name in names)}}} (or the same with .gz)"
+
+
+def _emnist(split: str) -> Source:
+    files = f"EMNIST/raw/emnist-{split}-{{train,test}}-{{images-idx3,labels-idx1}}-ubyte"
+    return Source("EMNIST", 5000, files, (("split", split),), transposed=True)
+
+
+SOURCES = {
+    "mnist": Source("MNIST", 5000, _idx_files("MNIST")),
+    "fashion-mnist": Source("FashionMNIST", 5000, _idx_files("FashionMNIST")),
+    "kmnist": Source("KMNIST", 5000, _idx_files("KMNIST")),
+    "qmnist": Source("QMNIST", 5000, "QMNIST/raw/{qmnist-train,qmnist-test}-{images-idx3-ubyte,labels-idx2-int}"),
+    **{f"emnist-{split}": _emnist(split) for split in ("byclass", "bymerge", "balanced", "letters", "digits", "mnist")},
+    "usps": Source("USPS", 700, "usps.bz2 and usps.t.bz2"),
+    "cifar10": Source("CIFAR10", 5000, "cifar-10-batches-py/{data_batch_1, ..., data_batch_5, test_batch, batches.meta}"),
+}
+
+
+def default_root() -> Path:
+    """Return the folder of downloaded data: ``$TIEDAE_DATA``, else the user's cache folder."""
+    return Path(os.environ["TIEDAE_DATA"]) if os.environ.get("TIEDAE_DATA") else cache_folder()
+
+
+def load_download(name: str, root: str | None, validation: float | None) -> Splits:
+    """Load one of ``SOURCES``, downloading it where it is absent.
+
+    Args:
+        name: a key of ``SOURCES``.
+        root: folder of the data; None for ``default_root()``.
+        validation: images of the training split for validation, or a fraction of them; None for the data set's own number.
+
+    Raises:
+        DataError: the data is absent and cannot be downloaded, or it is damaged.
+    """
+    source = SOURCES[name]
+    folder = Path(root) if root else default_root()
+    train, test = (_read(name, source, folder, train=train) for train in (True, False))
+    count = portion_count(source.validation if validation is None else validation, len(train))
+    if count >= len(train):
+        raise DataError(f"data.validation: {count} images are asked for, but {name} has {len(train)} training images")
+    if train.form.shape != test.form.shape:
+        forms = f"{train.form.describe()} for training, {test.form.describe()} for the test"
+        raise DataError(f"{name}: the files in {folder} hold {forms}")
+    return Splits(train.slice(count, len(train)), train.slice(0, count), test, name)
+
+
+def _read(name: str, source: Source, folder: Path, train: bool) -> ImageSet:
+    import torchvision.datasets
+
+    make: Callable[..., Any] = getattr(torchvision.datasets, source.class_name)
+    options = dict(source.options)
+    if source.class_name == "QMNIST":
+        options["what"] = "train" if train else "test"
+    else:
+        options["train"] = train
+    with _told_as_data_error(name, source, folder):
+        _check_idx_headers(folder, source.class_name)
+        try:
+            data = make(str(folder), download=False, **options)
+        except (RuntimeError, FileNotFoundError) as error:  # the second from USPS, which does not look before it opens
+            if isinstance(error, RuntimeError) and "not found" not in str(error).lower():
+                raise
+            data = _download(make, name, source, folder, options)
+        return _image_set(data, source)
+
+
+def _download(make: Callable[..., Any], name: str, source: Source, folder: Path, options: dict[str, Any]) -> Any:
+    """Download with torchvision; whatever it prints goes to stderr, for stdout is data."""
+    print(f"{name}: not in {folder}; downloading it once", file=sys.stderr)  # noqa: T201
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stdout(sys.stderr):
+            return make(str(folder), download=True, **options)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"{name}: not in {folder}, and the download failed ({reason})\n"
+            f"Put {source.files} into {folder}, or name another folder with data.root or TIEDAE_DATA.\n"
+            "The data set `digits` needs no download: tiedae train --config digits"
+        ) from None
+
+
+def _image_set(data: Any, source: Source) -> ImageSet:
+    images = torch.as_tensor(data.data)
+    if images.dim() == 4:
+        images = images.permute(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
+    if source.transposed:
+        images = images.transpose(-1, -2)
+    labels: Tensor = torch.as_tensor(data.targets)
+    if labels.dim() == 2:  # QMNIST: the class is the first of eight columns
+        labels = labels[:, 0]
+    if len(images) != len(labels):
+        raise ValueError(f"{len(images)} images but {len(labels)} labels")
+    return gray_or_colour(images, labels.to(torch.int64))
+
+
+@contextlib.contextmanager
+def _told_as_data_error(name: str, source: Source, folder: Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes torchvision raise into a message that names the folder."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # torchvision reads with asserts, numpy, pickle and struct: there is no common error
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"{name}: the files in {folder} cannot be read ({reason}); expected {source.files}. "
+            "Remove the damaged ones, and they are downloaded again."
+        ) from None
+
+
+def _check_idx_headers(folder: Path, class_name: str) -> None:
+    """Compare each IDX file's header with its size, and so name the one that is damaged (torchvision would not).
+
+    The format (Y. LeCun, "The MNIST database"): two zero bytes, a type byte (8: uint8, 12: int32), the number of dimensions,
+    each dimension as a big-endian uint32, the values.
+    """
+    for path in sorted((folder / class_name / "raw").glob("*-idx[1-4]-*")):
+        if path.suffix == ".gz" or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            head = file.read(4)
+            sizes = {8: 1, 12: 4}
+            if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in sizes or not 1 <= head[3] <= 4:
+                raise DataError(f"{path}: not an IDX file (it must begin with 0, 0, a type and a number of dimensions)")
+            wanted, dimensions = (8 if path.name.endswith("ubyte") else 12), int(path.name.rpartition("-idx")[2][0])
+            if (head[2], head[3]) != (wanted, dimensions):
+                raise DataError(
+                    f"{path}: type {head[2]} with {head[3]} dimensions; its name asks for type {wanted} with {dimensions}"
+                )
+            raw = file.read(4 * head[3])
+        if len(raw) < 4 * head[3]:
+            raise DataError(f"{path}: cut off in its header")
+        shape = struct.unpack(f">{head[3]}I", raw)
+        if 0 in shape:
+            raise DataError(f"{path}: holds nothing: its header says {' x '.join(map(str, shape))}")
+        expected = len(head) + len(raw) + sizes[head[2]] * math.prod(shape)
+        actual = path.stat().st_size
+        if actual != expected:
+            kind = "cut off" if actual < expected else "longer than its header says"
+            raise DataError(f"{path}: {kind}: {actual:,} bytes, its header says {expected:,}")

@@ -1,0 +1,1 @@
+"""The tied autoencoder, how it is measured, and PCA, the yardstick."""

@@ -1,0 +1,125 @@
+"""Errors of a model over a split, in sums and counts; per-item errors; the mean image and PCA beside it.
+
+Shapes: N items, B items a batch, D values an item.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.model import pca
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.metrics import ErrorSum
+from tiedae_cli.system.runtime import Ranks
+
+BATCH_VALUES = 1 << 21  # values of one evaluation batch: large enough for full speed, small enough for any memory
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's error on one split beside what it must beat."""
+
+    split: str
+    model: ErrorSum
+    pca: ErrorSum
+    """Principal components, fitted on the training split."""
+    components: int
+    """How many."""
+    mean_image: ErrorSum
+    """Answering the training split's mean for everything."""
+    raw: "Evaluation | None" = None
+    """Of feature vectors: the same errors in the raw features' units; the others are of standardised features."""
+
+
+def block_size(form: DataForm) -> int:
+    """Return how many items of a form to evaluate at once."""
+    return max(1, BATCH_VALUES // form.pixels)
+
+
+def batch_size(images: ImageSet) -> int:
+    """Return how many items of a set to evaluate at once."""
+    return block_size(images.form)
+
+
+@torch.inference_mode()
+def codes(model: TiedAutoencoder, x: Tensor, device: torch.device) -> Tensor:
+    """Return the codes of a block, (B, D) -> (B, K) float32 on the CPU."""
+    return model.encode(x.to(device)).cpu()
+
+
+@torch.inference_mode()
+def decoded(model: TiedAutoencoder, code: Tensor, device: torch.device) -> Tensor:
+    """Return what a block of codes stands for, (B, K) -> (B, D) float32 on the CPU."""
+    return model.decode(code.to(device)).cpu()
+
+
+@torch.inference_mode()
+def squared_errors(reconstruct: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return each item's squared error, summed over its values, (B, D) -> (B,), where x is."""
+    return (reconstruct(x) - x).square_().sum(1)
+
+
+@torch.inference_mode()
+def item_errors(reconstruct: Callable[[Tensor], Tensor], images: ImageSet, device: torch.device, raw: bool = False) -> Tensor:
+    """Return each item's squared error, summed over its values, (N,) float64 on the CPU.
+
+    Args:
+        reconstruct: (B, D) -> (B, D), for example a model.
+        images: the items.
+        device: where to compute.
+        raw: in the units of the raw values instead of those that the model sees.
+    """
+    size = batch_size(images)
+    errors = torch.zeros(len(images), dtype=torch.float64, device=device if device.type != "mps" else "cpu")
+    for start in range(0, len(images), size):
+        x = images.batch(start, start + size, device)  # (B, D)
+        difference = reconstruct(x) - x
+        if raw:
+            difference = images.form.raw_difference(difference).to(errors)  # raw units can be huge: squares in float64
+        errors[start : start + size] = difference.square_().sum(1).to(errors)
+    return errors.cpu()
+
+
+def error_sum(
+    reconstruct: Callable[[Tensor], Tensor],
+    images: ImageSet,
+    device: torch.device,
+    ranks: Ranks | None = None,
+    raw: bool = False,
+) -> ErrorSum:
+    """Return the squared error over a set (see ``item_errors``); several processes share the work, each item is counted once."""
+    ranks = ranks or Ranks()
+    start, stop = (len(images) * bound // ranks.count for bound in (ranks.rank, ranks.rank + 1))
+    total = item_errors(reconstruct, images.slice(start, stop), device, raw).sum()
+    ranks.add(total)
+    return ErrorSum(total.item(), len(images), images.form.pixels)
+
+
+def evaluate(
+    model: TiedAutoencoder, components: pca.PrincipalComponents, images: ImageSet, split: str, device: torch.device
+) -> Evaluation:
+    """Measure a model, PCA and the mean image on one split; of feature vectors also in the raw features' units."""
+
+    def measure(raw: bool, inner: Evaluation | None) -> Evaluation:
+        return Evaluation(
+            split,
+            model=error_sum(model, images, device, raw=raw),
+            pca=error_sum(components.reconstruct, images, device, raw=raw),
+            components=components.components.shape[1],
+            mean_image=error_sum(components.truncated(0).reconstruct, images, device, raw=raw),
+            raw=inner,
+        )
+
+    return measure(False, measure(True, None) if images.form.kind == "vectors" else None)
+
+
+@torch.inference_mode()
+def reconstruct_items(model: TiedAutoencoder, images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor, list[float]]:
+    """Return a few items as the model sees them and its reconstructions, (N, D) each on the CPU, and each one's squared error."""
+    originals = images.batch(0, len(images), device)
+    reconstructions = model(originals)
+    errors = (reconstructions - originals).square().sum(1)
+    return originals.cpu(), reconstructions.cpu(), errors.tolist()

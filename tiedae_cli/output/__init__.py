@@ -1,0 +1,1 @@
+"""What people see and pipelines read: the terminal, rows of numbers, pictures."""

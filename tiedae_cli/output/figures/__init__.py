@@ -1,0 +1,32 @@
+"""What people look at: PNG files, through matplotlib's object API, so that no display and no global state is involved."""
+
+from tiedae_cli.output.figures.canvas import as_pictures
+from tiedae_cli.output.figures.curves import loss_curve
+from tiedae_cli.output.figures.pairs import (
+    all_pictures,
+    check_pairs,
+    contact_sheet,
+    most_pictures,
+    picture_grid,
+    pixel_grid,
+    reconstruction_pairs,
+)
+from tiedae_cli.output.figures.rows import labelled_rows
+from tiedae_cli.output.figures.weights import MOST_FEATURES, code_map, feature_grid, signed_pictures
+
+__all__ = [
+    "MOST_FEATURES",
+    "all_pictures",
+    "as_pictures",
+    "check_pairs",
+    "code_map",
+    "contact_sheet",
+    "feature_grid",
+    "labelled_rows",
+    "loss_curve",
+    "most_pictures",
+    "picture_grid",
+    "pixel_grid",
+    "reconstruction_pairs",
+    "signed_pictures",
+]

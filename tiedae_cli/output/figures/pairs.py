@@ -1,0 +1,151 @@
+"""Pictures of items: originals beside their reconstructions, grids, and the contact sheet of a screening."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.errors import InputError
+from tiedae_cli.output.figures.canvas import (
+    DPI,
+    INK,
+    YARDSTICK_COLOUR,
+    as_pictures,
+    figure_png,
+    new_figure,
+    paste,
+    pixel_png,
+    tiles,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LARGEST_PAIRS = 8  # images up to which each pair has a row of its own
+COMPACT, COMPACT_COLUMNS = 100, 10  # images up to which a grid of pairs has ten columns; beyond, it is about square
+MOST_PICTURES, LARGEST_GRID = 10_000, 1 << 25  # of one grid: pictures, and pixels (a square of about 5,800)
+SHEET_TITLE, SHEET_WIDTH = 50, 360  # of a contact sheet, in pixels: the title's height, the least width
+SHEET_GAP, SHEET_TEXT, SHEET_CAPTION = 14, 36, 150  # between pairs, under them, across a caption
+
+
+def reconstruction_pairs(originals: Tensor, reconstructions: Tensor, errors: Sequence[float], form: DataForm) -> bytes:
+    """Draw originals beside their reconstructions, (N, D) each, and return the PNG.
+
+    Up to 8: the reference's figure, 8 x 3N inches, a row a pair, each with its error. More: a compact grid, originals over
+    reconstructions, every pixel a sharp square.
+    """
+    left, right = as_pictures(originals, form), as_pictures(reconstructions, form)
+    if len(left) > LARGEST_PAIRS:
+        return pixel_grid(left, right)
+    figure = new_figure(8, 3 * len(left))
+    for row, error in enumerate(errors):
+        for column, (pictures, title) in enumerate(((left, "original"), (right, f"reconstruction, squared error {error:.2f}"))):
+            axes = figure.add_subplot(len(left), 2, 2 * row + column + 1)
+            _show(axes, pictures[row])
+            axes.set_title(title, fontsize=11, color=INK)
+    figure.tight_layout()
+    return figure_png(figure)
+
+
+def _show(axes: "Axes", picture: np.ndarray) -> None:
+    axes.imshow(picture, cmap="gray" if picture.ndim == 2 else None, vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+
+
+def pixel_grid(top: np.ndarray, bottom: np.ndarray, largest_width: int = 1600) -> bytes:
+    """Draw pictures, (N, H, W) or (N, H, W, 3), over their partners; whole pixels enlarged by a whole factor; return the PNG."""
+    count, height, width = top.shape[:3]
+    columns = min(count, COMPACT_COLUMNS) if count <= COMPACT else _square_columns(count, 2 * height, width)
+    factor = max(1, min(largest_width // (columns * (width + 2)), 96 // width, 96 // height))
+    return pixel_png(tiles((top, bottom), columns, factor))
+
+
+def picture_grid(pictures: np.ndarray, largest_width: int = 1600) -> bytes:
+    """Draw pictures, (N, H, W) or (N, H, W, 3), in rows, whole pixels enlarged by a whole factor; return the PNG."""
+    count, height, width = pictures.shape[:3]
+    columns = _square_columns(count, height, width) if count > COMPACT_COLUMNS else count
+    factor = max(1, min(largest_width // (columns * (width + 2)), 96 // width, 96 // height))
+    return pixel_png(tiles((pictures,), columns, factor))
+
+
+def _square_columns(count: int, height: int, width: int) -> int:
+    """Return in how many columns cells of this size make a picture about as wide as it is high."""
+    return min(count, math.ceil(math.sqrt(count * height / width)))
+
+
+def check_pairs(count: int, form: DataForm) -> None:
+    """Raise ``InputError`` if so many pairs of a form are more than one grid holds."""
+    _, height, width = form.shape
+    most = max(COMPACT, min(MOST_PICTURES, LARGEST_GRID // ((2 * height + 6) * (width + 2))))
+    if count > most:
+        raise InputError(f"{count:,} pairs of {form.describe()}: one picture holds {most:,} of them")
+
+
+def most_pictures(form: DataForm) -> int:
+    """Return how many pictures of a form one grid holds."""
+    _, height, width = form.shape
+    return min(MOST_PICTURES, max(1, LARGEST_GRID // ((height + 2) * (width + 2))))
+
+
+def all_pictures(blocks: Iterable[Tensor], count: int | None, form: DataForm) -> np.ndarray:
+    """Collect blocks of model values, (B, D), as the pictures of one grid.
+
+    Args:
+        blocks: read once.
+        count: how many there will be, where it is known.
+        form: of an item.
+
+    Raises:
+        InputError: no pictures, more than a grid holds, or vectors.
+    """
+    if form.kind != "images":
+        raise InputError(f"this model's items are {form.describe()}: write them to .npy, .csv or .jsonl, not to a picture")
+    most = most_pictures(form)
+    many = f"more than the {most:,} {form.describe()} that one picture holds; write them to a .npy"
+    if count is not None and count > most:
+        raise InputError(f"{count:,} codes are {many}")
+    kept: list[np.ndarray] = []
+    for block in blocks:
+        kept.append(as_pictures(block, form))
+        if sum(map(len, kept)) > most:
+            raise InputError(many)
+    if not kept:
+        raise InputError("no codes: nothing to draw")
+    return np.concatenate(kept)
+
+
+def contact_sheet(
+    originals: Tensor, reconstructions: Tensor, captions: Sequence[str], marked: Sequence[bool], title: str, form: DataForm
+) -> bytes:
+    """Draw originals beside their reconstructions, (N, D) each, with two lines over all and under each pair; return the PNG.
+
+    Args:
+        originals: as the model sees them.
+        reconstructions: what it answers.
+        captions: each pair's two lines.
+        marked: which captions are printed in the warning colour.
+        title: two lines.
+        form: of an item.
+    """
+    left, right = as_pictures(originals, form), as_pictures(reconstructions, form)
+    count, height, width = left.shape[:3]
+    factor = max(1, min(96 // width, 96 // height))
+    across = max(2 * width * factor + 2 + SHEET_GAP, SHEET_CAPTION)
+    down = height * factor + SHEET_TEXT + SHEET_GAP
+    columns = min(count, max(4, min(8, 1400 // across)))
+    size = -(-count // columns) * down + SHEET_TITLE, max(columns * across + SHEET_GAP, SHEET_WIDTH)
+    canvas = np.full((*size, 3), 255, dtype=np.uint8)
+    figure = new_figure(canvas.shape[1] / DPI, canvas.shape[0] / DPI)
+    figure.text(SHEET_GAP / canvas.shape[1], 1 - 10 / canvas.shape[0], title, fontsize=9, color=INK, va="top")
+    for index in range(count):
+        y, x = SHEET_TITLE + index // columns * down, SHEET_GAP + index % columns * across
+        paste(canvas, y, x, left[index], factor)
+        paste(canvas, y, x + width * factor + 2, right[index], factor)
+        place = x / canvas.shape[1], 1 - (y + height * factor + 4) / canvas.shape[0]
+        colour = YARDSTICK_COLOUR if marked[index] else INK
+        figure.text(*place, captions[index], fontsize=7, color=colour, va="top", parse_math=False)
+    figure.figimage(canvas, origin="upper")
+    return figure_png(figure)

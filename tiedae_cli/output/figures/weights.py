@@ -1,0 +1,77 @@
+"""Pictures of a trained model: its first layer's weights, and the map of its codes."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, figure_png, new_figure, pixel_png, tiles
+
+LARGEST_LEGEND = 20  # classes that can be told apart by colour
+MOST_FEATURES = 100
+
+
+def signed_pictures(rows: Tensor, form: DataForm) -> np.ndarray:
+    """Return weights, (N, D), as pictures (N, H, W, 3) in [0, 1], each scaled symmetrically around zero by its largest absolute value.
+
+    Gray data: blue below zero, white at zero, red above. Colour data: zero is middle gray in each channel.
+    """
+    from matplotlib import colormaps
+
+    channels, height, width = form.shape
+    largest = rows.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    images = (0.5 + 0.5 * rows / largest).reshape(-1, channels, height, width).numpy()  # zero is 0.5
+    if channels >= 3:
+        return images[:, :3].transpose(0, 2, 3, 1)
+    return np.asarray(colormaps["RdBu_r"](images[:, 0])[..., :3])
+
+
+def feature_grid(weight: Tensor, form: DataForm, most: int = MOST_FEATURES) -> bytes:
+    """Draw the rows of the first layer's weight, (H, D), as a compact grid, the largest L2 norm first; return the PNG.
+
+    Args:
+        weight: on the CPU.
+        form: of the data, images.
+        most: at most so many rows are drawn.
+    """
+    strongest = weight.norm(dim=1).argsort(descending=True, stable=True)[:most]
+    pictures = signed_pictures(weight[strongest], form)
+    columns = max(1, math.ceil(math.sqrt(len(pictures))))
+    factor = max(1, 64 // max(pictures.shape[1:3]))
+    return pixel_png(tiles((pictures,), columns, factor, background=153))  # zero is white or middle gray: gaps are neither
+
+
+def code_map(points: Tensor, labels: Tensor | None, axes_names: tuple[str, str], title: str) -> bytes:
+    """Draw points, (N, 2), coloured by their labels, (N,), where there are some; return the PNG.
+
+    Up to 20 different labels have a colour each and a legend, more a colour bar.
+    """
+    from matplotlib import colormaps
+
+    figure = new_figure(9, 7.5)
+    axes = figure.add_subplot()
+    x, y = points[:, 0].numpy(), points[:, 1].numpy()
+    dots: dict[str, Any] = {"s": 14, "alpha": 0.75, "linewidths": 0}
+    classes = [] if labels is None else sorted(set(labels.tolist()))
+    if labels is None:
+        axes.scatter(x, y, color=MODEL_COLOUR, **dots)
+    elif len(classes) > LARGEST_LEGEND:
+        figure.colorbar(axes.scatter(x, y, c=labels.numpy(), cmap="turbo", **dots), label="label")
+    else:
+        # All points in one call, in the order of the data: no class covers all others.
+        colours = colormaps["tab10" if len(classes) <= 10 else "tab20"](np.arange(len(classes)))  # (classes, 4)
+        axes.scatter(x, y, color=colours[np.searchsorted(classes, labels.numpy())], **dots)
+        for colour, label in zip(colours, classes, strict=True):
+            axes.scatter([], [], color=colour, s=40, label=str(label))
+        axes.legend(title="label", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.set_xlabel(axes_names[0])
+    axes.set_ylabel(axes_names[1])
+    axes.set_title(title, fontsize=11, color=INK)
+    axes.grid(True, alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure_png(figure)

@@ -1,0 +1,236 @@
+"""What people see and what pipelines read: progress, tables and previews on stderr, JSON Lines and results on stdout."""
+
+import contextlib
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from tiedae_cli.system.storage import opened_output
+from tiedae_cli.training.phases import JOINT
+from tiedae_cli.training.trainer import EpochReport
+from tiedae_cli.training.trainer import Progress as TrainingProgress
+
+
+class Terminal:
+    """The two streams of one command.
+
+    Args:
+        quiet: nothing on stderr but errors.
+        as_json: stdout carries JSON Lines.
+    """
+
+    def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
+        self.quiet = quiet
+        self.as_json = as_json
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+
+    @property
+    def interactive(self) -> bool:
+        """Whether stderr is a terminal that can redraw lines."""
+        return self.console.is_terminal and not self.console.is_dumb_terminal and not self.quiet
+
+    def note(self, text: str) -> None:
+        """Tell people something, on stderr."""
+        self.console.print(Text(text), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Warn people, on stderr."""
+        self.console.print(Text("warning: " + text, style="yellow"), soft_wrap=True)
+
+    def result(self, text: str) -> None:
+        """Print the one thing that the next command needs, on stdout; not where stdout carries JSON."""
+        if not self.as_json:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+
+    def json_line(self, **values: Any) -> None:
+        """Print one JSON object on stdout and flush it, if ``--json`` was given."""
+        if self.as_json:
+            sys.stdout.write(json_text(values) + "\n")
+            sys.stdout.flush()
+
+    def table(self, table: Table) -> None:
+        """Print a table on stdout, in its full width where stdout is no terminal; not where stdout carries JSON."""
+        if not self.as_json:
+            console = Console(highlight=False)
+            if not console.is_terminal:
+                console = Console(highlight=False, width=200)
+            console.print(table)
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Give a callback (what, done, of how many) that draws a bar from its first call on; only where stderr is a terminal."""
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
+        bar = Progress(
+            *columns,
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=True,
+            expand=True,
+            disable=not self.interactive,
+        )
+        task = bar.add_task("", total=None)
+
+        def count(what: str, done: int, total: int) -> None:
+            bar.start()
+            bar.update(task, description=what, completed=done, total=total)
+
+        try:
+            yield count
+        finally:
+            bar.stop()
+
+    def preview(self, tops: np.ndarray, bottoms: np.ndarray) -> None:
+        """Draw pictures in [0, 1], (N, H, W) or (N, H, W, 3), over their partners in half-block characters, as many as fit."""
+        width = tops.shape[2] + 1
+        fitting = max(0, self.console.width // width)
+        colour = self.console.color_system is not None and not self.console.no_color
+        if not self.interactive or not colour or fitting == 0:
+            return
+        for pictures in (tops[:fitting], bottoms[:fitting]):
+            self.console.print(_half_blocks(pictures))
+
+
+def json_text(values: dict[str, Any]) -> str:
+    """Return one line of JSON; what JSON cannot say (NaN, infinity) becomes null."""
+    clean = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()}
+    return json.dumps(clean, allow_nan=False)
+
+
+def write_values(target: str, kind: str, lines: Iterable[dict[str, Any]]) -> None:
+    """Write objects of the same keys, each as it comes, to a file, whole or not at all, or to stdout where the target is ``-``.
+
+    Args:
+        target: a path or ``-``.
+        kind: ``jsonl``, or ``csv``, whose heading is the first object's keys.
+        lines: the objects.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    with opened_output(target) as file:
+        for index, values in enumerate(lines):
+            if kind == "csv":
+                cells = [str(value).lower() if isinstance(value, bool) else value for value in values.values()]
+                text = "".join(_csv_line(row) for row in ([list(values)] if index == 0 else []) + [cells])
+            else:
+                text = json_text(values) + "\n"
+            file.write(text.encode())
+
+
+def _csv_line(cells: Sequence[object]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue()
+
+
+def _half_blocks(pictures: np.ndarray) -> Text:
+    if pictures.ndim == 3:
+        pictures = pictures[..., None].repeat(3, 3)
+    levels = np.rint(pictures * 255).astype(int)  # (N, H, W, 3)
+    if levels.shape[1] % 2:
+        levels = np.pad(levels, ((0, 0), (0, 1), (0, 0), (0, 0)))
+    text = Text(no_wrap=True)
+    for y in range(0, levels.shape[1], 2):
+        for picture in levels:
+            for upper, lower in zip(picture[y], picture[y + 1], strict=True):
+                text.append("▀", style=f"rgb({upper[0]},{upper[1]},{upper[2]}) on rgb({lower[0]},{lower[1]},{lower[2]})")
+            text.append(" ")
+        text.append("\n")
+    return text
+
+
+class _Rate(ProgressColumn):
+    """Images per second of the current epoch."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate in a fixed width, so that the bar does not jump."""
+        rate = task.fields.get("rate") or 0.0
+        return Text(f"{rate:>9,.0f} images/s")
+
+
+class TrainingDisplay:
+    """Progress of a training: a bar over the epoch and a row an epoch; without a terminal a line an epoch.
+
+    Args:
+        terminal: where to draw.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self.phase = ""
+        self.bar = Progress(
+            TextColumn("epoch {task.fields[label]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f}%"),
+            _Rate(),
+            TimeRemainingColumn(compact=True),
+            console=terminal.console,
+            transient=True,
+            expand=True,
+            disable=not terminal.interactive,
+        )
+        self.task = self.bar.add_task("", total=None, label="1", rate=0.0)
+
+    def __enter__(self) -> "TrainingDisplay":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def progress(self, report: TrainingProgress) -> None:
+        """Move the bar."""
+        rate = report.images / report.seconds if report.seconds else 0.0
+        if report.step < self.bar.tasks[0].completed:
+            self.bar.reset(self.task, total=report.steps)
+        self.bar.update(
+            self.task, completed=report.step, total=report.steps, label=f"{report.epoch}/{report.epochs}", rate=rate
+        )
+
+    def epoch(self, report: EpochReport) -> None:
+        """Add the row or the line of an epoch."""
+        if report.phase != self.phase:
+            self._head(report)
+        number = f"{report.epoch}/{report.epochs}"
+        validation = report.validation_mse_per_pixel
+        if self.terminal.interactive:
+            value = "-" if validation is None else f"{validation:.6f}"
+            row = f"{number:>11}  {report.train_mse_per_pixel:>10.6f}  {value:>10}  {report.seconds:>8.2f}"
+            self.terminal.console.print(Text(row + ("  best" if report.best else "")))
+            return
+        middle = "" if validation is None else f"validation MSE {validation:.6f}  "
+        rate = f"{report.seconds:.2f} s  {report.images_per_second:,.0f} images/s"
+        self.terminal.note(f"epoch {number}  train MSE {report.train_mse_per_pixel:.6f}  {middle}{rate}")
+
+    def _head(self, report: EpochReport) -> None:
+        """Begin a phase."""
+        if report.phase != JOINT or self.phase:
+            what = (
+                "all layers together" if report.phase == JOINT else f"{report.phase} alone, on the output of the layers below"
+            )
+            self.terminal.note(what)
+        self.phase = report.phase
+        if self.terminal.interactive:
+            head = f"{'epoch':>11}  {'train MSE':>10}  {'validation':>10}  {'seconds':>8}"
+            self.terminal.console.print(Text(head, style="bold"))
+
+
+def write_output(target: str, content: bytes) -> None:
+    """Write a result to a file, whole or not at all, or to stdout where the target is ``-``.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    with opened_output(target) as file:
+        file.write(content)

@@ -1,0 +1,225 @@
+"""The run folder: where everything of one training lies, who may write to it, and which run is meant when none is named."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import io
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiedae_cli.model import pca
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.data.image_files import images_under
+from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.data.streams import is_input
+from tiedae_cli.errors import InputError, StorageError
+from tiedae_cli.system.storage import (
+    TEMPORARY_PREFIX,
+    link_or_copy,
+    remove_temporaries,
+    replacing,
+    sync_file,
+    told_as_storage_error,
+)
+
+
+class Run:
+    """The files of one run.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "config.yaml"
+        self.metrics = folder / "metrics.jsonl"
+        self.last = folder / "last.pt"
+        self.previous = folder / "previous.pt"
+        self.best = folder / "best.pt"
+        self.loss_figure = folder / "loss.png"
+        self.reconstructions_figure = folder / "reconstructions.png"
+        self.components = folder / "pca.npz"
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.name
+
+    def save(self, checkpoint: Checkpoint, best: bool) -> None:
+        """Replace ``last.pt``, keep what it was as ``previous.pt``, and make ``best.pt`` the same file where it is the best.
+
+        At every instant ``last.pt`` is whole: the old one or the new one.
+
+        Raises:
+            StorageError: something cannot be written; the old files are intact.
+        """
+        with replacing(self.last) as file:
+            checkpoint.write(file)
+            sync_file(file)  # a full disk shows here, before anything old has moved
+            if self.last.exists():
+                link_or_copy(self.last, self.previous)
+        if best:
+            link_or_copy(self.last, self.best)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run against a second training; the kernel lets go when this process ends, however it ends.
+
+        On a file system that cannot lock folders (some network ones) nothing is held.
+
+        Raises:
+            InputError: another process is training this run.
+        """
+        with told_as_storage_error(self.folder, "opened"):
+            descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"{self.folder}: another process is training this run") from None
+            except OSError as error:
+                if error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP):
+                    raise StorageError(f"{self.folder}: cannot be locked: {error.strerror}") from None
+            remove_temporaries(self.folder)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def create_run(parent: Path, name: str) -> Run:
+    """Make a new run folder ``parent/name``, or ``name-2``, ``name-3`` ... where it is taken, also by a process of this second.
+
+    Raises:
+        StorageError: the folder cannot be made.
+    """
+    with told_as_storage_error(parent, "made"):
+        parent.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 1_000_000):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        with told_as_storage_error(folder, "made"), contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return Run(folder)
+    raise StorageError(f"{parent}: a million runs named {name}")
+
+
+def create_named_run(folder: Path) -> Run:
+    """Make exactly this run folder; an empty one may exist.
+
+    Raises:
+        InputError: it exists and is not empty, for nothing is ever overwritten.
+        StorageError: it cannot be made.
+    """
+    with told_as_storage_error(folder, "made"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(not path.name.startswith(TEMPORARY_PREFIX) for path in folder.iterdir()):
+            raise InputError(f"--run-dir {folder}: not empty; name a new folder, or continue that run with --resume {folder}")
+    return Run(folder)
+
+
+def newest_run(parent: Path, name: str | None = None) -> Run | None:
+    """Return the run that was saved last, among those of a name (``name``, ``name-2`` ...) if one is given; None without any."""
+    found = [
+        path
+        for path in parent.glob("*/last.pt")
+        if name is None or re.fullmatch(re.escape(name) + r"(-\d+)?", path.parent.name)
+    ]
+    newest = max(found, key=lambda path: (path.stat().st_mtime_ns, path.parent.name), default=None)
+    return None if newest is None else Run(newest.parent)
+
+
+def find_checkpoint(model: str | None, parent: Path) -> Path:
+    """Return the checkpoint that MODEL means: a file, a run folder's ``best.pt``, the name of a run, or the newest run's.
+
+    Raises:
+        InputError: nothing of that name.
+    """
+    if model is None:
+        newest = newest_run(parent)
+        if newest is None:
+            raise InputError(f"no run under {parent}/ yet: train one with `tiedae train`, or name a checkpoint")
+        model = str(newest.folder)
+    path = Path(model)
+    if not path.exists() and len(path.parts) == 1 and (parent / path).is_dir():
+        path = parent / path
+    if path.is_dir():
+        best = Run(path).best
+        if not best.exists():
+            reason = "no epoch is finished yet" if Run(path).last.exists() else "expected a checkpoint or a run folder"
+            raise InputError(f"{path}: no best.pt in this folder: {reason}")
+        return best
+    if not path.exists():
+        raise InputError(f"{model}: no such checkpoint or run folder")
+    return path
+
+
+def separate_model(first: str | None, others: Sequence[str], parent: Path) -> tuple[str | None, list[str]]:
+    """Return MODEL and INPUTS of a command line ``[MODEL] [INPUTS]...``: which of the two the first argument is.
+
+    Image files, arrays, tables and ``-`` are never a MODEL. A folder is one if it is a run folder; its bare name is also one if a
+    run has that name; another folder that holds images is an input. Everything else is a MODEL.
+    """
+    if first is None:
+        return None, list(others)
+    path = Path(first)
+    if is_input(first):
+        return None, [first, *others]
+    if path.is_dir() and not (Run(path).best.exists() or Run(path).last.exists()):
+        if first == path.name and (parent / first).is_dir():
+            return str(parent / first), list(others)
+        if images_under(path):
+            return None, [first, *others]
+    return first, list(others)
+
+
+def principal_components(folder: Path | None, images: ImageSet, count: int) -> pca.PrincipalComponents:
+    """Return PCA of the training split, from the run folder where it was kept, else fitted and kept there.
+
+    Args:
+        folder: the run folder; None, or one that is no run or cannot be written, keeps nothing.
+        images: the training split.
+        count: components.
+    """
+    key = fingerprint(images)
+    count = min(count, images.form.pixels, len(images))
+    path = folder / "pca.npz" if folder is not None and (folder / "config.yaml").exists() else None
+    if path is not None:
+        kept = _kept_components(path, key, images.form.pixels)
+        if kept is not None and kept.components.shape[1] >= count:
+            return kept.truncated(count)
+    fitted = pca.fit(images, count)
+    if path is not None:
+        buffer = io.BytesIO()
+        np.savez(buffer, data=np.array(key), mean=fitted.mean.numpy(), components=fitted.components.numpy())
+        with contextlib.suppress(StorageError), replacing(path) as file:  # a read-only folder only costs the next fit
+            file.write(buffer.getbuffer())
+    return fitted
+
+
+def _kept_components(path: Path, key: str, pixels: int) -> pca.PrincipalComponents | None:
+    """Return what an earlier call kept, or None where it is damaged or of other data."""
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile):
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            mean, components = kept["mean"], kept["components"]
+            shapes = mean.shape == (pixels,) and components.ndim == 2 and len(components) == pixels
+            if str(kept["data"]) == key and shapes and mean.dtype == components.dtype == np.float64:
+                return pca.PrincipalComponents(torch.from_numpy(mean), torch.from_numpy(components))
+    return None
+
+
+def fingerprint(images: ImageSet) -> str:
+    """Return a digest of the form and of up to 257 items spread over the set."""
+    digest = hashlib.sha256(repr((len(images), images.form.shape, str(images.images.dtype))).encode())
+    items = torch.arange(0, len(images), max(1, len(images) // 256), device=images.images.device)
+    for values in (images.rows[images.positions(items)], images.form.offset, images.form.scale):
+        if isinstance(values, Tensor):
+            digest.update(values.cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,27 @@
+"""Everything random is a function of a seed and what tells its streams apart, so that resuming needs no state of a generator."""
+
+import torch
+from torch import Tensor
+
+# What tells the streams of one seed apart; a new use takes a new number, so that no two draw the same.
+WEIGHTS, ORDER, SHIFTS, CORRUPTION, EVALUATION_NOISE = range(5)
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """Return a generator whose stream is a function of the numbers (a seed, then what tells the streams apart)."""
+    state = 0x9E3779B97F4A7C15
+    for number in numbers:  # splitmix64 (Steele, Lea & Flood 2014): neighbouring numbers give unrelated seeds
+        state = (state ^ number) * 0xBF58476D1CE4E5B9 & (2**64 - 1)
+        state ^= state >> 27
+        state = state * 0x94D049BB133111EB & (2**64 - 1)
+        state ^= state >> 31
+    return torch.Generator().manual_seed(state)
+
+
+def epoch_order(seed: int, epoch: int, images: int) -> Tensor:
+    """Return the order in which an epoch visits the images: a permutation, (N,) int64, drawn on the CPU for every device.
+
+    It is a full permutation also where the images are memory-mapped: every order is equally likely, blocks are not shuffled.
+    Reading is then random access into the map, and the order takes 8 bytes an image.
+    """
+    return torch.randperm(images, generator=seeded(seed, ORDER, epoch))

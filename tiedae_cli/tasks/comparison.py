@@ -1,0 +1,134 @@
+"""Several runs measured on the same items."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tiedae_cli.data.image_set import DataForm, ImageSet, Splits
+from tiedae_cli.errors import DataError
+from tiedae_cli.model.evaluation import Evaluation, evaluate
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.folder import fingerprint, principal_components
+from tiedae_cli.tasks.inspection import parameter_count, run_history
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the runs to compare."""
+
+    argument: str
+    """What names it on the command line."""
+    path: Path
+    """Its checkpoint."""
+    trained: Checkpoint
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run beside the others."""
+
+    name: str
+    """The run's name; where two have the same, what the command line calls it."""
+    path: Path
+    """Its checkpoint."""
+    sizes: tuple[int, ...]
+    """D, H_1 ... H_L; the last is the code size."""
+    tied: bool
+    parameters: int
+    evaluation: Evaluation
+    """Its errors, and those of PCA with as many numbers as its code."""
+    epochs: int
+    """Epochs that the run has finished."""
+    seconds: float
+    """Of their steps."""
+
+
+def common_splits(
+    candidates: Sequence[Candidate], split: str, load: Callable[[Candidate], Splits], say: Callable[[str], None]
+) -> Splits:
+    """Return the data of the first run, on which all are measured.
+
+    Args:
+        candidates: at least one.
+        split: the split that will be measured.
+        load: reads the data of a run, as its model sees it.
+        say: is told of each run for which that split is made of other items.
+
+    Raises:
+        DataError: the runs take data of different forms, or the data is missing.
+    """
+    first = candidates[0]
+    for other in candidates[1:]:
+        one, another = first.trained.form, other.trained.form
+        if not _same_form(one, another):
+            scaled = ", scaled otherwise" if one.describe() == another.describe() else ""
+            raise DataError(
+                f"{other.argument}: made for {another.describe()}{scaled}; {first.argument}: made for {one.describe()}; "
+                "their errors cannot be compared"
+            )
+    splits = load(first)
+    for other in candidates[1:]:
+        same_data = other.trained.config.data == first.trained.config.data
+        if not same_data and not _has_items(other, split, splits.get(split), load):
+            say(f"{other.argument}: its own {split} split has other items; measured here on that of {first.argument}")
+    return splits
+
+
+def _has_items(other: Candidate, split: str, images: ImageSet, load: Callable[[Candidate], Splits]) -> bool:
+    """Return whether a run's own split has just these items; several splits may look into one tensor, so fingerprints are compared."""
+    try:
+        return fingerprint(load(other).get(split)) == fingerprint(images)
+    except DataError:  # not on this machine (any more)
+        return False
+
+
+def _same_form(one: DataForm, other: DataForm) -> bool:
+    """Return whether errors in the two forms have the same unit: images are always in [0, 1], vectors have their own scaling."""
+    if (one.shape, one.kind) != (other.shape, other.kind):
+        return False
+    return one.kind == "images" or all(
+        torch.equal(torch.as_tensor(a), torch.as_tensor(b))
+        for a, b in ((one.scale, other.scale), (_or_zero(one.offset), _or_zero(other.offset)))
+    )
+
+
+def _or_zero(offset: torch.Tensor | None) -> torch.Tensor:
+    return torch.zeros(()) if offset is None else offset
+
+
+def compare(
+    candidates: Sequence[Candidate], splits: Splits, images: ImageSet, split: str, device: torch.device
+) -> list[ComparedRun]:
+    """Measure each run on the same items, beside PCA of the training split with as many numbers.
+
+    Args:
+        candidates: the runs.
+        splits: the data that PCA is fitted to.
+        images: the items.
+        split: the name of their split.
+        device: where to compute.
+    """
+    largest = max(candidate.trained.config.model.hidden_sizes[-1] for candidate in candidates)
+    components = principal_components(candidates[0].path.parent, splits.train, largest)
+    names = Counter(candidate.trained.run for candidate in candidates)
+    compared = []
+    for candidate in candidates:
+        trained, history = candidate.trained, run_history(candidate.path, candidate.trained)
+        model = trained.config.model
+        sizes = (trained.form.pixels, *model.hidden_sizes)
+        compared.append(
+            ComparedRun(
+                name=trained.run if names[trained.run] == 1 else candidate.argument,
+                path=candidate.path,
+                sizes=sizes,
+                tied=model.tied,
+                parameters=parameter_count(sizes, model.tied),
+                evaluation=evaluate(trained.model(device), components.truncated(sizes[-1]), images, split, device),
+                epochs=len(history),
+                seconds=sum(report.seconds for report in history),
+            )
+        )
+    return compared

@@ -1,0 +1,268 @@
+"""A trained model in the formats of others: ONNX, checked against onnxruntime, and safetensors.
+
+Shapes: B items a batch, D values an item, K numbers of a code.
+"""
+
+import importlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiedae_cli import __version__
+from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.errors import ExportError, InputError
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.runs.checkpoint import Checkpoint
+
+Part = Literal["encoder", "decoder", "both"]
+OPSET, IR_VERSION = 20, 9  # the first opset with Gelu; runtimes since the end of 2023 read it
+LARGEST_ONNX = 2**31 - 2**20  # bytes: a protobuf file ends at 2 GiB
+CHECKED_SIZES = (1, 2, 7, 64)  # items of the batches that are compared
+TOLERANCE = 1e-4  # of the largest answer (at least 1): float32 sums in another order differ by far less
+
+NODES: dict[str, tuple[tuple[str, dict[str, float]], ...]] = {
+    "linear": (),
+    "elu": (("Elu", {"alpha": 1.0}),),
+    "relu": (("Relu", {}),),
+    "silu": (("Sigmoid", {}), ("Mul", {})),  # x * sigmoid(x)
+    "gelu": (("Gelu", {}),),
+    "selu": (("Selu", {}),),
+    "sigmoid": (("Sigmoid", {}),),
+    "tanh": (("Tanh", {}),),
+}
+
+
+def optional_package(name: str, extra: str) -> Any:
+    """Import a package that only an extra of tiedae installs.
+
+    Raises:
+        InputError: it is not installed; the message says what installs it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        package = name.partition(".")[0]
+        raise InputError(f"this needs the package {package}, which is not installed: pip install 'tiedae[{extra}]'") from None
+
+
+def metadata(trained: Checkpoint, part: Part) -> dict[str, str]:
+    """Return what travels in either format: config and form of the data as JSON, and where the file comes from."""
+    form: dict[str, Any] = {"shape": trained.form.shape, "kind": trained.form.kind, "offset": None, "scale": trained.form.scale}
+    if trained.form.offset is not None:
+        form["offset"] = trained.form.offset.tolist()
+    if isinstance(trained.form.scale, Tensor):
+        form["scale"] = trained.form.scale.tolist()
+    return {
+        "config": json.dumps(trained.config.model_dump(mode="json")),
+        "form": json.dumps(form),
+        "part": part,
+        "run": trained.run,
+        "tiedae": __version__,
+    }
+
+
+def safetensors_file(trained: Checkpoint, part: Part) -> bytes:
+    """Return a safetensors file of the weights under the names of ``TiedAutoencoder.state_dict``, each tied weight once.
+
+    The metadata hold ``config`` and ``form`` as JSON: see ``metadata``.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    safetensors = optional_package("safetensors.torch", "safetensors")
+    decoder_weights = "weights" if trained.config.model.tied else "decoder_weights"
+    encoder, decoder = {"weights", "encoder_biases"}, {decoder_weights, "decoder_biases"}
+    wanted = {"encoder": encoder, "decoder": decoder, "both": encoder | decoder}[part]
+    tensors = {name: weight.contiguous() for name, weight in trained.weights.items() if name.partition(".")[0] in wanted}
+    content: bytes = safetensors.save(tensors, metadata(trained, part))
+    return content
+
+
+@dataclass
+class _Graph:
+    """An ONNX graph that grows by a node at a time at its end."""
+
+    onnx: Any
+    last: str
+    """The name of the newest value."""
+    nodes: list[Any] = field(default_factory=list)
+    constants: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, kind: str, *inputs: str, **attributes: float) -> None:
+        """Append a node; without inputs it takes the newest value."""
+        output = f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(self.onnx.helper.make_node(kind, inputs or (self.last,), (output,), **attributes))
+        self.last = output
+
+    def constant(self, name: str, value: Tensor) -> str:
+        """Keep a tensor in the file, once, however often it is used."""
+        self.constants[name] = self.onnx.numpy_helper.from_array(value.detach().numpy(), name)
+        return name
+
+    def affine(self, weight: str, bias: str, activation: str, encodes: bool) -> None:
+        """Append f(x W^T + b), or f(x W + b) where the layer decodes: the same W, used transposed."""
+        self.add("Gemm", self.last, weight, bias, transB=int(encodes))
+        preactivation = self.last
+        for kind, attributes in NODES[activation]:
+            inputs = (preactivation, self.last) if kind == "Mul" else (self.last,)
+            self.add(kind, *inputs, **attributes)
+
+    def name(self, name: str) -> None:
+        """Give the newest value its public name."""
+        self.nodes[-1].output[0] = self.last = name
+
+
+def onnx_file(trained: Checkpoint, part: Part, raw: bool) -> bytes:
+    """Return an ONNX file: (B, D) ``input`` -> (B, K) ``code`` -> (B, D) ``reconstruction``, or one half of it; B is free.
+
+    Each tied weight is one tensor in the file.
+
+    Args:
+        trained: the model.
+        part: which half.
+        raw: input and reconstruction are in the data's own values (0 to 255 for 8-bit images), not in what the model sees.
+
+    Raises:
+        InputError: the package is not installed.
+        ExportError: the file would be larger than 2 GiB, where the format ends.
+    """
+    onnx = optional_package("onnx", "onnx")
+    if sum(4 * weight.numel() for weight in trained.weights.values()) > LARGEST_ONNX:
+        raise ExportError("an ONNX file ends at 2 GiB, and these weights are larger; a .safetensors file takes them")
+    model = trained.model(torch.device("cpu"))
+    graph = _Graph(onnx, "code" if part == "decoder" else "input")
+    if part != "decoder":
+        if raw:
+            _normalise(graph, trained.form)
+        _encode(graph, model)
+        graph.name("code")
+    if part != "encoder":
+        _decode(graph, model)
+        if raw:
+            _denormalise(graph, trained.form)
+        graph.name("reconstruction")
+    return _serialise(graph, trained, part, raw)
+
+
+def _encode(graph: _Graph, model: TiedAutoencoder) -> None:
+    for layer, activation in enumerate(model.activations()[: len(model.weights)]):
+        weight = graph.constant(f"weights.{layer}", model.weights[layer])
+        bias = graph.constant(f"encoder_biases.{layer}", model.encoder_biases[layer])
+        graph.affine(weight, bias, activation, encodes=True)
+
+
+def _decode(graph: _Graph, model: TiedAutoencoder) -> None:
+    depth, names = len(model.weights), "weights" if model.config.tied else "decoder_weights"
+    for layer, activation in zip(reversed(range(depth)), model.activations()[depth:], strict=True):
+        weight = graph.constant(f"{names}.{layer}", model.decoder_weight(layer))
+        bias = graph.constant(f"decoder_biases.{layer}", model.decoder_biases[layer])
+        graph.affine(weight, bias, activation, encodes=False)
+
+
+def _normalise(graph: _Graph, form: DataForm) -> None:
+    if form.offset is not None:
+        graph.add("Sub", graph.last, graph.constant("offset", form.offset))
+    graph.add("Mul", graph.last, graph.constant("scale", torch.as_tensor(form.scale, dtype=torch.float32)))
+
+
+def _denormalise(graph: _Graph, form: DataForm) -> None:
+    graph.add("Mul", graph.last, graph.constant("inverse_scale", 1 / torch.as_tensor(form.scale, dtype=torch.float32)))
+    if form.offset is not None:
+        graph.add("Add", graph.last, graph.constant("offset", form.offset))
+
+
+def _serialise(graph: _Graph, trained: Checkpoint, part: Part, raw: bool) -> bytes:
+    onnx, helper = graph.onnx, graph.onnx.helper
+    items, code = trained.form.pixels, trained.config.model.hidden_sizes[-1]
+    sizes = {"input": items, "code": code, "reconstruction": items}
+    values = {
+        name: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size]) for name, size in sizes.items()
+    }
+    inputs, outputs = interface(part)
+    whole = helper.make_graph(
+        graph.nodes, "tiedae", [values[inputs]], [values[name] for name in outputs], list(graph.constants.values())
+    )
+    units = "the data's own values" if raw else "what the model sees: (own value - offset) * scale, see the metadata's form"
+    model = helper.make_model(
+        whole,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="tiedae",
+        producer_version=__version__,
+        doc_string=f"{part} of an autoencoder for {trained.form.describe()}; input and reconstruction are {units}",
+    )
+    helper.set_model_props(model, metadata(trained, part))
+    onnx.checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def interface(part: Part) -> tuple[str, tuple[str, ...]]:
+    """Return the names of the input and of the outputs of a part."""
+    return {
+        "encoder": ("input", ("code",)),
+        "decoder": ("code", ("reconstruction",)),
+        "both": ("input", ("reconstruction", "code")),
+    }[part]
+
+
+def check_onnx(content: bytes, trained: Checkpoint, part: Part, raw: bool, images: ImageSet | None) -> tuple[float, int]:
+    """Compare what onnxruntime answers with what the model answers, on batches of several sizes.
+
+    Args:
+        content: the ONNX file.
+        trained: the model that it was made of.
+        part: as it was made.
+        raw: as it was made.
+        images: real items; random ones are compared in any case.
+
+    Returns:
+        The largest difference, and the items compared.
+
+    Raises:
+        InputError: onnxruntime is not installed.
+        ExportError: the answers differ.
+    """
+    runtime = optional_package("onnxruntime", "onnx")
+    runtime.set_default_logger_severity(3)
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    source, names = interface(part)
+    largest, items = 0.0, 0
+    for batch in _batches(trained.form, images):
+        values = _values(trained, batch, raw)
+        answers = session.run(list(names), {source: values[source]})
+        for name, answer in zip(names, answers, strict=True):
+            difference = float(np.abs(answer - values[name]).max())
+            if not difference <= TOLERANCE * max(1.0, float(np.abs(values[name]).max())):
+                raise ExportError(f"onnxruntime's {name} differs from the model's by {difference:g}: nothing was written")
+            largest = max(largest, difference)
+        items += len(batch)
+    return largest, items
+
+
+def _batches(form: DataForm, images: ImageSet | None) -> list[Tensor]:
+    """Return random and real items in batches of the sizes to check, each (B, D) as the model sees them."""
+    generator = torch.Generator().manual_seed(0)
+    draw = torch.rand if form.kind == "images" else torch.randn
+    batches = [draw(size, form.pixels, generator=generator) for size in CHECKED_SIZES]
+    if images is not None:
+        batches += [images.batch(0, size, torch.device("cpu")) for size in CHECKED_SIZES]
+    return batches
+
+
+@torch.inference_mode()
+def _values(trained: Checkpoint, x: Tensor, raw: bool) -> dict[str, np.ndarray]:
+    """Return what goes in and out of the model for a batch as it sees it, (B, D); in the data's own values where raw."""
+    model = trained.model(torch.device("cpu"))
+    own = trained.form.denormalise(x)
+    if raw:
+        x = trained.form.normalise(own)
+    code = model.encode(x)
+    reconstruction = model.decode(code)
+    if raw:
+        reconstruction = trained.form.denormalise(reconstruction)
+    return {"input": (own if raw else x).numpy(), "code": code.numpy(), "reconstruction": reconstruction.numpy()}

@@ -1,0 +1,160 @@
+"""What a checkpoint says of itself: layers, parameters, how it was trained; and where items lie in the space of codes.
+
+Shapes: N items, K numbers of a code.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tiedae_cli.data.image_set import DataForm, ImageSet, choose
+from tiedae_cli.errors import CheckpointError
+from tiedae_cli.model import pca
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.evaluation import batch_size
+from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.folder import Run
+from tiedae_cli.training.trainer import EpochReport
+
+MOST_POINTS = 5_000  # of a map: more only cover each other
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One of the 2L layers, in the order of the computation."""
+
+    name: str
+    """``encoder 1`` ... ``encoder L``, ``decoder 1`` ... ``decoder L``."""
+    inputs: int
+    outputs: int
+    activation: str
+    transpose_of: str | None
+    """The layer whose weight this one uses transposed; None where the weight is its own."""
+    parameters: int
+    """Of this layer alone: a weight counts where it is first used."""
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """How far a run came and how well."""
+
+    epochs: int
+    """Epochs that the run has finished."""
+    checkpoint_epochs: int
+    """Epochs behind the weights of this checkpoint."""
+    seconds: float
+    """Of all finished epochs' steps."""
+    best: EpochReport | None
+    """The best epoch; None before the first is finished."""
+
+
+@dataclass(frozen=True)
+class CodeMap:
+    """Items as points of a plane."""
+
+    points: Tensor
+    """(N, 2) float32"""
+    labels: Tensor | None
+    """(N,) int64"""
+    axes: tuple[str, str]
+    """What the two coordinates are."""
+
+
+def summarise_layers(model: TiedAutoencoder) -> list[LayerSummary]:
+    """Return the model's layers, encoder then decoder."""
+    depth, tied = len(model.weights), model.config.tied
+    layers = []
+    for index, activation in enumerate(model.activations()):
+        decodes = index >= depth
+        level = 2 * depth - 1 - index if decodes else index
+        below, above = model.sizes[level], model.sizes[level + 1]
+        shares = decodes and tied
+        inputs, outputs = (above, below) if decodes else (below, above)
+        layers.append(
+            LayerSummary(
+                f"{'decoder' if decodes else 'encoder'} {index % depth + 1}",
+                inputs,
+                outputs,
+                activation,
+                transpose_of=f"encoder {level + 1}" if shares else None,
+                parameters=outputs + (0 if shares else inputs * outputs),
+            )
+        )
+    return layers
+
+
+def parameter_count(sizes: tuple[int, ...], tied: bool) -> int:
+    """Return the parameters of an autoencoder with the layer sizes D, H_1 ... H_L, tied or not."""
+    weights = sum(inputs * outputs for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True))
+    return weights * (1 if tied else 2) + sum(sizes[1:]) + sum(sizes[:-1])
+
+
+def run_history(path: Path, trained: Checkpoint) -> list[EpochReport]:
+    """Return the reports of all epochs that the checkpoint's run has finished: ``best.pt`` itself ends with the best one.
+
+    Args:
+        path: the checkpoint.
+        trained: what it holds.
+    """
+    history: list[dict[str, Any]] = trained.training["history"]
+    last = Run(path.parent).last
+    if last.exists():
+        with contextlib.suppress(CheckpointError):  # damaged: then the checkpoint's own history is all there is
+            longer = checkpoints.load(last).training["history"]
+            if longer[: len(history)] == history:
+                history = longer
+    return [EpochReport(**report) for report in history]
+
+
+def summarise_training(path: Path, trained: Checkpoint) -> TrainingSummary:
+    """Return how far the run of a checkpoint came, from the checkpoint and from ``last.pt`` beside it."""
+    history = run_history(path, trained)
+    return TrainingSummary(
+        epochs=len(history),
+        checkpoint_epochs=len(trained.training["history"]),
+        seconds=sum(report.seconds for report in history),
+        best=next((report for report in reversed(history) if report.best), None),
+    )
+
+
+@torch.inference_mode()
+def map_codes(model: TiedAutoencoder, images: ImageSet, say: Callable[[str], None]) -> CodeMap:
+    """Return the codes of a split as points: the code itself where it has two numbers, else its two principal components.
+
+    Args:
+        model: on the CPU.
+        images: the split; beyond ``MOST_POINTS`` items a random choice of them, always the same.
+        say: is told of that choice.
+    """
+    if len(images) > MOST_POINTS:
+        say(f"{MOST_POINTS:,} of the {len(images):,} items, chosen at random")
+        images = choose(images, MOST_POINTS, 0, say)
+    size, cpu = batch_size(images), torch.device("cpu")
+    codes = torch.cat([model.encode(images.batch(i, i + size, cpu)) for i in range(0, len(images), size)])  # (N, K)
+    points, axes = codes, ("code, number 1", "code, number 2")
+    if codes.shape[1] == 1:
+        spread = torch.rand(len(codes), 1, generator=torch.Generator().manual_seed(0))
+        points, axes = torch.cat([codes, spread], 1), ("code", "no meaning: spread at random")
+    if codes.shape[1] > 2:
+        points, axes = _two_components(codes)
+    return CodeMap(points, images.labels, axes)
+
+
+def _two_components(codes: Tensor) -> tuple[Tensor, tuple[str, str]]:
+    """Project codes, (N, K), on their two strongest components, (N, 2), and name the axes with their share of the variance."""
+    count, width = codes.shape
+    form = DataForm((1, 1, width), kind="vectors")
+    fitted = pca.fit(ImageSet(codes.reshape(count, 1, 1, width), None, form), 2)
+    points = fitted.codes(codes)
+    points = F.pad(points, (0, 2 - points.shape[1]))  # a single item has no second component
+    total = codes.double().var(0, correction=0).sum()
+    shares = (points.double().var(0, correction=0) / total).nan_to_num().tolist()
+    first, second = (f"{100 * share:.0f}% of their variance" for share in shares)
+    return points, (f"codes, first principal component: {first}", f"codes, second principal component: {second}")

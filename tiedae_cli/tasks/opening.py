@@ -1,0 +1,228 @@
+"""How a training begins: as a new run, or as an old one at its saved position."""
+
+import contextlib
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.config import Config
+from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
+from tiedae_cli.data import DataForm, Splits
+from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
+from tiedae_cli.output.terminal import Terminal
+from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.folder import Run, create_named_run, create_run, find_checkpoint, newest_run
+from tiedae_cli.system.runtime import Ranks, choose_place
+from tiedae_cli.system.storage import link_or_copy, write_text
+from tiedae_cli.tasks.loading import data_to_train_on
+from tiedae_cli.tasks.session import Session, identify
+from tiedae_cli.training.phases import JOINT
+from tiedae_cli.training.trainer import Trainer
+
+MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "data.root", "output.runs", "output.images")
+
+
+@contextlib.contextmanager
+def start(
+    config: Config, name: str, run_dir: Path | None, device: torch.device, ranks: Ranks, terminal: Terminal
+) -> Iterator[Session]:
+    """Make a new run and its first checkpoint, and hold its lock.
+
+    Args:
+        config: the whole config.
+        name: the run's name where ``run_dir`` is None.
+        run_dir: exactly this folder.
+        device: where to compute.
+        ranks: the processes that train together; the leading one alone writes.
+        terminal: where reports go.
+
+    Raises:
+        DataError: the data is missing or damaged; nothing was made.
+        StorageError: the folder cannot be written.
+    """
+    place = choose_place(device, config.training, ranks, terminal.warn)
+    splits = data_to_train_on(config, terminal)
+    weights = None if config.training.init_from is None else initial_weights(config, splits.form)
+    trainer = Trainer(config, splits, place, weights)
+    if not ranks.leads:
+        session = Session(config, splits, trainer, Run(Path(name)), terminal)
+        session.checkpoint()  # the leader's first one sums over all processes
+        yield session
+        return
+    run = create_named_run(run_dir) if run_dir is not None else create_run(Path(config.output.runs), name)
+    with run.locked():
+        session = Session(config, splits, trainer, run, terminal)
+        if run.last.exists():  # a process with the same --run-dir was faster
+            raise InputError(f"--run-dir {run.folder}: another process has just trained here")
+        try:
+            run.save(session.checkpoint(), best=False)  # from the first second on there is something to resume
+        except StorageError:
+            with contextlib.suppress(OSError):
+                run.folder.rmdir()  # nothing could be written
+            raise
+        write_text(run.config, dump_config(config))
+        terminal.note(f"{run.folder}: {_describe(splits, trainer)}")
+        yield session
+
+
+@contextlib.contextmanager
+def resume(
+    path: Path, config: Config | None, assignments: Sequence[str], device: torch.device, ranks: Ranks, terminal: Terminal
+) -> Iterator[Session]:
+    """Open a run at a saved position, and hold its lock.
+
+    Args:
+        path: ``last.pt`` or another checkpoint of the run folder.
+        config: what ``--config`` and ``--set`` say, compared with the run's own; None takes the run's own.
+        assignments: ``--set`` on the run's own config where ``config`` is None.
+        device: where to compute.
+        ranks: the processes that train together; the leading one alone writes.
+        terminal: where reports go.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged; the message offers those that are whole.
+        ConfigError: the config differs in what may not change.
+        DataError: the data is not what the run was trained on.
+    """
+    run = Run(path.parent)
+    if path not in (run.last, run.previous, run.best):
+        raise InputError(f"--resume {path}: not in a run folder; expected its last.pt, previous.pt or best.pt")
+    with run.locked() if ranks.leads else contextlib.nullcontext():
+        found = ranks.from_leader(_load_or_offer(path, run) if ranks.leads else None)
+        assert found is not None
+        wanted = config or parse_config(dump_config(found.config), str(run.config), assignments)
+        _refuse_changes(found, wanted)
+        place = choose_place(device, wanted.training, ranks, terminal.warn)
+        splits = data_to_train_on(wanted, terminal).for_model(found.form, str(path))
+        _refuse_other_data(path, found, splits)
+        trainer = Trainer(wanted, splits, place)
+        try:
+            trainer.restore(found.weights, found.training)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: damaged: {error}") from None
+        session = Session(wanted, splits, trainer, run, terminal)
+        if ranks.leads and path != run.last:
+            link_or_copy(path, run.last)
+        session.repair()
+        terminal.note(f"{run.folder}: resumed after {trainer.epoch} epochs and {trainer.step_in_epoch} steps")
+        yield session
+
+
+def initial_weights(config: Config, form: DataForm) -> dict[str, Tensor]:
+    """Return the weights of ``training.init_from``; where they are tied and the config is not, the decoder starts as their transpose.
+
+    Raises:
+        InputError: nothing of that name, or a model of another shape.
+        CheckpointError: the checkpoint is damaged.
+    """
+    source = find_checkpoint(config.training.init_from, Path(config.output.runs))
+    found = checkpoints.load(source)
+    if (found.form.pixels, found.config.model.hidden_sizes) != (form.pixels, config.model.hidden_sizes):
+        sizes = [found.form.pixels, *found.config.model.hidden_sizes]
+        raise InputError(f"training.init_from: {source} has the sizes {sizes}, not {[form.pixels, *config.model.hidden_sizes]}")
+    if config.model.tied and not found.config.model.tied:
+        raise InputError(f"training.init_from: {source} is untied; a tied model cannot start from two different weights")
+    weights = dict(found.weights)
+    if found.config.model.tied and not config.model.tied:
+        copies = {name: weight for name, weight in weights.items() if name.startswith("weights.")}
+        weights |= {f"decoder_{name}": weight.clone() for name, weight in copies.items()}
+    return weights
+
+
+def find_resumable(target: str | None, name: str | None, run_dir: Path | None, parent: Path) -> Path | None:
+    """Return the checkpoint that ``--resume`` means, or None where a config was given and there is nothing to resume yet.
+
+    Args:
+        target: RUN, a run folder, a checkpoint of one, or the name of a run.
+        name: the run name of ``--config``, if it was given.
+        run_dir: ``--run-dir``.
+        parent: where runs lie.
+
+    Raises:
+        InputError: there is nothing to resume and no config to start from.
+    """
+    if target is not None:
+        if run_dir is not None:
+            raise InputError(f"--resume {target} --run-dir {run_dir}: both name a run; expected one of them")
+        path = Path(target) if Path(target).exists() else parent / target
+        run = Run(path)
+        if path.is_dir() and any(file.exists() for file in (run.last, run.previous, run.best)):
+            return run.last
+        if path.is_dir() or not path.exists():
+            raise InputError(
+                f"--resume {target}: nothing to resume; expected a run folder with last.pt, or a checkpoint of one"
+            )
+        return path
+    if run_dir is not None or name is not None:
+        known = Run(run_dir) if run_dir is not None else newest_run(parent, name)
+        if known is not None and known.last.exists():
+            return known.last
+        if name is not None:
+            return None
+        raise InputError(f"--resume --run-dir {run_dir}: nothing to resume there; --config says what to start")
+    newest = newest_run(parent)
+    if newest is None:
+        raise InputError(f"--resume: no run under {parent}/; with --config it would start one")
+    return newest.last
+
+
+def _load_or_offer(path: Path, run: Run) -> Checkpoint:
+    """Load a checkpoint; where it is damaged, say which others of the run are whole."""
+    try:
+        return checkpoints.load(path)
+    except CheckpointError as error:
+        offers = []
+        for other in (run.last, run.previous, run.best):
+            if other != path and other.exists():
+                with contextlib.suppress(CheckpointError):
+                    epochs = len(checkpoints.load(other).training["history"])
+                    command = f"tiedae train --resume {shlex.quote(str(other))}"
+                    offers.append(f"to go on from the {epochs} epochs in {other.name}: {command}")
+        raise CheckpointError("\n".join([str(error), *offers])) from None
+
+
+def _refuse_other_data(path: Path, found: Checkpoint, splits: Splits) -> None:
+    """Raise ``DataError`` unless the data is what the run was trained on."""
+    before: Any = found.training.get("data")
+    now = identify(splits)
+    if before == now:
+        return
+    try:
+        differences = [
+            f"{before[name]['images']:,} {name} images, now {now[name]['images']:,}"
+            for name in now
+            if before[name]["images"] != now[name]["images"]
+        ]
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(f"{path}: damaged: it does not say what it was trained on") from None
+    what = "; ".join(differences) or "as many images, but others"
+    raise DataError(f"{path}: {splits.source} is not the data any more that this run was trained on: {what}")
+
+
+def _refuse_changes(found: Checkpoint, new: Config) -> None:
+    old = found.config
+    refused = [change for change in changed_fields(old, new) if change.partition(":")[0] not in MAY_CHANGE]
+    if refused:
+        allowed = ", ".join(MAY_CHANGE)
+        raise ConfigError(
+            "\n".join(["--resume goes on with the same training; these differ:", *refused, f"only {allowed} may change"])
+        )
+    done = found.training.get("epoch") if found.training.get("phase") == JOINT else 0
+    if isinstance(done, int) and new.training.epochs < done:
+        raise ConfigError(f"training.epochs: {new.training.epochs} is asked for, but {done} epochs are done")
+
+
+def _describe(splits: Splits, trainer: Trainer) -> str:
+    sizes = trainer.model.sizes
+    shape = "-".join(str(size) for size in (*sizes, *reversed(sizes[:-1])))
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    tied = "tied" if trainer.model.config.tied else "untied"
+    where = f"{trainer.place.device}, {str(trainer.place.dtype).removeprefix('torch.')}"
+    processes = f", {trainer.ranks.count} processes" if trainer.ranks.count > 1 else ""
+    images = f"{len(splits.train):,} {splits.form.describe()} of {splits.source}"
+    return f"{shape} {tied}, {parameters:,} parameters, on {images}, {where}{processes}"

@@ -1,0 +1,182 @@
+"""Squared errors item by item: which are outliers, which are the worst, and what could not be scored.
+
+Shapes: N items, B items a block, D values an item.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.data.streams import Block
+from tiedae_cli.errors import DataError, InputError, TiedaeError
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.evaluation import item_errors, squared_errors
+from tiedae_cli.model.metrics import auroc
+
+MOST_NAMED = 10  # bad items that are named one by one
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A block with its errors."""
+
+    block: Block
+    squared_errors: Tensor
+    """(B,) float64, summed over an item's values."""
+
+
+class Failures:
+    """Items that could not be scored: each is told of when it is met, and all of them fail the command at its end.
+
+    Args:
+        warn: tells people.
+    """
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self.warn = warn
+        self.problems: list[DataError] = []
+        self.count = 0
+
+    def add(self, problem: DataError) -> None:
+        """Note one."""
+        self.count += 1
+        if self.count <= MOST_NAMED:
+            self.warn(f"{problem}; left out")
+            self.problems.append(problem)
+
+    def finish(self, scored: int) -> None:
+        """Raise what the command ends with, if anything failed.
+
+        Raises:
+            DataError: nothing could be scored; the message is the first problem.
+            TiedaeError: something could not be scored; the message names it.
+        """
+        if not self.count:
+            return
+        if not scored:
+            raise self.problems[0]
+        more = [f"and {self.count - MOST_NAMED:,} more"] if self.count > MOST_NAMED else []
+        names = [f"{self.count:,} could not be read, {scored:,} are scored:", *map(str, self.problems), *more]
+        raise TiedaeError("\n".join(names))
+
+
+class Worst:
+    """The items with the largest errors of a stream; keeps no more than these.
+
+    Args:
+        count: how many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.items: list[str | int] = []
+        self.squared_errors = torch.zeros(0, dtype=torch.float64)  # largest first
+        self.values = torch.zeros(0, 0)  # (N, D)
+
+    def add(self, scored: Scored) -> None:
+        """Take a block into account; of equal errors the earlier item comes first."""
+        errors = torch.cat([self.squared_errors, scored.squared_errors])
+        kept = errors.argsort(descending=True, stable=True)[: self.count]
+        items = [*self.items, *scored.block.items]
+        self.items = [items[index] for index in kept.tolist()]
+        self.squared_errors = errors[kept]
+        before = self.values if len(self.values) else scored.block.values[:0]
+        self.values = torch.cat([before, scored.block.values])[kept]
+
+
+class Tally:
+    """What is counted and kept while a stream is scored.
+
+    Args:
+        limit: a larger squared error makes an outlier; None: nothing does.
+        worst: how many of the worst items are kept.
+        all_errors: whether each item's error is kept (8 bytes an item).
+    """
+
+    def __init__(self, limit: float | None, worst: int = 0, all_errors: bool = False) -> None:
+        self.limit = limit
+        self.worst = Worst(worst)
+        self.all_errors = all_errors
+        self.items = 0
+        self.outliers = 0
+        self.squared_error = 0.0
+        self.kept: list[Tensor] = []
+
+    def watch(self, blocks: Iterable[Scored]) -> Iterator[Scored]:
+        """Yield the blocks and take each into account."""
+        for scored in blocks:
+            errors = scored.squared_errors
+            self.items += len(errors)
+            self.outliers += 0 if self.limit is None else int((errors > self.limit).sum().item())
+            self.squared_error += errors.sum().item()
+            if self.worst.count:
+                self.worst.add(scored)
+            if self.all_errors:
+                self.kept.append(errors)
+            yield scored
+
+    @property
+    def squared_errors(self) -> Tensor:
+        """All errors, (N,) float64, where they are kept."""
+        return torch.cat([torch.zeros(0, dtype=torch.float64), *self.kept])
+
+
+def score_blocks(
+    model: TiedAutoencoder, blocks: Iterable[Block], device: torch.device, bad: Callable[[DataError], None]
+) -> Iterator[Scored]:
+    """Yield each block with its items' squared errors; an item whose error is NaN is told to ``bad`` and left out."""
+    for block in blocks:
+        errors = squared_errors(model, block.values.to(device)).cpu().to(torch.float64)
+        wrong = errors.isnan()
+        if wrong.any():
+            for index in wrong.nonzero().flatten().tolist():
+                bad(DataError(f"item {block.items[index]}: its values are too large for this model"))
+            kept = (~wrong).nonzero().flatten().tolist()
+            block, errors = Block([block.items[index] for index in kept], block.values[kept]), errors[kept]
+        yield Scored(block, errors)
+
+
+def threshold(model: TiedAutoencoder, images: ImageSet, quantile: float, device: torch.device) -> float:
+    """Return the squared error that a fraction ``quantile`` of a set's items does not exceed."""
+    return item_errors(model, images, device).quantile(quantile).item()
+
+
+def score_values(
+    items: Sequence[str | int], squared_errors: Tensor, pixels: int, limit: float | None
+) -> Iterator[dict[str, Any]]:
+    """Yield what is written of each item, as the JSON interface names it; nothing about outliers without a limit."""
+    for item, error in zip(items, squared_errors.tolist(), strict=True):
+        values = {"item": item, "squared_error": error, "mse_per_pixel": error / pixels}
+        yield values if limit is None else {**values, "threshold": limit, "outlier": error > limit}
+
+
+def detection_values(usual: Tally, intruders: Tally, name: str) -> dict[str, Any]:
+    """Return how well the error tells intruders from usual items, as the JSON interface names it.
+
+    Args:
+        usual: of the items that belong, all errors kept.
+        intruders: of those that do not, the same.
+        name: of the intruders.
+
+    Raises:
+        InputError: there are none of one kind.
+    """
+    for tally, kind in ((usual, "items to score"), (intruders, f"intruders in {name}")):
+        if not tally.items:
+            raise InputError(f"no {kind}: nothing to compare")
+    values = {
+        "items": usual.items,
+        "against": name,
+        "intruders": intruders.items,
+        "auroc": auroc(usual.squared_errors, intruders.squared_errors),
+        "squared_error_per_image": usual.squared_error / usual.items,
+        "intruders_squared_error_per_image": intruders.squared_error / intruders.items,
+    }
+    if usual.limit is None:
+        return values
+    rates = {"false_alarm_rate": usual.outliers / usual.items, "detection_rate": intruders.outliers / intruders.items}
+    return {**values, "threshold": usual.limit, **rates}

@@ -1,0 +1,160 @@
+"""One screening from its checkpoint to its contact sheet: opens the items, sets the threshold, scores, draws, and says what failed."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tiedae_cli.config import DataConfig
+from tiedae_cli.data import Splits
+from tiedae_cli.data.sources.downloads import SOURCES
+from tiedae_cli.data.streams import ItemReader, Items, split_items
+from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.model.evaluation import block_size
+from tiedae_cli.output import figures
+from tiedae_cli.output.terminal import Terminal, write_output
+from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.tasks.loading import data_of_model, load_told
+from tiedae_cli.tasks.scoring import Failures, Tally, detection_values, score_blocks, score_values, threshold
+
+SHEET, LARGEST_SHEET = 24, 100  # pairs on a contact sheet: without --top, and at most
+CAPTION = 24  # characters of an item's name under its picture
+
+
+class Screening:
+    """Scores items with one model.
+
+    Args:
+        path: the checkpoint.
+        device: where to compute.
+        terminal: where notes go.
+    """
+
+    def __init__(self, path: Path, device: torch.device, terminal: Terminal) -> None:
+        self.path = path
+        self.device = device
+        self.terminal = terminal
+        self.trained = checkpoints.load(path)
+        self.form = self.trained.form
+        self.network = self.trained.model(device)
+        self.failures = Failures(terminal.warn)
+        self.reader = ItemReader(self.form, block_size(self.form), self.failures.add, terminal.note)
+        self.limit: float | None = None
+        self.tally = Tally(None)
+
+    def open(self, names: Sequence[str], split: str, limit: float | None, quantile: float | None, default: float) -> Items:
+        """Return the items of the inputs, or of a split where there are none, and set the threshold.
+
+        Args:
+            names: files, folders, ``-``.
+            split: train, validation or test.
+            limit: the threshold, if it is given.
+            quantile: of the validation errors, if it is given; it is then an error that there are none.
+            default: the quantile where neither is given.
+
+        Raises:
+            InputError: an input does not exist.
+            DataError: the data are needed and cannot be read, or do not fit the model.
+        """
+        needed = not names or quantile is not None
+        splits = None if limit is not None and not needed else self._splits(needed)
+        self.limit = limit
+        if limit is None and splits is not None:
+            self._set_threshold(splits, default if quantile is None else quantile, needed=quantile is not None)
+        if names:
+            return self.reader.open(names)
+        assert splits is not None  # without inputs they are needed
+        return split_items(splits.filled(split), self.reader.size)
+
+    def _splits(self, needed: bool) -> Splits | None:
+        try:
+            return data_of_model(self.trained, self.path, self.terminal)
+        except DataError as problem:
+            if needed:
+                raise
+            self.terminal.warn(f"no threshold, for the model's data cannot be read ({problem}); --threshold needs none")
+            return None
+
+    def _set_threshold(self, splits: Splits, quantile: float, needed: bool) -> None:
+        if not len(splits.validation):
+            if needed:
+                raise InputError(f"--quantile: {splits.source} has no validation split here; give --threshold")
+            self.terminal.warn(f"no threshold: {splits.source} has no validation split here; give --threshold")
+            return
+        self.limit = threshold(self.network, splits.validation, quantile, self.device)
+        self.terminal.note(
+            f"threshold: squared error {self.limit:.6g}, the {quantile:g} quantile of {len(splits.validation):,} validation errors"
+        )
+
+    def lines(self, items: Items, top: int | None, draws: bool) -> Iterator[dict[str, Any]]:
+        """Score the items and yield what is written of each, in order, or of the ``top`` worst, worst first."""
+        self.tally = Tally(self.limit, max(top or 0, SHEET if draws else 0))
+        blocks = self.tally.watch(score_blocks(self.network, items.blocks, self.device, self.failures.add))
+        for scored in blocks:
+            if top is None:
+                yield from score_values(scored.block.items, scored.squared_errors, self.form.pixels, self.limit)
+        if top is not None:
+            worst = self.tally.worst
+            yield from score_values(worst.items[:top], worst.squared_errors[:top], self.form.pixels, self.limit)
+
+    def detection(self, items: Items, name: str, draws: bool) -> Iterator[dict[str, Any]]:
+        """Score the items and known intruders, and yield one object: how well the error tells them apart.
+
+        Raises:
+            InputError: there is no file, folder or data set of that name, or there are no items of one kind.
+        """
+        intruders = self._intruders(name)
+        self.tally = Tally(self.limit, SHEET if draws else 0, all_errors=True)
+        others = Tally(self.limit, all_errors=True)
+        for tally, stream in ((self.tally, items), (others, intruders)):
+            for _ in tally.watch(score_blocks(self.network, stream.blocks, self.device, self.failures.add)):
+                pass
+        yield detection_values(self.tally, others, name)
+
+    def _intruders(self, name: str) -> Items:
+        if Path(name).exists() or name == "-" or name not in ("digits", *SOURCES):
+            return self.reader.open([name])
+        data = DataConfig(dataset=name, root=self.trained.config.data.root)
+        return split_items(load_told(data, self.terminal).for_model(self.form, str(self.path)).filled("test"), self.reader.size)
+
+    def check_can_draw(self) -> None:
+        """Raise ``InputError`` unless the model's items are pictures."""
+        if self.form.kind != "images":
+            raise InputError(f"--contact-sheet: this model takes {self.form.describe()}, which are no pictures")
+
+    @torch.inference_mode()
+    def draw(self, path: Path, top: int | None) -> None:
+        """Draw the worst items beside their reconstructions.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        worst = self.tally.worst
+        count = min(len(worst.items), top or SHEET, LARGEST_SHEET)
+        if not count:
+            return
+        values, errors = worst.values[:count], worst.squared_errors[:count].tolist()
+        reconstructions = self.network(values.to(self.device)).cpu()
+        captions = [f"{error:.2f}\n{_short(str(item))}" for item, error in zip(worst.items, errors, strict=False)]
+        outliers = [self.limit is not None and error > self.limit for error in errors]
+        title = f"the {count} largest squared errors of {self.tally.items:,} items\noriginal beside reconstruction"
+        title += "" if self.limit is None else f"; coloured: above {self.limit:.4g}"
+        png = figures.contact_sheet(values, reconstructions, captions, outliers, title, self.form)
+        write_output(str(path), png)
+        self.terminal.note(f"the {count} worst: {path}")
+
+    def finish(self) -> None:
+        """Say how many outliers there were.
+
+        Raises:
+            TiedaeError: something could not be scored; all else is done.
+        """
+        if self.limit is not None and self.tally.items:
+            self.terminal.note(f"{self.tally.outliers:,} of {self.tally.items:,} items are above the threshold")
+        self.failures.finish(self.tally.items)
+
+
+def _short(name: str) -> str:
+    """Return the end of a name, which tells files of one folder apart."""
+    return name if len(name) <= CAPTION else "\u2026" + name[1 - CAPTION :]

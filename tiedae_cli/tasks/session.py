@@ -1,0 +1,184 @@
+"""One training from its first step to its last picture: saves, reports, draws, and obeys signals."""
+
+import shlex
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tiedae_cli.config import Config
+from tiedae_cli.config.yaml_reader import dump_config
+from tiedae_cli.data import Splits
+from tiedae_cli.errors import CheckpointError, DivergedError, Interrupted
+from tiedae_cli.model.evaluation import error_sum, reconstruct_items
+from tiedae_cli.output import figures
+from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text
+from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.folder import Run, fingerprint, principal_components
+from tiedae_cli.system.interruption import StopSignals
+from tiedae_cli.system.storage import append_line, link_or_copy, replacing, write_text
+from tiedae_cli.training.trainer import EpochReport, Trainer
+
+
+class Session:
+    """A training with its run folder and its terminal.
+
+    Args:
+        config: the whole config.
+        splits: the data.
+        trainer: at the position where training goes on.
+        run: the run folder.
+        terminal: where reports go.
+    """
+
+    def __init__(self, config: Config, splits: Splits, trainer: Trainer, run: Run, terminal: Terminal) -> None:
+        self.config = config
+        self.splits = splits
+        self.trainer = trainer
+        self.run = run
+        self.ranks = trainer.place.ranks
+        self.terminal = terminal
+        self.data = identify(splits)
+
+    def train(self) -> None:
+        """Train to the end, saving on the way, then draw the figures and print the checkpoint's path.
+
+        Raises:
+            Interrupted: a signal arrived; the state is saved.
+            DivergedError: the loss is not finite; the last good checkpoint stays.
+            StorageError: something cannot be written; the last good checkpoint stays.
+        """
+        with StopSignals() as stop, TrainingDisplay(self.terminal) as display:  # the bar goes before the figures are drawn
+            try:
+                self._train(stop, display)
+            except DivergedError as error:
+                raise DivergedError(f"{error}\nThe last good state is {self.run.last}") from None
+        if self.ranks.any(stop.received is not None):
+            message = f"interrupted and saved; continue with: {self._resume_command()}"
+            raise Interrupted(message, stop.received or signal.SIGTERM)
+        if self.ranks.leads:
+            try:
+                self._finish()
+            except Interrupted as stopped:
+                message = f"interrupted; the training is done and saved, its pictures are drawn by: {self._resume_command()}"
+                raise Interrupted(message, stopped.signal_number) from None
+
+    def _train(self, stop: StopSignals, display: TrainingDisplay) -> None:
+        """Train to the end or to a signal, and leave everything saved."""
+        saved = time.monotonic()
+        for report in self.trainer.train():
+            stopping = self.ranks.any(stop.received is not None)
+            if isinstance(report, EpochReport):
+                self._save(best=report.best)
+                self._record(report)
+                display.epoch(report)
+                saved = time.monotonic()
+            else:
+                display.progress(report)
+                due = self.ranks.any(time.monotonic() - saved > self.config.training.checkpoint_every)
+                if stopping or due:
+                    self._save(best=False)
+                    saved = time.monotonic()
+            if stopping:
+                return
+
+    def _save(self, best: bool) -> None:
+        checkpoint = self.checkpoint()  # asked of all processes: it sums over them
+        if self.ranks.leads:
+            self.run.save(checkpoint, best)
+
+    def checkpoint(self) -> Checkpoint:
+        """Return everything as it stands now."""
+        state = {**self.trainer.state(), "data": self.data}
+        return Checkpoint(self.config, self.splits.form, self.trainer.model.state_dict(), state, self.run.name)
+
+    def repair(self) -> None:
+        """Bring the rest of the run folder to the position of ``last.pt``, for a process may die between two files."""
+        if self.ranks.from_leader(self.ranks.leads and self._best_is_lost()):
+            self.terminal.warn(f"{self.run.best}: not the best epoch's weights; from here on the best is chosen anew")
+            at_epoch_end = self.trainer.step_in_epoch == 0
+            self.trainer.forget_best(stand_in=at_epoch_end)
+            self._save(best=at_epoch_end)
+        if self.ranks.leads:
+            write_text(self.run.config, dump_config(self.config))
+            write_text(self.run.metrics, "".join(json_text(epoch_values(report)) + "\n" for report in self.trainer.history))
+
+    def _best_is_lost(self) -> bool:
+        """Return whether ``best.pt`` is damaged or too old; the process may have died just before it was linked, which is made good."""
+        history = self.trainer.history
+        best = max((number for number, report in enumerate(history, 1) if report.best), default=0)
+        try:
+            seen = len(checkpoints.load(self.run.best).training["history"]) if best else 0
+        except CheckpointError:
+            seen = 0
+        if seen != best and best == len(history) and self.trainer.step_in_epoch == 0:
+            link_or_copy(self.run.last, self.run.best)
+            return False
+        return seen < best  # it may have seen more, where an older file than last.pt is resumed
+
+    def _record(self, report: EpochReport) -> None:
+        values = epoch_values(report)
+        if self.ranks.leads:
+            append_line(self.run.metrics, json_text(values))
+        self.terminal.json_line(**values)
+
+    def _resume_command(self) -> str:
+        return f"tiedae train --resume {shlex.quote(str(self.run.folder))}"
+
+    def _finish(self) -> None:
+        history = self.trainer.history
+        best = next((report for report in reversed(history) if report.best), None)
+        if best is None:  # best.pt was lost in the middle of an epoch, and no further one was asked for
+            raise CheckpointError(
+                f"{self.run.best}: lost; one more epoch makes it again: {self._resume_command()} --set training.epochs=N"
+            )
+        self.trainer.model.load_state_dict(checkpoints.load(self.run.best).weights)
+        self._draw(history, best)
+        self.terminal.result(str(self.run.best))
+        self.terminal.json_line(
+            event="done", run=str(self.run.folder), checkpoint=str(self.run.best), epochs=len(history), best=epoch_values(best)
+        )
+
+    def _draw(self, history: Sequence[EpochReport], best: EpochReport) -> None:
+        model, device, splits = self.trainer.model, self.trainer.place.device, self.splits
+        components = principal_components(self.run.folder, splits.train, self.config.model.hidden_sizes[-1])
+        count = components.components.shape[1]
+        yardstick = error_sum(components.reconstruct, splits.validation or splits.train, device).mse_per_pixel
+        exact = count >= splits.form.pixels or yardstick == 0  # all but rounding is explained: no yardstick
+        value_name = splits.form.value_name
+        with replacing(self.run.loss_figure) as file:
+            file.write(figures.loss_curve(history, None if exact else yardstick, count, value_name))
+        pictures = [str(self.run.loss_figure)]
+        if splits.form.kind == "images":  # feature vectors have no picture
+            shown = (splits.test or splits.validation or splits.train).slice(0, self.config.output.images)
+            originals, reconstructions, errors = reconstruct_items(model, shown, device)
+            with replacing(self.run.reconstructions_figure) as file:
+                file.write(figures.reconstruction_pairs(originals, reconstructions, errors, splits.form))
+            pictures.append(str(self.run.reconstructions_figure))
+        verdict = "" if exact else _verdict(best.selection_mse, yardstick, count)
+        if self.trainer.initial_mse is not None:
+            start = self.trainer.initial_mse
+            gained = 1 - best.selection_mse / max(start, 1e-12)
+            self.terminal.note(f"started at MSE {start:.6f} per {value_name}; training gained {gained:.1%}")
+        self.terminal.note(
+            f"best epoch {best.epoch}: MSE {best.selection_mse:.6f} per {value_name}{verdict}\npictures: {', '.join(pictures)}"
+        )
+
+
+def identify(splits: Splits) -> dict[str, Any]:
+    """Return what tells one data set from another: sizes and digests of the splits that training sees."""
+    seen = {"train": splits.train, "validation": splits.validation}
+    return {name: {"images": len(images), "digest": fingerprint(images)} for name, images in seen.items()}
+
+
+def _verdict(error: float, yardstick: float, count: int) -> str:
+    less = error < yardstick
+    ratio = yardstick / max(error, 1e-12) if less else error / yardstick
+    return f", {ratio:.1f} times {'less' if less else 'more'} than PCA with the same {count} numbers ({yardstick:.6f})"
+
+
+def epoch_values(report: EpochReport) -> dict[str, Any]:
+    """Return an epoch as the JSON interface and ``metrics.jsonl`` have it."""
+    return {"event": "epoch", **asdict(report)}

@@ -1,0 +1,122 @@
+"""Greedy layer-wise pretraining: each layer alone on the activations of those below, then all together.
+
+(Hinton & Salakhutdinov 2006; Bengio et al. 2007, "Greedy layer-wise training of deep networks", with autoencoders as layers.)
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from tiedae_cli.config import TrainingConfig
+from tiedae_cli.data.image_set import DataForm, ImageSet, Splits
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.evaluation import batch_size
+
+JOINT = "joint"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training of one model on one set."""
+
+    name: str
+    """``joint`` or ``layer 1``, ``layer 2`` ..."""
+    model: TiedAutoencoder
+    train: ImageSet
+    validation: ImageSet
+    training: TrainingConfig
+    """Epochs, loss and the rest of this phase."""
+
+
+class Phases:
+    """The phases of a training, made one after the other, since each needs the trained layers of those before.
+
+    Args:
+        model: the whole model, on the device; finished phases are merged into it.
+        splits: the data.
+        training: the config; ``pretraining_epochs`` 0 leaves the joint phase alone.
+        device: where activations are computed and kept.
+    """
+
+    def __init__(self, model: TiedAutoencoder, splits: Splits, training: TrainingConfig, device: torch.device) -> None:
+        self.model = model
+        self.splits = splits
+        self.training = training
+        self.device = device
+        layers = [f"layer {number + 1}" for number in range(len(model.weights))] if training.pretraining_epochs else []
+        self.names = [*layers, JOINT]
+
+    def first(self) -> Phase:
+        """Return the first phase."""
+        return self.named(self.names[0])
+
+    def after(self, phase: Phase) -> Phase | None:
+        """Merge a finished phase into the whole model and return the next one, None after the last."""
+        self.merge(phase)
+        position = self.names.index(phase.name) + 1
+        return self.named(self.names[position]) if position < len(self.names) else None
+
+    def named(self, name: str) -> Phase:
+        """Return a phase, starting from the whole model's weights; the activations that it needs are computed once, here."""
+        if name == JOINT:
+            train, validation = (on_device(images, self.device) for images in (self.splits.train, self.splits.validation))
+            return Phase(JOINT, self.model, train, validation, self.training)
+        layer = self.names.index(name)
+        train, validation = (self._activations(images, layer) for images in (self.splits.train, self.splits.validation))
+        return Phase(name, self._single_layer(layer), train, validation, self._layer_training(layer))
+
+    def merge(self, phase: Phase) -> None:
+        """Copy a pretrained layer into the whole model."""
+        if phase.name != JOINT:
+            self._copy(phase.model, self.names.index(phase.name), into_whole=True)
+
+    def _single_layer(self, layer: int) -> TiedAutoencoder:
+        """Return layer ``layer`` as an autoencoder of its own, with the whole model's weights and activations."""
+        names, depth = self.model.activations(), len(self.model.weights)
+        update = {
+            "hidden_sizes": (self.model.sizes[layer + 1],),
+            "activation": names[layer],
+            "code_activation": None,
+            "output": names[2 * depth - 1 - layer],  # also what only hidden layers may have: not validated again
+            "code_top_k": self.model.config.code_top_k if layer == depth - 1 else None,
+        }
+        single = TiedAutoencoder(self.model.sizes[layer], self.model.config.model_copy(update=update)).to(self.device)
+        self._copy(single, layer, into_whole=False)
+        return single
+
+    @torch.no_grad()
+    def _copy(self, single: TiedAutoencoder, layer: int, into_whole: bool) -> None:
+        for group in ("weights", "decoder_weights", "encoder_biases", "decoder_biases"):
+            for own in getattr(single, group):  # one, or none for the decoder weights of a tied model
+                other = getattr(self.model, group)[layer]
+                (other if into_whole else own).copy_(own if into_whole else other)
+
+    def _layer_training(self, layer: int) -> TrainingConfig:
+        update: dict[str, object] = {"epochs": self.training.pretraining_epochs, "early_stopping": None}
+        if layer:  # activations are no pixels: no cross-entropy and no shifts; and each layer has an order of its own
+            update |= {"shift": 0, "loss": "squared_error" if self.training.loss == "cross_entropy" else self.training.loss}
+        if layer < len(self.model.weights) - 1:
+            update["sparsity"] = "none"
+        update["seed"] = (self.training.seed + layer + 1) % 2**32
+        return self.training.model_copy(update=update)
+
+    @torch.inference_mode()
+    def _activations(self, images: ImageSet, layer: int) -> ImageSet:
+        """Return the outputs of encoder layer ``layer``, (N, 1, 1, H) float32; the images themselves for the first."""
+        if layer == 0:
+            return on_device(images, self.device)
+        width, size = self.model.sizes[layer], batch_size(images)
+        outputs = torch.empty(len(images), 1, 1, width, device=self.device)
+        for start in range(0, len(images), size):
+            x = images.batch(start, start + size, self.device)  # (B, D)
+            outputs[start : start + size, 0, 0] = self.model.encode_layers(x, layer)
+        return ImageSet(outputs.clone(), images.labels, DataForm((1, 1, width), kind="vectors"))
+
+
+def on_device(images: ImageSet, device: torch.device) -> ImageSet:
+    """Return a set on the device, as raw values, or as it is where it would take more than half of a GPU's free memory."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if len(images) * images.form.pixels * images.images.element_size() > free // 2:
+            return images
+    return images.to(device)

@@ -1,0 +1,5 @@
+"""One optimisation step, the hot path: everything that makes it fast is in this folder and nowhere else."""
+
+from tiedae_cli.training.step.training_step import TrainingStep
+
+__all__ = ["TrainingStep"]

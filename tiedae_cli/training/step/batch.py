@@ -1,0 +1,97 @@
+"""How a batch reaches the model: gathered, shifted, normalised and corrupted, into buffers that are made once.
+
+B items a batch (of this process), D values an item.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tiedae_cli.config import TrainingConfig
+from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.system.random_streams import CORRUPTION, SHIFTS, seeded
+
+Draw = Callable[..., Tensor]
+NOISE: dict[str, Draw] = {"gaussian": torch.randn, "masking": torch.rand, "salt_and_pepper": torch.rand}
+
+
+class Batch:
+    """Fills the gradient's input (and target) with the items of a step.
+
+    Args:
+        images: the training split, on the device of the buffers or in the host's memory.
+        training: corruption and shift.
+        input: (B, D), what the model sees.
+        target: (B, D), what its reconstruction is compared with; the same memory as ``input`` unless it is corrupted.
+        share: which part of the global batch this process takes, and of how many.
+    """
+
+    def __init__(
+        self, images: ImageSet, training: TrainingConfig, input: Tensor, target: Tensor, share: tuple[int, int] = (0, 1)
+    ) -> None:
+        self.rows = images.rows  # (N, D) raw
+        self.form = images.form
+        self.training = training
+        self.input = input
+        self.target = target
+        self.share = share
+        self.raw = self.rows.new_empty(input.shape)
+        self.scale = torch.as_tensor(self.form.scale, dtype=input.dtype, device=input.device)
+        self.generator = torch.Generator(device=input.device)
+        # Whether the host takes part in each step: it seeds random choices, and it holds data that does not fit on the device.
+        self.needs_host = training.corruption != "none" or training.shift > 0 or self.rows.device != input.device
+
+    def fill(self, indices: Tensor, epoch: int, step: int) -> None:
+        """Write the items at the indices, (B,); random choices are a function of (seed, epoch, step)."""
+        torch.index_select(self.rows, 0, indices.to(self.rows.device), out=self.raw)
+        raw = self.raw.to(self.input.device)
+        if self.training.shift:
+            raw = self._shifted(raw, epoch, step)
+        if self.form.offset is not None:
+            self.target.copy_(self.form.normalise(raw))  # in float32: a large offset leaves nothing of a bfloat16
+        else:
+            self.target.copy_(raw).mul_(self.scale)  # converted, then scaled: faster than a product of mixed types
+        if self.training.corruption != "none":
+            self._corrupt(epoch, step)
+
+    def _noise(self, draw: Draw, shape: tuple[int, ...], *stream: int) -> Tensor:
+        """Draw numbers for the global batch, (all processes' B, ...), and return this process's share, (B, ...)."""
+        part, parts = self.share
+        self.generator.manual_seed(seeded(self.training.seed, *stream).initial_seed())
+        numbers = draw((shape[0] * parts, *shape[1:]), generator=self.generator, device=self.input.device)
+        return numbers[part * shape[0] : (part + 1) * shape[0]]
+
+    def _shifted(self, raw: Tensor, epoch: int, step: int) -> Tensor:
+        """Return the raw batch with each image moved by up to ``shift`` pixels in both directions, zeros moving in."""
+        reach, (channels, height, width) = self.training.shift, self.form.shape
+        images = raw.view(-1, channels, height, width)
+        padded = F.pad(images, (reach, reach, reach, reach))
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2 reach + 1, 2 reach + 1, H, W), a view
+        count = len(images)
+        moves = (self._noise(torch.rand, (count, 2), SHIFTS, epoch, step) * (2 * reach + 1)).to(torch.int64)  # (B, 2)
+        return windows[torch.arange(count, device=images.device), :, moves[:, 0], moves[:, 1]].reshape(count, -1)
+
+    def _corrupt(self, epoch: int, step: int) -> None:
+        """Write the corrupted batch into ``input``; the target stays clean (Vincent et al. 2010, section 3)."""
+        kind = self.training.corruption
+        noise = self._noise(NOISE[kind], tuple(self.target.shape), CORRUPTION, epoch, step)
+        self.input.copy_(corrupted(self.target, kind, self.training.corruption_level, noise))
+
+
+def corrupted(clean: Tensor, kind: str, level: float, noise: Tensor) -> Tensor:
+    """Return items, (B, D), with noise.
+
+    Args:
+        clean: the items as the model sees them.
+        kind: ``gaussian`` adds noise of standard deviation ``level``; ``masking`` sets that fraction of values to 0;
+            ``salt_and_pepper`` sets it to 0 or 1, half each.
+        level: the amount.
+        noise: (B, D) random numbers: standard normal for ``gaussian``, else uniform in [0, 1).
+    """
+    if kind == "gaussian":
+        return clean + noise * level
+    if kind == "masking":
+        return clean * (noise >= level)
+    return torch.where(noise < level / 2, 0.0, torch.where(noise >= 1 - level / 2, 1.0, clean))

@@ -1,0 +1,83 @@
+"""A step without launches: the whole of it is captured once in a CUDA graph and replayed, its position counted on the device.
+
+Nothing in the captured part depends on the host: the batch's indices, the learning rate and the place of the error are looked up with
+a counter that lives on the device and that the graph itself advances.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from tiedae_cli.training.step.training_step import TrainingStep
+
+WARM_UP_RUNS = 3  # before a capture, so that libraries have made their workspaces
+
+
+class CapturedStep:
+    """A training step as one graph; where random choices are made, or the data lies on the host, gathering stays outside.
+
+    Args:
+        step: the step whose parts are captured; its parameters are as before when this returns.
+        capture: False runs the same operations one by one, which needs no CUDA.
+    """
+
+    def __init__(self, step: "TrainingStep", capture: bool = True) -> None:
+        self.step = step
+        device = step.errors.device
+        self.order = torch.zeros(step.steps, step.share, dtype=torch.int64, device=device)
+        self.rates = torch.zeros(step.steps, dtype=torch.float32, device=device)
+        self.counter = torch.zeros(1, dtype=torch.int64, device=device)
+        self.seen = torch.zeros(1, dtype=torch.int64, pin_memory=capture)  # the counter as the host last heard of it
+        self.graph = self._capture() if capture else None
+
+    def begin_epoch(self, order: Tensor, rates: Sequence[float], step: int) -> None:
+        """Put an epoch's order and learning rates on the device."""
+        self.order.copy_(order)
+        self.rates.copy_(torch.tensor(rates, dtype=torch.float32))
+        self.counter.fill_(step)
+        self.seen.fill_(step)
+
+    def run(self, step: int) -> None:
+        """Run the step that the device's counter stands at; the host's number only seeds random choices."""
+        if self.step.batch.needs_host:
+            self.step.batch.fill(self.order[step], self.step.epoch, step)
+        if self.graph is None:
+            self._operations()
+        else:
+            self.graph.replay()
+
+    def done(self) -> int:
+        """Return how many steps of the epoch the device had done a moment ago; asks for news without waiting for them."""
+        done = int(self.seen.item())
+        self.seen.copy_(self.counter, non_blocking=True)
+        return done
+
+    def _operations(self) -> None:
+        if not self.step.batch.needs_host:
+            self.step.batch.fill(self.order.index_select(0, self.counter).view(-1), 0, 0)
+        squared_error = self.step.gradient.run()
+        self.step.errors.index_copy_(0, self.counter, squared_error.view(1).to(torch.float32))
+        self.step.update(self.rates.index_select(0, self.counter).view(()))
+        self.counter.add_(1)
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        before = self.step.parameters.master.clone()
+        optimizer = self.step.state()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_RUNS):
+                self.counter.zero_()
+                self._operations()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        self.counter.zero_()
+        with torch.cuda.graph(graph):
+            self._operations()
+        self.step.parameters.master.copy_(before)
+        self.step.restore(optimizer)
+        self.step.errors.zero_()
+        return graph

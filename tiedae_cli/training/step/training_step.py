@@ -1,0 +1,113 @@
+"""The pieces of the hot path become one optimisation step.
+
+``batch.py`` how a batch reaches the model; ``gradient.py`` forward and backward by hand; ``penalty.py`` what the loss adds on the code;
+``parameters.py`` the flat buffer; ``adam.py`` the update; ``graph.py`` their capture on CUDA; here they become a step.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.config import TrainingConfig
+from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.system.runtime import Place
+from tiedae_cli.training.step.adam import Adam
+from tiedae_cli.training.step.batch import Batch
+from tiedae_cli.training.step.gradient import Gradient
+from tiedae_cli.training.step.graph import CapturedStep
+from tiedae_cli.training.step.parameters import FlatParameters
+from tiedae_cli.training.step.penalty import CodePenalty
+
+
+class TrainingStep:
+    """The steps of an epoch: gather a batch, its gradient, its sum over the processes, Adam.
+
+    Args:
+        model: on the device of the images; its parameters are moved into one flat buffer.
+        images: the training split.
+        training: batch size, loss, penalties, noise.
+        place: the type of the matrix products, and the processes among which each batch is cut.
+
+    Attributes:
+        batch_size: items of the global batch: as configured, at most the whole set, a multiple of the processes.
+        steps: of an epoch; the last, partial batch is dropped.
+        errors: (steps,) float32, the squared error of each step of this epoch, of this process's items, before the step.
+    """
+
+    def __init__(
+        self,
+        model: TiedAutoencoder,
+        images: ImageSet,
+        training: TrainingConfig,
+        place: Place,
+    ) -> None:
+        self.ranks = place.ranks
+        self.share = min(training.batch_size, len(images)) // self.ranks.count
+        self.batch_size = self.share * self.ranks.count
+        self.steps = len(images) // self.batch_size
+        self.clip = training.gradient_clip
+        self.parameters = FlatParameters(model, place.dtype)
+        penalised = training.sparsity != "none" or model.config.code_top_k is not None
+        penalty = CodePenalty(model.config, training, self.batch_size, self.ranks.add) if penalised else None
+        noisy = training.corruption != "none"
+        self.gradient = Gradient(model, self.parameters, self.share, training.loss, self.batch_size, penalty, noisy)
+        part = (self.ranks.rank, self.ranks.count)
+        self.batch = Batch(images, training, self.gradient.input, self.gradient.target, part)
+        self.adam = Adam(self.parameters, training.l2)
+        self.errors = torch.zeros(self.steps, dtype=torch.float32, device=place.device)
+        self.epoch = 0
+        self.order = torch.zeros(0, dtype=torch.int64)  # (steps, B of this process)
+        self.rates: Sequence[float] = ()
+        captures = place.device.type == "cuda" and self.ranks.count == 1
+        self.captured = CapturedStep(self) if captures else None
+
+    def begin_epoch(self, epoch: int, order: Tensor, rates: Sequence[float], step: int = 0) -> None:
+        """Prepare the steps of an epoch.
+
+        Args:
+            epoch: its number, of which random choices are a function.
+            order: (N,) int64, the order in which the items are visited.
+            rates: the learning rate of each step.
+            step: the first one to be run.
+        """
+        self.epoch, self.rates = epoch, rates
+        # (steps, B) -> (steps, B of this process): each global batch is cut by rank.
+        batches = order[: self.steps * self.batch_size].view(self.steps, self.batch_size)
+        mine = batches[:, self.ranks.rank * self.share : (self.ranks.rank + 1) * self.share].contiguous()
+        if self.captured is not None:
+            self.captured.begin_epoch(mine, rates, step)
+        else:
+            self.order = mine
+
+    def run(self, step: int) -> None:
+        """Take one step of the epoch; its squared error goes to ``errors``."""
+        if self.captured is not None:
+            self.captured.run(step)
+            return
+        self.batch.fill(self.order[step], self.epoch, step)
+        self.errors[step] = self.gradient.run()
+        self.update(self.rates[step])
+
+    def done(self, step: int) -> int:
+        """Return how many steps of the epoch are done, of ``step`` that were begun: a GPU lags behind."""
+        return step if self.captured is None else self.captured.done()
+
+    def update(self, rate: float | Tensor) -> None:
+        """Move the parameters by the gradient that ``gradient.run`` left."""
+        gradient = self.parameters.gradient
+        self.ranks.add(gradient)
+        if self.clip is not None:
+            norm = torch.linalg.vector_norm(gradient)
+            gradient.mul_((self.clip / (norm + 1e-12)).clamp(max=1.0))  # stays on the device: no synchronisation
+        self.adam.step(rate)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the optimizer must remember."""
+        return self.adam.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a ``state()``."""
+        self.adam.restore(state)

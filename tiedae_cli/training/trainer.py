@@ -1,0 +1,292 @@
+"""The training loop: it yields a report a few times a second and after each epoch, and knows neither the terminal nor files."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.config import Config
+from tiedae_cli.data.image_set import Splits
+from tiedae_cli.errors import CheckpointError, DivergedError
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.evaluation import error_sum
+from tiedae_cli.system.random_streams import WEIGHTS, epoch_order, seeded
+from tiedae_cli.system.runtime import Place
+from tiedae_cli.training.phases import JOINT, Phase, Phases
+from tiedae_cli.training.schedule import learning_rate
+from tiedae_cli.training.step import TrainingStep
+
+REPORT_EVERY = 0.1  # seconds between progress reports of a single process
+REPORT_STEPS = 20  # steps between those of several
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands inside an epoch; between two of these nothing is in flight, so the state can be saved."""
+
+    phase: str
+    """``joint``, or ``layer 1`` ... of greedy pretraining."""
+    epoch: int
+    """Of the phase, from 1."""
+    epochs: int
+    """Of the phase."""
+    step: int
+    """Steps done in this epoch."""
+    steps: int
+    """Steps of an epoch."""
+    images: int
+    """Images seen in this epoch."""
+    seconds: float
+    """Spent on this epoch's steps."""
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What an epoch did; its fields are the names of the JSON interface."""
+
+    phase: str
+    """``joint``, or ``layer 1`` ... of greedy pretraining, whose errors are those of the layer's own input."""
+    epoch: int
+    """Of the phase, from 1."""
+    epochs: int
+    """Of the phase."""
+    train_mse_per_pixel: float
+    """Mean over the images of the epoch, each as it was seen, before its step."""
+    validation_mse_per_pixel: float | None
+    """After the epoch; None without validation images."""
+    seconds: float
+    """Of the steps; evaluation and saving not counted."""
+    images_per_second: float
+    learning_rate: float
+    """Of the last step."""
+    best: bool
+    """The lowest validation error (else training error) of the joint phase so far."""
+
+    @property
+    def selection_mse(self) -> float:
+        """The error by which the best epoch is chosen."""
+        return self.train_mse_per_pixel if self.validation_mse_per_pixel is None else self.validation_mse_per_pixel
+
+
+class Trainer:
+    """A training that can stop after any step and go on to the same bits.
+
+    Everything random is a function of (seed, phase, epoch, step), so the position is three numbers.
+
+    Args:
+        config: the whole config.
+        splits: the data.
+        place: where to compute.
+        weights: a state dict to start from instead of random weights.
+    """
+
+    def __init__(self, config: Config, splits: Splits, place: Place, weights: dict[str, Tensor] | None = None) -> None:
+        self.training = config.training
+        self.place = place
+        self.device, self.ranks = place.device, place.ranks
+        self.model = TiedAutoencoder(splits.form.pixels, config.model, seeded(self.training.seed, WEIGHTS))
+        if weights is not None:
+            self.model.load_state_dict(weights)
+        self.model.to(self.device)
+        self.phases = Phases(self.model, splits, self.training, self.device)
+        self.epoch = 0  # epochs finished in this phase
+        self.step_in_epoch = 0
+        self.seconds = 0.0
+        self.history: list[EpochReport] = []
+        self.initial_mse: float | None = (
+            None  # validation error before the first step, where training starts from given weights
+        )
+        if weights is not None:
+            self.initial_mse = error_sum(self.model, splits.validation or splits.train, self.device, self.ranks).mse_per_pixel
+        self._enter(self.phases.first())
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self.step = TrainingStep(phase.model, phase.train, phase.training, self.place)
+
+    def train(self) -> Iterator[Progress | EpochReport]:
+        """Train from the current position to the last epoch of the last phase, or to where early stopping ends it.
+
+        Raises:
+            DivergedError: the loss of an epoch is not finite; raised before the epoch is reported.
+        """
+        while True:
+            while self.epoch < self.phase.training.epochs and not self._stops_early():
+                yield from self._steps()
+                yield self._finish_epoch()
+            following = self.phases.after(self.phase)
+            if following is None:
+                return
+            self._enter(following)
+            self.epoch = 0
+
+    def _steps(self) -> Iterator[Progress]:
+        training, steps = self.phase.training, self.step.steps
+        order = epoch_order(training.seed, self.epoch, len(self.phase.train))
+        order = self.phase.train.positions(order).to(self.device)
+        first = self.epoch * steps
+        rates = [learning_rate(training, first + step, steps * training.epochs) for step in range(steps)]
+        self.step.begin_epoch(self.epoch, order, rates, self.step_in_epoch)
+        began = reported = time.perf_counter()
+        before = self.seconds
+        while self.step_in_epoch < steps:
+            self.step.run(self.step_in_epoch)
+            self.step_in_epoch += 1
+            now = time.perf_counter()
+            if self._reports(now - reported):
+                self.seconds = before + now - began
+                yield self.progress()
+                # What the reader of the report did meanwhile (drawing, saving) is not training time.
+                before, began = self.seconds, time.perf_counter()
+                reported = began
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # once an epoch, so that the seconds are those of the work
+        self.seconds = before + time.perf_counter() - began
+
+    def _reports(self, seconds: float) -> bool:
+        """Return whether to report now; several processes, which may have to save together, do so after the same steps."""
+        return seconds > REPORT_EVERY if self.ranks.count == 1 else self.step_in_epoch % REPORT_STEPS == 0
+
+    def progress(self) -> Progress:
+        """Return the current position."""
+        done = self.step.done(self.step_in_epoch)
+        images, epochs = done * self.step.batch_size, self.phase.training.epochs
+        return Progress(self.phase.name, self.epoch + 1, epochs, done, self.step.steps, images, self.seconds)
+
+    def _finish_epoch(self) -> EpochReport:
+        images = self.step.steps * self.step.batch_size
+        train = self._errors().sum().item()
+        self._refuse_divergence()
+        validation = None
+        if len(self.phase.validation):
+            validation = error_sum(self.phase.model, self.phase.validation, self.device, self.ranks).mse_per_pixel
+            if not math.isfinite(validation):
+                raise DivergedError(f"epoch {self.epoch + 1}: the validation error is not finite\n{_advice()}")
+        report = EpochReport(
+            phase=self.phase.name,
+            epoch=self.epoch + 1,
+            epochs=self.phase.training.epochs,
+            train_mse_per_pixel=train / (images * self.phase.train.form.pixels),
+            validation_mse_per_pixel=validation,
+            seconds=self.seconds,
+            images_per_second=images / max(self.seconds, 1e-9),
+            learning_rate=self.step.rates[-1],
+            best=False,
+        )
+        if self.phase.name == JOINT:
+            report = replace(report, best=report.selection_mse < self._lowest_mse())
+        self.history.append(report)
+        self.epoch, self.step_in_epoch, self.seconds = self.epoch + 1, 0, 0.0
+        self.step.errors.zero_()
+        return report
+
+    def _lowest_mse(self) -> float:
+        return min((past.selection_mse for past in self.history if past.best), default=math.inf)
+
+    def _stops_early(self) -> bool:
+        """Return whether the joint phase has gone on for ``early_stopping`` epochs without a new best one."""
+        patience, done = self.training.early_stopping, [report for report in self.history if report.phase == JOINT]
+        if patience is None or self.phase.name != JOINT or not done:
+            return False
+        return self.epoch - max((report.epoch for report in done if report.best), default=self.epoch) >= patience
+
+    def _errors(self) -> Tensor:
+        """Return the squared error of the steps of this epoch so far, (steps,) float64 on the CPU, over all processes.
+
+        Raises:
+            DivergedError: one is not finite; names epoch and step. The device is asked once for all of them.
+        """
+        errors = self.step.errors[: self.step_in_epoch].cpu().to(torch.float64)
+        self.ranks.add(errors)
+        wrong = (~errors.isfinite()).nonzero()
+        if len(wrong):
+            step = int(wrong[0].item()) + 1
+            raise DivergedError(
+                f"epoch {self.epoch + 1}, step {step}: the loss is not finite: the training diverged\n{_advice()}"
+            )
+        return errors
+
+    def _refuse_divergence(self) -> None:
+        """Raise ``DivergedError`` if a weight or what the optimizer remembers of it is not finite."""
+        adam = self.step.adam
+        if not all(
+            bool(values.isfinite().all()) for values in (self.step.parameters.master, adam.first_moment, adam.second_moment)
+        ):
+            raise DivergedError(f"epoch {self.epoch + 1}, step {self.step_in_epoch}: a weight is not finite\n{_advice()}")
+
+    def state(self) -> dict[str, Any]:
+        """Return all that ``restore`` needs beside the weights; tensors on the CPU. All processes must ask together.
+
+        Raises:
+            DivergedError: a loss of this epoch or a weight is not finite, so this state is not worth keeping.
+        """
+        errors = self._errors()
+        self._refuse_divergence()
+        self.phases.merge(self.phase)
+        return {
+            "phase": self.phase.name,
+            "epoch": self.epoch,
+            "step": self.step_in_epoch,
+            "errors": errors.to(torch.float32),
+            "seconds": self.seconds,
+            "history": [asdict(report) for report in self.history],
+            "initial_mse": self.initial_mse,
+            "optimizer": self.step.state(),
+        }
+
+    def restore(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Go back to a saved position.
+
+        Args:
+            weights: the model's state dict.
+            state: a ``state()``.
+
+        Raises:
+            CheckpointError: it is not a state of this training.
+        """
+        try:
+            self._restore(weights, state)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"its training state does not fit ({reason})") from None
+
+    def _restore(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+        history = [EpochReport(**report) for report in state["history"]]
+        phase, epoch, step, seconds, errors = (state[name] for name in ("phase", "epoch", "step", "seconds", "errors"))
+        if not all(map(_is_plain, history)) or not math.isfinite(seconds) or phase not in self.phases.names:
+            raise ValueError("its history is none")
+        self.model.load_state_dict(weights)
+        self._enter(self.phases.named(phase))
+        numbers = [report.epoch for report in history if report.phase == phase]
+        if numbers != list(range(1, epoch + 1)) or not 0 <= step <= self.step.steps or errors.shape != (step,):
+            raise ValueError("its position is not in its history")
+        self.step.restore(state["optimizer"])
+        if self.ranks.leads:  # the saved errors are the sums over all processes
+            self.step.errors[:step] = errors.to(self.device)
+        self.initial_mse = state["initial_mse"]
+        self.epoch, self.step_in_epoch, self.seconds, self.history = epoch, step, seconds, history
+
+    def forget_best(self, stand_in: bool) -> None:
+        """Choose the best epoch anew, because the weights of the old one are lost.
+
+        Args:
+            stand_in: the last epoch counts as the best so far.
+        """
+        last = len(self.history) - 1
+        self.history = [replace(report, best=stand_in and number == last) for number, report in enumerate(self.history)]
+
+
+def _is_plain(report: EpochReport) -> bool:
+    """Return whether a report that came out of a file holds what its fields say."""
+    numbers = [report.train_mse_per_pixel, report.seconds, report.images_per_second, report.learning_rate]
+    if report.validation_mse_per_pixel is not None:
+        numbers.append(report.validation_mse_per_pixel)
+    return all(math.isfinite(number) for number in numbers) and isinstance(report.best, bool)
+
+
+def _advice() -> str:
+    return "What usually helps: a lower training.learning_rate, training.warmup: 0.05, or another model.activation."
