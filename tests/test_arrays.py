@@ -492,7 +492,9 @@ def test_the_fields_survive_the_saved_config() -> None:
 
 def test_a_fraction_of_a_named_data_set_is_of_its_training_split(monkeypatch: pytest.MonkeyPatch) -> None:
     sets = [ImageSet(torch.zeros(count, 1, 2, 2, dtype=torch.uint8), None, DataForm((1, 2, 2))) for count in (60, 10)]
-    monkeypatch.setattr("tiedae_cli.data.sources.downloads._read", lambda name, source, folder, train: sets[0 if train else 1])
+    monkeypatch.setattr(
+        "tiedae_cli.data.sources.downloads._read", lambda name, source, folder, train, *_: sets[0 if train else 1]
+    )
     splits = load_splits(DataConfig(dataset="mnist", validation=0.25))
     assert [len(splits.get(name)) for name in NAMES] == [45, 15, 10]
 

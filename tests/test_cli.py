@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from typer.testing import CliRunner, Result
 from tiedae_cli import __version__
 from tiedae_cli.cli.app import app
 from tiedae_cli.config.yaml_reader import parse_config
+from tiedae_cli.runs import checkpoint
 from tiedae_cli.tasks import opening
 
+COMMANDS = tuple(command.name for command in app.registered_commands if command.name)
 QUICK = ("--set", "training.epochs=2", "--set", "model.hidden_sizes=[16, 4]", "--device", "cpu")
 
 
@@ -40,14 +43,15 @@ def refused(*arguments: str, code: int = 2) -> str:
 
 def test_help_names_every_command() -> None:
     text = tiedae("--help").stdout
-    assert all(name in text for name in ("train", "eval", "reconstruct"))
+    assert all(f" {command} " in text for command in COMMANDS)
     assert tiedae("-h").stdout == text
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "reconstruct"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command(command: str) -> None:
     text = tiedae(command, "--help").stdout
-    assert all(option in text for option in ("--device", "--quiet", "--json", "--debug"))
+    assert all(option in text for option in ("--quiet", "--json", "--debug"))
+    assert ("--device" in text) == (command not in ("export", "inspect"))  # these two compute nothing worth a GPU
 
 
 def test_without_arguments_it_shows_its_help() -> None:
@@ -156,6 +160,54 @@ def test_reconstruct_own_images(digits_run: Path, named: bool) -> None:
     result = tiedae("reconstruct", *model, "a.png", "b.png")
     assert (result.exit_code, result.stdout) == (0, "runs/digits/reconstructions-2.png\n")
     assert result.stderr == "b.png: 50x50 L, converted to 8x8 gray\n"
+
+
+def test_reconstruct_never_replaces_another_picture(digits_run: Path) -> None:
+    def drawn(*arguments: str) -> str:
+        return tiedae("reconstruct", "-q", *arguments).stdout
+
+    first = drawn()
+    before = Path(first.strip()).read_bytes()
+    assert first == "runs/digits/reconstructions-2.png\n" == drawn()  # the same picture keeps its name
+    assert drawn("--seed", "5") == "runs/digits/reconstructions-2-2.png\n" == drawn("--seed", "5")
+    assert drawn("--split", "train") == "runs/digits/reconstructions-2-3.png\n"
+    assert Path(first.strip()).read_bytes() == before
+
+
+def test_a_checkpoint_whose_config_contradicts_itself_is_refused_by_every_command(digits_run: Path) -> None:
+    good = checkpoint.load(str(digits_run / "best.pt"))
+    model = good.config.model.model_copy(update={"code_top_k": 9})
+    forged = replace(good, config=good.config.model_copy(update={"model": model}))
+    forged.save(Path("forged.pt"))
+    np.save("x.npy", np.zeros((2, 8, 8), np.uint8))
+    np.save("codes.npy", np.zeros((2, 8), np.float32))
+    for arguments in (
+        ("eval", "forged.pt"),
+        ("reconstruct", "forged.pt"),
+        ("encode", "forged.pt", "x.npy"),
+        ("decode", "forged.pt", "codes.npy"),
+        ("score", "forged.pt", "x.npy"),
+        ("inspect", "forged.pt"),
+        ("compare", "forged.pt"),
+        ("export", "forged.pt", "-o", "x.onnx"),
+        ("train", "--set", "training.init_from=forged.pt"),
+    ):
+        result = tiedae(*arguments)
+        assert result.exit_code == 1, arguments
+        assert "forged.pt: model.code_top_k: the code has only 8 units" in result.stderr, arguments
+
+
+def test_score_that_scores_nothing_leaves_the_old_file(digits_run: Path) -> None:
+    np.save("bad.npy", np.full((2, 64), np.nan, np.float32))
+    Path("scores.jsonl").write_text("older\n")
+    result = tiedae("score", "--threshold", "1", "bad.npy", "-o", "scores.jsonl")
+    assert (result.exit_code, result.stdout, Path("scores.jsonl").read_text()) == (2, "", "older\n")
+
+
+def test_quiet_is_silent_about_a_download(empty_folder: Path) -> None:
+    loud, quiet = (tiedae("train", *options, "--config", "mnist", "--set", "data.root=nowhere") for options in ((), ("-q",)))
+    assert "mnist: not in nowhere; downloading it once\n" in loud.stderr
+    assert quiet.stderr.startswith("error: mnist: not in nowhere, and the download failed")
 
 
 def test_reconstruct_to_stdout(digits_run: Path) -> None:

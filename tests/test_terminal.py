@@ -199,3 +199,8 @@ def test_output_to_a_file_and_to_stdout(capfdbinary: pytest.CaptureFixture[bytes
     assert capfdbinary.readouterr().out == b"\x89PNG\n"
     with pytest.raises(StorageError, match="nowhere/x.png: cannot be written: No such file or directory"):
         write_output("nowhere/x.png", b"")
+
+
+def test_json_is_valid_at_every_depth() -> None:
+    text = json_text({"a": float("nan"), "pca": {"b": float("inf"), "c": [1.0, -float("inf"), {"d": float("nan")}]}})
+    assert json.loads(text) == {"a": None, "pca": {"b": None, "c": [1.0, None, {"d": None}]}}

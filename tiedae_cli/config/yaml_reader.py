@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tiedae_cli.config import Config
+from tiedae_cli.config.contradictions import contradictions
+from tiedae_cli.config.schema import Config
 from tiedae_cli.errors import ConfigError
 
 LARGEST_FILE = 32_768  # bytes; a config is a page of text, and PyYAML reads about 100 kB a second
@@ -108,7 +109,7 @@ def parse_config(text: str, source: str, assignments: Sequence[str] = ()) -> Con
             problems.append(str(error))
     try:
         config = Config.model_validate(values)
-        problems += [f"{_place(places, key)}: {message}" for key, message in _contradictions(config)]
+        problems += [f"{_place(places, key)}: {message}" for key, message in contradictions(config)]
     except ValidationError as error:
         items = _in_order_of_reading(error.errors(include_url=False), values, places)
         problems += [_line(item, values, places) for item in items[:MOST_PROBLEMS]]
@@ -126,9 +127,13 @@ def validate_config(values: object, source: str) -> Config:
         ConfigError: with one line per problem.
     """
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(_line(item, values, {(): source}) for item in error.errors(include_url=False))) from None
+    problems = [f"{source}: {message}" for _, message in contradictions(config)]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
 
 
 def dump_config(config: Config) -> str:
@@ -148,32 +153,6 @@ def _flatten(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for section, fields in values.items():
         for key, value in fields.items():
             yield f"{section}.{key}", value
-
-
-def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
-    """Yield what the fields say against each other: (key path, message)."""
-    if config.training.loss == "cross_entropy" and config.model.output != "sigmoid":
-        yield ("training", "loss"), "training.loss: cross_entropy needs model.output: sigmoid"
-    code = config.model.code_activation or config.model.activation
-    if config.training.sparsity == "kl" and code != "sigmoid":
-        yield ("training", "sparsity"), "training.sparsity: kl needs codes in (0, 1): model.code_activation: sigmoid"
-    if config.model.code_top_k and config.model.code_top_k > config.model.hidden_sizes[-1]:
-        yield ("model", "code_top_k"), f"model.code_top_k: the code has only {config.model.hidden_sizes[-1]} units"
-    if config.training.early_stopping and config.data.validation == 0:
-        yield ("training", "early_stopping"), "training.early_stopping: needs validation images, but data.validation is 0"
-    if config.training.pretraining_epochs and config.training.init_from:
-        yield (
-            ("training", "pretraining_epochs"),
-            "training.pretraining_epochs: init_from already gives trained layers; remove one",
-        )
-    portions = [portion or 0 for portion in (config.data.validation, config.data.test)]
-    if sum(portion for portion in portions if isinstance(portion, float)) >= 1:
-        yield (
-            ("data", "test"),
-            "data.test: together with data.validation nothing is left for training; their sum must be below 1",
-        )
-    if config.training.warmup and config.training.schedule == "one_cycle":
-        yield ("training", "warmup"), "training.warmup: one_cycle has its own warm-up; remove one of the two"
 
 
 def _read_text(path: Path) -> str:

@@ -21,7 +21,10 @@ def _say_nothing(*_: object) -> None:
 
 
 def load_splits(
-    config: DataConfig, say: Callable[[str], None] = _say_nothing, count: Callable[[str, int, int], None] = _say_nothing
+    config: DataConfig,
+    say: Callable[[str], None] = _say_nothing,
+    count: Callable[[str, int, int], None] = _say_nothing,
+    bars: bool = False,
 ) -> Splits:
     """Load the data set that a config names, or the folder or array at its path; a name wins over a path (``./mnist`` is a path).
 
@@ -29,6 +32,7 @@ def load_splits(
         config: the data section.
         say: is told what was inferred or converted, a line at a time.
         count: is told of slow work: what, how much is done, of how much (``Terminal.counting``).
+        bars: libraries may draw progress bars of their own on stderr.
 
     Raises:
         DataError: an unknown name, or data that is missing, damaged or of no use; the message names the file.
@@ -41,7 +45,7 @@ def load_splits(
         return load_digits()
     if name in SOURCES:
         _refuse_fields(config, name, "test", "split_seed", "size", "mode")
-        return load_download(name, config.root, config.validation)
+        return load_download(name, config.root, config.validation, say, bars)
     path = os.path.expanduser(name)
     if os.path.isdir(path):
         _refuse_fields(config, name, "root")

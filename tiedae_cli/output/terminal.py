@@ -102,9 +102,16 @@ class Terminal:
 
 
 def json_text(values: dict[str, Any]) -> str:
-    """Return one line of JSON; what JSON cannot say (NaN, infinity) becomes null."""
-    clean = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()}
-    return json.dumps(clean, allow_nan=False)
+    """Return one line of JSON; what JSON cannot say (NaN, infinity) becomes null, at every depth."""
+    return json.dumps(_sayable(values), allow_nan=False)
+
+
+def _sayable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sayable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_sayable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_values(target: str, kind: str, lines: Iterable[dict[str, Any]]) -> None:

@@ -92,12 +92,13 @@ class Checkpoint:
         file.write(buffer.getbuffer())
 
 
-def load(path: Path) -> Checkpoint:
+def load(path: Path | str) -> Checkpoint:
     """Read a checkpoint and believe it only when everything holds.
 
     Raises:
         CheckpointError: the file is missing, damaged, hostile, another tool's or from a newer version; one line that says which.
     """
+    path = Path(path)
     archive = _verified_archive(path)
     size = len(archive.getbuffer())
     try:

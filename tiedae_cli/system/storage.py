@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import secrets
 import shutil
@@ -73,6 +74,17 @@ def opened_output(target: str) -> Iterator[IO[bytes]]:
         return
     with replacing(Path(target)) as file:
         yield file
+
+
+def unused_name(path: Path, content: bytes) -> Path:
+    """Return ``path``, or ``path-2``, ``path-3`` ... before its suffix: the first that is free or already holds this content.
+
+    Raises:
+        StorageError: what is there cannot be read.
+    """
+    candidates = itertools.chain([path], (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2)))
+    with told_as_storage_error(path, "compared"):
+        return next(name for name in candidates if not name.exists() or name.is_file() and name.read_bytes() == content)
 
 
 def write_text(path: Path, text: str) -> None:

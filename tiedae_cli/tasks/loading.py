@@ -17,7 +17,7 @@ def load_told(data: DataConfig, terminal: Terminal) -> Splits:
         ConfigError: a field does not go with this data.
     """
     with terminal.counting() as count:
-        return load_splits(data, terminal.note, count)
+        return load_splits(data, terminal.note, count, terminal.interactive)
 
 
 def data_to_train_on(config: Config, terminal: Terminal) -> Splits:

@@ -97,6 +97,8 @@ class Screening:
         if top is not None:
             worst = self.tally.worst
             yield from score_values(worst.items[:top], worst.squared_errors[:top], self.form.pixels, self.limit)
+        if not self.tally.items:
+            self.failures.finish(scored=0)  # here, so that no empty file takes the place of an older one
 
     def detection(self, items: Items, name: str, draws: bool) -> Iterator[dict[str, Any]]:
         """Score the items and known intruders, and yield one object: how well the error tells them apart.

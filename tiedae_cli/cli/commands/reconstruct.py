@@ -46,6 +46,7 @@ def reconstruct(
     from tiedae_cli.runs import checkpoint
     from tiedae_cli.runs.folder import find_checkpoint, separate_model
     from tiedae_cli.system.runtime import resolve_device
+    from tiedae_cli.system.storage import unused_name
     from tiedae_cli.tasks.loading import data_of_model
 
     terminal = Terminal(quiet, as_json)
@@ -66,7 +67,7 @@ def reconstruct(
     tops, bottoms = (figures.as_pictures(rows, trained.form) for rows in (originals, reconstructions))
     if preview:
         terminal.preview(tops, bottoms)
-    target = output or str(path.parent / f"reconstructions-{len(images)}.png")
+    target = output or str(unused_name(path.parent / f"reconstructions-{len(images)}.png", png))
     write_output(target, png)
     if target != "-":
         terminal.result(target)

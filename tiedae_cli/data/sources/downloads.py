@@ -1,6 +1,7 @@
 """The data sets that torchvision knows: found on disk, else downloaded once, and read into memory."""
 
 import contextlib
+import io
 import math
 import os
 import struct
@@ -62,20 +63,24 @@ def default_root() -> Path:
     return Path(os.environ["TIEDAE_DATA"]) if os.environ.get("TIEDAE_DATA") else cache_folder()
 
 
-def load_download(name: str, root: str | None, validation: float | None) -> Splits:
+def load_download(
+    name: str, root: str | None, validation: float | None, say: Callable[[str], None], bars: bool = False
+) -> Splits:
     """Load one of ``SOURCES``, downloading it where it is absent.
 
     Args:
         name: a key of ``SOURCES``.
         root: folder of the data; None for ``default_root()``.
         validation: images of the training split for validation, or a fraction of them; None for the data set's own number.
+        say: is told of a download.
+        bars: torchvision may draw the download's progress on stderr.
 
     Raises:
         DataError: the data is absent and cannot be downloaded, or it is damaged.
     """
     source = SOURCES[name]
     folder = Path(root) if root else default_root()
-    train, test = (_read(name, source, folder, train=train) for train in (True, False))
+    train, test = (_read(name, source, folder, train, say, bars) for train in (True, False))
     count = portion_count(source.validation if validation is None else validation, len(train))
     if count >= len(train):
         raise DataError(f"data.validation: {count} images are asked for, but {name} has {len(train)} training images")
@@ -85,7 +90,7 @@ def load_download(name: str, root: str | None, validation: float | None) -> Spli
     return Splits(train.slice(count, len(train)), train.slice(0, count), test, name)
 
 
-def _read(name: str, source: Source, folder: Path, train: bool) -> ImageSet:
+def _read(name: str, source: Source, folder: Path, train: bool, say: Callable[[str], None], bars: bool) -> ImageSet:
     import torchvision.datasets
 
     make: Callable[..., Any] = getattr(torchvision.datasets, source.class_name)
@@ -101,16 +106,17 @@ def _read(name: str, source: Source, folder: Path, train: bool) -> ImageSet:
         except (RuntimeError, FileNotFoundError) as error:  # the second from USPS, which does not look before it opens
             if isinstance(error, RuntimeError) and "not found" not in str(error).lower():
                 raise
-            data = _download(make, name, source, folder, options)
+            say(f"{name}: not in {folder}; downloading it once")
+            data = _download(make, name, source, folder, options, bars)
         return _image_set(data, source)
 
 
-def _download(make: Callable[..., Any], name: str, source: Source, folder: Path, options: dict[str, Any]) -> Any:
-    """Download with torchvision; whatever it prints goes to stderr, for stdout is data."""
-    print(f"{name}: not in {folder}; downloading it once", file=sys.stderr)  # noqa: T201
+def _download(make: Callable[..., Any], name: str, source: Source, folder: Path, options: dict[str, Any], bars: bool) -> Any:
+    """Download with torchvision; whatever it prints goes to stderr, for stdout is data, or nowhere."""
+    shown = sys.stderr if bars else io.StringIO()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
             return make(str(folder), download=True, **options)
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

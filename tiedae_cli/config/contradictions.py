@@ -1,0 +1,31 @@
+"""What the fields of a config say against each other; these rules hold for YAML files and for checkpoints alike."""
+
+from collections.abc import Iterator
+
+from tiedae_cli.config.schema import Config
+
+
+def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield what the fields say against each other: (key path, message)."""
+    if config.training.loss == "cross_entropy" and config.model.output != "sigmoid":
+        yield ("training", "loss"), "training.loss: cross_entropy needs model.output: sigmoid"
+    code = config.model.code_activation or config.model.activation
+    if config.training.sparsity == "kl" and code != "sigmoid":
+        yield ("training", "sparsity"), "training.sparsity: kl needs codes in (0, 1): model.code_activation: sigmoid"
+    if config.model.code_top_k and config.model.code_top_k > config.model.hidden_sizes[-1]:
+        yield ("model", "code_top_k"), f"model.code_top_k: the code has only {config.model.hidden_sizes[-1]} units"
+    if config.training.early_stopping and config.data.validation == 0:
+        yield ("training", "early_stopping"), "training.early_stopping: needs validation images, but data.validation is 0"
+    if config.training.pretraining_epochs and config.training.init_from:
+        yield (
+            ("training", "pretraining_epochs"),
+            "training.pretraining_epochs: init_from already gives trained layers; remove one",
+        )
+    portions = [portion or 0 for portion in (config.data.validation, config.data.test)]
+    if sum(portion for portion in portions if isinstance(portion, float)) >= 1:
+        yield (
+            ("data", "test"),
+            "data.test: together with data.validation nothing is left for training; their sum must be below 1",
+        )
+    if config.training.warmup and config.training.schedule == "one_cycle":
+        yield ("training", "warmup"), "training.warmup: one_cycle has its own warm-up; remove one of the two"
