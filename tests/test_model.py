@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import ModelConfig
-from tiedae_cli.model.autoencoder import ACTIVATIONS, TiedAutoencoder
+from tiedae_cli.model.activations import ACTIVATIONS
+from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.system.random_streams import seeded
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848, 1.0507009873554804934  # Klambauer et al. 2017, section 2

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from tiedae_cli.config import Activation, ModelConfig, TrainingConfig
 from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.system.random_streams import seeded
 from tiedae_cli.system.runtime import Place
 from tiedae_cli.training.step import TrainingStep
 from tiedae_cli.training.step.adam import Adam
-from tiedae_cli.training.step.gradient import DERIVATIVES, Gradient
+from tiedae_cli.training.step.gradient import Gradient
 from tiedae_cli.training.step.parameters import FlatParameters
 
 CPU = torch.device("cpu")
@@ -82,7 +83,7 @@ def test_gradient_is_autograds(activation: str, loss: str, output: str, depth: i
 
 
 def test_every_activation_has_a_derivative() -> None:
-    assert set(DERIVATIVES) == set(get_args(Activation))
+    assert set(ACTIVATIONS) == set(get_args(Activation))
 
 
 @pytest.mark.parametrize("code_activation", get_args(Activation))

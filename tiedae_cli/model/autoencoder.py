@@ -4,24 +4,13 @@ Shapes: B items a batch, D values an item, H units of a hidden layer, K units of
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tiedae_cli.config import ModelConfig
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "linear": lambda x: x,
-    "elu": F.elu,
-    "relu": F.relu,
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "selu": F.selu,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-}
+from tiedae_cli.model.activations import ACTIVATIONS
 
 
 class TiedAutoencoder(nn.Module):
@@ -86,7 +75,9 @@ class TiedAutoencoder(nn.Module):
     def encode_layers(self, x: Tensor, count: int) -> Tensor:
         """Return the output of encoder layer ``count``, (B, D) -> (B, H_count)."""
         for layer, name in enumerate(self.activations()[:count]):
-            x = ACTIVATIONS[name](F.linear(x, self.weights[layer], self.encoder_biases[layer]))  # (B, H_(l-1)) -> (B, H_l)
+            x = ACTIVATIONS[name].function(
+                F.linear(x, self.weights[layer], self.encoder_biases[layer])
+            )  # (B, H_(l-1)) -> (B, H_l)
         return x
 
     def decode(self, code: Tensor) -> Tensor:
@@ -94,7 +85,7 @@ class TiedAutoencoder(nn.Module):
         depth = len(self.weights)
         for layer, name in zip(reversed(range(depth)), self.activations()[depth:], strict=True):
             weight, bias = self.decoder_weight(layer), self.decoder_biases[layer]
-            code = ACTIVATIONS[name](F.linear(code, weight.t(), bias))  # (B, H_l) -> (B, H_(l-1))
+            code = ACTIVATIONS[name].function(F.linear(code, weight.t(), bias))  # (B, H_l) -> (B, H_(l-1))
         return code
 
     def forward(self, x: Tensor) -> Tensor:

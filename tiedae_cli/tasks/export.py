@@ -15,6 +15,7 @@ from torch import Tensor
 from tiedae_cli import __version__
 from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.errors import ExportError, InputError
+from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.runs.checkpoint import Checkpoint
 
@@ -23,17 +24,6 @@ OPSET, IR_VERSION = 20, 9  # the first opset with Gelu; runtimes since the end o
 LARGEST_ONNX = 2**31 - 2**20  # bytes: a protobuf file ends at 2 GiB
 CHECKED_SIZES = (1, 2, 7, 64)  # items of the batches that are compared
 TOLERANCE = 1e-4  # of the largest answer (at least 1): float32 sums in another order differ by far less
-
-NODES: dict[str, tuple[tuple[str, dict[str, float]], ...]] = {
-    "linear": (),
-    "elu": (("Elu", {"alpha": 1.0}),),
-    "relu": (("Relu", {}),),
-    "silu": (("Sigmoid", {}), ("Mul", {})),  # x * sigmoid(x)
-    "gelu": (("Gelu", {}),),
-    "selu": (("Selu", {}),),
-    "sigmoid": (("Sigmoid", {}),),
-    "tanh": (("Tanh", {}),),
-}
 
 
 def optional_package(name: str, extra: str) -> Any:
@@ -107,7 +97,7 @@ class _Graph:
         """Append f(x W^T + b), or f(x W + b) where the layer decodes: the same W, used transposed."""
         self.add("Gemm", self.last, weight, bias, transB=int(encodes))
         preactivation = self.last
-        for kind, attributes in NODES[activation]:
+        for kind, attributes in ACTIVATIONS[activation].onnx:
             inputs = (preactivation, self.last) if kind == "Mul" else (self.last,)
             self.add(kind, *inputs, **attributes)
 

@@ -9,52 +9,17 @@ so that the sum over both uses is one matrix product, dW_l = above^T below, and 
 needed next. B items a batch (of this process), D values an item.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from tiedae_cli.model.activations import ACTIVATIONS, ActivationKind
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.step.penalty import CodePenalty
 
 aten = torch.ops.aten
-SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, as in torch
-
-
-@dataclass(frozen=True)
-class Derivative:
-    """An activation in place, and its derivative as torch's own kernels have it."""
-
-    forward: Callable[[Tensor, Tensor], object]
-    """(pre-activation, result buffer); both are the same buffer where ``keeps_input`` is false."""
-    backward: Callable[[Tensor, Tensor], object]
-    """(gradient, in place; the result, or the pre-activation where ``keeps_input``)."""
-    keeps_input: bool = False
-    """The derivative needs the pre-activation, which then has a buffer of its own."""
-
-
-DERIVATIVES = {
-    "linear": Derivative(lambda x, y: None, lambda g, y: None),
-    "elu": Derivative(
-        lambda x, y: F.elu_(y), lambda g, y: aten.elu_backward.grad_input(g, 1.0, 1.0, 1.0, True, y, grad_input=g)
-    ),
-    "selu": Derivative(
-        lambda x, y: torch.selu_(y),
-        lambda g, y: aten.elu_backward.grad_input(g, SELU_ALPHA, SELU_SCALE, 1.0, True, y, grad_input=g),
-    ),
-    "relu": Derivative(lambda x, y: y.relu_(), lambda g, y: aten.threshold_backward.grad_input(g, y, 0.0, grad_input=g)),
-    "sigmoid": Derivative(lambda x, y: y.sigmoid_(), lambda g, y: aten.sigmoid_backward.grad_input(g, y, grad_input=g)),
-    "tanh": Derivative(lambda x, y: y.tanh_(), lambda g, y: aten.tanh_backward.grad_input(g, y, grad_input=g)),
-    "silu": Derivative(
-        lambda x, y: aten.silu.out(x, out=y), lambda g, x: aten.silu_backward.grad_input(g, x, grad_input=g), keeps_input=True
-    ),
-    "gelu": Derivative(
-        lambda x, y: aten.gelu.out(x, out=y), lambda g, x: aten.gelu_backward.grad_input(g, x, grad_input=g), keeps_input=True
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -71,7 +36,7 @@ class Layer:
     """(B, outputs), where the next layer reads."""
     gradient: Tensor
     """(B, outputs), where the weight's product reads; may share memory with ``output`` at the last layer."""
-    activation: Derivative
+    activation: ActivationKind
     preactivation: Tensor
     """(B, outputs); the same memory as ``output`` unless the activation keeps its input."""
 
@@ -194,7 +159,7 @@ class Gradient:
 
     def _difference(self, last: Layer) -> Tensor:
         """Compute the reconstruction less the target, (B, D), into the last layer's gradient."""
-        if last.activation is DERIVATIVES["linear"]:
+        if last.activation is ACTIVATIONS["linear"]:
             # The product is added to bias - target: one pass over the batch instead of two.
             return torch.sub(last.bias, self.target, out=last.gradient).addmm_(last.input, last.weight)
         last.forward()
@@ -204,7 +169,7 @@ class Gradient:
 def _layer(
     name: str, weight: Tensor, bias: Tensor, bias_gradient: Tensor, *, input: Tensor, output: Tensor, gradient: Tensor
 ) -> Layer:
-    activation = DERIVATIVES[name]
+    activation = ACTIVATIONS[name]
     preactivation = torch.zeros_like(output) if activation.keeps_input else output
     return Layer(weight, bias, bias_gradient, input, output, gradient, activation, preactivation)
 
