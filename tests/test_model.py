@@ -25,6 +25,7 @@ PLAIN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "silu": lambda z: z / (1 + np.exp(-z)),
     "tanh": np.tanh,
     "gelu": lambda z: z * 0.5 * (1 + np.vectorize(math.erf)(z / math.sqrt(2))),
+    "softplus": lambda z: np.log1p(np.exp(z)),
 }
 
 

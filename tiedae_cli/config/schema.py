@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-Activation = Literal["elu", "relu", "silu", "gelu", "selu", "sigmoid", "tanh", "linear"]
+Activation = Literal["elu", "relu", "silu", "gelu", "selu", "softplus", "sigmoid", "tanh", "linear"]
 Output = Literal["linear", "sigmoid"]
 Loss = Literal["mse", "squared_error", "cross_entropy"]
 Schedule = Literal["constant", "cosine", "one_cycle"]

@@ -76,4 +76,11 @@ ACTIVATIONS = {
         (("Gelu", {}),),
         keeps_input=True,
     ),
+    "softplus": ActivationKind(  # log(1 + exp(x)), linear above 20 as in torch
+        F.softplus,
+        lambda x, y: aten.softplus.out(x, 1.0, 20.0, out=y),
+        lambda g, x: aten.softplus_backward.grad_input(g, x, 1.0, 20.0, grad_input=g),
+        (("Softplus", {}),),
+        keeps_input=True,
+    ),
 }
