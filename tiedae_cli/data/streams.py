@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tiedae_cli.data.array_stream import MAGIC, ArrayHeader, column_major_blocks, read_header, row_blocks
+from tiedae_cli.data.array_stream import MAGIC, NUMBERS, ArrayHeader, column_major_blocks, read_header, row_blocks
 from tiedae_cli.data.image_files import expand_folders, is_image_file, read_image, takes_image_files
 from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.data.number_table import csv_rows, json_rows
@@ -204,17 +204,36 @@ class ItemReader:
         if header.shape[1:] not in fitting:
             shapes = ", ".join(" x ".join(map(str, ("N", *shape))) for shape in dict.fromkeys(fitting))
             raise DataError(f"{name}: {header.describe()}; {self.wanted}, in one of the shapes {shapes}")
-        if images and header.dtype != np.uint8 and header.dtype.kind != "f":
-            raise DataError(f"{name}: {header.describe()}; images are uint8 (0 to 255) or floats (0 to 1)")
         return header
+
+    def open_array(self, array: np.ndarray, name: str) -> Items:
+        """Return the items of an array in memory, (N, ...), under the same rules as those of a file.
+
+        Raises:
+            DataError: it is no array of numbers of the model's form.
+        """
+        if array.dtype.kind not in NUMBERS:
+            raise DataError(f"{name}: an array of {array.dtype}; expected numbers")
+        header = self._checked(ArrayHeader(array.shape, array.dtype, False), name)
+        parts = (array[start : start + self.size] for start in range(0, len(array), self.size))
+        return Items(self._array_blocks(name, parts, alone=True), header.shape[0])
 
     def _array_blocks(self, name: str, arrays: Iterable[np.ndarray], alone: bool) -> Iterator[Block]:
         start = 0
         for array in arrays:
+            if self.form.kind == "images" and array.dtype.kind in "iu" and array.dtype != np.uint8:
+                array = self._as_bytes(array, name)
             if array.ndim == 4 and array.shape[1:] != self.form.shape:
                 array = array.transpose(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
             yield from self._finite(name, range(start, start + len(array)), array, alone)
             start += len(array)
+
+    @staticmethod
+    def _as_bytes(array: np.ndarray, name: str) -> np.ndarray:
+        """Return whole numbers from 0 to 255 as uint8, as training reads them."""
+        if len(array) and (array.min() < 0 or array.max() > 255):
+            raise DataError(f"{name}: {array.dtype} pixels from {array.min()} to {array.max()}; whole numbers are 0 to 255")
+        return array.astype(np.uint8)
 
     def _table_blocks(self, name: str, kind: str, file: IO[bytes], alone: bool) -> Iterator[Block]:
         rows = csv_rows(file, name, self.bad) if kind == "csv" else json_rows(file, name, self.key, self.bad)

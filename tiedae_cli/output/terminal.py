@@ -27,9 +27,11 @@ class Terminal:
     Args:
         quiet: nothing on stderr but errors.
         as_json: stdout carries JSON Lines.
+        prints: whether results go to stdout at all; a caller from Python gets them as values.
     """
 
-    def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
+    def __init__(self, quiet: bool = False, as_json: bool = False, prints: bool = True) -> None:
+        self.prints = prints
         self.quiet = quiet
         self.as_json = as_json
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
@@ -49,7 +51,7 @@ class Terminal:
 
     def result(self, text: str) -> None:
         """Print the one thing that the next command needs, on stdout; not where stdout carries JSON."""
-        if not self.as_json:
+        if self.prints and not self.as_json:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
 

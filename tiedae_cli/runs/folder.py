@@ -49,6 +49,9 @@ class Run:
         self.reconstructions_figure = folder / "reconstructions.png"
         self.components = folder / "pca.npz"
 
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
     @property
     def name(self) -> str:
         """The folder's own name."""

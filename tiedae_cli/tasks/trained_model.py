@@ -1,0 +1,122 @@
+"""A trained model for Python: arrays in the data's own form and units go in, numpy arrays come out."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiedae_cli.config import Config
+from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.data.streams import ItemReader, raw_array, raw_shape
+from tiedae_cli.model import evaluation
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs.folder import find_checkpoint
+from tiedae_cli.system.runtime import resolve_device
+
+RUNS = Path("runs")
+Array = np.ndarray | Tensor
+
+
+class Model:
+    """A trained autoencoder.
+
+    Shapes: N items; one item is H x W (gray images), C x H x W or D (vectors), and K is the size of the code. Each method takes
+    N items or a single one, works in blocks, and answers in kind.
+
+    Attributes:
+        module: the ``nn.Module``, in evaluation mode.
+        config: the config that it was trained with.
+        form: the form of one item, and the scaling between its values and the model's.
+        path: the checkpoint.
+    """
+
+    module: TiedAutoencoder
+    config: Config
+    form: DataForm
+    path: Path
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        trained = checkpoints.load(path)
+        self.path, self.config, self.form, self.device = path, trained.config, trained.form, device
+        self.module = trained.model(device)
+
+    def encode(self, x: Array) -> np.ndarray:
+        """Return the codes of items, (N, ...) -> (N, K) float32.
+
+        Raises:
+            DataError: the items do not have the model's form, or a value is not finite or out of range.
+        """
+        return self._mapped(x, self.form, lambda values: evaluation.codes(self.module, values, self.device).numpy())
+
+    def decode(self, codes: Array) -> np.ndarray:
+        """Return what codes stand for, (N, K) -> (N, ...): uint8 where the images were uint8, else float32 in the data's own units.
+
+        Raises:
+            DataError: the codes do not have K finite numbers each.
+        """
+        size = self.module.sizes[-1]
+        wanted = f"this model's codes have {size} numbers"
+        return self._mapped(codes, DataForm((1, 1, size), "vectors"), lambda code: self._raw(self._decoded(code)), wanted)
+
+    def reconstruct(self, x: Array) -> np.ndarray:
+        """Return what the model makes of items, (N, ...) -> (N, ...), typed as ``decode`` does.
+
+        Raises:
+            DataError: as in ``encode``.
+        """
+        return self._mapped(
+            x, self.form, lambda values: self._raw(self._decoded(evaluation.codes(self.module, values, self.device)))
+        )
+
+    def score(self, x: Array) -> np.ndarray:
+        """Return the squared error of each item in the model's units, summed over its values, (N, ...) -> (N,) float64.
+
+        Raises:
+            DataError: as in ``encode``.
+        """
+
+        def errors(values: Tensor) -> np.ndarray:
+            return evaluation.squared_errors(self.module, values.to(self.device)).cpu().to(torch.float64).numpy()
+
+        return self._mapped(x, self.form, errors)
+
+    def _decoded(self, code: Tensor) -> Tensor:
+        return evaluation.decoded(self.module, code, self.device)
+
+    def _raw(self, values: Tensor) -> np.ndarray:
+        return raw_array(values, self.form, as_float=not self.form.eight_bit)
+
+    def _mapped(
+        self, x: Array, form: DataForm, function: Callable[[Tensor], np.ndarray], wanted: str | None = None
+    ) -> np.ndarray:
+        """Return a function of blocks, (B, D) -> (B, ...), over all items; of a single item its single answer."""
+        array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+        channels, height, width = form.shape
+        single = array.shape in (raw_shape(form), form.shape, (height, width, channels))
+        reader = ItemReader(form, evaluation.block_size(self.form), wanted=wanted)
+        answers = list(self._answers(reader, array[None] if single else array, function))
+        whole = np.concatenate(answers) if answers else function(torch.zeros(0, form.pixels))
+        return np.asarray(whole[0]) if single else whole
+
+    @staticmethod
+    def _answers(reader: ItemReader, array: np.ndarray, function: Callable[[Tensor], np.ndarray]) -> Iterator[np.ndarray]:
+        for block in reader.open_array(array, "x").blocks:
+            yield function(block.values)
+
+
+def load(model: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:
+    """Open a trained model.
+
+    Args:
+        model: a checkpoint, a run folder (its best epoch) or a run's name; None is the newest run under ``runs/``.
+        device: as ``--device``.
+
+    Raises:
+        InputError: nothing of that name, or no such device.
+        CheckpointError: the file is damaged or another tool's.
+    """
+    return Model(find_checkpoint(None if model is None else os.fspath(model), RUNS), resolve_device(device))
