@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from tiny_models import COLOUR, DIGITS, VECTORS, random_bytes, save_run
 from typer.testing import CliRunner
 
+import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data import load_splits
@@ -262,3 +264,37 @@ def test_a_closed_pipe_ends_quietly() -> None:
     assert encoder.stderr.read() == b""
     encoder.stderr.close()
     assert encoder.wait() == 141
+
+
+FORMS: dict[str, Callable[[np.ndarray], dict[str, np.ndarray]]] = {
+    "uint8": lambda x: {"x.npy": x},
+    "int64": lambda x: {"x.npy": x.astype(np.int64)},
+    "big-endian int32": lambda x: {"x.npy": x.astype(">i4")},
+    "Fortran order": lambda x: {"x.npy": np.asfortranarray(x)},
+    "float32": lambda x: {"x.npy": x.astype(np.float32) / 255},
+    "float64": lambda x: {"x.npy": x / 255},
+    "channels": lambda x: {"x.npy": x[:, None]},
+    "npz": lambda x: {"images": x},
+    "npz with labels": lambda x: {"images": x, "labels": np.arange(len(x)) % 3},
+    "npz of x and y": lambda x: {"x": x, "y": np.arange(len(x)) % 3},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_whatever_trains_is_encoded_and_scored_from_the_same_path(form: str, empty_folder: Path) -> None:
+    """Item for item in the same order: the training's own items are found again among the codes of the whole file."""
+    x = np.random.default_rng(3).integers(0, 256, (40, 5, 4), dtype=np.uint8)
+    arrays = FORMS[form](x)
+    path = "x.npy" if "x.npy" in arrays else "x.npz"
+    if path == "x.npy":
+        np.save(path, arrays["x.npy"])
+    else:
+        np.savez(path, **arrays)
+    run = tiedae_cli.train({"data": {"dataset": path}}, epochs=1, batch_size=10, hidden_sizes=[6, 3], quiet=True)
+    for command in (("encode", "-o", "codes.npy"), ("score", "-o", "scores.jsonl", "--threshold", "1")):
+        result = CliRunner().invoke(app, [command[0], str(run.folder), path, *command[1:]])
+        assert result.exit_code == 0, result.output
+    model = tiedae_cli.load(run)
+    np.testing.assert_allclose(np.load("codes.npy"), model.encode(x), rtol=1e-4, atol=1e-5)
+    scores = [json.loads(line)["squared_error"] for line in Path("scores.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose(scores, model.score(x), rtol=1e-4)

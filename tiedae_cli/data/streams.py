@@ -24,6 +24,7 @@ from tiedae_cli.data.array_stream import MAGIC, NUMBERS, ArrayHeader, column_maj
 from tiedae_cli.data.image_files import expand_folders, is_image_file, read_image, takes_image_files
 from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.data.number_table import csv_rows, json_rows
+from tiedae_cli.data.sources.arrays import LABEL_NAMES
 from tiedae_cli.errors import DataError, InputError
 
 ARRAY_SUFFIXES = {".npy": "npy", ".npz": "npz", ".csv": "csv", ".jsonl": "jsonl"}
@@ -373,7 +374,8 @@ def _array(name: str, kind: str) -> Iterator[IO[bytes]]:
         return
     try:
         with zipfile.ZipFile(name) as archive:
-            members = [member for member in archive.namelist() if member.endswith(".npy")]
+            labels = {f"{name}.npy" for names in LABEL_NAMES.values() for name in names}  # of training; a code has none
+            members = [member for member in archive.namelist() if member.endswith(".npy") and member not in labels]
             if len(members) != 1:
                 held = ", ".join(member.removesuffix(".npy") for member in members[:8]) or "none"
                 raise DataError(f"{name}: a .npz with one array is expected, this has {len(members)}: {held}")
