@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tiedae_cli.data.image_files import is_image_file, load_image_files, read_image
+from tiedae_cli.data.image_files import images_under, is_image_file, load_image_files, read_image
 from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.data.sources.folder import list_images
 from tiedae_cli.errors import DataError
 
 GRAY = DataForm((1, 8, 8), scale=1 / 255)
@@ -157,3 +158,17 @@ def test_a_model_that_takes_no_images(form: DataForm) -> None:
 )
 def test_which_arguments_are_images(name: str, image: bool) -> None:
     assert is_image_file(name) is image
+
+
+def test_training_and_encoding_see_the_same_images_in_the_same_order(tmp_path: Path) -> None:
+    """Names whose order as text is not their order as paths, and a linked sub-folder."""
+    folder, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    for name in ("a/1.png", "a-b/1.png", "a.b/1.png", "B/1.PNG", "a 1.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (2, 2)).save(folder / name)
+    elsewhere.mkdir()
+    Image.new("L", (2, 2)).save(elsewhere / "1.png")
+    (folder / "linked").symlink_to(elsewhere)
+    names = list_images(folder).names
+    assert names == sorted(names) and "linked/1.png" in names and len(names) == 6
+    assert images_under(folder) == [folder / name for name in names]

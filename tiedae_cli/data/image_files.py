@@ -26,12 +26,36 @@ def is_image_file(name: str) -> bool:
 
 
 def images_under(folder: Path) -> list[Path]:
-    """Return the image files in a folder and its sub-folders, in the order of their paths; hidden ones are left out."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent) / name for name in names if is_image_file(name) and not name.startswith(".")]
-    return sorted(found)
+    """Return the image files in a folder and its sub-folders, in the order in which training sees them."""
+    return [folder / name for name in image_names(folder)[0]]
+
+
+def image_names(folder: Path) -> tuple[list[str], int]:
+    """Return the paths of the image files below a folder, with ``/`` and sorted as text, and how many other files are there.
+
+    Hidden files and folders are left out, links are followed, and a folder that is linked twice counts once.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    found: list[str] = []
+    others, visited = 0, set()
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}")
+
+    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        information = os.stat(parent)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if (information.st_dev, information.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((information.st_dev, information.st_ino))
+        shown = [name for name in files if not name.startswith(".")]
+        images = [name for name in shown if is_image_file(name)]
+        others += len(shown) - len(images)
+        found += [os.path.relpath(os.path.join(parent, name), folder).replace(os.sep, "/") for name in images]
+    return sorted(found), others
 
 
 def expand_folders(names: Iterable[str]) -> list[Path]:

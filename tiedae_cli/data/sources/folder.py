@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data.image_files import SUFFIXES, decode_image, image_warnings, is_colour, pixels_of
+from tiedae_cli.data.image_files import SUFFIXES, decode_image, image_names, image_warnings, is_colour, pixels_of
 from tiedae_cli.data.image_set import BLOCK_BYTES, SPLITS, ImageSet
 from tiedae_cli.data.sources.arrays import load_array
 from tiedae_cli.errors import DataError, StorageError
@@ -89,40 +89,22 @@ def load_folder(folder: Path, config: DataConfig, say: Say, count: Count) -> dic
 
 
 def list_images(folder: Path) -> Listing:
-    """List the image files below a folder; a folder that is linked twice counts once.
+    """List the image files below a folder, with a digest of their names, sizes and times.
 
     Raises:
         DataError: there are none, or a folder or file cannot be read.
     """
-    found: list[tuple[str, int, int]] = []
-    others, visited = 0, set()
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot be read: {error.strerror}")
-
-    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        information = os.stat(parent)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if (information.st_dev, information.st_ino) in visited:
-            folders.clear()
-            continue
-        visited.add((information.st_dev, information.st_ino))
-        for name in files:
-            if name.startswith(".") or os.path.splitext(name)[1].lower() not in SUFFIXES:
-                others += not name.startswith(".")
-                continue
-            path = os.path.join(parent, name)
-            try:
-                information = os.stat(path)
-            except OSError as error:
-                refuse(error)
-            below = os.path.relpath(path, folder).replace(os.sep, "/")
-            found.append((below, information.st_size, information.st_mtime_ns))
-    if not found:
+    names, others = image_names(folder)
+    if not names:
         raise DataError(f"{folder}: no images in this folder (looked for {', '.join(sorted(SUFFIXES))}, also in sub-folders)")
-    found.sort()
-    digest = hashlib.sha256(b"".join(os.fsencode(f"{name}\0{size}\0{time}\0") for name, size, time in found)).hexdigest()
-    return Listing(folder, [name for name, _, _ in found], others, digest)
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            information = os.stat(folder / name)
+        except OSError as error:
+            raise DataError(f"{folder / name}: cannot be read: {error.strerror}") from None
+        digest.update(os.fsencode(f"{name}\0{information.st_size}\0{information.st_mtime_ns}\0"))
+    return Listing(folder, names, others, digest.hexdigest())
 
 
 def _split_ranges(listing: Listing) -> dict[str, tuple[int, int]]:
