@@ -15,9 +15,9 @@ import random
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tiedae_cli.errors import CheckpointError
 from tiedae_cli.runs import checkpoint
@@ -27,7 +27,7 @@ TRAININGS = (
     ["--set", "training.epochs=1", "--set", "model.tied=false", "--set", "model.hidden_sizes=[32,8]"],
     ["--set", "training.epochs=1", "--set", "training.pretraining_epochs=1", "--set", "model.hidden_sizes=[16]"],
 )
-STRUCTURE = 4096  # bytes at the start and at the end, where the archive's own structure and the pickle are
+STRUCTURE = 4096  # bytes at the start and at the end, where the file's own structure and the last tensors are
 Damage = Callable[[bytes, random.Random], bytes]
 
 
@@ -79,30 +79,34 @@ def swap_ranges(raw: bytes, chance: random.Random) -> bytes:
     return raw[: first * size] + b + raw[(first + 1) * size : second * size] + a + raw[(second + 1) * size :]
 
 
-def swap_members(raw: bytes, chance: random.Random) -> bytes:
-    """Exchange two parts of the archive, of equal size where there are such; all its own checksums are right."""
-    members = _members(raw)
-    names = [name for name in members if "/data/" in name]
-    pairs = [(a, b) for a in names for b in names if a < b]
-    equal = [(a, b) for a, b in pairs if len(members[a]) == len(members[b])]
-    a, b = chance.choice(equal or pairs)
-    members[a], members[b] = members[b], members[a]
-    return _archive(members)
+def swap_tensors(raw: bytes, chance: random.Random) -> bytes:
+    """Exchange the bytes of two tensors, of equal size where there are such; the file's own structure holds."""
+    header, values = _parts(raw)
+    places = [entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"]
+    pairs = [(a, b) for a in places for b in places if a < b]
+    equal = [(a, b) for a, b in pairs if a[1] - a[0] == b[1] - b[0]]
+    (start, stop), (other, end) = chance.choice(equal or pairs)
+    size = min(stop - start, end - other)
+    first, second = values[start : start + size], values[other : other + size]
+    return raw[: len(raw) - len(values)] + _with(_with(values, start, second), other, first)
 
 
-def change_a_member(raw: bytes, chance: random.Random) -> bytes:
-    """Flip one bit of one part and make its checksum right."""
-    members = _members(raw)
-    name = chance.choice([name for name, content in members.items() if content])
-    members[name] = _flip(members[name], chance.randrange(len(members[name])), chance)
-    return _archive(members)
+def change_a_tensor(raw: bytes, chance: random.Random) -> bytes:
+    """Flip one bit of one tensor."""
+    _, values = _parts(raw)
+    return _flip(raw, len(raw) - 1 - chance.randrange(len(values)), chance)
 
 
-def drop_a_member(raw: bytes, chance: random.Random) -> bytes:
-    """Leave one part out."""
-    members = _members(raw)
-    del members[chance.choice(list(members))]
-    return _archive(members)
+def drop_a_tensor(raw: bytes, chance: random.Random) -> bytes:
+    """Leave one tensor out of the header, its bytes cut out."""
+    header, values = _parts(raw)
+    name = chance.choice([name for name in header if name != "__metadata__"])
+    start, stop = header.pop(name)["data_offsets"]
+    for entry in header.values():
+        if "data_offsets" in entry and entry["data_offsets"][0] >= stop:
+            entry["data_offsets"] = [offset - (stop - start) for offset in entry["data_offsets"]]
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + values[:start] + values[stop:]
 
 
 KINDS: tuple[Damage, ...] = (
@@ -114,9 +118,9 @@ KINDS: tuple[Damage, ...] = (
     append_garbage,
     zero_a_range,
     swap_ranges,
-    swap_members,
-    change_a_member,
-    drop_a_member,
+    swap_tensors,
+    change_a_tensor,
+    drop_a_tensor,
 )
 
 
@@ -135,7 +139,7 @@ def main() -> None:
         for number in range(options.files):
             kind = KINDS[number % len(KINDS)]
             path, contents = originals[number // len(KINDS) % len(originals)]
-            damaged = folder / "damaged.pt"
+            damaged = folder / "damaged.safetensors"
             damaged.write_bytes(kind(path.read_bytes(), chance))
             counts[kind.__name__][outcome(damaged, contents)] += 1
     total = sum(counts.values(), collections.Counter())
@@ -167,33 +171,28 @@ def digest(found: checkpoint.Checkpoint) -> str:
     """Return a digest of all that a checkpoint holds."""
     buffer = io.BytesIO()
     found.write(buffer)
-    return hashlib.sha256(
-        b"".join(content for name, content in _members(buffer.getvalue()).items() if "/data" in name)
-    ).hexdigest()
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 def train(run: Path, arguments: list[str]) -> tuple[Path, str]:
     """Train on the digits; return the checkpoint and the digest of its contents."""
     command = [sys.executable, "-m", "tiedae_cli", "train", "-q", "--run-dir", str(run), *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return run / "last.pt", digest(checkpoint.load(run / "last.pt"))
+    return run / "last.safetensors", digest(checkpoint.load(run / "last.safetensors"))
 
 
 def _flip(raw: bytes, place: int, chance: random.Random) -> bytes:
     return raw[:place] + bytes([raw[place] ^ 1 << chance.randrange(8)]) + raw[place + 1 :]
 
 
-def _members(raw: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+def _with(values: bytes, start: int, part: bytes) -> bytes:
+    return values[:start] + part + values[start + len(part) :]
 
 
-def _archive(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
+def _parts(raw: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return a safetensors file's header and the bytes of its tensors."""
+    length = int.from_bytes(raw[:8], "little")
+    return json.loads(raw[8 : 8 + length]), raw[8 + length :]
 
 
 if __name__ == "__main__":

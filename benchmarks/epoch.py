@@ -23,8 +23,9 @@ import torch
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.image_set import DataForm, ImageSet, Splits
+from tiedae_cli.runs.state import EpochReport
 from tiedae_cli.system.runtime import Place, has_bfloat16
-from tiedae_cli.training.trainer import EpochReport, Trainer
+from tiedae_cli.training.trainer import Trainer
 
 IMAGES = 55_000
 

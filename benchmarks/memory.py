@@ -124,10 +124,10 @@ def anonymous(pid: int) -> int:
 
 def images_per_second(run: Path) -> float:
     """Return the rate over all steps that a run's newest checkpoint counts."""
-    saved = checkpoint.load(run / "last.pt")
+    saved = checkpoint.load(run / "last.safetensors")
     state, size = saved.training, saved.config.training.batch_size
-    seconds = state["seconds"] + sum(epoch["seconds"] for epoch in state["history"])
-    images = state["step"] * size + sum(epoch["seconds"] * epoch["images_per_second"] for epoch in state["history"])
+    seconds = state.seconds + sum(epoch.seconds for epoch in state.history)
+    images = state.step * size + sum(epoch.seconds * epoch.images_per_second for epoch in state.history)
     return float(images / seconds)
 
 

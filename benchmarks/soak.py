@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -120,21 +120,20 @@ def train_with_kills(config: Path, run: Path, chance: random.Random, tally: Tall
         tally.kills += 1
         tally.at_start += early
         tally.while_saving += bool(list(run.glob(f"{TEMPORARY_PREFIX}*")))
-        if (run / "last.pt").exists():
-            checkpoint.load(run / "last.pt")  # whole at every instant
+        if (run / "last.safetensors").exists():
+            checkpoint.load(run / "last.safetensors")  # whole at every instant
     finish(begin(config, run))
 
 
 def result(run: Path) -> dict[str, Any]:
     """Return all of a finished run that must not depend on interruptions."""
-    last, best = checkpoint.load(run / "last.pt"), checkpoint.load(run / "best.pt")
-    history = [{key: value for key, value in report.items() if key not in TIMINGS} for report in last.training["history"]]
+    last, best = checkpoint.load(run / "last.safetensors"), checkpoint.load(run / "best.safetensors")
+    history = [{key: value for key, value in asdict(report).items() if key not in TIMINGS} for report in last.training.history]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     metrics = [{key: value for key, value in line.items() if key not in TIMINGS} for line in lines]
     tensors = {f"last {name}": value for name, value in last.weights.items()}
     tensors |= {f"best {name}": value for name, value in best.weights.items()}
-    tensors |= {name: value for name, value in last.training["optimizer"].items() if isinstance(value, torch.Tensor)}
-    return {"history": history, "metrics": metrics, "steps": last.training["optimizer"]["steps"], **tensors}
+    return {"history": history, "metrics": metrics, **tensors, **last.training.optimizer}
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

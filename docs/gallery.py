@@ -113,7 +113,7 @@ def draw_denoising(runs: Path) -> None:
     The noise and the errors beside the rows, those of the whole split, are those of ``tiedae eval``.
     """
     run, cpu = train(runs, "denoise"), torch.device("cpu")
-    trained = checkpoint.load(run / "best.pt")
+    trained = checkpoint.load(run / "best.safetensors")
     model, training = trained.model(cpu), trained.config.training
     splits = load_splits(trained.config.data)
     components = principal_components(run, splits.train, trained.config.model.hidden_sizes[-1])

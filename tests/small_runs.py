@@ -9,15 +9,16 @@ from tiedae_cli.data import DataForm, load_splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run
+from tiedae_cli.runs.state import EpochReport, TrainingState
 from tiedae_cli.system.random_streams import seeded
 from tiedae_cli.system.runtime import Place
-from tiedae_cli.training.trainer import EpochReport, Trainer
+from tiedae_cli.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
 
 def train_small(folder: Path, epochs: int = 2, **model: object) -> Run:
-    """Train on the digits for a moment and leave last.pt and best.pt in a run folder; the first epoch counts as the best one."""
+    """Train on the digits for a moment and leave both checkpoints in a run folder; the first epoch counts as the best one."""
     folder.mkdir(parents=True)
     config = Config.model_validate({"model": {"hidden_sizes": [12, 3], **model}, "training": {"epochs": epochs, "seed": 1}})
     splits = load_splits(config.data)
@@ -36,4 +37,4 @@ def untrained(form: DataForm, run: str = "untrained", **model: object) -> Checkp
     for bias in (*network.encoder_biases, *network.decoder_biases):
         bias.data.uniform_(-0.5, 0.5, generator=seeded(4))
     weights = {name: weight.detach() for name, weight in network.state_dict().items()}
-    return Checkpoint(config, form, weights, {"history": [], "epoch": 0, "step": 0}, run)
+    return Checkpoint(config, form, weights, TrainingState(), run)

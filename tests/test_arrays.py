@@ -23,8 +23,9 @@ from tiedae_cli.model import evaluation
 from tiedae_cli.model.pca import PrincipalComponents, fit
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.folder import principal_components
+from tiedae_cli.runs.state import EpochReport
 from tiedae_cli.system.runtime import Place
-from tiedae_cli.training.trainer import EpochReport, Trainer
+from tiedae_cli.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 NAMES = ("train", "validation", "test")
@@ -366,7 +367,7 @@ def test_vectors_train_and_are_evaluated_in_both_units() -> None:
     values = trained_vectors()
     raw, splits = values["raw"], load_splits(DataConfig(dataset="x.npy"))
     assert isinstance(raw, dict)
-    test, model = splits.test, checkpoint.load(Path("run/best.pt")).model(CPU)
+    test, model = splits.test, checkpoint.load(Path("run/best.safetensors")).model(CPU)
     with torch.inference_mode():
         difference = (model(test.batch(0, 99, CPU)) - test.batch(0, 99, CPU)).double()
     assert values["psnr_db"] is None
@@ -384,7 +385,7 @@ def test_a_trained_model_keeps_its_own_statistics() -> None:
     array = vectors()
     load(array)
     before = trained_vectors()
-    stored = checkpoint.load(Path("run/best.pt")).form
+    stored = checkpoint.load(Path("run/best.safetensors")).form
     splits = load_splits(DataConfig(dataset="x.npy"))
     assert stored.kind == "vectors" and isinstance(stored.offset, torch.Tensor) and isinstance(stored.scale, torch.Tensor)
     assert torch.equal(stored.offset, torch.as_tensor(splits.form.offset))
@@ -422,7 +423,7 @@ def test_vectors_have_no_picture_and_need_a_linear_output() -> None:
     trained_vectors()
     result = CliRunner().invoke(app, ["reconstruct", "run"])
     assert result.exit_code == 2
-    assert "vectors of 6 features, which have no picture; its errors: tiedae eval run/best.pt" in result.stderr
+    assert "vectors of 6 features, which have no picture; its errors: tiedae eval run/best.safetensors" in result.stderr
     result = CliRunner().invoke(app, ["train", "--config", "digits", "--set", "data.dataset=x.npy", "--run-dir", "other"])
     assert result.exit_code == 2 and "model.output: sigmoid stays in [0, 1]" in result.stderr
     assert not Path("other").exists()

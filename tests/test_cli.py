@@ -87,7 +87,7 @@ print(*{{name.partition(".")[0] for name in sys.modules}}, file=sys.stderr)
 
 def test_train_eval_reconstruct_with_nothing_between(empty_folder: Path) -> None:
     trained = tiedae("train", *QUICK)
-    assert (trained.exit_code, trained.stdout) == (0, "runs/digits/best.pt\n")
+    assert (trained.exit_code, trained.stdout) == (0, "runs/digits/best.safetensors\n")
     notes = trained.stderr.splitlines()
     assert notes[0] == ("runs/digits: 64-16-4-16-64 tied, 1,188 parameters, on 1,297 8x8 gray images of digits, cpu, float32")
     assert notes[1].startswith("epoch 1/2  train MSE ") and notes[2].startswith("epoch 2/2  train MSE ")
@@ -101,9 +101,9 @@ def test_train_eval_reconstruct_with_nothing_between(empty_folder: Path) -> None
 
 
 def test_a_second_run_gets_a_folder_of_its_own_and_repeats_the_first() -> None:
-    assert tiedae("train", "-q", *QUICK).stdout == "runs/digits/best.pt\n"
+    assert tiedae("train", "-q", *QUICK).stdout == "runs/digits/best.safetensors\n"
     again = tiedae("train", "-q", "--config", "runs/digits/config.yaml", "--device", "cpu")
-    assert (again.stdout, again.stderr) == ("runs/digits-2/best.pt\n", "")
+    assert (again.stdout, again.stderr) == ("runs/digits-2/best.safetensors\n", "")
     metrics = [
         [
             {key: value for key, value in json.loads(line).items() if key not in ("seconds", "images_per_second")}
@@ -120,14 +120,14 @@ def test_train_json() -> None:
     names = ["event", "phase", "epoch", "epochs", "train_mse_per_pixel", "validation_mse_per_pixel", "seconds"]
     assert list(first) == [*names, "images_per_second", "learning_rate", "best"]
     assert (first["event"], first["epoch"], second["epoch"]) == ("epoch", 1, 2)
-    assert (done["event"], done["run"], done["checkpoint"]) == ("done", "here", "here/best.pt")
+    assert (done["event"], done["run"], done["checkpoint"]) == ("done", "here", "here/best.safetensors")
     assert done["best"] in (first, second) and result.stderr == ""
 
 
 def test_eval_json(digits_run: Path) -> None:
     result = tiedae("eval", "--json", "--split", "validation", "--components", "3", str(digits_run))
     values = json.loads(result.stdout)
-    assert (values["checkpoint"], values["split"], values["images"]) == ("runs/digits/best.pt", "validation", 200)
+    assert (values["checkpoint"], values["split"], values["images"]) == ("runs/digits/best.safetensors", "validation", 200)
     assert values["squared_error_per_image"] == pytest.approx(64 * values["mse_per_pixel"])
     assert values["pca"]["components"] == 3
     best = [json.loads(line) for line in (digits_run / "metrics.jsonl").read_text().splitlines()][-1]
@@ -175,7 +175,7 @@ def test_reconstruct_never_replaces_another_picture(digits_run: Path) -> None:
 
 
 def test_a_checkpoint_whose_config_contradicts_itself_is_refused_by_every_command(digits_run: Path) -> None:
-    good = checkpoint.load(str(digits_run / "best.pt"))
+    good = checkpoint.load(str(digits_run / "best.safetensors"))
     model = good.config.model.model_copy(update={"code_top_k": 9})
     forged = replace(good, config=good.config.model_copy(update={"model": model}))
     forged.save(Path("forged.pt"))
@@ -233,7 +233,7 @@ def test_print_config_prints_the_resolved_config_and_stops() -> None:
 
 def test_a_config_on_stdin() -> None:
     result = CliRunner().invoke(app, ["train", "-q", "--config", "-", *QUICK], input="output: {runs: elsewhere}\n")
-    assert (result.exit_code, result.stdout) == (0, "elsewhere/stdin/best.pt\n")
+    assert (result.exit_code, result.stdout) == (0, "elsewhere/stdin/best.safetensors\n")
     result = CliRunner().invoke(app, ["train", "--config", "-"], input="training:\n  epoch: 5\n")
     assert result.stderr == "error: stdin:2: training.epoch: unknown key (did you mean epochs?)\n"
 
@@ -324,9 +324,9 @@ def test_missing_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_damaged_checkpoint(digits_run: Path) -> None:
-    path = digits_run / "best.pt"
+    path = digits_run / "best.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    assert refused("eval", code=1).startswith("runs/digits/best.pt: damaged")
+    assert refused("eval", code=1).startswith("runs/digits/best.safetensors: damaged")
 
 
 def test_a_folder_that_cannot_be_written() -> None:
@@ -341,8 +341,8 @@ def test_a_diverged_training() -> None:
     """)
     message = refused("train", "-q", "--config", "wild.yaml", code=1).splitlines()
     assert message[0].startswith("epoch ") and message[0].endswith(": the loss is not finite: the training diverged")
-    assert message[-1] == "The last good state is runs/wild/last.pt"
-    assert tiedae("eval", "runs/wild/last.pt").exit_code == 0
+    assert message[-1] == "The last good state is runs/wild/last.safetensors"
+    assert tiedae("eval", "runs/wild/last.safetensors").exit_code == 0
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")])

@@ -67,15 +67,21 @@ def test_each_run_has_its_own_error_beside_pca_of_its_own_code_size(runs: tuple[
     assert [found.name for found in (three, five)] == ["three", "five"]
     assert [found.sizes for found in (three, five)] == [(64, 12, 3), (64, 5)]
     assert [found.parameters for found in (three, five)] == [895, 64 * 5 * 2 + 5 + 64]
-    history = checkpoints.load(runs[0].last).training["history"]
-    assert (three.epochs, three.seconds) == (2, sum(report["seconds"] for report in history))
+    history = checkpoints.load(runs[0].last).training.history
+    assert (three.epochs, three.seconds) == (2, sum(report.seconds for report in history))
 
 
 def test_runs_of_one_name_are_called_as_on_the_command_line(runs: tuple[Run, Run]) -> None:
     trained = checkpoints.load(runs[0].best)
-    candidates = [Candidate("a/best.pt", runs[0].best, trained), Candidate("a/last.pt", runs[0].last, trained)]
+    candidates = [
+        Candidate("a/best.safetensors", runs[0].best, trained),
+        Candidate("a/last.safetensors", runs[0].last, trained),
+    ]
     splits = common_splits(candidates, "test", load, pytest.fail)
-    assert [run.name for run in compare(candidates, splits, splits.test, "test", CPU)] == ["a/best.pt", "a/last.pt"]
+    assert [run.name for run in compare(candidates, splits, splits.test, "test", CPU)] == [
+        "a/best.safetensors",
+        "a/last.safetensors",
+    ]
 
 
 def test_other_forms_cannot_be_compared() -> None:

@@ -61,7 +61,7 @@ def runs(tmp_path_factory) -> Path:
 
 
 def test_two_processes_equal_one(runs):
-    one, two = (checkpoint.load(runs / name / "last.pt") for name in ("one", "two"))
+    one, two = (checkpoint.load(runs / name / "last.safetensors") for name in ("one", "two"))
     for name, weight in one.weights.items():
         torch.testing.assert_close(two.weights[name], weight, rtol=1e-3, atol=1e-5, msg=name)
 
@@ -91,7 +91,7 @@ def test_a_dead_process_ends_the_others_with_a_message(runs):
     code, _, stderr = finish(children)[0]
     assert code == 1 and "another process of this training ended" in stderr and "Traceback" not in stderr
     assert time.monotonic() - began < LIMIT
-    assert checkpoint.load(runs / "dead" / "last.pt").training["epoch"] >= 1
+    assert checkpoint.load(runs / "dead" / "last.safetensors").training.epoch >= 1
 
 
 def test_sigterm_to_all_saves_once(runs):
@@ -102,4 +102,4 @@ def test_sigterm_to_all_saves_once(runs):
     results = finish(children)
     assert [code for code, _, _ in results] == [143, 143], results
     assert "continue with" in results[0][2]
-    assert checkpoint.load(runs / "stopped" / "last.pt").training["epoch"] >= 1
+    assert checkpoint.load(runs / "stopped" / "last.safetensors").training.epoch >= 1

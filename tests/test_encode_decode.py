@@ -64,7 +64,7 @@ def test_codes_are_the_models(model: TiedAutoencoder) -> None:
 
 @pytest.fixture(autouse=True)
 def newest(tmp_path: Path, model: TiedAutoencoder) -> None:
-    os.link("runs/digits/best.pt", "runs/digits/last.pt")  # the newest run is the one that was saved last
+    os.link("runs/digits/best.safetensors", "runs/digits/last.safetensors")  # the newest run is the one that was saved last
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])

@@ -188,7 +188,6 @@ def test_safetensors_of_one_half() -> None:
     [
         (lambda trained: onnx_file(trained, "both", raw=False), "onnx", "onnx"),
         (lambda trained: check_onnx(b"", trained, "both", False, None), "onnxruntime", "onnx"),
-        (lambda trained: safetensors_file(trained, "both"), "safetensors.torch", "safetensors"),
     ],
 )
 def test_a_missing_package_is_named_with_what_installs_it(

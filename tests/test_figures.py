@@ -11,8 +11,7 @@ from PIL import Image
 from tiedae_cli.data.image_set import DataForm
 from tiedae_cli.errors import InputError
 from tiedae_cli.output.figures import as_pictures, check_pairs, loss_curve, pixel_grid, reconstruction_pairs
-from tiedae_cli.training.phases import JOINT
-from tiedae_cli.training.trainer import EpochReport
+from tiedae_cli.runs.state import JOINT, EpochReport
 
 GRAY, COLOUR = DataForm((1, 5, 4)), DataForm((3, 5, 4))
 

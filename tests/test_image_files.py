@@ -154,7 +154,7 @@ def test_a_model_that_takes_no_images(form: DataForm) -> None:
 
 @pytest.mark.parametrize(
     ("name", "image"),
-    [("x.png", True), ("a/X.JPG", True), ("-", False), ("runs/mnist", False), ("best.pt", False), ("png", False)],
+    [("x.png", True), ("a/X.JPG", True), ("-", False), ("runs/mnist", False), ("best.safetensors", False), ("png", False)],
 )
 def test_which_arguments_are_images(name: str, image: bool) -> None:
     assert is_image_file(name) is image

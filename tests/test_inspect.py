@@ -58,27 +58,27 @@ def test_parameter_counts_are_those_that_torch_counts(tied: bool) -> None:
 
 def test_training_summary_of_best_reads_the_whole_history_beside_it(run: Run) -> None:
     summary = summarise_training(run.best, checkpoints.load(run.best))
-    whole = checkpoints.load(run.last).training["history"]
+    whole = checkpoints.load(run.last).training.history
     assert (summary.epochs, summary.checkpoint_epochs) == (3, 1)
-    assert summary.seconds == sum(report["seconds"] for report in whole)
+    assert summary.seconds == sum(report.seconds for report in whole)
     assert summary.best is not None
-    assert summary.best.validation_mse_per_pixel == min(report["validation_mse_per_pixel"] for report in whole)
+    assert summary.best.validation_mse_per_pixel == min(report.validation_mse_per_pixel for report in whole)
 
 
 def test_training_summary_believes_no_damaged_or_foreign_last_checkpoint(run: Run, tmp_path: Path) -> None:
     trained = checkpoints.load(run.best)
-    copy = tmp_path / "best.pt"
+    copy = tmp_path / "best.safetensors"
     copy.write_bytes(run.best.read_bytes())
     assert summarise_training(copy, trained).epochs == 1
-    (tmp_path / "last.pt").write_bytes(b"no checkpoint")
+    (tmp_path / "last.safetensors").write_bytes(b"no checkpoint")
     assert summarise_training(copy, trained).epochs == 1
     foreign = train_small(tmp_path / "foreign", epochs=2, hidden_sizes=[4])
-    (tmp_path / "last.pt").write_bytes(foreign.last.read_bytes())
+    (tmp_path / "last.safetensors").write_bytes(foreign.last.read_bytes())
     assert summarise_training(copy, trained).epochs == 1
 
 
 def test_training_summary_before_the_first_epoch(tmp_path: Path) -> None:
-    summary = summarise_training(tmp_path / "last.pt", untrained(VECTORS))
+    summary = summarise_training(tmp_path / "last.safetensors", untrained(VECTORS))
     assert (summary.epochs, summary.seconds, summary.best) == (0, 0, None)
 
 

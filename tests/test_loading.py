@@ -15,7 +15,7 @@ COMMANDS = {
     "encode": ["encode", "run", "--format", "csv"],
     "score": ["score", "run"],
     "inspect": ["inspect", "run", "--codes", "-"],
-    "compare": ["compare", "run", "run/best.pt", "--json"],
+    "compare": ["compare", "run", "run/best.safetensors", "--json"],
     "export": ["export", "run", "-o", "run.onnx"],
 }
 ARRAY = (np.random.default_rng(0).normal(size=(300, 2)) @ [[1, 20, 300, 0.1], [5, 3, 40, 2]] + [5, 6, 7, 8]).round(1)  # float64

@@ -32,7 +32,7 @@ def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_train_into_a_variable_and_a_picture_into_a_file() -> None:
     """What runs here is in the README; the second command reads nothing but the first one's line."""
     found = shell(f'ckpt=$(tiedae train -q {QUICK}) && echo "$ckpt" && tiedae reconstruct "$ckpt" --n 2 --output - > pair.png')
-    assert (found.returncode, found.stdout, found.stderr) == (0, "runs/digits/best.pt\n", "")
+    assert (found.returncode, found.stdout, found.stderr) == (0, "runs/digits/best.safetensors\n", "")
     with Image.open("pair.png") as image:
         assert (image.format, image.size) == ("PNG", (800, 600))
 

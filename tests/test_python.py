@@ -24,9 +24,9 @@ def test_the_page_runs(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("named", ["runs/digits", "digits", "runs/digits/best.pt", Path("runs/digits"), None])
+@pytest.mark.parametrize("named", ["runs/digits", "digits", "runs/digits/best.safetensors", Path("runs/digits"), None])
 def test_a_model_is_found_by_whatever_names_it(digits_run: Path, named: object) -> None:
-    assert tiedae.load(named).path == Path("runs/digits/best.pt")  # type: ignore[arg-type]
+    assert tiedae.load(named).path == Path("runs/digits/best.safetensors")  # type: ignore[arg-type]
 
 
 def test_answers_are_those_of_the_module(digits_run: Path) -> None:

@@ -143,7 +143,7 @@ def test_every_line_works_in_its_turn(line: str, printed: dict[str, bytes]) -> N
     if "--json" in words or (words[1] == "score" and "--format" not in words and "--contact-sheet" not in words):
         assert [json.loads(text) for text in printed[line].splitlines()]
     elif words[1] == "train" and "--print-config" not in words:
-        assert re.fullmatch(rb"runs/[a-z0-9-]+/best\.pt\n", printed[line])
+        assert re.fullmatch(rb"runs/[a-z0-9-]+/best\.safetensors\n", printed[line])
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
@@ -265,4 +265,4 @@ def test_every_script_and_extra_exists() -> None:
         assert (ROOT / script).exists(), script
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = {extra for group in re.findall(r"\.\[([a-z,]+)\]", PROSE) for extra in group.split(",")}
-    assert {"test", "onnx", "safetensors"} <= named <= extras.keys()
+    assert {"test", "onnx"} <= named <= extras.keys()

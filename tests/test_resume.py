@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,11 @@ from tiedae_cli.errors import Interrupted
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run, create_run
+from tiedae_cli.runs.state import EpochReport
 from tiedae_cli.system.interruption import StopSignals, stopping_at_once
 from tiedae_cli.system.runtime import Place
 from tiedae_cli.training import trainer as training
-from tiedae_cli.training.trainer import EpochReport, Trainer
+from tiedae_cli.training.trainer import Trainer
 
 CPU = Place(torch.device("cpu"))
 PLAIN = """
@@ -76,9 +78,7 @@ def through_a_file(trainer: Trainer, text: str, path: Path, *assignments: str) -
 
 
 def bits(trainer: Trainer) -> dict[str, torch.Tensor]:
-    state = trainer.state()["optimizer"]
-    moments = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    return {**trainer.model.state_dict(), **moments, "steps": torch.tensor(state["steps"])}
+    return {**trainer.model.state_dict(), **trainer.state().optimizer}
 
 
 def assert_same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
@@ -87,7 +87,7 @@ def assert_same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor
 
 
 def history(trainer: Trainer) -> list[dict]:
-    return [{k: v for k, v in report.items() if k not in TIMINGS} for report in trainer.state()["history"]]
+    return [{k: v for k, v in asdict(report).items() if k not in TIMINGS} for report in trainer.state().history]
 
 
 # The trainer
@@ -101,13 +101,13 @@ def test_interrupted_after_any_step(text, tmp_path):
     for stops in ([1], [steps], [steps + 1], [steps - 1, 1, 1, 1, 3], [5] * 20):
         trainer = make(text)
         for stop in stops:
-            trainer = through_a_file(run_on(trainer, stop), text, tmp_path / "last.pt")
+            trainer = through_a_file(run_on(trainer, stop), text, tmp_path / "last.safetensors")
         assert_same_bits(bits(whole), bits(run_on(trainer)))
         assert history(whole) == history(trainer)
 
 
 def test_interrupted_while_nothing_has_happened_yet(tmp_path):
-    trainer = through_a_file(make(PLAIN), PLAIN, tmp_path / "last.pt")
+    trainer = through_a_file(make(PLAIN), PLAIN, tmp_path / "last.safetensors")
     assert_same_bits(bits(run_on(make(PLAIN))), bits(run_on(trainer)))
 
 
@@ -115,7 +115,7 @@ def test_interrupted_while_nothing_has_happened_yet(tmp_path):
 def test_prolonged(stop, tmp_path):
     """With a constant learning rate 3 epochs and 2 more are 5."""
     whole = run_on(make(PLAIN, "training.epochs=5"))
-    trainer = through_a_file(run_on(make(PLAIN), stop), PLAIN, tmp_path / "last.pt", "training.epochs=5")
+    trainer = through_a_file(run_on(make(PLAIN), stop), PLAIN, tmp_path / "last.safetensors", "training.epochs=5")
     assert_same_bits(bits(whole), bits(run_on(trainer)))
     assert history(whole) == history(trainer)
 
@@ -123,9 +123,10 @@ def test_prolonged(stop, tmp_path):
 def test_a_saved_state_is_a_copy():
     trainer = run_on(make(PLAIN), 3)
     state = trainer.state()
-    before = {name: value.clone() for name, value in state["optimizer"].items() if isinstance(value, torch.Tensor)}
+    before = {name: value.clone() for name, value in state.optimizer.items()}
+    assert before.keys() == {"first_moment", "second_moment", "steps"}
     run_on(trainer)
-    assert all(torch.equal(state["optimizer"][name], value) for name, value in before.items())
+    assert all(torch.equal(state.optimizer[name], value) for name, value in before.items())
 
 
 # The command line, in this process
@@ -144,7 +145,7 @@ def error(*arguments: object, code: int = 2) -> str:
 
 
 def last(run: Path | str) -> dict[str, torch.Tensor]:
-    return checkpoint.load(Path(run) / "last.pt").weights
+    return checkpoint.load(Path(run) / "last.safetensors").weights
 
 
 @pytest.fixture
@@ -179,8 +180,8 @@ def test_signal_save_resume(stop, config, monkeypatch):
     result = interrupted_at(monkeypatch, stop, "--config", config, "--run-dir", "cut", number=number)
     assert result.stderr.splitlines()[-1] == "interrupted and saved; continue with: tiedae train --resume cut"
     assert result.stdout == ""
-    saved = checkpoint.load(Path("cut/last.pt")).training
-    assert (len(saved["history"]), saved["step"]) == (stop // 13, stop % 13)
+    saved = checkpoint.load(Path("cut/last.safetensors")).training
+    assert (len(saved.history), saved.step) == (stop // 13, stop % 13)
     assert train("-q", "--resume", "cut").stdout == expected.replace("whole", "cut")
     assert_same_bits(last("whole"), last("cut"))
     whole, cut = (
@@ -196,7 +197,7 @@ def test_a_second_signal_stops_at_once_and_leaves_the_last_good_file(config, mon
     whole = Checkpoint.write
 
     def stopped(self, file):
-        if self.training["step"]:
+        if self.training.step:
             file.write(b"half of a checkpoint")
             os.kill(os.getpid(), signal.SIGINT)
         whole(self, file)
@@ -205,8 +206,8 @@ def test_a_second_signal_stops_at_once_and_leaves_the_last_good_file(config, mon
         patch.setattr(Checkpoint, "write", stopped)
         result = interrupted_at(monkeypatch, 5, "--config", config, "--run-dir", "cut", number=signal.SIGINT)
     assert result.stderr.splitlines()[-1] == "stopped at once by a second signal; the last saved state is whole"
-    assert sorted(path.name for path in Path("cut").iterdir()) == ["config.yaml", "last.pt"]
-    assert checkpoint.load(Path("cut/last.pt")).training["step"] == 0
+    assert sorted(path.name for path in Path("cut").iterdir()) == ["config.yaml", "last.safetensors"]
+    assert checkpoint.load(Path("cut/last.safetensors")).training.step == 0
     train("-q", "--config", config, "--run-dir", "whole")
     train("-q", "--resume", "cut")
     assert_same_bits(last("whole"), last("cut"))
@@ -258,11 +259,11 @@ def test_a_finished_run_prints_its_checkpoint_again(config):
     first = train("--config", config)
     before = last("runs/plain")
     again = train("--resume", "--json")
-    assert first.stdout == "runs/plain/best.pt\n"
+    assert first.stdout == "runs/plain/best.safetensors\n"
     (done,) = [json.loads(line) for line in again.stdout.splitlines()]
-    assert (done["event"], done["checkpoint"], done["epochs"]) == ("done", "runs/plain/best.pt", 3)
+    assert (done["event"], done["checkpoint"], done["epochs"]) == ("done", "runs/plain/best.safetensors", 3)
     assert train("-q", "--resume", "plain").stdout == first.stdout
-    assert train("-q", "--resume", "runs/plain/last.pt").stdout == first.stdout
+    assert train("-q", "--resume", "runs/plain/last.safetensors").stdout == first.stdout
     assert_same_bits(before, last("runs/plain"))
 
 
@@ -270,7 +271,7 @@ def test_one_command_line_for_a_scheduler(config, monkeypatch):
     """With --config, --resume starts where there is nothing yet, goes on where there is, and is done where it was done."""
     command = ("--resume", "--config", config, "--set", "training.l2=0")
     interrupted_at(monkeypatch, 20, *command)
-    assert train("-q", *command).stdout == train("-q", *command).stdout == "runs/plain/best.pt\n"
+    assert train("-q", *command).stdout == train("-q", *command).stdout == "runs/plain/best.safetensors\n"
     assert [path.name for path in Path("runs").iterdir()] == ["plain"]
     train("-q", "--config", config, "--set", "training.l2=0")
     assert_same_bits(last("runs/plain"), last("runs/plain-2"))
@@ -297,7 +298,7 @@ def test_other_changes_are_named_and_refused(config):
 def test_pretraining_epochs_are_not_counted_as_epochs(config, monkeypatch):
     config.write_text(EVERYTHING_RANDOM.replace("pretraining_epochs: 1", "pretraining_epochs: 3"))
     interrupted_at(monkeypatch, 13 * 7, "--config", config)
-    assert len(checkpoint.load(Path("runs/plain/last.pt")).training["history"]) == 7
+    assert len(checkpoint.load(Path("runs/plain/last.safetensors")).training.history) == 7
     train("-q", "--resume")
     train("-q", "--config", config, "--run-dir", "whole")
     assert_same_bits(last("runs/plain"), last("whole"))
@@ -309,7 +310,7 @@ def test_nothing_to_resume(config):
     assert error("--resume", "--run-dir", "new").startswith("--resume --run-dir new: nothing to resume there; --config says")
     train("-q", "--config", config, "--run-dir", "run")
     assert "both name a run" in error("--resume", "run", "--run-dir", "other")
-    shutil.copy("run/best.pt", "mine.pt")
+    shutil.copy("run/best.safetensors", "mine.pt")
     assert error("--resume", "mine.pt").startswith("--resume mine.pt: not in a run folder")
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["mine.pt", "plain.yaml", "run"]
 
@@ -324,51 +325,54 @@ def damage(path: Path) -> None:
 
 def test_a_damaged_last_checkpoint_offers_the_others(config, monkeypatch):
     interrupted_at(monkeypatch, 31, "--config", config, "--run-dir", "my run")
-    damage(Path("my run/last.pt"))
+    damage(Path("my run/last.safetensors"))
     lines = error("--resume", "my run", code=1).splitlines()
-    assert lines[0].startswith("my run/last.pt: damaged: ")
+    assert lines[0].startswith("my run/last.safetensors: damaged: ")
     assert lines[1:] == [
-        "to go on from the 2 epochs in previous.pt: tiedae train --resume 'my run/previous.pt'",
-        "to go on from the 2 epochs in best.pt: tiedae train --resume 'my run/best.pt'",
+        "to go on from the 2 epochs in previous.safetensors: tiedae train --resume 'my run/previous.safetensors'",
+        "to go on from the 2 epochs in best.safetensors: tiedae train --resume 'my run/best.safetensors'",
     ]
-    train("-q", "--resume", "my run/previous.pt")
+    train("-q", "--resume", "my run/previous.safetensors")
     train("-q", "--config", config, "--run-dir", "whole")
     assert_same_bits(last("whole"), last("my run"))
 
 
 def test_a_missing_last_checkpoint_offers_the_others(config):
     train("-q", "--config", config, "--run-dir", "run")
-    Path("run/last.pt").unlink()
-    damage(Path("run/previous.pt"))
+    Path("run/last.safetensors").unlink()
+    damage(Path("run/previous.safetensors"))
     lines = error("--resume", "run", code=1).splitlines()
-    assert lines == ["run/last.pt: no such file", "to go on from the 3 epochs in best.pt: tiedae train --resume run/best.pt"]
-    train("-q", "--resume", "run/best.pt", "--set", "training.epochs=4")
+    assert lines == [
+        "run/last.safetensors: no such file",
+        "to go on from the 3 epochs in best.safetensors: tiedae train --resume run/best.safetensors",
+    ]
+    train("-q", "--resume", "run/best.safetensors", "--set", "training.epochs=4")
     train("-q", "--config", config, "--run-dir", "whole", "--set", "training.epochs=4")
     assert_same_bits(last("whole"), last("run"))
 
 
 def test_killed_between_the_last_checkpoint_and_the_best_one(config, monkeypatch):
-    """last.pt is of epoch 2, the best one so far; best.pt was to be linked to it."""
+    """last.safetensors is of epoch 2, the best one so far; best.safetensors was to be linked to it."""
     interrupted_at(monkeypatch, 26, "--config", config, "--run-dir", "run")
-    before = checkpoint.load(Path("run/previous.pt"))
-    Path("run/best.pt").unlink()
-    before.save(Path("run/best.pt"))
+    before = checkpoint.load(Path("run/previous.safetensors"))
+    Path("run/best.safetensors").unlink()
+    before.save(Path("run/best.safetensors"))
     Path("run/config.yaml").unlink()
     train("-q", "--resume", "run", "--set", "training.epochs=2")
-    assert len(checkpoint.load(Path("run/best.pt")).training["history"]) == 2
+    assert len(checkpoint.load(Path("run/best.safetensors")).training.history) == 2
     assert Path("run/config.yaml").exists()
 
 
 @pytest.mark.parametrize("loss", ["missing", "damaged"])
 def test_a_lost_best_checkpoint_is_chosen_anew_and_said_so(loss, config, monkeypatch):
     interrupted_at(monkeypatch, 31, "--config", config, "--run-dir", "run")
-    damage(Path("run/best.pt"))
+    damage(Path("run/best.safetensors"))
     if loss == "missing":
-        Path("run/best.pt").unlink()
+        Path("run/best.safetensors").unlink()
     result = train("--resume", "run")
-    assert "warning: run/best.pt: not the best epoch's weights; from here on the best is chosen anew" in result.stderr
-    best = checkpoint.load(Path("run/best.pt")).training["history"]
-    assert [report["best"] for report in best] == [False, False, True]
+    assert "warning: run/best.safetensors: not the best epoch's weights; from here on the best is chosen anew" in result.stderr
+    best = checkpoint.load(Path("run/best.safetensors")).training.history
+    assert [report.best for report in best] == [False, False, True]
     train("-q", "--config", config, "--run-dir", "whole")
     assert_same_bits(last("whole"), last("run"))
 
@@ -382,7 +386,7 @@ def test_other_data_is_refused(write_mnist, config):
     first = Path(shutil.copytree(write_mnist(train=40), "first"))
     train("-q", "--config", config, *data, *root(first), "--run-dir", "run")
     fewer = Path(shutil.copytree(write_mnist(train=39), "fewer"))
-    prefix = "run/last.pt: mnist is not the data any more that this run was trained on: "
+    prefix = "run/last.safetensors: mnist is not the data any more that this run was trained on: "
     assert error("--resume", "run", *root(fewer)) == prefix + "35 train images, now 34"
     other = Path(shutil.copytree(first, "other"))
     images = other / "MNIST" / "raw" / "train-images-idx3-ubyte"
@@ -390,7 +394,7 @@ def test_other_data_is_refused(write_mnist, config):
     assert error("--resume", "run", *root(other)) == prefix + "as many images, but others"
     small = Path(shutil.copytree(write_mnist(train=40, size=14), "small"))
     assert error("--resume", "run", *root(small)).endswith("28x28 gray images, but mnist now has 14x14 gray images")
-    assert train("-q", "--resume", "run", *root(Path(shutil.copytree(first, "moved")))).stdout == "run/best.pt\n"
+    assert train("-q", "--resume", "run", *root(Path(shutil.copytree(first, "moved")))).stdout == "run/best.safetensors\n"
 
 
 def test_a_diverged_state_never_replaces_a_good_one(config, monkeypatch):
@@ -408,10 +412,10 @@ def test_a_diverged_state_never_replaces_a_good_one(config, monkeypatch):
     lines = error(*arguments, code=1).splitlines()
     assert lines[0] == "epoch 2, step 5: a weight is not finite"
     assert "training.learning_rate" in lines[1]
-    assert lines[-1] == "The last good state is run/last.pt"
-    for name in ("last.pt", "previous.pt", "best.pt"):
+    assert lines[-1] == "The last good state is run/last.safetensors"
+    for name in ("last.safetensors", "previous.safetensors", "best.safetensors"):
         assert all(weight.isfinite().all() for weight in checkpoint.load(Path("run") / name).weights.values())
-    assert checkpoint.load(Path("run/last.pt")).training["step"] == 4
+    assert checkpoint.load(Path("run/last.safetensors")).training.step == 4
 
 
 def test_a_locked_run_is_refused_and_a_lock_ends_with_its_process(config):
@@ -487,10 +491,10 @@ def test_real_processes_sigint_sigterm_two_signals_and_sigkill(config):
             assert stderr.splitlines()[-1] == "interrupted and saved; continue with: tiedae train --resume run"
         if code > 0:
             assert list(run.glob(".*")) == []
-        assert checkpoint.load(run / "last.pt").training["history"]
+        assert checkpoint.load(run / "last.safetensors").training.history
     process = start(*command)
     stdout, stderr = process.communicate(timeout=120)
-    assert (process.returncode, stdout) == (0, "run/best.pt\n"), stderr
+    assert (process.returncode, stdout) == (0, "run/best.safetensors\n"), stderr
     splits = load_splits(Config().data)
     whole = Trainer(parse_config(text, "config"), splits, CPU)
     best = {}

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ PARENT = Path("runs")
 
 
 def fake_run(name: str, age: int) -> Run:
-    """Make a run folder whose last.pt was written ``age`` seconds ago."""
+    """Make a run folder whose last.safetensors was written ``age`` seconds ago."""
     run = Run(PARENT / name)
     run.folder.mkdir(parents=True)
     run.last.touch()
@@ -70,10 +70,10 @@ def test_what_a_model_argument_means() -> None:
     fake_run("old", 50)
     fake_run("new", 10)
     Path("copied.pt").touch()
-    assert find_checkpoint(None, PARENT) == PARENT / "new" / "best.pt"
-    assert find_checkpoint("runs/old", PARENT) == PARENT / "old" / "best.pt"
-    assert find_checkpoint("old", PARENT) == PARENT / "old" / "best.pt"
-    assert find_checkpoint("runs/old/last.pt", PARENT) == PARENT / "old" / "last.pt"
+    assert find_checkpoint(None, PARENT) == PARENT / "new" / "best.safetensors"
+    assert find_checkpoint("runs/old", PARENT) == PARENT / "old" / "best.safetensors"
+    assert find_checkpoint("old", PARENT) == PARENT / "old" / "best.safetensors"
+    assert find_checkpoint("runs/old/last.safetensors", PARENT) == PARENT / "old" / "last.safetensors"
     assert find_checkpoint("copied.pt", PARENT) == Path("copied.pt")
 
 
@@ -82,25 +82,34 @@ def test_what_a_model_argument_means() -> None:
     [
         (None, "no run under runs/ yet: train one with `tiedae train`, or name a checkpoint"),
         ("nothing", "nothing: no such checkpoint or run folder"),
-        ("empty", "empty: no best.pt in this folder: expected a checkpoint or a run folder"),
-        ("started", "started: no best.pt in this folder: no epoch is finished yet"),
+        ("empty", "empty: no best.safetensors in this folder: expected a checkpoint or a run folder"),
+        ("started", "started: no best.safetensors in this folder: no epoch is finished yet"),
     ],
 )
 def test_a_model_that_is_not_there(model: str | None, message: str) -> None:
     Path("empty").mkdir()
     Path("started").mkdir()
-    Path("started/last.pt").touch()
+    Path("started/last.safetensors").touch()
     with pytest.raises(InputError) as caught:
         find_checkpoint(model, PARENT)
     assert str(caught.value) == message and caught.value.exit_code == 2
 
 
 def test_a_trained_run_holds_what_the_design_says(digits_run: Path) -> None:
-    files = {"config.yaml", "metrics.jsonl", "last.pt", "previous.pt", "best.pt", "loss.png", "reconstructions.png", "pca.npz"}
+    files = {
+        "config.yaml",
+        "metrics.jsonl",
+        "last.safetensors",
+        "previous.safetensors",
+        "best.safetensors",
+        "loss.png",
+        "reconstructions.png",
+        "pca.npz",
+    }
     assert {path.name for path in digits_run.iterdir()} == files
-    history = checkpoint.load(digits_run / "last.pt").training["history"]
+    history = checkpoint.load(digits_run / "last.safetensors").training.history
     lines = (digits_run / "metrics.jsonl").read_text().splitlines()
-    assert lines == [json_text({"event": "epoch", **report}) for report in history] and len(lines) == 4
+    assert lines == [json_text({"event": "epoch", **asdict(report)}) for report in history] and len(lines) == 4
 
 
 def test_the_best_checkpoint_is_the_one_of_the_lowest_validation_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,20 +119,20 @@ def test_the_best_checkpoint_is_the_one_of_the_lowest_validation_error(monkeypat
     config = parse_config("{model: {hidden_sizes: [4]}, training: {epochs: 4, batch_size: 500}}", "x.yaml")
     with opening.start(config, "x", Path("x"), torch.device("cpu"), Ranks(), Terminal(quiet=True)) as session:
         session.train()
-    best, last = (checkpoint.load(Path("x") / name) for name in ("best.pt", "last.pt"))
-    assert (best.training["epoch"], last.training["epoch"]) == (2, 4)
-    assert [report["best"] for report in last.training["history"]] == [True, True, False, False]
+    best, last = (checkpoint.load(Path("x") / name) for name in ("best.safetensors", "last.safetensors"))
+    assert (best.training.epoch, last.training.epoch) == (2, 4)
+    assert [report.best for report in last.training.history] == [True, True, False, False]
     assert not torch.equal(best.weights["weights.0"], last.weights["weights.0"])
 
 
 def test_saving_keeps_the_one_before_and_the_best(digits_run: Path, tmp_path: Path) -> None:
-    found = checkpoint.load(digits_run / "last.pt")
+    found = checkpoint.load(digits_run / "last.safetensors")
     run = Run(tmp_path / "new")
     run.folder.mkdir()
     for number, best in ((1, True), (2, False), (3, True), (4, False)):
         run.save(replace(found, run=str(number)), best)
     saved = {path.name: checkpoint.load(path).run for path in run.folder.iterdir()}
-    assert saved == {"last.pt": "4", "previous.pt": "3", "best.pt": "3"}
+    assert saved == {"last.safetensors": "4", "previous.safetensors": "3", "best.safetensors": "3"}
 
 
 def test_only_one_process_trains_a_run(digits_run: Path) -> None:

@@ -31,7 +31,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TiedAutoencoder:
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", PIXELS.numpy())
     made = save_run(Path("runs"), "digits", DIGITS)
-    os.link("runs/digits/best.pt", "runs/digits/last.pt")
+    os.link("runs/digits/best.safetensors", "runs/digits/last.safetensors")
     return made
 
 

@@ -203,7 +203,7 @@ def test_adam_continues_from_its_state_to_the_same_bits() -> None:
     steps(first, 5, 9)  # the saved state is a copy that this does not touch
     steps(second, 5, 9)
     assert torch.equal(second.parameters.master, whole.parameters.master)
-    assert second.state()["steps"] == 9
+    assert second.state()["steps"].item() == 9
 
 
 # The flat parameters and the step

@@ -54,7 +54,7 @@ def train(*arguments: object):
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.load(folder / "last.pt").weights
+    return checkpoint.load(folder / "last.safetensors").weights
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -170,24 +170,24 @@ def test_remove_temporaries(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / f"{TEMPORARY_PREFIX}1234").write_text("half")
-    (run / "last.pt").write_text("whole")
+    (run / "last.safetensors").write_text("whole")
     remove_temporaries(run)
-    assert [path.name for path in run.iterdir()] == ["last.pt"]
+    assert [path.name for path in run.iterdir()] == ["last.safetensors"]
 
 
 def test_training_on_a_full_disk_keeps_both_generations_and_goes_on_later(config, tmp_path):
     """The file that holds the history grows a little with each epoch, until it is larger than the disk takes."""
     full, free = tmp_path / "full", tmp_path / "free"
     assert train("--config", config, "--run-dir", free).exit_code == 0
-    epochs = [checkpoint.load(free / name).training["epoch"] for name in ("previous.pt", "last.pt")]
+    epochs = [checkpoint.load(free / name).training.epoch for name in ("previous.safetensors", "last.safetensors")]
     assert epochs == [7, 8]
-    limit = (free / "previous.pt").stat().st_size - 150  # of epoch 7
+    limit = (free / "previous.safetensors").stat().st_size - 150  # of epoch 7
     with largest_file(limit):
         result = train("--config", config, "--run-dir", full)
     assert result.exit_code == 1
-    assert result.stderr == f"error: {full / 'last.pt'}: cannot be written: File too large\n"
+    assert result.stderr == f"error: {full / 'last.safetensors'}: cannot be written: File too large\n"
     assert temporaries(tmp_path) == []
-    done = [checkpoint.load(full / name).training["epoch"] for name in ("previous.pt", "last.pt")]
+    done = [checkpoint.load(full / name).training.epoch for name in ("previous.safetensors", "last.safetensors")]
     assert 1 <= done[1] < 7
     assert done[0] == done[1] - 1
     assert train("--resume", full).exit_code == 0
@@ -198,7 +198,7 @@ def test_a_run_that_cannot_be_begun_leaves_nothing(config, tmp_path):
     with largest_file(10_000):
         result = train("--config", config, "--run-dir", tmp_path / "run")
     assert result.exit_code == 1
-    assert result.stderr == f"error: {tmp_path / 'run' / 'last.pt'}: cannot be written: File too large\n"
+    assert result.stderr == f"error: {tmp_path / 'run' / 'last.safetensors'}: cannot be written: File too large\n"
     assert not (tmp_path / "run").exists()
 
 
@@ -208,7 +208,7 @@ def test_figures_on_a_full_disk_leave_the_trained_model(config, tmp_path):
     assert result.exit_code == 1
     assert "loss.png: cannot be written: File too large" in result.stderr
     assert temporaries(tmp_path) == []
-    assert checkpoint.load(tmp_path / "run" / "best.pt").training["epoch"] >= 1
+    assert checkpoint.load(tmp_path / "run" / "best.safetensors").training.epoch >= 1
 
 
 def test_a_small_disk_that_fills_up(config, small_disk):
@@ -222,11 +222,11 @@ def test_a_small_disk_that_fills_up(config, small_disk):
     assert result.exit_code == 1
     assert "cannot be written: No space left on device" in result.stderr
     assert same(weights(run), before)
-    assert checkpoint.load(run / "previous.pt").training["epoch"] == 1
+    assert checkpoint.load(run / "previous.safetensors").training.epoch == 1
     assert temporaries(small_disk) == []
     (small_disk / "filler").unlink()
     assert train("--resume", run, "--set", "training.epochs=4").exit_code == 0
-    assert checkpoint.load(run / "last.pt").training["epoch"] == 4
+    assert checkpoint.load(run / "last.safetensors").training.epoch == 4
 
 
 def test_a_read_only_file_system(config, small_disk):

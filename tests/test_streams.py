@@ -395,14 +395,14 @@ def test_what_the_first_argument_means(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     for folder in ("runs/mnist", "runs/photos", "other-run"):
         Path(folder).mkdir(parents=True)
-        Path(folder, "best.pt").touch()
+        Path(folder, "best.safetensors").touch()
     picture(Path("photos/1.png"), PIXELS[0].numpy())
     picture(Path("holiday/1.png"), PIXELS[0].numpy())
     runs = Path("runs")
     assert separate_model(None, [], runs) == (None, [])
     for name in ("-", "x.png", "X.JPG", "x.npy", "x.npz", "x.csv", "x.jsonl", "holiday", "photos/"):
         assert separate_model(name, ["y.npy"], runs) == (None, [name, "y.npy"])
-    for name in ("mnist", "runs/mnist", "other-run", "other-run/best.pt", "nothing"):
+    for name in ("mnist", "runs/mnist", "other-run", "other-run/best.safetensors", "nothing"):
         assert separate_model(name, ["y.npy"], runs) == (name, ["y.npy"])
     assert separate_model("photos", [], runs) == ("runs/photos", [])
     assert not is_input("runs/mnist")

@@ -15,8 +15,8 @@ from tiedae_cli.errors import StorageError
 from tiedae_cli.model.evaluation import Evaluation
 from tiedae_cli.model.metrics import ErrorSum
 from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text, write_output
-from tiedae_cli.training.phases import JOINT
-from tiedae_cli.training.trainer import EpochReport, Progress
+from tiedae_cli.runs.state import JOINT, EpochReport
+from tiedae_cli.training.trainer import Progress
 
 Captured = pytest.CaptureFixture[str]
 REPORT = EpochReport(JOINT, 3, 5, 0.0123456, 0.0234567, 1.5, 36_666.7, 0.01, True)
@@ -36,10 +36,10 @@ def test_notes_go_to_stderr_and_results_to_stdout(capsys: Captured) -> None:
     terminal = Terminal()
     terminal.note("a note that is longer than the eighty columns which rich assumes where there is no terminal to ask [x]")
     terminal.warn("careful")
-    terminal.result("runs/x/best.pt")
+    terminal.result("runs/x/best.safetensors")
     terminal.json_line(event="epoch")
     found = capsys.readouterr()
-    assert found.out == "runs/x/best.pt\n"
+    assert found.out == "runs/x/best.safetensors\n"
     assert found.err.splitlines() == [
         "a note that is longer than the eighty columns which rich assumes where there is no terminal to ask [x]",
         "warning: careful",
@@ -114,9 +114,9 @@ def test_on_a_terminal_a_table_grows_under_the_bar() -> None:
 
 
 def test_the_table_of_an_evaluation(capsys: Captured) -> None:
-    Terminal().table(evaluation_table(EVALUATION, "runs/x/best.pt on digits"))
+    Terminal().table(evaluation_table(EVALUATION, "runs/x/best.safetensors on digits"))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].strip() == "runs/x/best.pt on digits, test split, 10 images"
+    assert lines[0].strip() == "runs/x/best.safetensors on digits, test split, 10 images"
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
     assert cells == [
         ["model", "0.500000", "2.0000", "3.01", "75.00%"],

@@ -12,11 +12,12 @@ from tiedae_cli.data.image_set import Splits
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.errors import DivergedError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.runs.state import EpochReport
 from tiedae_cli.system.random_streams import epoch_order, seeded
 from tiedae_cli.system.runtime import Place
 from tiedae_cli.training import trainer as training_module
 from tiedae_cli.training.schedule import learning_rate
-from tiedae_cli.training.trainer import EpochReport, Progress, Trainer
+from tiedae_cli.training.trainer import Progress, Trainer
 
 CPU = Place(torch.device("cpu"))
 SMALL = """

@@ -13,17 +13,18 @@ from tiedae_cli.data import load_splits
 from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.errors import ConfigError, InputError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, top_k_mask
+from tiedae_cli.runs.state import JOINT, EpochReport
 from tiedae_cli.system.random_streams import epoch_order, seeded
 from tiedae_cli.system.runtime import Place
 from tiedae_cli.tasks.opening import initial_weights
-from tiedae_cli.training.phases import JOINT, Phases
+from tiedae_cli.training.phases import Phases
 from tiedae_cli.training.step import TrainingStep
 from tiedae_cli.training.step.batch import Batch, corrupted
 from tiedae_cli.training.step.gradient import Gradient
 from tiedae_cli.training.step.graph import CapturedStep
 from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.step.penalty import CodePenalty
-from tiedae_cli.training.trainer import EpochReport, Trainer
+from tiedae_cli.training.trainer import Trainer
 
 CPU = Place(torch.device("cpu"))
 SIZE, ITEMS = 12, 7

@@ -9,6 +9,7 @@ from tiedae_cli.config import Config, DataConfig, ModelConfig
 from tiedae_cli.data.image_set import DataForm
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.state import TrainingState
 
 DIGITS = DataForm((1, 8, 8), scale=1 / 255)
 COLOUR = DataForm((3, 5, 4), scale=1 / 255)
@@ -18,7 +19,7 @@ VECTORS = DataForm((1, 1, 6), "vectors", offset=torch.arange(6.0), scale=torch.t
 def save_run(
     parent: Path, name: str, form: DataForm, code: int = 4, dataset: str = "digits", output: str = "sigmoid"
 ) -> TiedAutoencoder:
-    """Write ``parent/name/best.pt`` and return its model."""
+    """Write ``parent/name/best.safetensors`` and return its model."""
     config = Config(
         data=DataConfig(dataset=dataset),
         model=ModelConfig(hidden_sizes=(12, code), activation="elu", output=output),  # type: ignore[arg-type]
@@ -26,7 +27,7 @@ def save_run(
     model = TiedAutoencoder(form.pixels, config.model, torch.Generator().manual_seed(7))
     folder = parent / name
     folder.mkdir(parents=True)
-    Checkpoint(config, form, model.state_dict(), {"history": []}, name).save(folder / "best.pt")
+    Checkpoint(config, form, model.state_dict(), TrainingState(), name).save(folder / "best.safetensors")
     return model.eval()
 
 

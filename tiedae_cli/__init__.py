@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from tiedae_cli.tasks.python_training import train
     from tiedae_cli.tasks.trained_model import Model, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Model", "__version__", "load", "train"]
 
 

@@ -1,23 +1,24 @@
-"""The one durable file: config, form of the data, weights and everything that training needs to go on; believed only when whole.
+"""The one durable file: config, form of the data, weights and all that training needs to go on; believed only when it is whole.
 
-A checkpoint is a ``torch.save`` file that ``torch.load(..., weights_only=True)`` opens. Before anything of it is believed, in this order:
-the archive's structure and checksums, the names that its pickle mentions, the format version, its extent, a SHA-256 over all contents,
-the config through the schema, the shapes against the model that the config describes. Reading takes about twice the file's size.
+A checkpoint is a safetensors file. The weights stand under the names of the model's ``state_dict``, what else is a tensor stands under
+a prefix (``optimizer.``, ``training.``, ``form.``), and the metadata hold a JSON document with everything else and a SHA-256 over that
+document and all tensors. Nothing in such a file can run code or take more memory than its own size. Before anything of it is believed,
+in this order: the file's structure, the format version, the digest, the document against its schema, the config by the rules of a YAML
+file, and the weights against the model that the config describes.
 """
 
 import hashlib
-import io
 import json
 import math
-import pickletools
-import re
-import warnings
-import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import safetensors.torch
 import torch
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from torch import Tensor
 
 from tiedae_cli import __version__
@@ -26,22 +27,58 @@ from tiedae_cli.config.yaml_reader import validate_config
 from tiedae_cli.data.image_set import KINDS, DataForm
 from tiedae_cli.errors import CheckpointError, ConfigError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.runs.state import STRICT, EpochReport, SplitIdentity, TrainingState
 from tiedae_cli.system.storage import replacing
 
+SUFFIX = ".safetensors"
 FORMAT = "tiedae checkpoint"
-VERSION = 1
-CONTENTS = ("config", "form", "weights", "training", "run")
-STORAGES = {
-    torch.float32: "FloatStorage",
-    torch.float64: "DoubleStorage",
-    torch.int64: "LongStorage",
-    torch.uint8: "ByteStorage",
-}
-# All that torch.save writes for dicts of plain values and tensors.
-PICKLE_NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", *(f"torch {name}" for name in STORAGES.values())}
-OBJECT_OPCODES = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "BUILD", "PERSID"}
-RECORD = re.compile(r"[^/]+/(data\.pkl|data/\d+|byteorder|version|\.[a-z_/]+)")  # the archive's members that torch reads
+VERSION = 2  # 1 was tiedae 0.1's, a torch archive
+KEY = "tiedae"  # of the metadata
 LARGEST_ITEM = 1 << 40  # values of one image; more is no image
+DTYPES = (torch.float32, torch.float64, torch.int64)
+
+
+class _Form(BaseModel):
+    """The form of the data in the document; statistics of vectors are tensors beside it."""
+
+    model_config = STRICT
+
+    shape: tuple[int, int, int]
+    kind: str
+    scale: float | None
+    """None where the scale is a tensor."""
+
+
+class _Position(BaseModel):
+    """The plain part of a ``TrainingState``."""
+
+    model_config = STRICT
+
+    phase: str
+    epoch: int
+    step: int
+    seconds: float
+    history: tuple[EpochReport, ...]
+    initial_mse: float | None
+    data: dict[str, SplitIdentity]
+
+
+class _Document(BaseModel):
+    """The JSON document of the metadata."""
+
+    model_config = STRICT
+
+    format: str
+    version: int
+    tiedae: str
+    sha256: str
+    run: str
+    config: dict[str, Any]
+    form: _Form
+    training: _Position
+
+
+DOCUMENT = TypeAdapter(_Document)
 
 
 @dataclass(frozen=True)
@@ -50,10 +87,9 @@ class Checkpoint:
 
     config: Config
     form: DataForm
-    weights: dict[str, Tensor]
+    weights: Mapping[str, Tensor]
     """The model's ``state_dict``, each tied weight once, on the CPU."""
-    training: dict[str, Any]
-    """Position, history, optimizer: see ``training.Trainer.state``."""
+    training: TrainingState
     run: str
     """The name of the run that wrote it."""
 
@@ -76,207 +112,166 @@ class Checkpoint:
         """Write the checkpoint to an open file.
 
         Raises:
-            TypeError: it holds something that ``load`` would not read.
+            TypeError: it holds a tensor that ``load`` would not read.
         """
-        form = {
-            "shape": list(self.form.shape),
-            "kind": self.form.kind,
-            "offset": self.form.offset,
-            "scale": self.form.scale,
+        tensors = self._tensors()
+        position = {name: getattr(self.training, name) for name in _Position.model_fields}
+        position["history"] = [asdict(report) for report in self.training.history]
+        position["data"] = {name: asdict(split) for name, split in self.training.data.items()}
+        document = {
+            "format": FORMAT,
+            "version": VERSION,
+            "tiedae": __version__,
+            "run": self.run,
+            "config": self.config.model_dump(mode="json"),
+            "form": {
+                "shape": list(self.form.shape),
+                "kind": self.form.kind,
+                "scale": None if isinstance(self.form.scale, Tensor) else self.form.scale,
+            },
+            "training": position,
         }
-        parts = (self.config.model_dump(mode="json"), form, self.weights, self.training, self.run)
-        contents = _own_storage(dict(zip(CONTENTS, parts, strict=True)))
-        header = {"format": FORMAT, "version": VERSION, "tiedae": __version__, "sha256": _digest(contents)}
-        buffer = io.BytesIO()
-        torch.save({**header, **contents}, buffer)
-        file.write(buffer.getbuffer())
+        document["sha256"] = _digest(document, tensors)
+        file.write(safetensors.torch.save(tensors, {KEY: json.dumps(document)}))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return all tensors by their names in the file, on the CPU, none sharing memory with another."""
+        beside = {"training.errors": self.training.errors, "form.offset": self.form.offset, "form.scale": self.form.scale}
+        tensors = {
+            **self.weights,
+            **{f"optimizer.{name}": buffer for name, buffer in self.training.optimizer.items()},
+            **{name: value for name, value in beside.items() if isinstance(value, Tensor)},
+        }
+        return {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in sorted(tensors.items())
+        }
 
 
 def load(path: Path | str) -> Checkpoint:
     """Read a checkpoint and believe it only when everything holds.
 
     Raises:
-        CheckpointError: the file is missing, damaged, hostile, another tool's or from a newer version; one line that says which.
+        CheckpointError: the file is missing, damaged, another tool's or from another version; one line that says which.
     """
     path = Path(path)
-    archive = _verified_archive(path)
-    size = len(archive.getbuffer())
+    document, tensors = _read(path)
+    _check_version(path, document)
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch warns of odd pickles, which are refused below
-            contents = torch.load(archive, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # torch raises whatever its unpickler meets: KeyError, RuntimeError, UnpicklingError, ...
-        raise CheckpointError(f"{path}: damaged: {_first_line(error)}") from None
-    _check_version(path, contents)
-    try:
-        parts = {key: contents[key] for key in CONTENTS}
-        _check_extent(parts, size)
-        if _digest(parts) != contents.get("sha256"):
+        unsigned = {name: value for name, value in document.items() if name != "sha256"}
+        if _digest(unsigned, tensors) != document.get("sha256"):
             raise CheckpointError(f"{path}: damaged: its contents do not match their checksum")
-        return _believe(path, parts)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: damaged: a part is missing or of the wrong type ({_first_line(error)})") from None
+        return _believe(path, DOCUMENT.validate_json(json.dumps(document)), tensors)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{path}: damaged: {place[:80]}: {first['msg'][:80]}") from None
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise CheckpointError(f"{path}: damaged: {_first_line(error)}") from None
 
 
-def _verified_archive(path: Path) -> io.BytesIO:
-    """Return an archive of the parts that torch reads, each checked on its way, so that torch sees nothing else of the file."""
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the document and the tensors of a file; neither is believed yet."""
+    raw = _bytes(path)
+    if raw.startswith(b"PK\3\4"):
+        raise CheckpointError(
+            f"{path}: a torch archive, as tiedae 0.1 wrote its checkpoints; this version reads {SUFFIX} files: "
+            f"train again with: tiedae train --config {path.parent / 'config.yaml'}"
+        )
+    length = int.from_bytes(raw[:8], "little")
+    try:
+        header = json.loads(raw[8 : 8 + length]) if len(raw) >= 8 + length else None
+    except (ValueError, RecursionError):
+        header = None
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
+        raise CheckpointError(f"{path}: damaged, or not a tiedae checkpoint")
+    try:
+        document = json.loads(metadata[KEY])
+        tensors = safetensors.torch.load(raw)
+    except (SafetensorError, ValueError, KeyError, RecursionError, OverflowError) as error:
+        raise CheckpointError(f"{path}: damaged: {_first_line(error)}") from None
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{path}: damaged: its document is none")
+    return document, tensors
+
+
+def _bytes(path: Path) -> bytes:
     try:
         if not path.exists():
             raise CheckpointError(f"{path}: no such file")
         if not path.is_file():  # a pipe would be waited for, a device read without end
             raise CheckpointError(f"{path}: {'a folder' if path.is_dir() else 'a device or a pipe'}, not a checkpoint")
-        if not path.stat().st_size:
-            raise CheckpointError(f"{path}: empty file")
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            return _copy_verified(path, archive)
-    except (CheckpointError, MemoryError):
-        raise
-    except zipfile.BadZipFile as error:
-        reason = ", or not a tiedae checkpoint" if "zip file" in str(error) else f": {_first_line(error)}"
-        raise CheckpointError(f"{path}: damaged{reason}") from None
+        raw = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # zipfile meets damaged headers with RuntimeError, NotImplementedError, struct.error, ...
-        raise CheckpointError(f"{path}: damaged: {_first_line(error)}") from None
+    if not raw:
+        raise CheckpointError(f"{path}: empty file")
+    return raw
 
 
-def _copy_verified(path: Path, archive: zipfile.ZipFile) -> io.BytesIO:
-    """Check structure, sizes, checksums and the pickle's names, without unpacking or unpickling anything."""
-    members = archive.infolist()
-    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-    if not stored or sum(member.file_size for member in members) > path.stat().st_size:
-        raise CheckpointError(f"{path}: refused: it claims to hold more than its own size")
-    if len({member.filename for member in members}) != len(members):
-        raise CheckpointError(f"{path}: damaged: two parts have the same name")
-    pickles = [member for member in members if member.filename.endswith("/data.pkl")]
-    if len(pickles) != 1:
-        raise CheckpointError(f"{path}: not a tiedae checkpoint")
-    _check_pickle(path, archive.read(pickles[0]))
-    copy = io.BytesIO()
-    with zipfile.ZipFile(copy, "w") as verified:
-        for member in members:
-            content = archive.read(member)  # raises where the checksum does not hold
-            if RECORD.fullmatch(member.filename):
-                verified.writestr(member.filename, content)
-    copy.seek(0)
-    return copy
-
-
-def _check_pickle(path: Path, pickle: bytes) -> None:
-    """Refuse a pickle that mentions any name but those of plain tensors, or that torch would not have written."""
-    try:
-        for opcode, argument, _ in pickletools.genops(pickle):
-            if opcode.name in OBJECT_OPCODES:
-                raise CheckpointError(f"{path}: refused: its pickle builds objects ({opcode.name}), not a tiedae checkpoint")
-            if opcode.name == "GLOBAL" and argument not in PICKLE_NAMES:
-                raise CheckpointError(f"{path}: refused: its pickle names {argument!r}; not a tiedae checkpoint")
-    except CheckpointError:
-        raise
-    except Exception as error:  # pickletools meets garbage with ValueError, UnicodeDecodeError, struct.error, ...
-        raise CheckpointError(f"{path}: damaged: {_first_line(error)}") from None
-
-
-def _check_version(path: Path, contents: Any) -> None:
-    if not isinstance(contents, dict) or contents.get("format") != FORMAT:
+def _check_version(path: Path, document: dict[str, Any]) -> None:
+    if document.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a tiedae checkpoint (another tool's file?)")
-    version = contents.get("version")
+    version = document.get("version")
     if not isinstance(version, int):
         raise CheckpointError(f"{path}: damaged: it has no format version")
-    if version > VERSION:
-        by = contents.get("tiedae")
-        raise CheckpointError(
-            f"{path}: format version {version}, written by tiedae {by}; this is {__version__}: upgrade tiedae"
-        )
+    if version != VERSION:
+        by, remedy = str(document.get("tiedae"))[:20], "upgrade tiedae" if version > VERSION else "train again"
+        raise CheckpointError(f"{path}: format version {version}, written by tiedae {by}; this is {__version__}: {remedy}")
 
 
-def _check_extent(contents: Any, size: int) -> None:
-    """Refuse contents that are larger in memory than in the file, which shared or overlapping parts can make them.
-
-    Raises:
-        ValueError: a part stands for more than its own bytes, or there are more parts than bytes.
-    """
-    waiting, count, storages = [contents], 0, set()
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, (dict, list, tuple)):
-            count += len(value)
-            if count > size:
-                raise ValueError("it refers to its own parts again and again")
-            waiting += value.values() if isinstance(value, dict) else value
-        elif isinstance(value, Tensor):
-            storage = value.untyped_storage()
-            whole = value.is_contiguous() and storage.nbytes() == value.numel() * value.element_size()
-            if not whole or value.numel() and storage.data_ptr() in storages:
-                raise ValueError("a tensor is not exactly what it stores")
-            storages.add(storage.data_ptr())
-
-
-def _believe(path: Path, contents: dict[str, Any]) -> Checkpoint:
-    """Build the checkpoint from verified contents; config and shapes are still checked, for a checksum is not a signature."""
+def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Checkpoint:
+    """Build the checkpoint from contents whose digest holds; they are still checked, for a checksum is not a signature."""
     try:
-        config = validate_config(contents["config"], str(path))
+        config = validate_config(document.config, str(path))
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
-    form = _believe_form(path, contents["form"])
+    form = _believe_form(path, document.form, tensors)
     with torch.device("meta"):
         expected = TiedAutoencoder(form.pixels, config.model).state_dict()
-    weights = contents["weights"]
-    if _kinds(weights) != _kinds(expected):
+    errors = tensors.pop("training.errors", torch.zeros(0))
+    optimizer = {
+        name.removeprefix("optimizer."): tensors.pop(name) for name in list(tensors) if name.startswith("optimizer.")
+    }
+    if _kinds(tensors) != _kinds(expected):
         raise CheckpointError(f"{path}: damaged: its weights do not have the shapes that its config describes")
-    training, run = contents["training"], contents["run"]
-    if not isinstance(training, dict) or not isinstance(training["history"], list) or not isinstance(run, str):
-        raise CheckpointError(f"{path}: damaged: its record of the training is not one")
-    return Checkpoint(config, form, weights, training, run)
+    if not all(bool(weight.isfinite().all()) for weight in tensors.values()):
+        raise CheckpointError(f"{path}: damaged: its weights are not finite")
+    position = {name: getattr(document.training, name) for name in _Position.model_fields}
+    return Checkpoint(config, form, tensors, TrainingState(**position, errors=errors, optimizer=optimizer), document.run)
 
 
-def _believe_form(path: Path, form: dict[str, Any]) -> DataForm:
-    shape = tuple(form["shape"])
-    numbers = all(type(size) is int and size >= 1 for size in shape)
-    if len(shape) != 3 or not numbers or math.prod(shape) > LARGEST_ITEM or form["kind"] not in KINDS:
+def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> DataForm:
+    if min(form.shape) < 1 or math.prod(form.shape) > LARGEST_ITEM or form.kind not in KINDS:
         raise CheckpointError(f"{path}: damaged: its data has an impossible form")
-    for name in ("offset", "scale"):
-        value = form[name]
-        plain = value is None if name == "offset" else isinstance(value, (int, float)) and math.isfinite(value)
-        statistics = isinstance(value, Tensor) and value.shape == (math.prod(shape),) and value.dtype == torch.float32
-        possible = plain or (statistics and bool(value.isfinite().all()))
+    offset, scale = tensors.pop("form.offset", None), tensors.pop("form.scale", form.scale)
+    for name, value in (("offset", offset), ("scale", scale)):
+        if isinstance(value, Tensor):
+            possible = value.shape == (math.prod(form.shape),) and value.dtype == torch.float32 and bool(value.isfinite().all())
+        else:
+            possible = name == "offset" or value is not None
         if not possible or (name == "scale" and not bool(torch.as_tensor(value).gt(0).all())):
             raise CheckpointError(f"{path}: damaged: the {name} of its data is impossible")
-    return DataForm(shape, form["kind"], form["offset"], form["scale"])
+    assert scale is not None
+    return DataForm(form.shape, form.kind, offset, scale)
 
 
-def _kinds(weights: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     return {name: (weight.dtype, tuple(weight.shape)) for name, weight in weights.items()}
 
 
-def _own_storage(value: Any) -> Any:
-    """Return contents whose tensors are on the CPU and share nothing, so that each is written once and whole."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu().clone(memory_format=torch.contiguous_format)
-    if isinstance(value, dict):
-        return {key: _own_storage(item) for key, item in value.items()}
-    return [_own_storage(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _digest(contents: dict[str, Any]) -> str:
-    """Return the SHA-256 over all values and all tensors' bytes, with their names and shapes.
+def _digest(document: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over the document and all tensors' bytes, with their names, types and shapes.
 
     Raises:
-        TypeError: a value is of a type that a checkpoint does not hold.
+        TypeError: a tensor is of a type that a checkpoint does not hold.
     """
-    digest = hashlib.sha256()
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            if value.dtype not in STORAGES:
-                raise TypeError(f"a checkpoint holds no {value.dtype}")
-            digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().data)
-            return [str(value.dtype), list(value.shape)]
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    digest.update(json.dumps(plain(contents), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        if value.dtype not in DTYPES:
+            raise TypeError(f"a checkpoint holds no {value.dtype}")
+        digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import re
+import shlex
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,9 +43,9 @@ class Run:
         self.folder = folder
         self.config = folder / "config.yaml"
         self.metrics = folder / "metrics.jsonl"
-        self.last = folder / "last.pt"
-        self.previous = folder / "previous.pt"
-        self.best = folder / "best.pt"
+        self.last = folder / "last.safetensors"
+        self.previous = folder / "previous.safetensors"
+        self.best = folder / "best.safetensors"
         self.loss_figure = folder / "loss.png"
         self.reconstructions_figure = folder / "reconstructions.png"
         self.components = folder / "pca.npz"
@@ -58,9 +59,9 @@ class Run:
         return self.folder.name
 
     def save(self, checkpoint: Checkpoint, best: bool) -> None:
-        """Replace ``last.pt``, keep what it was as ``previous.pt``, and make ``best.pt`` the same file where it is the best.
+        """Replace ``last.safetensors``, keep what it was as ``previous.safetensors``, and make ``best.safetensors`` the same file where it is the best.
 
-        At every instant ``last.pt`` is whole: the old one or the new one.
+        At every instant ``last.safetensors`` is whole: the old one or the new one.
 
         Raises:
             StorageError: something cannot be written; the old files are intact.
@@ -132,7 +133,7 @@ def newest_run(parent: Path, name: str | None = None) -> Run | None:
     """Return the run that was saved last, among those of a name (``name``, ``name-2`` ...) if one is given; None without any."""
     found = [
         path
-        for path in parent.glob("*/last.pt")
+        for path in parent.glob("*/last.safetensors")
         if name is None or re.fullmatch(re.escape(name) + r"(-\d+)?", path.parent.name)
     ]
     newest = max(found, key=lambda path: (path.stat().st_mtime_ns, path.parent.name), default=None)
@@ -140,7 +141,7 @@ def newest_run(parent: Path, name: str | None = None) -> Run | None:
 
 
 def find_checkpoint(model: str | None, parent: Path) -> Path:
-    """Return the checkpoint that MODEL means: a file, a run folder's ``best.pt``, the name of a run, or the newest run's.
+    """Return the checkpoint that MODEL means: a file, a run folder's ``best.safetensors``, the name of a run, or the newest run's.
 
     Raises:
         InputError: nothing of that name.
@@ -155,9 +156,12 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
         path = parent / path
     if path.is_dir():
         best = Run(path).best
+        if not best.exists() and (path / "best.pt").exists():
+            again = f"tiedae train --config {shlex.quote(str(path / 'config.yaml'))}"
+            raise InputError(f"{path}: a run of tiedae 0.1, whose checkpoints this version does not read: train again with: {again}")
         if not best.exists():
             reason = "no epoch is finished yet" if Run(path).last.exists() else "expected a checkpoint or a run folder"
-            raise InputError(f"{path}: no best.pt in this folder: {reason}")
+            raise InputError(f"{path}: no best.safetensors in this folder: {reason}")
         return best
     if not path.exists():
         raise InputError(f"{model}: no such checkpoint or run folder")

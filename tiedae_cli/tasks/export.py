@@ -59,17 +59,14 @@ def safetensors_file(trained: Checkpoint, part: Part) -> bytes:
     """Return a safetensors file of the weights under the names of ``TiedAutoencoder.state_dict``, each tied weight once.
 
     The metadata hold ``config`` and ``form`` as JSON: see ``metadata``.
-
-    Raises:
-        InputError: the package is not installed.
     """
-    safetensors = optional_package("safetensors.torch", "safetensors")
+    import safetensors.torch
+
     decoder_weights = "weights" if trained.config.model.tied else "decoder_weights"
     encoder, decoder = {"weights", "encoder_biases"}, {decoder_weights, "decoder_biases"}
     wanted = {"encoder": encoder, "decoder": decoder, "both": encoder | decoder}[part]
     tensors = {name: weight.contiguous() for name, weight in trained.weights.items() if name.partition(".")[0] in wanted}
-    content: bytes = safetensors.save(tensors, metadata(trained, part))
-    return content
+    return safetensors.torch.save(tensors, metadata(trained, part))
 
 
 @dataclass

@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,7 @@ from tiedae_cli.model.evaluation import batch_size
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run
-from tiedae_cli.training.trainer import EpochReport
+from tiedae_cli.runs.state import EpochReport
 
 MOST_POINTS = 5_000  # of a map: more only cover each other
 
@@ -97,28 +96,28 @@ def parameter_count(sizes: tuple[int, ...], tied: bool) -> int:
 
 
 def run_history(path: Path, trained: Checkpoint) -> list[EpochReport]:
-    """Return the reports of all epochs that the checkpoint's run has finished: ``best.pt`` itself ends with the best one.
+    """Return the reports of all epochs that the checkpoint's run has finished: ``best.safetensors`` itself ends with the best one.
 
     Args:
         path: the checkpoint.
         trained: what it holds.
     """
-    history: list[dict[str, Any]] = trained.training["history"]
+    history = trained.training.history
     last = Run(path.parent).last
     if last.exists():
         with contextlib.suppress(CheckpointError):  # damaged: then the checkpoint's own history is all there is
-            longer = checkpoints.load(last).training["history"]
+            longer = checkpoints.load(last).training.history
             if longer[: len(history)] == history:
                 history = longer
-    return [EpochReport(**report) for report in history]
+    return list(history)
 
 
 def summarise_training(path: Path, trained: Checkpoint) -> TrainingSummary:
-    """Return how far the run of a checkpoint came, from the checkpoint and from ``last.pt`` beside it."""
+    """Return how far the run of a checkpoint came, from the checkpoint and from ``last.safetensors`` beside it."""
     history = run_history(path, trained)
     return TrainingSummary(
         epochs=len(history),
-        checkpoint_epochs=len(trained.training["history"]),
+        checkpoint_epochs=len(trained.training.history),
         seconds=sum(report.seconds for report in history),
         best=next((report for report in reversed(history) if report.best), None),
     )

@@ -4,7 +4,6 @@ import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +16,11 @@ from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run, create_named_run, create_run, find_checkpoint, newest_run
+from tiedae_cli.runs.state import JOINT
 from tiedae_cli.system.runtime import Ranks, choose_place
 from tiedae_cli.system.storage import link_or_copy, write_text
 from tiedae_cli.tasks.loading import data_to_train_on
 from tiedae_cli.tasks.session import Session, identify
-from tiedae_cli.training.phases import JOINT
 from tiedae_cli.training.trainer import Trainer
 
 MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "data.root", "output.runs", "output.images")
@@ -77,7 +76,7 @@ def resume(
     """Open a run at a saved position, and hold its lock.
 
     Args:
-        path: ``last.pt`` or another checkpoint of the run folder.
+        path: ``last.safetensors`` or another checkpoint of the run folder.
         config: what ``--config`` and ``--set`` say, compared with the run's own; None takes the run's own.
         assignments: ``--set`` on the run's own config where ``config`` is None.
         device: where to compute.
@@ -91,7 +90,9 @@ def resume(
     """
     run = Run(path.parent)
     if path not in (run.last, run.previous, run.best):
-        raise InputError(f"--resume {path}: not in a run folder; expected its last.pt, previous.pt or best.pt")
+        raise InputError(
+            f"--resume {path}: not in a run folder; expected its last.safetensors, previous.safetensors or best.safetensors"
+        )
     with run.locked() if ranks.leads else contextlib.nullcontext():
         found = ranks.from_leader(_load_or_offer(path, run) if ranks.leads else None)
         assert found is not None
@@ -155,7 +156,7 @@ def find_resumable(target: str | None, name: str | None, run_dir: Path | None, p
             return run.last
         if path.is_dir() or not path.exists():
             raise InputError(
-                f"--resume {target}: nothing to resume; expected a run folder with last.pt, or a checkpoint of one"
+                f"--resume {target}: nothing to resume; expected a run folder with last.safetensors, or a checkpoint of one"
             )
         return path
     if run_dir is not None or name is not None:
@@ -180,7 +181,7 @@ def _load_or_offer(path: Path, run: Run) -> Checkpoint:
         for other in (run.last, run.previous, run.best):
             if other != path and other.exists():
                 with contextlib.suppress(CheckpointError):
-                    epochs = len(checkpoints.load(other).training["history"])
+                    epochs = len(checkpoints.load(other).training.history)
                     command = f"tiedae train --resume {shlex.quote(str(other))}"
                     offers.append(f"to go on from the {epochs} epochs in {other.name}: {command}")
         raise CheckpointError("\n".join([str(error), *offers])) from None
@@ -188,18 +189,16 @@ def _load_or_offer(path: Path, run: Run) -> Checkpoint:
 
 def _refuse_other_data(path: Path, found: Checkpoint, splits: Splits) -> None:
     """Raise ``DataError`` unless the data is what the run was trained on."""
-    before: Any = found.training.get("data")
-    now = identify(splits)
+    before, now = found.training.data, identify(splits)
     if before == now:
         return
-    try:
-        differences = [
-            f"{before[name]['images']:,} {name} images, now {now[name]['images']:,}"
-            for name in now
-            if before[name]["images"] != now[name]["images"]
-        ]
-    except (KeyError, TypeError, ValueError):
-        raise CheckpointError(f"{path}: damaged: it does not say what it was trained on") from None
+    if before.keys() != now.keys():
+        raise CheckpointError(f"{path}: damaged: it does not say what it was trained on")
+    differences = [
+        f"{before[name].images:,} {name} images, now {now[name].images:,}"
+        for name in now
+        if before[name].images != now[name].images
+    ]
     what = "; ".join(differences) or "as many images, but others"
     raise DataError(f"{path}: {splits.source} is not the data any more that this run was trained on: {what}")
 
@@ -212,8 +211,8 @@ def _refuse_changes(found: Checkpoint, new: Config) -> None:
         raise ConfigError(
             "\n".join(["--resume goes on with the same training; these differ:", *refused, f"only {allowed} may change"])
         )
-    done = found.training.get("epoch") if found.training.get("phase") == JOINT else 0
-    if isinstance(done, int) and new.training.epochs < done:
+    done = found.training.epoch if found.training.phase == JOINT else 0
+    if new.training.epochs < done:
         raise ConfigError(f"training.epochs: {new.training.epochs} is asked for, but {done} epochs are done")
 
 

@@ -4,7 +4,7 @@ import shlex
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from tiedae_cli.config import Config
@@ -17,9 +17,10 @@ from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run, fingerprint, principal_components
+from tiedae_cli.runs.state import EpochReport, SplitIdentity
 from tiedae_cli.system.interruption import StopSignals
 from tiedae_cli.system.storage import append_line, link_or_copy, replacing, write_text
-from tiedae_cli.training.trainer import EpochReport, Trainer
+from tiedae_cli.training.trainer import Trainer
 
 
 class Session:
@@ -91,11 +92,11 @@ class Session:
 
     def checkpoint(self) -> Checkpoint:
         """Return everything as it stands now."""
-        state = {**self.trainer.state(), "data": self.data}
+        state = replace(self.trainer.state(), data=self.data)
         return Checkpoint(self.config, self.splits.form, self.trainer.model.state_dict(), state, self.run.name)
 
     def repair(self) -> None:
-        """Bring the rest of the run folder to the position of ``last.pt``, for a process may die between two files."""
+        """Bring the rest of the run folder to the position of ``last.safetensors``, for a process may die between two files."""
         if self.ranks.from_leader(self.ranks.leads and self._best_is_lost()):
             self.terminal.warn(f"{self.run.best}: not the best epoch's weights; from here on the best is chosen anew")
             at_epoch_end = self.trainer.step_in_epoch == 0
@@ -106,17 +107,17 @@ class Session:
             write_text(self.run.metrics, "".join(json_text(epoch_values(report)) + "\n" for report in self.trainer.history))
 
     def _best_is_lost(self) -> bool:
-        """Return whether ``best.pt`` is damaged or too old; the process may have died just before it was linked, which is made good."""
+        """Return whether the best checkpoint is damaged or too old; one that was only not linked yet is linked now."""
         history = self.trainer.history
         best = max((number for number, report in enumerate(history, 1) if report.best), default=0)
         try:
-            seen = len(checkpoints.load(self.run.best).training["history"]) if best else 0
+            seen = len(checkpoints.load(self.run.best).training.history) if best else 0
         except CheckpointError:
             seen = 0
         if seen != best and best == len(history) and self.trainer.step_in_epoch == 0:
             link_or_copy(self.run.last, self.run.best)
             return False
-        return seen < best  # it may have seen more, where an older file than last.pt is resumed
+        return seen < best  # it may have seen more, where an older file than last.safetensors is resumed
 
     def _record(self, report: EpochReport) -> None:
         values = epoch_values(report)
@@ -130,7 +131,7 @@ class Session:
     def _finish(self) -> None:
         history = self.trainer.history
         best = next((report for report in reversed(history) if report.best), None)
-        if best is None:  # best.pt was lost in the middle of an epoch, and no further one was asked for
+        if best is None:  # best.safetensors was lost in the middle of an epoch, and no further one was asked for
             raise CheckpointError(
                 f"{self.run.best}: lost; one more epoch makes it again: {self._resume_command()} --set training.epochs=N"
             )
@@ -167,10 +168,10 @@ class Session:
         )
 
 
-def identify(splits: Splits) -> dict[str, Any]:
+def identify(splits: Splits) -> dict[str, SplitIdentity]:
     """Return what tells one data set from another: sizes and digests of the splits that training sees."""
     seen = {"train": splits.train, "validation": splits.validation}
-    return {name: {"images": len(images), "digest": fingerprint(images)} for name, images in seen.items()}
+    return {name: SplitIdentity(len(images), fingerprint(images)) for name, images in seen.items()}
 
 
 def _verdict(error: float, yardstick: float, count: int) -> str:

@@ -11,8 +11,7 @@ from tiedae_cli.config import TrainingConfig
 from tiedae_cli.data.image_set import DataForm, ImageSet, Splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.evaluation import batch_size
-
-JOINT = "joint"
+from tiedae_cli.runs.state import JOINT
 
 
 @dataclass(frozen=True)

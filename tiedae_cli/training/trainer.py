@@ -2,9 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,9 +13,10 @@ from tiedae_cli.data.image_set import Splits
 from tiedae_cli.errors import CheckpointError, DivergedError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.evaluation import error_sum
+from tiedae_cli.runs.state import JOINT, EpochReport, TrainingState
 from tiedae_cli.system.random_streams import WEIGHTS, epoch_order, seeded
 from tiedae_cli.system.runtime import Place
-from tiedae_cli.training.phases import JOINT, Phase, Phases
+from tiedae_cli.training.phases import Phase, Phases
 from tiedae_cli.training.schedule import learning_rate
 from tiedae_cli.training.step import TrainingStep
 
@@ -44,34 +44,6 @@ class Progress:
     """Spent on this epoch's steps."""
 
 
-@dataclass(frozen=True)
-class EpochReport:
-    """What an epoch did; its fields are the names of the JSON interface."""
-
-    phase: str
-    """``joint``, or ``layer 1`` ... of greedy pretraining, whose errors are those of the layer's own input."""
-    epoch: int
-    """Of the phase, from 1."""
-    epochs: int
-    """Of the phase."""
-    train_mse_per_pixel: float
-    """Mean over the images of the epoch, each as it was seen, before its step."""
-    validation_mse_per_pixel: float | None
-    """After the epoch; None without validation images."""
-    seconds: float
-    """Of the steps; evaluation and saving not counted."""
-    images_per_second: float
-    learning_rate: float
-    """Of the last step."""
-    best: bool
-    """The lowest validation error (else training error) of the joint phase so far."""
-
-    @property
-    def selection_mse(self) -> float:
-        """The error by which the best epoch is chosen."""
-        return self.train_mse_per_pixel if self.validation_mse_per_pixel is None else self.validation_mse_per_pixel
-
-
 class Trainer:
     """A training that can stop after any step and go on to the same bits.
 
@@ -84,7 +56,7 @@ class Trainer:
         weights: a state dict to start from instead of random weights.
     """
 
-    def __init__(self, config: Config, splits: Splits, place: Place, weights: dict[str, Tensor] | None = None) -> None:
+    def __init__(self, config: Config, splits: Splits, place: Place, weights: Mapping[str, Tensor] | None = None) -> None:
         self.training = config.training
         self.place = place
         self.device, self.ranks = place.device, place.ranks
@@ -218,8 +190,8 @@ class Trainer:
         ):
             raise DivergedError(f"epoch {self.epoch + 1}, step {self.step_in_epoch}: a weight is not finite\n{_advice()}")
 
-    def state(self) -> dict[str, Any]:
-        """Return all that ``restore`` needs beside the weights; tensors on the CPU. All processes must ask together.
+    def state(self) -> TrainingState:
+        """Return all that ``restore`` needs beside the weights. All processes must ask together.
 
         Raises:
             DivergedError: a loss of this epoch or a weight is not finite, so this state is not worth keeping.
@@ -227,18 +199,18 @@ class Trainer:
         errors = self._errors()
         self._refuse_divergence()
         self.phases.merge(self.phase)
-        return {
-            "phase": self.phase.name,
-            "epoch": self.epoch,
-            "step": self.step_in_epoch,
-            "errors": errors.to(torch.float32),
-            "seconds": self.seconds,
-            "history": [asdict(report) for report in self.history],
-            "initial_mse": self.initial_mse,
-            "optimizer": self.step.state(),
-        }
+        return TrainingState(
+            phase=self.phase.name,
+            epoch=self.epoch,
+            step=self.step_in_epoch,
+            seconds=self.seconds,
+            history=tuple(self.history),
+            initial_mse=self.initial_mse,
+            errors=errors.to(torch.float32),
+            optimizer=self.step.state(),
+        )
 
-    def restore(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+    def restore(self, weights: Mapping[str, Tensor], state: TrainingState) -> None:
         """Go back to a saved position.
 
         Args:
@@ -250,25 +222,24 @@ class Trainer:
         """
         try:
             self._restore(weights, state)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except (KeyError, ValueError, RuntimeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CheckpointError(f"its training state does not fit ({reason})") from None
 
-    def _restore(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
-        history = [EpochReport(**report) for report in state["history"]]
-        phase, epoch, step, seconds, errors = (state[name] for name in ("phase", "epoch", "step", "seconds", "errors"))
-        if not all(map(_is_plain, history)) or not math.isfinite(seconds) or phase not in self.phases.names:
-            raise ValueError("its history is none")
+    def _restore(self, weights: Mapping[str, Tensor], state: TrainingState) -> None:
+        if state.phase not in self.phases.names:
+            raise ValueError(f"no phase is called {state.phase[:40]!r}")
         self.model.load_state_dict(weights)
-        self._enter(self.phases.named(phase))
-        numbers = [report.epoch for report in history if report.phase == phase]
-        if numbers != list(range(1, epoch + 1)) or not 0 <= step <= self.step.steps or errors.shape != (step,):
+        self._enter(self.phases.named(state.phase))
+        numbers = [report.epoch for report in state.history if report.phase == state.phase]
+        in_epoch = 0 <= state.step <= self.step.steps and state.errors.shape == (state.step,)
+        if numbers != list(range(1, state.epoch + 1)) or not in_epoch:
             raise ValueError("its position is not in its history")
-        self.step.restore(state["optimizer"])
+        self.step.restore(state.optimizer)
         if self.ranks.leads:  # the saved errors are the sums over all processes
-            self.step.errors[:step] = errors.to(self.device)
-        self.initial_mse = state["initial_mse"]
-        self.epoch, self.step_in_epoch, self.seconds, self.history = epoch, step, seconds, history
+            self.step.errors[: state.step] = state.errors.to(self.device)
+        self.initial_mse, self.history = state.initial_mse, list(state.history)
+        self.epoch, self.step_in_epoch, self.seconds = state.epoch, state.step, state.seconds
 
     def forget_best(self, stand_in: bool) -> None:
         """Choose the best epoch anew, because the weights of the old one are lost.
@@ -278,14 +249,6 @@ class Trainer:
         """
         last = len(self.history) - 1
         self.history = [replace(report, best=stand_in and number == last) for number, report in enumerate(self.history)]
-
-
-def _is_plain(report: EpochReport) -> bool:
-    """Return whether a report that came out of a file holds what its fields say."""
-    numbers = [report.train_mse_per_pixel, report.seconds, report.images_per_second, report.learning_rate]
-    if report.validation_mse_per_pixel is not None:
-        numbers.append(report.validation_mse_per_pixel)
-    return all(math.isfinite(number) for number in numbers) and isinstance(report.best, bool)
 
 
 def _advice() -> str:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN", show_default=False, help="Checkpoints or run folders (their best.pt).")
+        list[str],
+        typer.Argument(metavar="RUN", show_default=False, help="Checkpoints or run folders (their best.safetensors)."),
     ],
     output: Annotated[
         str | None,

@@ -15,7 +15,7 @@ Model = Annotated[
     typer.Argument(
         metavar="MODEL",
         show_default=False,
-        help="A checkpoint, a run folder (its best.pt) or a run's name. Left out: the newest run under runs/.",
+        help="A checkpoint, a run folder (its best.safetensors) or a run's name. Left out: the newest run under runs/.",
     ),
 ]
 Inputs = Annotated[

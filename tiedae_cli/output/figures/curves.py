@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tiedae_cli.output.figures.canvas import MODEL_COLOUR, YARDSTICK_COLOUR, figure_png, new_figure
-from tiedae_cli.training.trainer import EpochReport
+from tiedae_cli.runs.state import EpochReport
 
 
 def loss_curve(history: Sequence[EpochReport], yardstick: float | None, components: int, value_name: str = "pixel") -> bytes:

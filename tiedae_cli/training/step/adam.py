@@ -1,7 +1,7 @@
 """Adam over flat parameters in one fused kernel a group."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,20 +68,21 @@ class Adam:
                 maximize=False,
             )
 
-    def state(self) -> dict[str, Any]:
-        """Return copies of the moments, on the CPU, and the count of steps."""
-        moments = {"first_moment": self.first_moment, "second_moment": self.second_moment}
-        copies = {name: moment.detach().to("cpu", copy=True) for name, moment in moments.items()}
-        return {**copies, "steps": int(self.steps.item())}
+    def state(self) -> dict[str, Tensor]:
+        """Return copies of the moments, (P,), and of the count of steps, (), on the CPU."""
+        return {name: buffer.detach().to("cpu", copy=True) for name, buffer in self._buffers().items()}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def _buffers(self) -> dict[str, Tensor]:
+        return {"first_moment": self.first_moment, "second_moment": self.second_moment, "steps": self.steps}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a ``state()``.
 
         Raises:
-            ValueError: its moments are not those of these parameters.
+            ValueError: it is not a state of these parameters.
         """
-        if not state["first_moment"].shape == state["second_moment"].shape == self.first_moment.shape:
-            raise ValueError("the optimizer's moments have another shape")
-        self.first_moment.copy_(state["first_moment"])
-        self.second_moment.copy_(state["second_moment"])
-        self.steps.fill_(state["steps"])
+        buffers = self._buffers()
+        if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in buffers.items()}:
+            raise ValueError("the optimizer's buffers are others")
+        for name, buffer in buffers.items():
+            buffer.copy_(state[name])

@@ -4,8 +4,7 @@
 ``parameters.py`` the flat buffer; ``adam.py`` the update; ``graph.py`` their capture on CUDA; here they become a step.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -104,10 +103,10 @@ class TrainingStep:
             gradient.mul_((self.clip / (norm + 1e-12)).clamp(max=1.0))  # stays on the device: no synchronisation
         self.adam.step(rate)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Tensor]:
         """Return what the optimizer must remember."""
         return self.adam.state()
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a ``state()``."""
         self.adam.restore(state)
