@@ -6,7 +6,7 @@ import torch
 
 from tiedae_cli.config import Config
 from tiedae_cli.data import DataForm, load_splits
-from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run
 from tiedae_cli.runs.state import EpochReport, TrainingState
@@ -33,8 +33,8 @@ def train_small(folder: Path, epochs: int = 2, **model: object) -> Run:
 def untrained(form: DataForm, run: str = "untrained", **model: object) -> Checkpoint:
     """Return a checkpoint of a model with random weights and biases that saw no data."""
     config = Config.model_validate({"model": {"hidden_sizes": [7, 4], **model}})
-    network = TiedAutoencoder(form.pixels, config.model, seeded(3))
-    for bias in (*network.encoder_biases, *network.decoder_biases):
+    network = build_autoencoder(form.pixels, config.model, seeded(3))
+    for bias in (*(one.encoder_bias for one in network.layers), *(one.decoder_bias for one in network.layers)):
         bias.data.uniform_(-0.5, 0.5, generator=seeded(4))
     weights = {name: weight.detach() for name, weight in network.state_dict().items()}
     return Checkpoint(config, form, weights, TrainingState(), run)

@@ -232,7 +232,7 @@ def test_a_file_takes_no_more_memory_than_its_size(whole, path):
     metadata = {"__metadata__": {checkpoint.KEY: json.dumps(taken_apart(whole)[0])}}
     one = {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}
     two = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
-    path.write_bytes(headed({**metadata, "weights.0": one}, bytes(16)))
+    path.write_bytes(headed({**metadata, "layers.0.weight": one}, bytes(16)))
     tracemalloc.start()
     try:
         assert "damaged" in refused(path)
@@ -271,10 +271,10 @@ def test_a_changed_document(whole, path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d, t: t.update({"weights.0": torch.zeros(12, 63)}), "weights do not have the shapes"),
-        (lambda d, t: t.update({"weights.0": torch.zeros(12, 64, dtype=torch.int64)}), "weights do not have the shapes"),
-        (lambda d, t: t.update({"weights.0": torch.full((12, 64), float("nan"))}), "weights are not finite"),
-        (lambda d, t: t.pop("weights.1"), "weights do not have the shapes"),
+        (lambda d, t: t.update({"layers.0.weight": torch.zeros(12, 63)}), "weights do not have the shapes"),
+        (lambda d, t: t.update({"layers.0.weight": torch.zeros(12, 64, dtype=torch.int64)}), "weights do not have the shapes"),
+        (lambda d, t: t.update({"layers.0.weight": torch.full((12, 64), float("nan"))}), "weights are not finite"),
+        (lambda d, t: t.pop("layers.1.weight"), "weights do not have the shapes"),
         (lambda d, t: t.update({"more": torch.zeros(1)}), "weights do not have the shapes"),
         (lambda d, t: d["form"].update(shape=[1, 8, 9]), "weights do not have the shapes"),
         (lambda d, t: d["form"].update(shape=[1, 8]), "form.shape"),

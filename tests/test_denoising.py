@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import ModelConfig, TrainingConfig
 from tiedae_cli.data.sources.digits import load_digits
-from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.model.pca import fit
 from tiedae_cli.system.random_streams import seeded
 from tiedae_cli.tasks.denoising import measure_denoising
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 def measure(**training: object):
     splits = load_digits()
-    model = TiedAutoencoder(64, ModelConfig(hidden_sizes=(8,)), seeded(0))
+    model = build_autoencoder(64, ModelConfig(hidden_sizes=(8,)), seeded(0))
     return measure_denoising(model, fit(splits.train, 16), splits.test, TrainingConfig(**training), CPU)
 
 

@@ -10,7 +10,7 @@ from tiedae_cli.config import ModelConfig
 from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.model import evaluation, pca
-from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.system.random_streams import seeded
 
 MakeSet = Callable[[np.ndarray], ImageSet]
@@ -55,7 +55,7 @@ def test_a_batch_holds_at_least_one_item(make_set: MakeSet, monkeypatch: pytest.
 
 def test_model_pca_and_mean_image_side_by_side() -> None:
     digits = load_digits()
-    model = TiedAutoencoder(64, ModelConfig(hidden_sizes=(20, 5)), seeded(1))
+    model = build_autoencoder(64, ModelConfig(hidden_sizes=(20, 5)), seeded(1))
     found = evaluation.evaluate(model, pca.fit(digits.train, 5), digits.test, "test", CPU)
     train = digits.train.images.reshape(-1, 64).double() / 255
     test = digits.test.images.reshape(-1, 64).double() / 255
@@ -73,7 +73,7 @@ def test_model_pca_and_mean_image_side_by_side() -> None:
 
 def test_reconstruct_items() -> None:
     digits = load_digits()
-    model = TiedAutoencoder(64, ModelConfig(hidden_sizes=(20, 5)), seeded(1))
+    model = build_autoencoder(64, ModelConfig(hidden_sizes=(20, 5)), seeded(1))
     originals, reconstructions, errors = evaluation.reconstruct_items(model, digits.test.slice(0, 3), CPU)
     torch.testing.assert_close(originals, digits.test.images[:3].reshape(3, 64).float() / 255)
     with torch.no_grad():

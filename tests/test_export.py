@@ -21,7 +21,7 @@ from tiedae_cli.cli.app import app
 from tiedae_cli.config import Activation, ModelConfig
 from tiedae_cli.data import DataForm, load_splits
 from tiedae_cli.errors import DataError, ExportError, InputError
-from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run
@@ -66,13 +66,16 @@ def test_onnx_answers_as_torch_for_every_activation(activation: str, output: str
 
 
 def test_a_tied_weight_is_in_the_onnx_file_once() -> None:
-    weights, biases = {"weights.0": (7, 20), "weights.1": (4, 7)}, {"encoder_biases.0": (7,), "encoder_biases.1": (4,)}
-    decoder_biases = {"decoder_biases.0": (20,), "decoder_biases.1": (7,)}
+    weights, biases = (
+        {"layers.0.weight": (7, 20), "layers.1.weight": (4, 7)},
+        {"layers.0.encoder_bias": (7,), "layers.1.encoder_bias": (4,)},
+    )
+    decoder_biases = {"layers.0.decoder_bias": (20,), "layers.1.decoder_bias": (7,)}
     tied = untrained(IMAGES)
     assert initializers(onnx_file(tied, "both", raw=False)) == weights | biases | decoder_biases
     assert initializers(onnx_file(tied, "encoder", raw=False)) == weights | biases
     assert initializers(onnx_file(tied, "decoder", raw=False)) == weights | decoder_biases
-    own = {"decoder_weights.0": (7, 20), "decoder_weights.1": (4, 7)}
+    own = {"layers.0.decoder_weight": (7, 20), "layers.1.decoder_weight": (4, 7)}
     untied = untrained(IMAGES, tied=False)
     assert initializers(onnx_file(untied, "both", raw=False)) == weights | biases | decoder_biases | own
 
@@ -127,14 +130,14 @@ def test_the_check_takes_real_items_too() -> None:
 def test_the_check_refuses_a_file_with_one_changed_weight(part: Part) -> None:
     trained = untrained(IMAGES)
     content = onnx_file(trained, part, raw=False)
-    trained.weights["weights.1"][0, 0] += 0.1
+    trained.weights["layers.1.weight"][0, 0] += 0.1
     with pytest.raises(ExportError, match="differs from the model's by"):
         check_onnx(content, trained, part, False, None)
 
 
 def test_the_check_refuses_nan() -> None:
     trained = untrained(IMAGES)
-    trained.weights["weights.0"][0, 0] = math.nan
+    trained.weights["layers.0.weight"][0, 0] = math.nan
     with pytest.raises(ExportError, match="differs from the model's by nan"):
         check_onnx(onnx_file(trained, "both", raw=False), trained, "both", False, None)
 
@@ -162,12 +165,12 @@ def test_safetensors_round_trip_to_the_bit(tied: bool, tmp_path: Path) -> None:
     path.write_bytes(safetensors_file(trained, "both"))
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
-        assert {key.partition(".")[0] for key in file.keys()} == {
-            *("weights", "encoder_biases", "decoder_biases"),
-            *([] if tied else ["decoder_weights"]),
+        assert {key.rpartition(".")[2] for key in file.keys()} == {
+            *("weight", "encoder_bias", "decoder_bias"),
+            *([] if tied else ["decoder_weight"]),
         }
     config, form = json.loads(metadata["config"]), json.loads(metadata["form"])
-    model = TiedAutoencoder(math.prod(form["shape"]), ModelConfig.model_validate(config["model"]))
+    model = build_autoencoder(math.prod(form["shape"]), ModelConfig.model_validate(config["model"]))
     model.load_state_dict(safetensors.torch.load_file(path))
     offset, scale = torch.tensor(form["offset"]), torch.tensor(form["scale"])
     raw = torch.randn(9, 6)
@@ -178,9 +181,12 @@ def test_safetensors_round_trip_to_the_bit(tied: bool, tmp_path: Path) -> None:
 
 def test_safetensors_of_one_half() -> None:
     tied, untied = untrained(IMAGES, hidden_sizes=[3]), untrained(IMAGES, hidden_sizes=[3], tied=False)
-    assert set(safetensors.torch.load(safetensors_file(tied, "encoder"))) == {"weights.0", "encoder_biases.0"}
-    assert set(safetensors.torch.load(safetensors_file(tied, "decoder"))) == {"weights.0", "decoder_biases.0"}
-    assert set(safetensors.torch.load(safetensors_file(untied, "decoder"))) == {"decoder_weights.0", "decoder_biases.0"}
+    assert set(safetensors.torch.load(safetensors_file(tied, "encoder"))) == {"layers.0.weight", "layers.0.encoder_bias"}
+    assert set(safetensors.torch.load(safetensors_file(tied, "decoder"))) == {"layers.0.weight", "layers.0.decoder_bias"}
+    assert set(safetensors.torch.load(safetensors_file(untied, "decoder"))) == {
+        "layers.0.decoder_weight",
+        "layers.0.decoder_bias",
+    }
 
 
 @pytest.mark.parametrize(
@@ -221,7 +227,9 @@ def test_export_json_and_a_format_beside_the_suffix(run: Run, tmp_path: Path) ->
     values = json.loads(result.stdout)
     assert (values["output"], values["format"], values["part"]) == (str(path), "safetensors", "encoder")
     assert values["bytes"] == path.stat().st_size
-    assert torch.equal(safetensors.torch.load_file(path)["weights.0"], checkpoints.load(run.best).weights["weights.0"])
+    assert torch.equal(
+        safetensors.torch.load_file(path)["layers.0.weight"], checkpoints.load(run.best).weights["layers.0.weight"]
+    )
 
 
 def test_export_to_stdout(run: Run) -> None:

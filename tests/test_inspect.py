@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import ModelConfig
 from tiedae_cli.data import DataForm, ImageSet, load_splits
-from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.folder import Run
@@ -35,7 +35,7 @@ def decoded(png: bytes) -> np.ndarray:
 
 def test_layers_of_a_tied_model() -> None:
     config = ModelConfig(hidden_sizes=(5, 3), activation="elu", code_activation="linear", output="sigmoid")
-    assert summarise_layers(TiedAutoencoder(64, config)) == [
+    assert summarise_layers(build_autoencoder(64, config)) == [
         LayerSummary("encoder 1", 64, 5, "elu", None, 64 * 5 + 5),
         LayerSummary("encoder 2", 5, 3, "linear", None, 5 * 3 + 3),
         LayerSummary("decoder 1", 3, 5, "elu", "encoder 2", 5),
@@ -44,16 +44,22 @@ def test_layers_of_a_tied_model() -> None:
 
 
 def test_layers_of_an_untied_model_have_weights_of_their_own() -> None:
-    layers = summarise_layers(TiedAutoencoder(64, ModelConfig(hidden_sizes=(5, 3), tied=False)))
+    layers = summarise_layers(build_autoencoder(64, ModelConfig(hidden_sizes=(5, 3), tied=False)))
     assert [layer.transpose_of for layer in layers] == [None] * 4
     assert [layer.parameters for layer in layers] == [325, 18, 20, 384]
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_parameter_counts_are_those_that_torch_counts(tied: bool) -> None:
-    model = TiedAutoencoder(20, ModelConfig(hidden_sizes=(9, 6, 2), tied=tied))
+    model = build_autoencoder(20, ModelConfig(hidden_sizes=(9, 6, 2), tied=tied))
     counted = sum(parameter.numel() for parameter in model.parameters())
-    assert parameter_count(model.sizes, tied) == counted == sum(layer.parameters for layer in summarise_layers(model))
+    other = build_autoencoder(20, ModelConfig(hidden_sizes=(9, 6, 2), tied=not tied))
+    assert (
+        parameter_count(other, tied)
+        == parameter_count(model, tied)
+        == counted
+        == sum(layer.parameters for layer in summarise_layers(model))
+    )
 
 
 def test_training_summary_of_best_reads_the_whole_history_beside_it(run: Run) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tiedae_cli.config import ModelConfig
 from tiedae_cli.model.activations import ACTIVATIONS
-from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder, untied_weights
 from tiedae_cli.system.random_streams import seeded
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848, 1.0507009873554804934  # Klambauer et al. 2017, section 2
@@ -32,10 +32,10 @@ PLAIN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def make(input_size: int = 12, seed: int = 1, **options: object) -> TiedAutoencoder:
     """Return a model in float64 whose biases are not zero."""
     config = ModelConfig.model_validate({"hidden_sizes": (7, 5), **options})
-    model = TiedAutoencoder(input_size, config, seeded(seed)).double()
+    model = build_autoencoder(input_size, config, seeded(seed)).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for bias in (*model.encoder_biases, *model.decoder_biases):
+        for bias in (parameter for parameter in model.parameters() if parameter.dim() == 1):
             bias.normal_(generator=generator)
     return model
 
@@ -44,13 +44,13 @@ def batch(size: int = 12, items: int = 9) -> Tensor:
     return torch.rand(items, size, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
 
-def numpy_forward(model: TiedAutoencoder, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def numpy_forward(model: TiedAutoencoder, x: Tensor, **options: object) -> tuple[np.ndarray, np.ndarray]:
     """Return codes and reconstructions from the class docstring's equations, in numpy."""
-    config = model.config
-    plain = [weight.detach().numpy() for weight in model.weights]
-    downwards = plain if config.tied else [weight.detach().numpy() for weight in model.decoder_weights]
-    up = [bias.detach().numpy() for bias in model.encoder_biases]
-    down = [bias.detach().numpy() for bias in model.decoder_biases]
+    config = ModelConfig.model_validate(options)
+    plain = [layer.weight.detach().numpy() for layer in model.layers]
+    downwards = plain if config.tied else [layer.decoder_weight.detach().numpy() for layer in model.layers]
+    up = [layer.encoder_bias.detach().numpy() for layer in model.layers]
+    down = [layer.decoder_bias.detach().numpy() for layer in model.layers]
     h = x.numpy()
     for layer, (weight, bias) in enumerate(zip(plain, up, strict=True)):
         last = layer == len(plain) - 1
@@ -69,10 +69,10 @@ def test_every_activation_has_a_plain_formula_here() -> None:
 
 def test_parameters_of_the_reference_model() -> None:
     """Two matrices, each once: 784 * 300 + 300 * 150, and the four biases."""
-    model = TiedAutoencoder(784, ModelConfig(hidden_sizes=(300, 150)))
+    model = build_autoencoder(784, ModelConfig(hidden_sizes=(300, 150)))
     assert sum(parameter.numel() for parameter in model.parameters()) == 281_734
     assert len(list(model.parameters())) == 6
-    untied = TiedAutoencoder(784, ModelConfig(hidden_sizes=(300, 150), tied=False))
+    untied = build_autoencoder(784, ModelConfig(hidden_sizes=(300, 150), tied=False))
     assert sum(parameter.numel() for parameter in untied.parameters()) == 281_734 + 280_200
 
 
@@ -80,8 +80,9 @@ def test_parameters_of_the_reference_model() -> None:
 @pytest.mark.parametrize("output", ["linear", "sigmoid"])
 @pytest.mark.parametrize("activation", PLAIN)
 def test_forward_is_the_equations(activation: str, output: str, tied: bool) -> None:
-    model = make(activation=activation, output=output, tied=tied)
-    code, reconstruction = numpy_forward(model, batch())
+    options = {"activation": activation, "output": output, "tied": tied}
+    model = make(**options)
+    code, reconstruction = numpy_forward(model, batch(), **options)
     with torch.no_grad():
         np.testing.assert_allclose(model.encode(batch()).numpy(), code, rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(model(batch()).numpy(), reconstruction, rtol=1e-12, atol=1e-13)
@@ -90,8 +91,9 @@ def test_forward_is_the_equations(activation: str, output: str, tied: bool) -> N
 
 @pytest.mark.parametrize("sizes", [(4,), (9, 3), (9, 7, 5, 2)])
 def test_forward_at_every_depth_with_a_code_activation(sizes: tuple[int, ...]) -> None:
-    model = make(hidden_sizes=sizes, activation="tanh", code_activation="linear")
-    code, reconstruction = numpy_forward(model, batch())
+    options = {"activation": "tanh", "code_activation": "linear"}
+    model = make(hidden_sizes=sizes, **options)
+    code, reconstruction = numpy_forward(model, batch(), **options)
     with torch.no_grad():
         assert model.encode(batch()).shape == (9, sizes[-1])
         np.testing.assert_allclose(model.encode(batch()).numpy(), code, rtol=1e-12, atol=1e-13)
@@ -101,12 +103,11 @@ def test_forward_at_every_depth_with_a_code_activation(sizes: tuple[int, ...]) -
 def test_the_gradient_of_a_tied_weight_is_the_sum_of_both_uses() -> None:
     """An untied model with equal weights gives the two parts apart."""
     tied, untied = make(activation="elu"), make(activation="elu", tied=False)
-    untied.load_state_dict(
-        {**tied.state_dict(), **{f"decoder_weights.{i}": w.detach().clone() for i, w in enumerate(tied.weights)}}
-    )
+    untied.load_state_dict(untied_weights(tied.state_dict()))
     for model in (tied, untied):
         (model(batch()) - batch()).square().sum().backward()
-    for weight, up, down in zip(tied.weights, untied.weights, untied.decoder_weights, strict=True):
+    for one, two in zip(tied.layers, untied.layers, strict=True):
+        weight, up, down = one.weight, two.weight, two.decoder_weight
         assert weight.grad is not None and up.grad is not None and down.grad is not None
         assert up.grad.abs().max() > 0.01 and down.grad.abs().max() > 0.01
         torch.testing.assert_close(weight.grad, up.grad + down.grad, rtol=1e-12, atol=1e-12)
@@ -119,17 +120,17 @@ def assert_tied(model: TiedAutoencoder) -> None:
     codes = torch.ones(3, 5, dtype=torch.float64)
     with torch.no_grad():
         before = model.decode(codes)
-        model.weights[0].mul_(1.5)
-        model.weights[1].sub_(0.1)
+        model.layers[0].weight.mul_(1.5)
+        model.layers[1].weight.sub_(0.1)
         assert (model.decode(codes) - before).abs().max() > 0.01
         np.testing.assert_allclose(model(batch()).numpy(), numpy_forward(model, batch())[1], rtol=1e-12, atol=1e-13)
 
 
 def test_the_tie_survives_a_copy_which_is_independent() -> None:
     model = make()
-    before = [weight.detach().clone() for weight in model.weights]
+    before = [layer.weight.detach().clone() for layer in model.layers]
     assert_tied(copy.deepcopy(model))
-    assert all(torch.equal(weight, old) for weight, old in zip(model.weights, before, strict=True))
+    assert all(torch.equal(layer.weight, old) for layer, old in zip(model.layers, before, strict=True))
 
 
 def test_the_tie_survives_a_change_of_type() -> None:
@@ -140,7 +141,7 @@ def test_the_tie_survives_saving_and_loading() -> None:
     model, buffer = make(), io.BytesIO()
     torch.save(model.state_dict(), buffer)
     buffer.seek(0)
-    loaded = TiedAutoencoder(12, model.config).double()
+    loaded = build_autoencoder(12, ModelConfig(hidden_sizes=(7, 5))).double()
     loaded.load_state_dict(torch.load(buffer, weights_only=True))
     with torch.no_grad():
         assert torch.equal(loaded(batch()), model(batch()))
@@ -171,15 +172,15 @@ def assert_truncated_normal(weight: Tensor, fan_in: int) -> None:
 
 
 def test_initial_weights() -> None:
-    model = TiedAutoencoder(784, ModelConfig(hidden_sizes=(300, 150), tied=False), seeded(42, 0))
-    assert_truncated_normal(model.weights[0], 784)
-    assert_truncated_normal(model.weights[1], 300)
-    assert_truncated_normal(model.decoder_weights[0], 300)  # downwards it has 300 inputs
-    assert_truncated_normal(model.decoder_weights[1], 150)
-    assert all(not bias.any() for bias in (*model.encoder_biases, *model.decoder_biases))
+    model = build_autoencoder(784, ModelConfig(hidden_sizes=(300, 150), tied=False), seeded(42, 0))
+    assert_truncated_normal(model.layers[0].weight, 784)
+    assert_truncated_normal(model.layers[1].weight, 300)
+    assert_truncated_normal(model.layers[0].decoder_weight, 300)  # downwards it has 300 inputs
+    assert_truncated_normal(model.layers[1].decoder_weight, 150)
+    assert all(not bias.any() for bias in model.parameters() if bias.dim() == 1)
 
 
 def test_initial_weights_are_a_function_of_the_generator() -> None:
-    first, second, other = (TiedAutoencoder(12, ModelConfig(hidden_sizes=(7, 5)), seeded(seed)) for seed in (1, 1, 2))
-    assert all(torch.equal(a, b) for a, b in zip(first.weights, second.weights, strict=True))
-    assert not torch.equal(first.weights[0], other.weights[0])
+    first, second, other = (build_autoencoder(12, ModelConfig(hidden_sizes=(7, 5)), seeded(seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(a.weight, b.weight) for a, b in zip(first.layers, second.layers, strict=True))
+    assert not torch.equal(first.layers[0].weight, other.layers[0].weight)

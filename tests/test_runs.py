@@ -122,7 +122,7 @@ def test_the_best_checkpoint_is_the_one_of_the_lowest_validation_error(monkeypat
     best, last = (checkpoint.load(Path("x") / name) for name in ("best.safetensors", "last.safetensors"))
     assert (best.training.epoch, last.training.epoch) == (2, 4)
     assert [report.best for report in last.training.history] == [True, True, False, False]
-    assert not torch.equal(best.weights["weights.0"], last.weights["weights.0"])
+    assert not torch.equal(best.weights["layers.0.weight"], last.weights["layers.0.weight"])
 
 
 def test_saving_keeps_the_one_before_and_the_best(digits_run: Path, tmp_path: Path) -> None:

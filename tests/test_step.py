@@ -11,7 +11,7 @@ from torch import Tensor
 from tiedae_cli.config import Activation, ModelConfig, TrainingConfig
 from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.model.activations import ACTIVATIONS
-from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.system.random_streams import seeded
 from tiedae_cli.system.runtime import Place
 from tiedae_cli.training.step import TrainingStep
@@ -21,17 +21,22 @@ from tiedae_cli.training.step.parameters import FlatParameters
 
 CPU = torch.device("cpu")
 ITEMS, PIXELS = 6, 11
+ENDS = ((0, "encoder", (7,)), (0, "decoder", (PIXELS,)), (1, "encoder", (3,)), (1, "decoder", (7,)))
 SIZES = {1: (4,), 2: (7, 3), 3: (8, 5, 3)}
 LOSSES = [("mse", "linear"), ("mse", "sigmoid"), ("squared_error", "linear"), ("squared_error", "sigmoid")]
 LOSSES.append(("cross_entropy", "sigmoid"))
 
 
+def is_bias(parameter: Tensor) -> bool:
+    return parameter.dim() == 1
+
+
 def make_model(dtype: torch.dtype = torch.float64, **options: object) -> TiedAutoencoder:
     """Return a model whose biases are not zero."""
     config = ModelConfig.model_validate({"hidden_sizes": (7, 3), **options})
-    model = TiedAutoencoder(PIXELS, config, seeded(5)).to(dtype)
+    model = build_autoencoder(PIXELS, config, seeded(5)).to(dtype)
     with torch.no_grad():
-        for bias in (*model.encoder_biases, *model.decoder_biases):
+        for bias in filter(is_bias, model.parameters()):
             bias.normal_(std=0.5, generator=torch.Generator().manual_seed(len(bias)))
     return model
 
@@ -52,7 +57,7 @@ def loss_of(model: TiedAutoencoder, x: Tensor, loss: str) -> Tensor:
 
 def flat(model: TiedAutoencoder, gradient: bool) -> Tensor:
     """Return all parameters, or their gradients, in the order of the flat buffer: weights, then biases."""
-    tensors = [*model.weights, *model.decoder_weights, *model.encoder_biases, *model.decoder_biases]
+    tensors = sorted(model.parameters(), key=is_bias)
     return torch.cat([(tensor.grad if gradient else tensor.detach()).reshape(-1) for tensor in tensors])
 
 
@@ -153,7 +158,7 @@ def test_small_steps_add_up_in_the_master_of_bfloat16() -> None:
         step.run(0)
         step.run(1)
     moved = (step.parameters.master - before).abs()
-    assert model.weights[0].dtype == torch.float32
+    assert model.layers[0].weight.dtype == torch.float32
     assert moved.median() == pytest.approx(1e-3, rel=0.2)  # Adam moves a parameter by about the rate each step
 
 
@@ -168,8 +173,8 @@ def test_adam_is_torchs_with_decay_on_the_weights_alone(tied: bool, l2: float) -
     parameters = FlatParameters(model, torch.float64)
     adam = Adam(parameters, l2)
     groups = [
-        {"params": [*other.weights, *other.decoder_weights], "weight_decay": l2},
-        {"params": [*other.encoder_biases, *other.decoder_biases], "weight_decay": 0.0},
+        {"params": [p for p in other.parameters() if not is_bias(p)], "weight_decay": l2},
+        {"params": [p for p in other.parameters() if is_bias(p)], "weight_decay": 0.0},
     ]
     reference = torch.optim.Adam(groups, lr=1.0, betas=(0.9, 0.999), eps=1e-8, fused=False, foreach=False)
     for number in range(25):
@@ -228,10 +233,11 @@ def test_weights_come_first_in_the_flat_buffer(tied: bool) -> None:
     """Adam's decay stops there."""
     parameters = FlatParameters(make_model(tied=tied), torch.float64)
     assert parameters.weight_count == (1 if tied else 2) * (PIXELS * 7 + 7 * 3)
-    views = parameters.views(parameters.master)
-    assert [tuple(view.shape) for view in views.weights] == [(7, PIXELS), (3, 7)]
-    assert [tuple(view.shape) for view in views.decoder_weights] == ([] if tied else [(7, PIXELS), (3, 7)])
-    assert [len(view) for view in (*views.encoder_biases, *views.decoder_biases)] == [7, 3, PIXELS, 7]
+    shapes = {name: tuple(view.shape) for name, view in parameters.views(parameters.master).items()}
+    weights = {"layers.0.weight": (7, PIXELS), "layers.1.weight": (3, 7)}
+    untied = {} if tied else {"layers.0.decoder_weight": (7, PIXELS), "layers.1.decoder_weight": (3, 7)}
+    biases = {f"layers.{i}.{part}_bias": size for i, part, size in ENDS}
+    assert shapes == {**weights, **untied, **biases}
 
 
 def test_a_step_scales_raw_values_as_the_form_says() -> None:

@@ -11,7 +11,7 @@ from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data.image_set import Splits
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.errors import DivergedError
-from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.runs.state import EpochReport
 from tiedae_cli.system.random_streams import epoch_order, seeded
 from tiedae_cli.system.runtime import Place
@@ -54,7 +54,7 @@ def test_two_epochs_are_those_of_a_plain_loop(digits: Splits, assignments: tuple
     """The loop that people write: autograd, torch's Adam, the penalty in the loss; the last 47 of 1,297 images are dropped."""
     config = configured(*assignments)
     training = config.training
-    model = TiedAutoencoder(64, config.model, seeded(training.seed, 0))
+    model = build_autoencoder(64, config.model, seeded(training.seed, 0))
     optimizer = torch.optim.Adam(model.parameters(), lr=1.0, eps=1e-8)
     rows = digits.train.images.reshape(-1, 64).float() / 255
     train_errors, step = [], 0
@@ -70,7 +70,7 @@ def test_two_epochs_are_those_of_a_plain_loop(digits: Splits, assignments: tuple
                 loss = squared.sum() / 50
             else:
                 loss = -(x * y.log() + (1 - x) * (1 - y).log()).sum() / 50
-            weights = [*model.weights, *model.decoder_weights]
+            weights = [parameter for parameter in model.parameters() if parameter.dim() > 1]
             loss = loss + training.l2 / 2 * torch.stack([weight.square().sum() for weight in weights]).sum()
             optimizer.param_groups[0]["lr"] = learning_rate(training, step, 50)
             optimizer.zero_grad()

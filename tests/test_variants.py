@@ -12,7 +12,7 @@ from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data import load_splits
 from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.errors import ConfigError, InputError
-from tiedae_cli.model.autoencoder import TiedAutoencoder, top_k_mask
+from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder, top_k_mask
 from tiedae_cli.runs.state import JOINT, EpochReport
 from tiedae_cli.system.random_streams import epoch_order, seeded
 from tiedae_cli.system.runtime import Place
@@ -31,21 +31,19 @@ SIZE, ITEMS = 12, 7
 
 
 def small_model(**model: object) -> TiedAutoencoder:
-    return TiedAutoencoder(SIZE, ModelConfig(hidden_sizes=(9, 5), **model), seeded(3)).double()
+    return build_autoencoder(SIZE, ModelConfig(hidden_sizes=(9, 5), **model), seeded(3)).double()
 
 
 def by_hand(model: TiedAutoencoder, x: torch.Tensor, target: torch.Tensor, training: TrainingConfig) -> dict[str, torch.Tensor]:
     """The hand-written gradient of every parameter."""
     model = copy.deepcopy(model)
     parameters = FlatParameters(model, torch.float64)
-    penalty = CodePenalty(model.config, training, len(x))
+    penalty = CodePenalty(model.code_top_k, training, len(x))
     gradient = Gradient(model, parameters, len(x), training.loss, len(x), penalty, corrupted=True)
     gradient.input.copy_(x)
     gradient.target.copy_(target)
     gradient.run()
-    views = parameters.views(parameters.gradient)
-    names = ["weights", "decoder_weights", "encoder_biases", "decoder_biases"]
-    return {f"{name}.{i}": value for name in names for i, value in enumerate(getattr(views, name))}
+    return parameters.views(parameters.gradient)
 
 
 def assert_equal_gradients(model: TiedAutoencoder, loss: torch.Tensor, found: dict[str, torch.Tensor]) -> None:
@@ -159,7 +157,7 @@ def test_gradient_clipping_bounds_the_norm_and_keeps_the_direction():
     gradients = []
     for clip in (None, 0.01):
         training = TrainingConfig(batch_size=50, gradient_clip=clip)
-        model = TiedAutoencoder(64, ModelConfig(hidden_sizes=(8,)), seeded(0))
+        model = build_autoencoder(64, ModelConfig(hidden_sizes=(8,)), seeded(0))
         step = TrainingStep(model, splits.train, training, CPU)
         step.begin_epoch(0, epoch_order(0, 0, len(splits.train)), [0.01] * step.steps)
         step.run(0)
@@ -175,7 +173,7 @@ def test_the_graphs_operations_are_the_plain_steps():
     for training in (TrainingConfig(batch_size=100), TrainingConfig(batch_size=100, corruption="masking", gradient_clip=0.1)):
         results = []
         for captured in (False, True):
-            model = TiedAutoencoder(64, ModelConfig(hidden_sizes=(20, 8)), seeded(0))
+            model = build_autoencoder(64, ModelConfig(hidden_sizes=(20, 8)), seeded(0))
             step = TrainingStep(model, splits.train, training, CPU)
             if captured:
                 step.captured = CapturedStep(step, capture=False)
@@ -214,17 +212,17 @@ def test_pretraining_trains_each_layer_on_the_output_below_then_all_together():
 def test_pretraining_activations_are_the_encoders_own_and_a_layer_trains_in_place_of_the_whole():
     config = small_config(pretraining_epochs=1)
     splits = load_splits(config.data)
-    model = TiedAutoencoder(64, config.model, seeded(0))
+    model = build_autoencoder(64, config.model, seeded(0))
     phases = Phases(model, splits, config.training, torch.device("cpu"))
     second = phases.named("layer 2")
     x = splits.train.batch(0, len(splits.train), torch.device("cpu"))
     torch.testing.assert_close(second.train.rows, model.encode_layers(x, 1).detach())
-    assert [tuple(weight.shape) for weight in second.model.weights] == [(16, 32)]
-    assert second.model.activations() == ["silu", "silu"]
+    assert [tuple(layer.weight.shape) for layer in second.model.layers] == [(16, 32)]
+    assert [(layer.activation, layer.decoder_activation) for layer in second.model.layers] == [("silu", "silu")]
     with torch.no_grad():
-        second.model.weights[0].fill_(0.25)
+        second.model.layers[0].weight.fill_(0.25)
     phases.merge(second)
-    assert model.weights[1].eq(0.25).all()
+    assert model.layers[1].weight.eq(0.25).all()
 
 
 def test_early_stopping_ends_after_its_patience():

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tiedae_cli.config import Config, DataConfig, ModelConfig
 from tiedae_cli.data.image_set import DataForm
-from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.state import TrainingState
 
@@ -24,7 +24,7 @@ def save_run(
         data=DataConfig(dataset=dataset),
         model=ModelConfig(hidden_sizes=(12, code), activation="elu", output=output),  # type: ignore[arg-type]
     )
-    model = TiedAutoencoder(form.pixels, config.model, torch.Generator().manual_seed(7))
+    model = build_autoencoder(form.pixels, config.model, torch.Generator().manual_seed(7))
     folder = parent / name
     folder.mkdir(parents=True)
     Checkpoint(config, form, model.state_dict(), TrainingState(), name).save(folder / "best.safetensors")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -31,8 +32,8 @@ def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
     """Return parameters, data and training: a name and a sentence a row."""
     config, form = trained.config, trained.form
     training, model = config.training, config.model
-    sizes = (form.pixels, *model.hidden_sizes)
-    count, other = parameter_count(sizes, model.tied), parameter_count(sizes, not model.tied)
+    network = trained.model(torch.device("cpu"))
+    count, other = parameter_count(network, model.tied), parameter_count(network, not model.tied)
     tied, otherwise = ("tied", "untied") if model.tied else ("untied", "tied")
     rate = (
         f"{training.schedule} learning rate{' of' if training.schedule == 'constant' else ' up to'} {training.learning_rate:g}"
@@ -66,14 +67,14 @@ def _epochs(summary: TrainingSummary, planned: int) -> str:
 def inspection_values(trained: Checkpoint, layers: Sequence[LayerSummary], summary: TrainingSummary) -> dict[str, Any]:
     """Return what the two tables say as the JSON interface names it."""
     config, form = trained.config, trained.form
-    sizes = (form.pixels, *config.model.hidden_sizes)
+    network = trained.model(torch.device("cpu"))
     return {
         "run": trained.run,
         "tied": config.model.tied,
-        "code_size": sizes[-1],
-        "parameters": parameter_count(sizes, config.model.tied),
-        "parameters_tied": parameter_count(sizes, tied=True),
-        "parameters_untied": parameter_count(sizes, tied=False),
+        "code_size": network.sizes[-1],
+        "parameters": parameter_count(network, config.model.tied),
+        "parameters_tied": parameter_count(network, tied=True),
+        "parameters_untied": parameter_count(network, tied=False),
         "layers": [asdict(layer) for layer in layers],
         "form": {"kind": form.kind, "shape": list(form.shape)},
         "config": config.model_dump(mode="json"),

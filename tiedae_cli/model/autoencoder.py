@@ -3,14 +3,14 @@
 Shapes: B items a batch, D values an item, H units of a hidden layer, K units of the code (the last hidden size).
 """
 
-import math
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tiedae_cli.config import ModelConfig
-from tiedae_cli.model.activations import ACTIVATIONS
+from tiedae_cli.model.layers import Dense
 
 
 class TiedAutoencoder(nn.Module):
@@ -30,62 +30,40 @@ class TiedAutoencoder(nn.Module):
     TensorFlow 1's ``variance_scaling_initializer``; biases zero.
 
     Args:
-        input_size: D.
-        config: layers and activations.
-        generator: where the initial weights are drawn from; None leaves them unset (for loading).
+        layers: from the values of an item to the code.
+        code_top_k: units of each code that stay; None for all.
     """
 
-    def __init__(self, input_size: int, config: ModelConfig, generator: torch.Generator | None = None) -> None:
+    def __init__(self, layers: Sequence[Dense], code_top_k: int | None = None) -> None:
         super().__init__()
-        self.config = config
-        self.sizes = (input_size, *config.hidden_sizes)
-        pairs = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
-        self.weights = nn.ParameterList(torch.empty(outputs, inputs) for inputs, outputs in pairs)
-        untied = [] if config.tied else [torch.empty(outputs, inputs) for inputs, outputs in pairs]
-        self.decoder_weights = nn.ParameterList(untied)  # in the encoder's orientation, so that decode() is the same
-        self.encoder_biases = nn.ParameterList(torch.zeros(outputs) for _, outputs in pairs)
-        self.decoder_biases = nn.ParameterList(torch.zeros(inputs) for inputs, _ in pairs)
-        if generator is not None:
-            self._draw_weights(generator)
+        self.layers = cast(Sequence[Dense], nn.ModuleList(layers))
+        self.code_top_k = code_top_k
 
-    def _draw_weights(self, generator: torch.Generator) -> None:
-        for weight in self.weights:
-            outputs, inputs = weight.shape
-            _draw(weight, inputs, generator)
-        for weight in self.decoder_weights:
-            outputs, inputs = weight.shape
-            _draw(weight, outputs, generator)
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """D and the size of each layer's output, the last K."""
+        return (self.layers[0].inputs, *(layer.outputs for layer in self.layers))
 
-    def activations(self) -> list[str]:
-        """Return the activation of each of the 2L layers, encoder then decoder, by name."""
-        hidden = [self.config.activation] * (len(self.weights) - 1)
-        code = self.config.code_activation or self.config.activation
-        return [*hidden, code, *hidden, self.config.output]
-
-    def decoder_weight(self, layer: int) -> Tensor:
-        """Return the weight, (H_l, H_(l-1)), whose transpose decoder layer ``layer`` (from the pixels' side) applies."""
-        weight: Tensor = (self.weights if self.config.tied else self.decoder_weights)[layer]
-        return weight
+    @property
+    def tied(self) -> bool:
+        """Whether the decoder uses the encoder's weights."""
+        return all(layer.tied for layer in self.layers)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the codes, (B, D) -> (B, K)."""
-        x = self.encode_layers(x, len(self.weights))
-        return x if self.config.code_top_k is None else x * top_k_mask(x, self.config.code_top_k)
+        x = self.encode_layers(x, len(self.layers))
+        return x if self.code_top_k is None else x * top_k_mask(x, self.code_top_k)
 
     def encode_layers(self, x: Tensor, count: int) -> Tensor:
         """Return the output of encoder layer ``count``, (B, D) -> (B, H_count)."""
-        for layer, name in enumerate(self.activations()[:count]):
-            x = ACTIVATIONS[name].function(
-                F.linear(x, self.weights[layer], self.encoder_biases[layer])
-            )  # (B, H_(l-1)) -> (B, H_l)
+        for layer in self.layers[:count]:
+            x = layer.encode(x)  # (B, H_(l-1)) -> (B, H_l)
         return x
 
     def decode(self, code: Tensor) -> Tensor:
         """Return the reconstructions of codes, (B, K) -> (B, D)."""
-        depth = len(self.weights)
-        for layer, name in zip(reversed(range(depth)), self.activations()[depth:], strict=True):
-            weight, bias = self.decoder_weight(layer), self.decoder_biases[layer]
-            code = ACTIVATIONS[name].function(F.linear(code, weight.t(), bias))  # (B, H_l) -> (B, H_(l-1))
+        for layer in reversed(self.layers):
+            code = layer.decode(code)  # (B, H_l) -> (B, H_(l-1))
         return code
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,11 +71,34 @@ class TiedAutoencoder(nn.Module):
         return self.decode(self.encode(x))
 
 
+def build_autoencoder(input_size: int, config: ModelConfig, generator: torch.Generator | None = None) -> TiedAutoencoder:
+    """Return the model that a config describes.
+
+    Args:
+        input_size: D.
+        config: layers and activations.
+        generator: where the initial weights are drawn from; None leaves them unset (for loading).
+    """
+    sizes = (input_size, *config.hidden_sizes)
+    layers = []
+    for index, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        code = index == len(config.hidden_sizes) - 1
+        activation = (config.code_activation or config.activation) if code else config.activation
+        layers.append(Dense(inputs, outputs, activation, config.activation if index else config.output, config.tied))
+    if generator is not None:
+        for layer in layers:
+            layer.draw(generator)
+        for layer in layers:
+            layer.draw_decoder(generator)
+    return TiedAutoencoder(layers, config.code_top_k)
+
+
+def untied_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict of the untied model that computes what a tied one does."""
+    copies = {name: weight.clone() for name, weight in weights.items() if name.endswith(".weight")}
+    return {**weights, **{name.replace(".weight", ".decoder_weight"): copy for name, copy in copies.items()}}
+
+
 def top_k_mask(code: Tensor, count: int) -> Tensor:
     """Return 1 where a code unit is among the ``count`` largest of its item, else 0: (B, K) -> (B, K) (Makhzani & Frey 2013)."""
     return torch.zeros_like(code).scatter_(1, code.topk(count, dim=1).indices, 1.0)
-
-
-def _draw(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:
-    deviation = math.sqrt(1.3 * 2 / fan_in)
-    nn.init.trunc_normal_(weight, 0.0, deviation, -2 * deviation, 2 * deviation, generator=generator)

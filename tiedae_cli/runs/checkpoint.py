@@ -26,7 +26,7 @@ from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import validate_config
 from tiedae_cli.data.image_set import KINDS, DataForm
 from tiedae_cli.errors import CheckpointError, ConfigError
-from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.runs.state import STRICT, EpochReport, SplitIdentity, TrainingState
 from tiedae_cli.system.storage import replacing
 
@@ -95,7 +95,7 @@ class Checkpoint:
 
     def model(self, device: torch.device) -> TiedAutoencoder:
         """Return the trained model on a device."""
-        model = TiedAutoencoder(self.form.pixels, self.config.model)
+        model = build_autoencoder(self.form.pixels, self.config.model)
         model.load_state_dict(self.weights)
         return model.to(device).eval()
 
@@ -228,11 +228,9 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
         raise CheckpointError(str(error)) from None
     form = _believe_form(path, document.form, tensors)
     with torch.device("meta"):
-        expected = TiedAutoencoder(form.pixels, config.model).state_dict()
+        expected = build_autoencoder(form.pixels, config.model).state_dict()
     errors = tensors.pop("training.errors", torch.zeros(0))
-    optimizer = {
-        name.removeprefix("optimizer."): tensors.pop(name) for name in list(tensors) if name.startswith("optimizer.")
-    }
+    optimizer = {name.removeprefix("optimizer."): tensors.pop(name) for name in list(tensors) if name.startswith("optimizer.")}
     if _kinds(tensors) != _kinds(expected):
         raise CheckpointError(f"{path}: damaged: its weights do not have the shapes that its config describes")
     if not all(bool(weight.isfinite().all()) for weight in tensors.values()):

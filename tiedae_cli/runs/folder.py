@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tiedae_cli.model import pca
-from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.image_set import ImageSet
 from tiedae_cli.data.streams import is_input
 from tiedae_cli.errors import InputError, StorageError
+from tiedae_cli.model import pca
+from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.system.storage import (
     TEMPORARY_PREFIX,
     link_or_copy,
@@ -59,7 +59,7 @@ class Run:
         return self.folder.name
 
     def save(self, checkpoint: Checkpoint, best: bool) -> None:
-        """Replace ``last.safetensors``, keep what it was as ``previous.safetensors``, and make ``best.safetensors`` the same file where it is the best.
+        """Replace the last checkpoint, keep what it was as the previous one, and make the best the same file where it is the best.
 
         At every instant ``last.safetensors`` is whole: the old one or the new one.
 
@@ -158,7 +158,9 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
         best = Run(path).best
         if not best.exists() and (path / "best.pt").exists():
             again = f"tiedae train --config {shlex.quote(str(path / 'config.yaml'))}"
-            raise InputError(f"{path}: a run of tiedae 0.1, whose checkpoints this version does not read: train again with: {again}")
+            raise InputError(
+                f"{path}: a run of tiedae 0.1, whose checkpoints this version does not read: train again with: {again}"
+            )
         if not best.exists():
             reason = "no epoch is finished yet" if Run(path).last.exists() else "expected a checkpoint or a run folder"
             raise InputError(f"{path}: no best.safetensors in this folder: {reason}")

@@ -117,16 +117,15 @@ def compare(
     compared = []
     for candidate in candidates:
         trained, history = candidate.trained, run_history(candidate.path, candidate.trained)
-        model = trained.config.model
-        sizes = (trained.form.pixels, *model.hidden_sizes)
+        model = trained.model(device)
         compared.append(
             ComparedRun(
                 name=trained.run if names[trained.run] == 1 else candidate.argument,
                 path=candidate.path,
-                sizes=sizes,
+                sizes=model.sizes,
                 tied=model.tied,
-                parameters=parameter_count(sizes, model.tied),
-                evaluation=evaluate(trained.model(device), components.truncated(sizes[-1]), images, split, device),
+                parameters=parameter_count(model, model.tied),
+                evaluation=evaluate(model, components.truncated(model.sizes[-1]), images, split, device),
                 epochs=len(history),
                 seconds=sum(report.seconds for report in history),
             )

@@ -17,6 +17,7 @@ from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.errors import ExportError, InputError
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.layers import Dense
 from tiedae_cli.runs.checkpoint import Checkpoint
 
 Part = Literal["encoder", "decoder", "both"]
@@ -62,10 +63,10 @@ def safetensors_file(trained: Checkpoint, part: Part) -> bytes:
     """
     import safetensors.torch
 
-    decoder_weights = "weights" if trained.config.model.tied else "decoder_weights"
-    encoder, decoder = {"weights", "encoder_biases"}, {decoder_weights, "decoder_biases"}
-    wanted = {"encoder": encoder, "decoder": decoder, "both": encoder | decoder}[part]
-    tensors = {name: weight.contiguous() for name, weight in trained.weights.items() if name.partition(".")[0] in wanted}
+    parts = ("encoder", "decoder") if part == "both" else (part,)
+    layers = enumerate(trained.model(torch.device("cpu")).layers)
+    names = {f"layers.{i}.{name}" for i, layer in layers for half in parts for name in layer.names(half)}
+    tensors = {name: trained.weights[name].contiguous() for name in sorted(names)}
     return safetensors.torch.save(tensors, metadata(trained, part))
 
 
@@ -90,13 +91,16 @@ class _Graph:
         self.constants[name] = self.onnx.numpy_helper.from_array(value.detach().numpy(), name)
         return name
 
-    def affine(self, weight: str, bias: str, activation: str, encodes: bool) -> None:
-        """Append f(x W^T + b), or f(x W + b) where the layer decodes: the same W, used transposed."""
-        self.add("Gemm", self.last, weight, bias, transB=int(encodes))
+    def layer(self, index: int, layer: Dense, part: str, activation: str) -> None:
+        """Append one half of a layer; a tied weight is the same constant in both."""
+        names = layer.names(part)
+        constants = [self.constant(f"layers.{index}.{name}", layer.get_parameter(name)) for name in names]
+        kind, attributes = layer.operator(part)
+        self.add(kind, self.last, *constants, **attributes)
         preactivation = self.last
-        for kind, attributes in ACTIVATIONS[activation].onnx:
+        for kind, values in ACTIVATIONS[activation].onnx:
             inputs = (preactivation, self.last) if kind == "Mul" else (self.last,)
-            self.add(kind, *inputs, **attributes)
+            self.add(kind, *inputs, **values)
 
     def name(self, name: str) -> None:
         """Give the newest value its public name."""
@@ -136,18 +140,13 @@ def onnx_file(trained: Checkpoint, part: Part, raw: bool) -> bytes:
 
 
 def _encode(graph: _Graph, model: TiedAutoencoder) -> None:
-    for layer, activation in enumerate(model.activations()[: len(model.weights)]):
-        weight = graph.constant(f"weights.{layer}", model.weights[layer])
-        bias = graph.constant(f"encoder_biases.{layer}", model.encoder_biases[layer])
-        graph.affine(weight, bias, activation, encodes=True)
+    for index, layer in enumerate(model.layers):
+        graph.layer(index, layer, "encoder", layer.activation)
 
 
 def _decode(graph: _Graph, model: TiedAutoencoder) -> None:
-    depth, names = len(model.weights), "weights" if model.config.tied else "decoder_weights"
-    for layer, activation in zip(reversed(range(depth)), model.activations()[depth:], strict=True):
-        weight = graph.constant(f"{names}.{layer}", model.decoder_weight(layer))
-        bias = graph.constant(f"decoder_biases.{layer}", model.decoder_biases[layer])
-        graph.affine(weight, bias, activation, encodes=False)
+    for index, layer in reversed(list(enumerate(model.layers))):
+        graph.layer(index, layer, "decoder", layer.decoder_activation)
 
 
 def _normalise(graph: _Graph, form: DataForm) -> None:

@@ -68,31 +68,27 @@ class CodeMap:
 
 def summarise_layers(model: TiedAutoencoder) -> list[LayerSummary]:
     """Return the model's layers, encoder then decoder."""
-    depth, tied = len(model.weights), model.config.tied
-    layers = []
-    for index, activation in enumerate(model.activations()):
-        decodes = index >= depth
-        level = 2 * depth - 1 - index if decodes else index
-        below, above = model.sizes[level], model.sizes[level + 1]
-        shares = decodes and tied
-        inputs, outputs = (above, below) if decodes else (below, above)
-        layers.append(
-            LayerSummary(
-                f"{'decoder' if decodes else 'encoder'} {index % depth + 1}",
-                inputs,
-                outputs,
-                activation,
-                transpose_of=f"encoder {level + 1}" if shares else None,
-                parameters=outputs + (0 if shares else inputs * outputs),
-            )
+    encoders = [
+        LayerSummary(f"encoder {number}", one.inputs, one.outputs, one.activation, None, one.weight.numel() + one.outputs)
+        for number, one in enumerate(model.layers, 1)
+    ]
+    decoders = [
+        LayerSummary(
+            f"decoder {len(model.layers) - level + 1}",
+            one.outputs,
+            one.inputs,
+            one.decoder_activation,
+            transpose_of=f"encoder {level}" if one.tied else None,
+            parameters=one.inputs + (0 if one.tied else one.transposed.numel()),
         )
-    return layers
+        for level, one in reversed(list(enumerate(model.layers, 1)))
+    ]
+    return encoders + decoders
 
 
-def parameter_count(sizes: tuple[int, ...], tied: bool) -> int:
-    """Return the parameters of an autoencoder with the layer sizes D, H_1 ... H_L, tied or not."""
-    weights = sum(inputs * outputs for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True))
-    return weights * (1 if tied else 2) + sum(sizes[1:]) + sum(sizes[:-1])
+def parameter_count(model: TiedAutoencoder, tied: bool) -> int:
+    """Return the parameters that a model of this shape has, tied or not."""
+    return sum(layer.weight.numel() * (1 if tied else 2) + layer.inputs + layer.outputs for layer in model.layers)
 
 
 def run_history(path: Path, trained: Checkpoint) -> list[EpochReport]:

@@ -12,6 +12,7 @@ from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
 from tiedae_cli.data import DataForm, Splits
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
+from tiedae_cli.model.autoencoder import untied_weights
 from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
@@ -128,11 +129,8 @@ def initial_weights(config: Config, form: DataForm) -> dict[str, Tensor]:
         raise InputError(f"training.init_from: {source} has the sizes {sizes}, not {[form.pixels, *config.model.hidden_sizes]}")
     if config.model.tied and not found.config.model.tied:
         raise InputError(f"training.init_from: {source} is untied; a tied model cannot start from two different weights")
-    weights = dict(found.weights)
-    if found.config.model.tied and not config.model.tied:
-        copies = {name: weight for name, weight in weights.items() if name.startswith("weights.")}
-        weights |= {f"decoder_{name}": weight.clone() for name, weight in copies.items()}
-    return weights
+    unties = found.config.model.tied and not config.model.tied
+    return untied_weights(found.weights) if unties else dict(found.weights)
 
 
 def find_resumable(target: str | None, name: str | None, run_dir: Path | None, parent: Path) -> Path | None:
@@ -220,7 +218,7 @@ def _describe(splits: Splits, trainer: Trainer) -> str:
     sizes = trainer.model.sizes
     shape = "-".join(str(size) for size in (*sizes, *reversed(sizes[:-1])))
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-    tied = "tied" if trainer.model.config.tied else "untied"
+    tied = "tied" if trainer.model.tied else "untied"
     where = f"{trainer.place.device}, {str(trainer.place.dtype).removeprefix('torch.')}"
     processes = f", {trainer.ranks.count} processes" if trainer.ranks.count > 1 else ""
     images = f"{len(splits.train):,} {splits.form.describe()} of {splits.source}"

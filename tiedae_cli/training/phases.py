@@ -3,6 +3,7 @@
 (Hinton & Salakhutdinov 2006; Bengio et al. 2007, "Greedy layer-wise training of deep networks", with autoencoders as layers.)
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +43,7 @@ class Phases:
         self.splits = splits
         self.training = training
         self.device = device
-        layers = [f"layer {number + 1}" for number in range(len(model.weights))] if training.pretraining_epochs else []
+        layers = [f"layer {number + 1}" for number in range(len(model.layers))] if training.pretraining_epochs else []
         self.names = [*layers, JOINT]
 
     def first(self) -> Phase:
@@ -67,34 +68,24 @@ class Phases:
     def merge(self, phase: Phase) -> None:
         """Copy a pretrained layer into the whole model."""
         if phase.name != JOINT:
-            self._copy(phase.model, self.names.index(phase.name), into_whole=True)
+            self._copy_into_whole(phase.model, self.names.index(phase.name))
 
     def _single_layer(self, layer: int) -> TiedAutoencoder:
-        """Return layer ``layer`` as an autoencoder of its own, with the whole model's weights and activations."""
-        names, depth = self.model.activations(), len(self.model.weights)
-        update = {
-            "hidden_sizes": (self.model.sizes[layer + 1],),
-            "activation": names[layer],
-            "code_activation": None,
-            "output": names[2 * depth - 1 - layer],  # also what only hidden layers may have: not validated again
-            "code_top_k": self.model.config.code_top_k if layer == depth - 1 else None,
-        }
-        single = TiedAutoencoder(self.model.sizes[layer], self.model.config.model_copy(update=update)).to(self.device)
-        self._copy(single, layer, into_whole=False)
-        return single
+        """Return a copy of layer ``layer`` as an autoencoder of its own."""
+        whole = self.model
+        top_k = whole.code_top_k if layer == len(whole.layers) - 1 else None
+        return TiedAutoencoder([copy.deepcopy(whole.layers[layer])], top_k).to(self.device)
 
     @torch.no_grad()
-    def _copy(self, single: TiedAutoencoder, layer: int, into_whole: bool) -> None:
-        for group in ("weights", "decoder_weights", "encoder_biases", "decoder_biases"):
-            for own in getattr(single, group):  # one, or none for the decoder weights of a tied model
-                other = getattr(self.model, group)[layer]
-                (other if into_whole else own).copy_(own if into_whole else other)
+    def _copy_into_whole(self, single: TiedAutoencoder, layer: int) -> None:
+        for own, merged in zip(single.layers[0].parameters(), self.model.layers[layer].parameters(), strict=True):
+            merged.copy_(own)
 
     def _layer_training(self, layer: int) -> TrainingConfig:
         update: dict[str, object] = {"epochs": self.training.pretraining_epochs, "early_stopping": None}
         if layer:  # activations are no pixels: no cross-entropy and no shifts; and each layer has an order of its own
             update |= {"shift": 0, "loss": "squared_error" if self.training.loss == "cross_entropy" else self.training.loss}
-        if layer < len(self.model.weights) - 1:
+        if layer < len(self.model.layers) - 1:
             update["sparsity"] = "none"
         update["seed"] = (self.training.seed + layer + 1) % 2**32
         return self.training.model_copy(update=update)

@@ -11,7 +11,7 @@ from torch import Tensor
 from tiedae_cli.config import Config
 from tiedae_cli.data.image_set import Splits
 from tiedae_cli.errors import CheckpointError, DivergedError
-from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.model.evaluation import error_sum
 from tiedae_cli.runs.state import JOINT, EpochReport, TrainingState
 from tiedae_cli.system.random_streams import WEIGHTS, epoch_order, seeded
@@ -60,7 +60,7 @@ class Trainer:
         self.training = config.training
         self.place = place
         self.device, self.ranks = place.device, place.ranks
-        self.model = TiedAutoencoder(splits.form.pixels, config.model, seeded(self.training.seed, WEIGHTS))
+        self.model = build_autoencoder(splits.form.pixels, config.model, seeded(self.training.seed, WEIGHTS))
         if weights is not None:
             self.model.load_state_dict(weights)
         self.model.to(self.device)

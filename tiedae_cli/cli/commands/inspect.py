@@ -60,12 +60,14 @@ def inspect(
 
 
 def _draw_features(trained: "Checkpoint", path: Path, terminal: "Terminal") -> bytes:
+    import torch
+
     from tiedae_cli.errors import InputError
     from tiedae_cli.output import figures
 
     if trained.form.kind != "images":
         raise InputError(f"--features: draws weights as images, but {path} takes {trained.form.describe()}")
-    weight = trained.weights["weights.0"]  # (H, D)
+    weight = trained.model(torch.device("cpu")).layers[0].weight.detach()  # (H, D)
     drawn = min(len(weight), figures.MOST_FEATURES)
     colours = "blue below zero, red above" if trained.form.shape[0] < 3 else "middle gray at zero"
     terminal.note(f"--features: the strongest {drawn} of {len(weight):,}, each scaled by its largest weight; {colours}")

@@ -84,37 +84,39 @@ class Gradient:
         self.skips_output_derivative = loss == "cross_entropy"
         factor = {"mse": 2 / model.sizes[0], "squared_error": 2.0, "cross_entropy": 1.0}[loss] / items
         self.factor = parameters.compute.new_tensor(factor)  # a tensor: a Python number would become one in each step
-        self.layers = self._layers(model.activations())
+        self.layers = self._layers(model)
         self.code_layer = self.layers[len(self.sizes) - 2]
-        self.weight_products = self._weight_products()
+        self.weight_products = self._weight_products(model)
 
-    def _layers(self, names: list[str]) -> list[Layer]:
-        half, depth = self.half, len(self.sizes) - 1
-        values = self.parameters.views(self.parameters.compute)
-        gradients = self.parameters.views(self.parameters.compute_gradient)
+    def _layers(self, model: TiedAutoencoder) -> list[Layer]:
+        half, depth = self.half, len(model.layers)
+        values, gradients = (
+            self.parameters.views(flat) for flat in (self.parameters.compute, self.parameters.compute_gradient)
+        )
         layers = []
-        for i in range(depth):
+        for i, layer in enumerate(model.layers):
+            weight, bias = (f"layers.{i}.{name}" for name in layer.names("encoder"))
             layers.append(
                 _layer(
-                    names[i],
-                    values.weights[i].t(),
-                    values.encoder_biases[i],
-                    gradients.encoder_biases[i],
+                    layer.activation,
+                    values[weight].t(),
+                    values[bias],
+                    gradients[bias],
                     input=self.below[i][:half],
                     output=self.below[i + 1][:half] if i + 1 < depth else self.above[i][half:],
                     gradient=self.above[i][:half],
                 )
             )
-        for i in reversed(range(depth)):
-            name = names[2 * depth - 1 - i]
-            keeps_output = i == 0 and name != "linear" and not self.skips_output_derivative
+        for i, layer in reversed(list(enumerate(model.layers))):
+            keeps_output = i == 0 and layer.decoder_activation != "linear" and not self.skips_output_derivative
             reconstruction = torch.zeros_like(self.input) if keeps_output else self.below[0][half:]
+            weight, bias = (f"layers.{i}.{name}" for name in layer.names("decoder"))
             layers.append(
                 _layer(
-                    name,
-                    (values.decoder_weights or values.weights)[i],
-                    values.decoder_biases[i],
-                    gradients.decoder_biases[i],
+                    layer.decoder_activation,
+                    values[weight],
+                    values[bias],
+                    gradients[bias],
                     input=self.above[i][half:],
                     output=self.above[i - 1][half:] if i else reconstruction,
                     gradient=self.below[i][half:],
@@ -122,15 +124,18 @@ class Gradient:
             )
         return layers
 
-    def _weight_products(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _weight_products(self, model: TiedAutoencoder) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Return (left, right, out) of each product that gives a weight's gradient: one a tied weight, two an untied pair."""
-        gradients = self.parameters.views(self.parameters.compute_gradient)
-        half, pairs = self.half, list(zip(self.above, self.below, strict=True))
-        if not gradients.decoder_weights:
-            return [(above.t(), below, out) for (above, below), out in zip(pairs, gradients.weights, strict=True)]
-        encoder = [(a[:half].t(), b[:half], out) for (a, b), out in zip(pairs, gradients.weights, strict=True)]
-        decoder = [(a[half:].t(), b[half:], out) for (a, b), out in zip(pairs, gradients.decoder_weights, strict=True)]
-        return encoder + decoder
+        gradients, half = self.parameters.views(self.parameters.compute_gradient), self.half
+        products = []
+        for i, (layer, above, below) in enumerate(zip(model.layers, self.above, self.below, strict=True)):
+            out = gradients[f"layers.{i}.weight"]
+            if layer.tied:
+                products.append((above.t(), below, out))
+            else:
+                products.append((above[:half].t(), below[:half], out))
+                products.append((above[half:].t(), below[half:], gradients[f"layers.{i}.decoder_weight"]))
+        return products
 
     def run(self) -> Tensor:
         """Compute the gradient of the batch in ``input``; return its squared error, summed over batch and pixels, a scalar."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from tiedae_cli.config import ModelConfig, TrainingConfig
+from tiedae_cli.config import TrainingConfig
 from tiedae_cli.model.autoencoder import top_k_mask
 
 
@@ -18,7 +18,7 @@ class CodePenalty:
     (Ng 2011, "Sparse autoencoder", section 3).
 
     Args:
-        model: top-k.
+        top_k: units of each code that stay; None for all.
         training: the penalty, its weight and target.
         items: n.
         sum_over_processes: adds a tensor over all processes in place; None for a single process.
@@ -26,12 +26,12 @@ class CodePenalty:
 
     def __init__(
         self,
-        model: ModelConfig,
+        top_k: int | None,
         training: TrainingConfig,
         items: int,
         sum_over_processes: Callable[[Tensor], None] | None = None,
     ) -> None:
-        self.top_k = model.code_top_k
+        self.top_k = top_k
         self.kind = training.sparsity
         self.weight = training.sparsity_weight
         self.target = training.sparsity_target

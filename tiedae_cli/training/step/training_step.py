@@ -49,8 +49,8 @@ class TrainingStep:
         self.steps = len(images) // self.batch_size
         self.clip = training.gradient_clip
         self.parameters = FlatParameters(model, place.dtype)
-        penalised = training.sparsity != "none" or model.config.code_top_k is not None
-        penalty = CodePenalty(model.config, training, self.batch_size, self.ranks.add) if penalised else None
+        penalised = training.sparsity != "none" or model.code_top_k is not None
+        penalty = CodePenalty(model.code_top_k, training, self.batch_size, self.ranks.add) if penalised else None
         noisy = training.corruption != "none"
         self.gradient = Gradient(model, self.parameters, self.share, training.loss, self.batch_size, penalty, noisy)
         part = (self.ranks.rank, self.ranks.count)
