@@ -20,8 +20,10 @@ from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data import load_splits
 from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.data.streams import ItemReader
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.output import figures
+from tiedae_cli.runs import checkpoint
 
 PIXELS = random_bytes(11, 8, 8)
 X = DIGITS.normalise(PIXELS.reshape(11, 64))
@@ -193,8 +195,8 @@ def test_encode_stops_at_a_bad_item_and_leaves_what_was_there(model: TiedAutoenc
         (["decode", "digits", "x.npy", "x.npy"], "expected one file of codes, or - for stdin, not 2"),
         (["decode", "digits", "x.npy"], "x.npy: an array of shape 11 x 8 x 8, uint8; this model's codes have 4 numbers"),
         (["decode", "digits", "wide.npy"], "wide.npy: an array of shape 3 x 5, float32; this model's codes have 4 numbers"),
-        (["decode", "digits", "wide.csv"], "wide.csv: row 0 has 5 numbers, not 4; this model's codes have 4 numbers"),
-        (["decode", "digits", "nan.npy"], "nan.npy: row 1 holds NaN or infinity"),
+        (["decode", "digits", "wide.csv"], "wide.csv: an array of shape N x 5, float64; this model's codes have 4 numbers"),
+        (["decode", "digits", "nan.npy"], "nan.npy: row 1 (from 0) holds NaN"),
         (["decode", "digits", "picture.png"], "picture.png: an image file; this model's codes have 4 numbers"),
         (["decode", "digits", "none.npy", "-o", "out.png"], "no codes: nothing to draw"),
         (["decode", "digits", "many.npy", "-o", "out.png"], "10,001 codes are more than the 10,000 8x8 gray images that one"),
@@ -266,35 +268,123 @@ def test_a_closed_pipe_ends_quietly() -> None:
     assert encoder.wait() == 141
 
 
-FORMS: dict[str, Callable[[np.ndarray], dict[str, np.ndarray]]] = {
-    "uint8": lambda x: {"x.npy": x},
-    "int64": lambda x: {"x.npy": x.astype(np.int64)},
-    "big-endian int32": lambda x: {"x.npy": x.astype(">i4")},
-    "Fortran order": lambda x: {"x.npy": np.asfortranarray(x)},
-    "float32": lambda x: {"x.npy": x.astype(np.float32) / 255},
-    "float64": lambda x: {"x.npy": x / 255},
-    "channels": lambda x: {"x.npy": x[:, None]},
-    "npz": lambda x: {"images": x},
-    "npz with labels": lambda x: {"images": x, "labels": np.arange(len(x)) % 3},
-    "npz of x and y": lambda x: {"x": x, "y": np.arange(len(x)) % 3},
+# Whatever trains can be encoded and scored from the same path
+
+
+def write_folder(x: np.ndarray, names: Callable[[int], str]) -> str:
+    for index, pixels in enumerate(x):
+        path = Path("pictures") / names(index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return "pictures"
+
+
+def write_linked_folder(x: np.ndarray) -> str:
+    write_folder(x, lambda index: f"{'ab'[index % 2]}/{index:03}.png")
+    Path("pictures/b").rename("elsewhere")
+    Path("pictures/b").symlink_to(Path("elsewhere").absolute())
+    return "pictures"
+
+
+def write_npz(**arrays: np.ndarray) -> str:
+    np.savez("x.npz", **arrays)
+    return "x.npz"
+
+
+def write_npy(array: np.ndarray) -> str:
+    np.save("x.npy", array)
+    return "x.npy"
+
+
+def write_lines(name: str, x: np.ndarray, line: Callable[[list[float]], str]) -> str:
+    Path(name).write_text("".join(line(row) + "\n" for row in x.reshape(len(x), -1).astype(float).tolist()))
+    return name
+
+
+def csv_line(row: list[float]) -> str:
+    return ",".join(map(repr, row))
+
+
+LABELS = np.arange(40) % 3
+FORMS: dict[str, Callable[[np.ndarray], str]] = {
+    "uint8": write_npy,
+    "int64": lambda x: write_npy(x.astype(np.int64)),
+    "big-endian int32": lambda x: write_npy(x.astype(">i4")),
+    "Fortran order": lambda x: write_npy(np.asfortranarray(x)),
+    "float16": lambda x: write_npy((x // 128).astype(np.float16)),
+    "float32": lambda x: write_npy(x.astype(np.float32) / 255),
+    "float64": lambda x: write_npy(x / 255),
+    "bool": lambda x: write_npy(x > 127),
+    "one channel": lambda x: write_npy(x[:, None]),
+    "one channel, last": lambda x: write_npy(x[..., None]),
+    "colour": lambda x: write_npy(np.stack([x, 255 - x, x // 2], 1)),
+    "colour, channels last": lambda x: write_npy(np.stack([x, 255 - x, x // 2], -1)),
+    "vectors": lambda x: write_npy(x.reshape(len(x), -1).astype(np.float64)),
+    "uint8 vectors": lambda x: write_npy(x.reshape(len(x), -1)),
+    "npz": lambda x: write_npz(images=x),
+    "npz of any name": lambda x: write_npz(arr_0=x),
+    "npz with labels": lambda x: write_npz(images=x, labels=LABELS),
+    "npz of x and y": lambda x: write_npz(x=x, y=LABELS.astype(np.float64)),
+    "npz of splits": lambda x: write_npz(x_train=x[:30], y_train=LABELS[:30], x_test=x[30:], y_test=LABELS[30:]),
+    "npz in Fortran order": lambda x: write_npz(images=np.asfortranarray(x)),
+    "csv": lambda x: write_lines("x.csv", x, csv_line),
+    "json lines": lambda x: write_lines("x.jsonl", x, str),
+    "folder": lambda x: write_folder(x, lambda index: f"{index:03}.png"),
+    "folder of classes": lambda x: write_folder(x, lambda index: f"{['a', 'a-b', 'a.b', 'B'][index % 4]}/{index:03}.png"),
+    "folder of splits": lambda x: write_folder(x, lambda index: f"{'test' if index % 4 == 3 else 'train'}/{index:03}.png"),
+    "linked folder": write_linked_folder,
 }
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_whatever_trains_is_encoded_and_scored_from_the_same_path(form: str, empty_folder: Path) -> None:
-    """Item for item in the same order: the training's own items are found again among the codes of the whole file."""
+    """Item for item in the same order: what training gathered is what the reader of inputs gives."""
     x = np.random.default_rng(3).integers(0, 256, (40, 5, 4), dtype=np.uint8)
-    arrays = FORMS[form](x)
-    path = "x.npy" if "x.npy" in arrays else "x.npz"
-    if path == "x.npy":
-        np.save(path, arrays["x.npy"])
-    else:
-        np.savez(path, **arrays)
+    path = FORMS[form](x)
     run = tiedae_cli.train({"data": {"dataset": path}}, epochs=1, batch_size=10, hidden_sizes=[6, 3], quiet=True)
+    trained = checkpoint.load(run.best)
+    splits = load_splits(trained.config.data).for_model(trained.form, "it")
+    gathered = torch.cat([splits.get(name).batch(0, 99, torch.device("cpu")) for name in ("train", "validation", "test")])
+    read = torch.cat([block.values for block in ItemReader(trained.form, 7).open([path]).blocks])
+    assert len(read) == len(gathered) == 40
+    assert sorted(read.tolist()) == sorted(gathered.tolist())
+    train = splits.train.batch(0, 99, torch.device("cpu")).tolist()
+    places = [read.tolist().index(row) for row in train]
+    assert places == sorted(places)  # training keeps the source's order
     for command in (("encode", "-o", "codes.npy"), ("score", "-o", "scores.jsonl", "--threshold", "1")):
         result = CliRunner().invoke(app, [command[0], str(run.folder), path, *command[1:]])
         assert result.exit_code == 0, result.output
-    model = tiedae_cli.load(run)
-    np.testing.assert_allclose(np.load("codes.npy"), model.encode(x), rtol=1e-4, atol=1e-5)
+    with torch.inference_mode():
+        model = trained.model(torch.device("cpu"))
+        codes, errors = model.encode(read), (model(read) - read).square().sum(1)
+    np.testing.assert_allclose(np.load("codes.npy"), codes, rtol=1e-4, atol=1e-5)
     scores = [json.loads(line)["squared_error"] for line in Path("scores.jsonl").read_text().splitlines()]
-    np.testing.assert_allclose(scores, model.score(x), rtol=1e-4)
+    np.testing.assert_allclose(scores, errors, rtol=1e-4, atol=1e-5)
+
+
+# Each is refused by training, by encode and by score alike
+REFUSED: dict[str, Callable[[np.ndarray], str]] = {
+    "floats of 0 to 255": lambda x: write_npy(x.astype(np.float32)),
+    "floats a little above 1": lambda x: write_npy(x.astype(np.float32) / 200),
+    "floats below 0": lambda x: write_npy(x.astype(np.float32) / 127.5 - 1),
+    "whole numbers above 255": lambda x: write_npy(x.astype(np.int64) * 2),
+    "NaN": lambda x: write_npy(np.where(x == x.max((1, 2), keepdims=True), np.nan, x / 255)),
+    "infinity in float16": lambda x: write_npy(np.where(x == x.max((1, 2), keepdims=True), np.inf, x / 255).astype(np.float16)),
+    "objects": lambda x: write_npy(np.array([None] * 40)),
+    "complex numbers": lambda x: write_npy(x.astype(complex)),
+    "two arrays": lambda x: write_npz(a=x, b=x),
+}
+
+
+@pytest.mark.parametrize("form", REFUSED)
+def test_whatever_is_refused_is_refused_by_every_command_with_the_same_words(form: str, empty_folder: Path) -> None:
+    x = np.random.default_rng(3).integers(0, 256, (40, 5, 4), dtype=np.uint8)
+    run = tiedae_cli.train({"data": {"dataset": write_npy(x)}}, run_dir="run", epochs=1, batch_size=10, quiet=True)
+    path = REFUSED[form](x)
+    commands = (["train", "--set", f"data.dataset={path}"], ["encode", str(run.folder), path], ["score", str(run.folder), path])
+    told = []
+    for command in commands:
+        result = CliRunner().invoke(app, [command[0], "-q", *command[1:]])
+        assert result.exit_code == 2, result.output
+        told.append(result.stderr)
+    assert told[0] == told[1] == told[2]

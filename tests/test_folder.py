@@ -233,7 +233,7 @@ def test_no_room_and_no_permission_are_storage_errors(monkeypatch: pytest.Monkey
     [
         ({"dataset": "nowhere/pics"}, "no such file or folder"),
         ({"dataset": "mnits"}, r"no such data set \(did you mean mnist\?\)"),
-        ({"dataset": "pics/a.png"}, "expected a folder of images, or an array"),
+        ({"dataset": "pics/a.png"}, "expected a folder of images, an array"),
         ({"dataset": "pics", "root": "there"}, r"data\.root: pics: is only for data sets that are downloaded"),
         ({"dataset": "digits", "validation": 3}, r"data\.validation: digits: cannot be chosen"),
         ({"dataset": "mnist", "size": 3, "test": 2}, r"data\.test: mnist: .*\ndata\.size: mnist: is only for a folder"),

@@ -55,9 +55,9 @@ def test_every_form_of_the_same_images_gives_the_same_codes(digits_run: Path) ->
     ("x", "said"),
     [
         (np.zeros((3, 7, 8), np.uint8), "this model takes 8x8 gray images"),
-        (np.full((3, 8, 8), 300), "whole numbers are 0 to 255"),
-        (np.full((3, 8, 8), np.nan), "holds NaN or infinity"),
-        (np.full((3, 8, 8), "a"), "expected numbers"),
+        (np.full((3, 8, 8), 300), "images of whole numbers must be in 0..255"),
+        (np.full((3, 8, 8), np.nan), "holds NaN"),
+        (np.full((3, 8, 8), "a"), "not numbers"),
     ],
 )
 def test_wrong_input_gets_one_sentence(digits_run: Path, x: np.ndarray, said: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.data.sources.part import Bad, Part, RawBlock, Say
 from tiedae_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -93,6 +94,30 @@ def load_image_files(paths: Sequence[Path], form: DataForm, say: Callable[[str],
         raise DataError(f"this model takes {form.describe()}; image files do not fit")
     images = torch.stack([torch.from_numpy(read_image(path, form.shape, say)) for path in paths])  # (N, C, H, W)
     return ImageSet(images, None, DataForm(form.shape, scale=1 / 255))
+
+
+def images_part(paths: Sequence[Path], shape: tuple[int, int, int], say: Say, file: IO[bytes] | None = None) -> Part:
+    """Return image files, converted to (C, H, W) uint8, as a part; a file that cannot be decoded is a bad item.
+
+    Args:
+        paths: the files.
+        shape: (C, H, W), C 1 or 3.
+        say: is told of each conversion.
+        file: read instead of opening the only path, which then is its name in messages.
+    """
+
+    def read(size: int, bad: Bad) -> Iterator[RawBlock]:
+        for start in range(0, len(paths), size):
+            pixels: dict[str | int, np.ndarray] = {}
+            for path in paths[start : start + size]:
+                try:
+                    pixels[str(path)] = read_image(path, shape, say, file)
+                except DataError as problem:
+                    bad(problem)
+            if pixels:
+                yield RawBlock(list(pixels), np.stack(list(pixels.values())))
+
+    return Part(str(paths[0]), shape, np.dtype(np.uint8), len(paths), read)
 
 
 def read_image(

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.yaml_reader import suggestion
+from tiedae_cli.data.gathering import gather
 from tiedae_cli.data.image_set import Splits
 from tiedae_cli.data.partition import partition
-from tiedae_cli.data.sources.arrays import SUFFIXES, load_array
+from tiedae_cli.data.sources.detection import is_data_file, kind_of, open_file
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.data.sources.downloads import SOURCES, load_download
 from tiedae_cli.data.sources.folder import load_folder
@@ -50,9 +51,10 @@ def load_splits(
     if os.path.isdir(path):
         _refuse_fields(config, name, "root")
         return partition(load_folder(Path(path), config, say, count), config, name)
-    if os.path.exists(path) and path.lower().endswith(SUFFIXES):
+    if os.path.isfile(path) and is_data_file(path):
         _refuse_fields(config, name, "root", "size", "mode")
-        splits = partition(load_array(Path(path), say), config, name)
+        parts = open_file(Path(path), kind_of(Path(path)))
+        splits = partition(gather(parts, path, say, count), config, name)
         return splits.with_form(standardised(splits.train)) if splits.form.kind == "vectors" else splits
     raise _not_found(name, os.path.exists(path))
 
@@ -74,8 +76,10 @@ def _refuse_fields(config: DataConfig, source: str, *fields: str) -> None:
 
 def _not_found(name: str, exists: bool) -> DataError:
     if exists:
-        return DataError(f"data.dataset: {name}: expected a folder of images, or an array in a .npy or .npz file")
-    if os.sep in name or name.lower().endswith(SUFFIXES):
+        return DataError(
+            f"data.dataset: {name}: expected a folder of images, an array (.npy, .npz) or a table of numbers (.csv, .jsonl)"
+        )
+    if os.sep in name or is_data_file(name):
         return DataError(f"data.dataset: {name}: no such file or folder (looked from {os.getcwd()})")
     known = suggestion(name, ["digits", *SOURCES])
     return DataError(f"data.dataset: {name}: no such data set{known}, and no folder or array has that name")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.image_set import ImageSet
-from tiedae_cli.data.streams import is_input
+from tiedae_cli.data.sources.detection import is_input
 from tiedae_cli.errors import InputError, StorageError
 from tiedae_cli.model import pca
 from tiedae_cli.runs.checkpoint import Checkpoint

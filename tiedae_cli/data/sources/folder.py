@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,17 +17,17 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import DataConfig
+from tiedae_cli.data.gathering import gather
 from tiedae_cli.data.image_files import SUFFIXES, decode_image, image_names, image_warnings, is_colour, pixels_of
 from tiedae_cli.data.image_set import BLOCK_BYTES, SPLITS, ImageSet
-from tiedae_cli.data.sources.arrays import load_array
+from tiedae_cli.data.sources.arrays import open_npy
+from tiedae_cli.data.sources.part import Count, Say
 from tiedae_cli.errors import DataError, StorageError
 from tiedae_cli.system.cache import cache_folder, taking_turns
 from tiedae_cli.system.storage import replacing
 
 CACHE_VERSION = 1
 NAMED = 5  # bad files that a message names
-Say = Callable[[str], None]
-Count = Callable[[str, int, int], None]  # told of slow work: what, how much is done, of how much
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _cached(listing: Listing, config: DataConfig, say: Say, count: Count) -> Ima
         images = _open(path, len(listing.names))  # made by the process that was waited for?
         if images is None:
             _build(listing, config, path, count)
-            images = load_array(path, say)["train"]
+            images = gather(open_npy(path), str(path), say, count)["train"]
             _remove_others(path)
             _tell(listing, images, config, path, say)
     return images
@@ -157,7 +157,7 @@ def _cached(listing: Listing, config: DataConfig, say: Say, count: Count) -> Ima
 def _open(path: Path, count: int) -> ImageSet | None:
     """Return a cached array, or None where there is none of this many images or it is cut off."""
     with contextlib.suppress(DataError):
-        images = load_array(path, lambda text: None)["train"]
+        images = gather(open_npy(path), str(path), lambda text: None, lambda what, done, total: None)["train"]
         if len(images) == count and images.images.dtype == torch.uint8:
             return images
     return None

@@ -1,0 +1,66 @@
+"""What every source gives: parts, each the items of one split as they lie there, read in order, in blocks, in bounded memory.
+
+Shapes: N items, B items a block; the other dimensions are an item's.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from tiedae_cli.errors import DataError
+
+Say = Callable[[str], None]  # is told what was inferred, converted or left out, a line at a time
+Count = Callable[[str, int, int], None]  # is told of slow work: what, how much is done, of how much
+Bad = Callable[[DataError], None]  # is told of an item that cannot be read; if it returns, that one is left out
+
+
+def stop(problem: DataError) -> None:
+    """Answer a bad item by stopping: what a reader does whose rows must match its input's."""
+    raise problem
+
+
+@dataclass(frozen=True)
+class RawBlock:
+    """Some items in the source's own values."""
+
+    rows: Sequence[int | str]
+    """What tells each apart: its row in the part, from 0, or an image file's path."""
+    values: np.ndarray
+    """(B, ...)"""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The items of one split of a source."""
+
+    name: str
+    """For messages: the path, and the array's name where the file holds several."""
+    shape: tuple[int, ...]
+    """Of one item as it lies there."""
+    dtype: np.dtype
+    count: int | None
+    """N, where it is known before the last block."""
+    read: Callable[[int, Bad], Iterator[RawBlock]]
+    """(items of a block, who is told of bad ones) -> all items in order; to be called once where the source is a pipe."""
+    labels: Tensor | None = None
+    """(N,) int64"""
+    array: np.ndarray | None = None
+    """(N, ...), all of it, where it lies in memory or in a memory map."""
+
+    def describe(self) -> str:
+        """Return shape and type in words, for messages."""
+        count = "N" if self.count is None else str(self.count)
+        return f"an array of shape {' x '.join([count, *map(str, self.shape)])}, {self.dtype}"
+
+
+def array_part(array: np.ndarray, name: str, labels: Tensor | None = None) -> Part:
+    """Return an array that lies in memory or in a memory map, (N, ...), as a part."""
+
+    def read(size: int, bad: Bad) -> Iterator[RawBlock]:
+        for start in range(0, len(array), size):
+            rows = range(start, min(start + size, len(array)))
+            yield RawBlock(rows, np.ascontiguousarray(array[rows.start : rows.stop]))
+
+    return Part(name, array.shape[1:], array.dtype, len(array), read, labels, array)
