@@ -1,8 +1,8 @@
-"""Print the README's table of the config, made from the schema's fields and docstrings.
+"""Print the table of all keys for docs/config.md, made from the schema's fields and docstrings.
 
     python docs/config_table.py
 
-``tests/test_readme.py`` holds the README to it.
+``tests/promises/test_readme.py`` holds the page to it.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Make the README's pictures again: train the models on real MNIST and draw with the tool's own commands.
+"""Make the pictures of the README and of docs/ again: train the models on real MNIST and draw with the tool's own commands.
 
     TIEDAE_DATA=... python docs/gallery.py [--runs runs/gallery] [--only denoising]
 

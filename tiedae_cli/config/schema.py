@@ -55,8 +55,8 @@ class DataConfig(Section):
 
     dataset: Annotated[str, Field(min_length=1, max_length=4096)] = "digits"
     """A name (`digits` is bundled; `mnist`, `fashion-mnist`, `kmnist`, `qmnist`, `emnist-...`, `usps`, `cifar10` are downloaded once),
-    or the path of a folder of images, of a `.npy` array (memory-mapped) or of an `.npz` archive (N x D feature vectors,
-    N x H x W or N x C x H x W images; uint8, or float32 in [0, 1])."""
+    or the path of a folder of images, of an array (`.npy`, memory-mapped, or `.npz`: N x D feature vectors, N x H x W, N x C x H x W or
+    N x H x W x C images; whole numbers from 0 to 255, or floats in [0, 1]), or of a table of numbers (`.csv`, `.jsonl`)."""
     root: str | None = None
     """Folder of the downloaded data sets; without it `$TIEDAE_DATA`, else the user's cache folder."""
     validation: Portion | None = None

@@ -16,7 +16,7 @@ QUICK = "--device cpu --set model.hidden_sizes=[16,4] --set training.epochs=2"
 
 def settings(**environment: str) -> dict[str, str]:
     """Return the environment of a process that runs the tool of this checkout."""
-    checkout = str(Path(__file__).parent.parent)
+    checkout = str(Path(__file__).parent.parent.parent)
     path = os.pathsep.join([checkout, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "error", "PYTHON": sys.executable, **environment}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "tiedae_cli"
+PACKAGE = Path(__file__).parent.parent.parent / "tiedae_cli"
 FLOORS = (
     {"errors", "config", "system"},
     {"data"},

@@ -1,4 +1,4 @@
-"""The README's commands are run, its options and keys exist, its tables are the schema's and the tests', its links lead somewhere."""
+"""The commands in the README and in docs/ are run, what they name exists, their tables are the schema's and the tests'."""
 
 import ast
 import glob
@@ -23,8 +23,11 @@ from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import parse_config, sample_configs
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+ROOT = Path(__file__).parent.parent.parent
+PAGES = {"README.md": (ROOT / "README.md").read_text()}
+for _name in ("config", "data", "commands", "python", "recipes", "promises", "speed", "scaling", "machines", "architecture"):
+    PAGES[f"docs/{_name}.md"] = (ROOT / "docs" / f"{_name}.md").read_text()
+README = "\n".join(PAGES.values())
 PROSE = re.sub(r"```.*?```", "", README, flags=re.DOTALL)  # without the blocks of output
 LINES = re.findall(r"^    (.*)$", PROSE, re.MULTILINE)
 INLINE = re.findall(r"`([^`\n]+)`", PROSE)
@@ -207,7 +210,10 @@ def test_every_sample_config_in_the_text_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", sorted(set(re.findall(r"\b((?:data|model|training|output)\.(?!onnx|safetensors)[a-z_0-9]+)\b", PROSE)))
+    "key",
+    sorted(
+        set(re.findall(r"\b((?:data|model|training|output)\.(?!onnx|safetensors|md\b|module\b|config\b)[a-z_0-9]+)\b", PROSE))
+    ),
 )
 def test_every_key_exists(key: str) -> None:
     name, field = key.split(".")
@@ -226,22 +232,32 @@ def test_the_config_table_is_the_schemas() -> None:
     spec = importlib.util.spec_from_file_location("config_table", ROOT / "docs" / "config_table.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert f"\n{module.table()}\n" in section("The config"), "put the output of python docs/config_table.py into the README"
+    assert f"\n{module.table()}\n" in section("All keys"), "put the output of python docs/config_table.py into docs/config.md"
     fields = sum(len(type(getattr(Config(), name)).model_fields) for name in Config.model_fields)
     assert module.table().count("\n") == fields + 1
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", README))
-def test_links_lead_somewhere(target: str) -> None:
+def test_every_page_is_among_the_pages() -> None:
+    assert set(PAGES) == {"README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))}
+
+
+def test_the_readme_is_short() -> None:
+    assert PAGES["README.md"].count("\n") <= 160
+
+
+LINKS = [(page, target) for page, text in PAGES.items() for target in re.findall(r"\]\(([^)]+)\)", text)]
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS)
+def test_links_lead_somewhere(page: str, target: str) -> None:
     path, _, place = target.partition("#")
-    headings = {
-        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", PROSE, re.MULTILINE)
-    }
-    assert (ROOT / path).exists() if path else place in headings
+    titles = re.findall(r"^#+ (.*)$", PAGES[page], re.MULTILINE)
+    headings = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+    assert ((ROOT / page).parent / path).exists() if path else place in headings
 
 
 def test_pictures_load_fast() -> None:
-    pictures = set(re.findall(r"\((docs/\w+\.png)\)", README))
+    pictures = {f"docs/{name}" for name in re.findall(r"\((?:docs/)?(\w+\.png)\)", README)}
     assert pictures == {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.png")}
     assert all((ROOT / picture).stat().st_size < 150_000 for picture in pictures)
 

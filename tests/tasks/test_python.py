@@ -11,7 +11,7 @@ import tiedae_cli as tiedae
 from tiedae_cli.config import Config
 from tiedae_cli.errors import ConfigError, DataError, InputError
 
-PAGE = Path(__file__).parent.parent / "docs" / "python.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "python.md"
 X = np.random.default_rng(1).integers(0, 256, (5, 8, 8), dtype=np.uint8)
 
 
