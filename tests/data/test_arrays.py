@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hearing import heard
 from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
@@ -42,8 +43,8 @@ def random() -> np.random.Generator:
 
 def load(array: np.ndarray, **fields: object) -> tuple[Splits, list[str]]:
     np.save("x.npy", array)
-    notes: list[str] = []
-    return load_splits(DataConfig(dataset="x.npy", **fields), notes.append), notes
+    with heard() as notes:
+        return load_splits(DataConfig(dataset="x.npy", **fields)), notes
 
 
 def everything(splits: Splits) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hearing import heard
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -38,8 +39,8 @@ def write(path: str, pixels: np.ndarray) -> np.ndarray:
 
 
 def load(**fields: object) -> tuple[Splits, list[str]]:
-    notes: list[str] = []
-    return load_splits(DataConfig(dataset="pics", **fields), notes.append), notes
+    with heard() as notes:
+        return load_splits(DataConfig(dataset="pics", **fields)), notes
 
 
 def cached() -> list[Path]:
@@ -185,9 +186,9 @@ def test_a_cache_that_was_cut_off_is_made_anew() -> None:
 
 
 def _load_in_process(barrier: Any, results: Any) -> None:
-    notes: list[str] = []
     barrier.wait()
-    splits = load_splits(DataConfig(dataset="pics", validation=0, test=0), notes.append)
+    with heard() as notes:
+        splits = load_splits(DataConfig(dataset="pics", validation=0, test=0))
     built = sum("decoded once" in note for note in notes)
     results.put((built, int(splits.train.images.sum(dtype=torch.int64))))
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hearing import heard
 from PIL import Image
 
 from tiedae_cli.data.image_files import images_under, is_image_file, load_image_files, read_image
@@ -24,8 +25,8 @@ def save(name: str, pixels: np.ndarray, **options: object) -> Path:
 
 
 def load(path: Path, form: DataForm = GRAY) -> tuple[np.ndarray, list[str]]:
-    said: list[str] = []
-    images = load_image_files([path], form, said.append)
+    with heard() as said:
+        images = load_image_files([path], form)
     assert len(images) == 1 and images.form.shape == form.shape and images.form.scale == 1 / 255
     return images.images[0].numpy(), said
 
@@ -39,7 +40,7 @@ def test_what_fits_is_taken_as_it_is(suffix: str) -> None:
 
 def test_several_files_keep_their_order() -> None:
     paths = [save("b.png", RAMP), save("a.png", RAMP.T.copy())]
-    images = load_image_files(paths, GRAY, lambda _: None).images
+    images = load_image_files(paths, GRAY).images
     np.testing.assert_array_equal(images[0, 0], RAMP)
     np.testing.assert_array_equal(images[1, 0], RAMP.T)
 

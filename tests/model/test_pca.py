@@ -109,7 +109,7 @@ def test_constant_data(make_set: MakeSet) -> None:
 
 def test_pca_30_of_mnist_is_the_published_one(mnist_root: str) -> None:
     """Hinton & Salakhutdinov 2006, figure 2: 13.87 an image, fitted on all 60,000 training images."""
-    splits = load_download("mnist", mnist_root, 0, print)
+    splits = load_download("mnist", mnist_root, 0)
     assert (len(splits.train), len(splits.test)) == (60_000, 10_000)
     found = error_sum(pca.fit(splits.train, 30).reconstruct, splits.test, CPU)
     assert found.squared_error_per_image == pytest.approx(13.866, abs=0.01)

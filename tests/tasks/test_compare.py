@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hearing import heard, silently
 from PIL import Image
 from small_runs import CPU, train_small, untrained
 from typer.testing import CliRunner
@@ -50,7 +51,7 @@ def load(one: Candidate) -> Splits:
 
 def test_each_run_has_its_own_error_beside_pca_of_its_own_code_size(runs: tuple[Run, Run]) -> None:
     candidates = [Candidate(run.name, run.best, checkpoints.load(run.best)) for run in runs]
-    splits = common_splits(candidates, "test", load, pytest.fail)
+    splits = silently(common_splits, candidates, "test", load)
     three, five = compare(candidates, splits, splits.test, "test", CPU)
     train, test = (images.batch(0, len(images), CPU).double().numpy() for images in (splits.train, splits.test))
     mean = train.mean(0)
@@ -77,7 +78,7 @@ def test_runs_of_one_name_are_called_as_on_the_command_line(runs: tuple[Run, Run
         Candidate("a/best.safetensors", runs[0].best, trained),
         Candidate("a/last.safetensors", runs[0].last, trained),
     ]
-    splits = common_splits(candidates, "test", load, pytest.fail)
+    splits = silently(common_splits, candidates, "test", load)
     assert [run.name for run in compare(candidates, splits, splits.test, "test", CPU)] == [
         "a/best.safetensors",
         "a/last.safetensors",
@@ -87,19 +88,19 @@ def test_runs_of_one_name_are_called_as_on_the_command_line(runs: tuple[Run, Run
 def test_other_forms_cannot_be_compared() -> None:
     small, large = candidate(untrained(DIGITS), "small"), candidate(untrained(DataForm((3, 8, 8))), "large")
     with pytest.raises(DataError, match=r"^large: made for 8x8 colour images; small: made for 8x8 gray images; their errors"):
-        common_splits([small, large], "test", load, pytest.fail)
+        common_splits([small, large], "test", load)
 
 
 def test_vectors_of_another_scaling_cannot_be_compared() -> None:
     form = DataForm((1, 1, 6), "vectors", torch.zeros(6), torch.ones(6))
     other = replace(form, scale=torch.full((6,), 2.0))
     with pytest.raises(DataError, match=r"^b: made for vectors of 6 features, scaled otherwise; a: made for"):
-        common_splits([candidate(untrained(form), "a"), candidate(untrained(other), "b")], "test", load, pytest.fail)
+        common_splits([candidate(untrained(form), "a"), candidate(untrained(other), "b")], "test", load)
 
 
 def test_images_of_another_raw_scaling_have_the_same_unit() -> None:
     bytes_, floats = candidate(untrained(DIGITS), "a"), candidate(untrained(DataForm((1, 8, 8))), "b")
-    assert common_splits([bytes_, floats], "test", load, pytest.fail).source == "digits"
+    assert silently(common_splits, [bytes_, floats], "test", load).source == "digits"
 
 
 def test_a_run_of_other_items_is_named() -> None:
@@ -112,14 +113,14 @@ def test_a_run_of_other_items_is_named() -> None:
         return replace(digits, test=digits.validation) if name == "other" else digits
 
     candidates = [candidate(on(name, untrained(DIGITS)), name) for name in ("digits", "other", "same", "gone")]
-    said: list[str] = []
-    assert common_splits(candidates, "test", load_by_name, said.append) is digits
+    with heard() as said:
+        assert common_splits(candidates, "test", load_by_name) is digits
     assert said == [
         "other: its own test split has other items; measured here on that of digits",
         "gone: its own test split has other items; measured here on that of digits",
     ]
-    said.clear()
-    common_splits(candidates, "validation", load_by_name, said.append)
+    with heard() as said:
+        common_splits(candidates, "validation", load_by_name)
     assert said == ["gone: its own validation split has other items; measured here on that of digits"]
 
 
@@ -134,8 +135,8 @@ def test_runs_whose_splits_differ_only_in_their_seed_have_other_items() -> None:
         for seed in (0, 1)
     }
     candidates = [candidate(of_seed, name) for name, of_seed in seeds.items()]
-    said: list[str] = []
-    common_splits(candidates, "test", load, said.append)
+    with heard() as said:
+        common_splits(candidates, "test", load)
     assert said == ["1: its own test split has other items; measured here on that of 0"]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hearing import heard, silently
 from PIL import Image
 from small_runs import CPU, train_small, untrained
 from typer.testing import CliRunner
@@ -91,7 +92,7 @@ def test_training_summary_before_the_first_epoch(tmp_path: Path) -> None:
 def test_a_code_of_two_numbers_is_the_map() -> None:
     test = load_splits(untrained(VECTORS).config.data).test
     model = untrained(test.form, hidden_sizes=[9, 2]).model(CPU)
-    code_map = map_codes(model, test, pytest.fail)
+    code_map = silently(map_codes, model, test)
     with torch.inference_mode():
         torch.testing.assert_close(code_map.points, model.encode(test.batch(0, 300, CPU)))
     assert test.labels is not None and code_map.labels is not None
@@ -102,7 +103,7 @@ def test_a_code_of_two_numbers_is_the_map() -> None:
 def test_a_longer_code_is_projected_on_its_two_principal_components() -> None:
     test = load_splits(untrained(VECTORS).config.data).test
     model = untrained(test.form, hidden_sizes=[20, 8]).model(CPU)
-    code_map = map_codes(model, test, pytest.fail)
+    code_map = silently(map_codes, model, test)
     with torch.inference_mode():
         codes = model.encode(test.batch(0, 300, CPU)).double().numpy()
     centred = codes - codes.mean(0)
@@ -116,7 +117,7 @@ def test_a_longer_code_is_projected_on_its_two_principal_components() -> None:
 def test_a_code_of_one_number_is_spread_at_random_and_says_so() -> None:
     test = load_splits(untrained(VECTORS).config.data).test
     model = untrained(test.form, hidden_sizes=[1]).model(CPU)
-    code_map = map_codes(model, test, pytest.fail)
+    code_map = silently(map_codes, model, test)
     with torch.inference_mode():
         torch.testing.assert_close(code_map.points[:, :1], model.encode(test.batch(0, 300, CPU)))
     assert code_map.axes == ("code", "no meaning: spread at random")
@@ -125,7 +126,7 @@ def test_a_code_of_one_number_is_spread_at_random_and_says_so() -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_map_of_one_or_two_equal_items_has_no_nan(count: int) -> None:
     images = ImageSet(torch.ones(count, 1, 1, 6), None, VECTORS)
-    code_map = map_codes(untrained(VECTORS).model(CPU), images, pytest.fail)
+    code_map = silently(map_codes, untrained(VECTORS).model(CPU), images)
     assert code_map.points.shape == (count, 2)
     assert code_map.points.isfinite().all()
     assert all("0% of their variance" in name for name in code_map.axes)
@@ -134,8 +135,9 @@ def test_a_map_of_one_or_two_equal_items_has_no_nan(count: int) -> None:
 def test_a_map_takes_a_choice_of_many_items_with_their_own_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "MOST_POINTS", 40)
     test = load_splits(untrained(VECTORS).config.data).test
-    model, said = untrained(test.form, hidden_sizes=[2]).model(CPU), []
-    code_map = map_codes(model, test, said.append)
+    model = untrained(test.form, hidden_sizes=[2]).model(CPU)
+    with heard() as said:
+        code_map = map_codes(model, test)
     assert said == ["40 of the 300 items, chosen at random"]
     with torch.inference_mode():
         codes = model.encode(test.batch(0, 300, CPU))  # (300, 2)

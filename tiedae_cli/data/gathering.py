@@ -4,6 +4,7 @@ Shapes: N items, B items a block, D values an item.
 """
 
 import contextlib
+import logging
 import math
 import os
 import warnings
@@ -14,23 +15,24 @@ import torch
 
 from tiedae_cli.data.conversion import Reading, reading_of
 from tiedae_cli.data.image_set import BLOCK_BYTES, ImageSet
-from tiedae_cli.data.sources.part import Count, Part, Say, stop
+from tiedae_cli.data.sources.part import Part, stop
 from tiedae_cli.errors import DataError
+from tiedae_cli.system.reporting import progress
+
+log = logging.getLogger(__name__)
 
 
-def gather(parts: dict[str, Part], source: str, say: Say, count: Count) -> dict[str, ImageSet]:
+def gather(parts: dict[str, Part], source: str) -> dict[str, ImageSet]:
     """Return the splits that a source names as sets of one form.
 
     Args:
         parts: its parts by the name of their split.
         source: what the data is, for messages.
-        say: is told of each conversion.
-        count: is told how far slow reading is.
 
     Raises:
         DataError: an item that cannot be read, two forms, or more than the memory holds.
     """
-    sets = {split: _image_set(part, reading_of(part), say, count) for split, part in parts.items()}
+    sets = {split: _image_set(part, reading_of(part)) for split, part in parts.items()}
     first = next(iter(sets.values())).form
     for split, items in sets.items():
         if (items.form.shape, items.form.kind) != (first.shape, first.kind):
@@ -38,21 +40,21 @@ def gather(parts: dict[str, Part], source: str, say: Say, count: Count) -> dict[
     return sets
 
 
-def _image_set(part: Part, reading: Reading, say: Say, count: Count) -> ImageSet:
+def _image_set(part: Part, reading: Reading) -> ImageSet:
     array = part.array
     size = max(1, BLOCK_BYTES // max(1, math.prod(part.shape) * part.dtype.itemsize))
     if array is not None and array.dtype == reading.target and array.flags.c_contiguous and not reading.channels_last:
         for block in part.read(size, stop):
             reading.convert(block, stop)  # a look at all values
     else:
-        array = _in_memory(part, reading, size, say, count)
+        array = _in_memory(part, reading, size)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing writes to it
         items = torch.from_numpy(array)
     return ImageSet(items.view(len(items), *reading.form.shape), part.labels, reading.form)
 
 
-def _in_memory(part: Part, reading: Reading, size: int, say: Say, count: Count) -> np.ndarray:
+def _in_memory(part: Part, reading: Reading, size: int) -> np.ndarray:
     """Return all items of a part, (N, D) of the type that training reads."""
     converts = part.dtype != reading.target or part.array is not None
     if part.count is not None:
@@ -67,13 +69,13 @@ def _in_memory(part: Part, reading: Reading, size: int, say: Say, count: Count) 
             whole[done : done + len(values)] = values
         done += len(values)
         if part.count is not None and part.count > len(values):
-            count(f"reading {part.name}", done, part.count)
+            progress(f"reading {part.name}", done, part.count)
     if whole is None:
         if not blocks:
             raise DataError(f"{part.name}: holds no items")
         whole = np.concatenate(blocks)
     if converts and part.array is not None:
-        say(
+        log.info(
             f"{part.name}: {_what(part, reading)}, converted to {reading.target} in memory ({_gigabytes(whole.nbytes)}); "
             f"{reading.target} would be memory-mapped"
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,11 +13,13 @@ import numpy as np
 import torch
 
 from tiedae_cli.data.image_set import DataForm, ImageSet
-from tiedae_cli.data.sources.part import Bad, Part, RawBlock, Say
+from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"})
 
@@ -79,24 +82,25 @@ def takes_image_files(form: DataForm) -> bool:
     return form.kind == "images" and form.shape[0] in (1, 3)
 
 
-def load_image_files(paths: Sequence[Path], form: DataForm, say: Callable[[str], None]) -> ImageSet:
+def load_image_files(paths: Sequence[Path], form: DataForm) -> ImageSet:
     """Read image files as a set of a given form.
 
     Args:
         paths: the files; ``-`` is stdin.
         form: what the model takes.
-        say: is told of each conversion.
 
     Raises:
         DataError: the form is not images, or a file cannot be decoded; the message names it.
     """
     if not takes_image_files(form):
         raise DataError(f"this model takes {form.describe()}; image files do not fit")
-    images = torch.stack([torch.from_numpy(read_image(path, form.shape, say)) for path in paths])  # (N, C, H, W)
+    images = torch.stack([torch.from_numpy(read_image(path, form.shape, log.info)) for path in paths])  # (N, C, H, W)
     return ImageSet(images, None, DataForm(form.shape, scale=1 / 255))
 
 
-def images_part(paths: Sequence[Path], shape: tuple[int, int, int], say: Say, file: IO[bytes] | None = None) -> Part:
+def images_part(
+    paths: Sequence[Path], shape: tuple[int, int, int], say: Callable[[str], None], file: IO[bytes] | None = None
+) -> Part:
     """Return image files, converted to (C, H, W) uint8, as a part; a file that cannot be decoded is a bad item.
 
     Args:

@@ -3,13 +3,15 @@
 Shapes: N items of a set, M images of its tensor, C channels, H x W pixels, D = C * H * W values an image, B images a batch.
 """
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from tiedae_cli.errors import DataError, InputError
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 KINDS = ("images", "vectors")
@@ -200,10 +202,10 @@ def check_split(name: str) -> None:
         raise InputError(f"--split {name}: no such split (known: {', '.join(SPLITS)})")
 
 
-def choose(images: ImageSet, count: int, seed: int | None, say: Callable[[str], None]) -> ImageSet:
+def choose(images: ImageSet, count: int, seed: int | None) -> ImageSet:
     """Return the first ``count`` items, or with a seed a random choice of them; fewer, and said so, where there are fewer."""
     if count > len(images):
-        say(f"only {len(images):,} images in this split, {count:,} were asked for")
+        log.info(f"only {len(images):,} images in this split, {count:,} were asked for")
         count = len(images)
     if seed is None:
         return images.slice(0, count)

@@ -1,7 +1,6 @@
 """Which source a config means; every source becomes the same thing: ``Splits`` of ``ImageSet``."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from tiedae_cli.config import DataConfig
@@ -17,23 +16,11 @@ from tiedae_cli.data.statistics import standardised
 from tiedae_cli.errors import ConfigError, DataError
 
 
-def _say_nothing(*_: object) -> None:
-    """Take a report and drop it."""
-
-
-def load_splits(
-    config: DataConfig,
-    say: Callable[[str], None] = _say_nothing,
-    count: Callable[[str, int, int], None] = _say_nothing,
-    bars: bool = False,
-) -> Splits:
+def load_splits(config: DataConfig) -> Splits:
     """Load the data set that a config names, or the folder or array at its path; a name wins over a path (``./mnist`` is a path).
 
     Args:
         config: the data section.
-        say: is told what was inferred or converted, a line at a time.
-        count: is told of slow work: what, how much is done, of how much (``Terminal.counting``).
-        bars: libraries may draw progress bars of their own on stderr.
 
     Raises:
         DataError: an unknown name, or data that is missing, damaged or of no use; the message names the file.
@@ -46,15 +33,15 @@ def load_splits(
         return load_digits()
     if name in SOURCES:
         _refuse_fields(config, name, "test", "split_seed", "size", "mode")
-        return load_download(name, config.root, config.validation, say, bars)
+        return load_download(name, config.root, config.validation)
     path = os.path.expanduser(name)
     if os.path.isdir(path):
         _refuse_fields(config, name, "root")
-        return partition(load_folder(Path(path), config, say, count), config, name)
+        return partition(load_folder(Path(path), config), config, name)
     if os.path.isfile(path) and is_data_file(path):
         _refuse_fields(config, name, "root", "size", "mode")
         parts = open_file(Path(path), kind_of(Path(path)))
-        splits = partition(gather(parts, path, say, count), config, name)
+        splits = partition(gather(parts, path), config, name)
         return splits.with_form(standardised(splits.train)) if splits.form.kind == "vectors" else splits
     raise _not_found(name, os.path.exists(path))
 

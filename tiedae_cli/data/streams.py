@@ -3,6 +3,7 @@
 Shapes: N items, B items a block, D values an item.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,10 @@ from tiedae_cli.data.conversion import Reading, reading_for
 from tiedae_cli.data.image_files import expand_folders, images_part, is_image_file, takes_image_files
 from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.data.sources.detection import is_stream, kind_of, open_file, open_stream, stream_parts
-from tiedae_cli.data.sources.part import Bad, Part, Say, array_part, stop
+from tiedae_cli.data.sources.part import Bad, Part, array_part, stop
 from tiedae_cli.errors import DataError, InputError
+
+log = logging.getLogger(__name__)
 
 CONVERSIONS_TOLD = 3  # of image files; the others are counted
 CPU = torch.device("cpu")
@@ -58,7 +61,6 @@ class ItemReader:
         form: what the model takes.
         size: items of a block.
         bad: is told of each item or input that cannot be read; if it returns, that one is left out.
-        say: is told of each conversion of an image file.
         wanted: what would be right, for messages; None tells the model's form.
         key: where JSON Lines have an item's numbers.
     """
@@ -68,14 +70,12 @@ class ItemReader:
         form: DataForm,
         size: int,
         bad: Bad = stop,
-        say: Say = lambda text: None,
         wanted: str | None = None,
         key: str = "values",
     ) -> None:
         self.form = form
         self.size = size
         self.bad = bad
-        self.say = say
         self.wanted = wanted or f"this model takes {form.describe()}"
         self.key = key
 
@@ -116,7 +116,7 @@ class ItemReader:
     def _image_files(self, names: Sequence[str]) -> Items:
         if not takes_image_files(self.form):
             raise DataError(f"{names[0]}: an image file; {self.wanted}")
-        conversions = _Conversions(self.say)
+        conversions = _Conversions()
         part = images_part([Path(name) for name in names], self.form.shape, conversions.one)
         items = self._items(names[0], {"train": part}, alone=True)
         return Items(conversions.told_after(items.blocks), items.count)
@@ -129,7 +129,7 @@ class ItemReader:
                 if kind == "image":
                     if not takes_image_files(self.form):
                         raise DataError(f"{name}: an image file; {self.wanted}")
-                    return self._items(name, {"train": images_part([Path(name)], self.form.shape, self.say, file)}, alone=True)
+                    return self._items(name, {"train": images_part([Path(name)], self.form.shape, log.info, file)}, alone=True)
                 return self._items(name, stream_parts(name, kind, file, self.key), alone)
             kind = kind_of(Path(name))
             return (
@@ -200,16 +200,15 @@ def raw_shape(form: DataForm) -> tuple[int, ...]:
 class _Conversions:
     """Tells of the first few conversions of image files and counts the others."""
 
-    def __init__(self, say: Say) -> None:
-        self.say = say
+    def __init__(self) -> None:
         self.count = 0
 
     def one(self, text: str) -> None:
         self.count += 1
         if self.count <= CONVERSIONS_TOLD:
-            self.say(text)
+            log.info(text)
 
     def told_after(self, blocks: Iterator[Block]) -> Iterator[Block]:
         yield from blocks
         if self.count > CONVERSIONS_TOLD:
-            self.say(f"and {self.count - CONVERSIONS_TOLD:,} more files converted to the model's size and colours")
+            log.info(f"and {self.count - CONVERSIONS_TOLD:,} more files converted to the model's size and colours")

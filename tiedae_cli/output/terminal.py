@@ -4,9 +4,10 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tiedae_cli.runs.state import JOINT, EpochReport
+from tiedae_cli.system.reporting import progress_drawn_by
 from tiedae_cli.system.storage import opened_output
 from tiedae_cli.training.trainer import Progress as TrainingProgress
 
@@ -34,6 +36,7 @@ class Terminal:
         self.quiet = quiet
         self.as_json = as_json
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        _ToPeople(self).listen()
 
     @property
     def interactive(self) -> bool:
@@ -69,8 +72,8 @@ class Terminal:
             console.print(table)
 
     @contextlib.contextmanager
-    def counting(self) -> Iterator[Callable[[str, int, int], None]]:
-        """Give a callback (what, done, of how many) that draws a bar from its first call on; only where stderr is a terminal."""
+    def draws_progress(self) -> Iterator[None]:
+        """Draw what ``progress`` is told in this block as a bar; only where stderr is a terminal."""
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
         bar = Progress(
             *columns,
@@ -82,14 +85,15 @@ class Terminal:
         )
         task = bar.add_task("", total=None)
 
-        def count(what: str, done: int, total: int) -> None:
+        def draw(what: str, done: int, total: int) -> None:
             bar.start()
             bar.update(task, description=what, completed=done, total=total)
 
-        try:
-            yield count
-        finally:
-            bar.stop()
+        with progress_drawn_by(draw if self.interactive else None):
+            try:
+                yield
+            finally:
+                bar.stop()
 
     def preview(self, tops: np.ndarray, bottoms: np.ndarray) -> None:
         """Draw pictures in [0, 1], (N, H, W) or (N, H, W, 3), over their partners in half-block characters, as many as fit."""
@@ -100,6 +104,25 @@ class Terminal:
             return
         for pictures in (tops[:fitting], bottoms[:fitting]):
             self.console.print(_half_blocks(pictures))
+
+
+class _ToPeople(logging.Handler):
+    """Shows the notes and warnings of the whole program on a terminal; the newest terminal takes over from an older one."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(logging.INFO)
+        self.terminal = terminal
+
+    def listen(self) -> None:
+        logger = logging.getLogger("tiedae_cli")
+        for handler in [handler for handler in logger.handlers if isinstance(handler, _ToPeople)]:
+            logger.removeHandler(handler)
+        logger.addHandler(self)
+        logger.setLevel(logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        show = self.terminal.warn if record.levelno >= logging.WARNING else self.terminal.note
+        show(record.getMessage())
 
 
 def json_text(values: dict[str, Any]) -> str:

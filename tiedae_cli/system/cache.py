@@ -2,12 +2,15 @@
 
 import contextlib
 import fcntl
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tiedae_cli.errors import StorageError
 from tiedae_cli.system.storage import remove_temporaries, told_as_storage_error
+
+log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -25,12 +28,11 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
-def taking_turns(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def taking_turns(folder: Path) -> Iterator[None]:
     """Make a folder and hold it; a second process waits until the first is done, however that ends.
 
     Args:
         folder: made if it is absent; what a killed process left in it is removed.
-        say: is told when another process is waited for.
 
     Raises:
         StorageError: the folder cannot be made.
@@ -42,7 +44,7 @@ def taking_turns(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"another process is filling {folder}; waiting for it")
+            log.info(f"another process is filling {folder}; waiting for it")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except (
             OSError

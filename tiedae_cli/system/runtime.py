@@ -1,8 +1,9 @@
 """Where and how numbers are computed: the device, the precision, and which of several processes this one is."""
 
 import contextlib
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from tiedae_cli.config import TrainingConfig
 from tiedae_cli.errors import DeviceError, LostProcessError
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 LOST_AFTER = timedelta(minutes=10)  # a process that is silent for longer is given up
@@ -128,13 +131,13 @@ class Place:
     ranks: Ranks = field(default_factory=Ranks)
 
 
-def choose_place(device: torch.device, training: TrainingConfig, ranks: Ranks, warn: Callable[[str], None]) -> Place:
+def choose_place(device: torch.device, training: TrainingConfig, ranks: Ranks) -> Place:
     """Return where and how a config computes on a device; warns of a precision that is slower than float32 there."""
     if training.tf32 and device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     native = has_bfloat16(device)
     if training.precision == "bfloat16" and not native:
-        warn(f"{device} has no bfloat16 arithmetic and emulates it slowly; training.precision: auto uses float32 here")
+        log.warning(f"{device} has no bfloat16 arithmetic and emulates it slowly; training.precision: auto uses float32 here")
     low = training.precision == "bfloat16" or (training.precision == "auto" and native)
     return Place(device, torch.bfloat16 if low else torch.float32, ranks)
 

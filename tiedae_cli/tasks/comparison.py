@@ -1,5 +1,6 @@
 """Several runs measured on the same items."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from tiedae_cli.model.evaluation import Evaluation, evaluate
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import fingerprint, principal_components
 from tiedae_cli.tasks.inspection import parameter_count, run_history
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,13 @@ class ComparedRun:
     """Of their steps."""
 
 
-def common_splits(
-    candidates: Sequence[Candidate], split: str, load: Callable[[Candidate], Splits], say: Callable[[str], None]
-) -> Splits:
+def common_splits(candidates: Sequence[Candidate], split: str, load: Callable[[Candidate], Splits]) -> Splits:
     """Return the data of the first run, on which all are measured.
 
     Args:
         candidates: at least one.
         split: the split that will be measured.
         load: reads the data of a run, as its model sees it.
-        say: is told of each run for which that split is made of other items.
 
     Raises:
         DataError: the runs take data of different forms, or the data is missing.
@@ -73,7 +73,7 @@ def common_splits(
     for other in candidates[1:]:
         same_data = other.trained.config.data == first.trained.config.data
         if not same_data and not _has_items(other, split, splits.get(split), load):
-            say(f"{other.argument}: its own {split} split has other items; measured here on that of {first.argument}")
+            log.info(f"{other.argument}: its own {split} split has other items; measured here on that of {first.argument}")
     return splits
 
 

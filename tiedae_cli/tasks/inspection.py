@@ -4,7 +4,7 @@ Shapes: N items, K numbers of a code.
 """
 
 import contextlib
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run
 from tiedae_cli.runs.state import EpochReport
+
+log = logging.getLogger(__name__)
 
 MOST_POINTS = 5_000  # of a map: more only cover each other
 
@@ -120,17 +122,16 @@ def summarise_training(path: Path, trained: Checkpoint) -> TrainingSummary:
 
 
 @torch.inference_mode()
-def map_codes(model: TiedAutoencoder, images: ImageSet, say: Callable[[str], None]) -> CodeMap:
+def map_codes(model: TiedAutoencoder, images: ImageSet) -> CodeMap:
     """Return the codes of a split as points: the code itself where it has two numbers, else its two principal components.
 
     Args:
         model: on the CPU.
         images: the split; beyond ``MOST_POINTS`` items a random choice of them, always the same.
-        say: is told of that choice.
     """
     if len(images) > MOST_POINTS:
-        say(f"{MOST_POINTS:,} of the {len(images):,} items, chosen at random")
-        images = choose(images, MOST_POINTS, 0, say)
+        log.info(f"{MOST_POINTS:,} of the {len(images):,} items, chosen at random")
+        images = choose(images, MOST_POINTS, 0)
     size, cpu = batch_size(images), torch.device("cpu")
     codes = torch.cat([model.encode(images.batch(i, i + size, cpu)) for i in range(0, len(images), size)])  # (N, K)
     points, axes = codes, ("code, number 1", "code, number 2")

@@ -16,8 +16,8 @@ def load_told(data: DataConfig, terminal: Terminal) -> Splits:
         DataError: it is missing, damaged or of no use.
         ConfigError: a field does not go with this data.
     """
-    with terminal.counting() as count:
-        return load_splits(data, terminal.note, count, terminal.interactive)
+    with terminal.draws_progress():
+        return load_splits(data)
 
 
 def data_to_train_on(config: Config, terminal: Terminal) -> Splits:

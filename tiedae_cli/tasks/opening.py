@@ -1,6 +1,7 @@
 """How a training begins: as a new run, or as an old one at its saved position."""
 
 import contextlib
+import logging
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from tiedae_cli.tasks.loading import data_to_train_on
 from tiedae_cli.tasks.session import Session, identify
 from tiedae_cli.training.trainer import Trainer
 
+log = logging.getLogger(__name__)
+
 MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "data.root", "output.runs", "output.images")
 
 
@@ -45,7 +48,7 @@ def start(
         DataError: the data is missing or damaged; nothing was made.
         StorageError: the folder cannot be written.
     """
-    place = choose_place(device, config.training, ranks, terminal.warn)
+    place = choose_place(device, config.training, ranks)
     splits = data_to_train_on(config, terminal)
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
     trainer = Trainer(config, splits, place, weights)
@@ -66,7 +69,7 @@ def start(
                 run.folder.rmdir()  # nothing could be written
             raise
         write_text(run.config, dump_config(config))
-        terminal.note(f"{run.folder}: {_describe(splits, trainer)}")
+        log.info(f"{run.folder}: {_describe(splits, trainer)}")
         yield session
 
 
@@ -99,7 +102,7 @@ def resume(
         assert found is not None
         wanted = config or parse_config(dump_config(found.config), str(run.config), assignments)
         _refuse_changes(found, wanted)
-        place = choose_place(device, wanted.training, ranks, terminal.warn)
+        place = choose_place(device, wanted.training, ranks)
         splits = data_to_train_on(wanted, terminal).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
         trainer = Trainer(wanted, splits, place)
@@ -111,7 +114,7 @@ def resume(
         if ranks.leads and path != run.last:
             link_or_copy(path, run.last)
         session.repair()
-        terminal.note(f"{run.folder}: resumed after {trainer.epoch} epochs and {trainer.step_in_epoch} steps")
+        log.info(f"{run.folder}: resumed after {trainer.epoch} epochs and {trainer.step_in_epoch} steps")
         yield session
 
 

@@ -3,6 +3,7 @@
 Shapes: N items, B items a block, D values an item.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.evaluation import item_errors, squared_errors
 from tiedae_cli.model.metrics import auroc
 
+log = logging.getLogger(__name__)
+
 MOST_NAMED = 10  # bad items that are named one by one
 
 
@@ -30,14 +33,9 @@ class Scored:
 
 
 class Failures:
-    """Items that could not be scored: each is told of when it is met, and all of them fail the command at its end.
+    """Items that could not be scored: each is told of when it is met, and all of them fail the command at its end."""
 
-    Args:
-        warn: tells people.
-    """
-
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self.warn = warn
+    def __init__(self) -> None:
         self.problems: list[DataError] = []
         self.count = 0
 
@@ -45,7 +43,7 @@ class Failures:
         """Note one."""
         self.count += 1
         if self.count <= MOST_NAMED:
-            self.warn(f"{problem}; left out")
+            log.warning(f"{problem}; left out")
             self.problems.append(problem)
 
     def finish(self, scored: int) -> None:

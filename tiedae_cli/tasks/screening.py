@@ -1,5 +1,6 @@
 """One screening from its checkpoint to its contact sheet: opens the items, sets the threshold, scores, draws, and says what failed."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from tiedae_cli.output.terminal import Terminal, write_output
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.tasks.loading import data_of_model, load_told
 from tiedae_cli.tasks.scoring import Failures, Tally, detection_values, score_blocks, score_values, threshold
+
+log = logging.getLogger(__name__)
 
 SHEET, LARGEST_SHEET = 24, 100  # pairs on a contact sheet: without --top, and at most
 CAPTION = 24  # characters of an item's name under its picture
@@ -38,8 +41,8 @@ class Screening:
         self.trained = checkpoints.load(path)
         self.form = self.trained.form
         self.network = self.trained.model(device)
-        self.failures = Failures(terminal.warn)
-        self.reader = ItemReader(self.form, block_size(self.form), self.failures.add, terminal.note)
+        self.failures = Failures()
+        self.reader = ItemReader(self.form, block_size(self.form), self.failures.add)
         self.limit: float | None = None
         self.tally = Tally(None)
 
@@ -73,17 +76,17 @@ class Screening:
         except DataError as problem:
             if needed:
                 raise
-            self.terminal.warn(f"no threshold, for the model's data cannot be read ({problem}); --threshold needs none")
+            log.warning(f"no threshold, for the model's data cannot be read ({problem}); --threshold needs none")
             return None
 
     def _set_threshold(self, splits: Splits, quantile: float, needed: bool) -> None:
         if not len(splits.validation):
             if needed:
                 raise InputError(f"--quantile: {splits.source} has no validation split here; give --threshold")
-            self.terminal.warn(f"no threshold: {splits.source} has no validation split here; give --threshold")
+            log.warning(f"no threshold: {splits.source} has no validation split here; give --threshold")
             return
         self.limit = threshold(self.network, splits.validation, quantile, self.device)
-        self.terminal.note(
+        log.info(
             f"threshold: squared error {self.limit:.6g}, the {quantile:g} quantile of {len(splits.validation):,} validation errors"
         )
 
@@ -144,7 +147,7 @@ class Screening:
         title += "" if self.limit is None else f"; coloured: above {self.limit:.4g}"
         png = figures.contact_sheet(values, reconstructions, captions, outliers, title, self.form)
         write_output(str(path), png)
-        self.terminal.note(f"the {count} worst: {path}")
+        log.info(f"the {count} worst: {path}")
 
     def finish(self) -> None:
         """Say how many outliers there were.
@@ -153,7 +156,7 @@ class Screening:
             TiedaeError: something could not be scored; all else is done.
         """
         if self.limit is not None and self.tally.items:
-            self.terminal.note(f"{self.tally.outliers:,} of {self.tally.items:,} items are above the threshold")
+            log.info(f"{self.tally.outliers:,} of {self.tally.items:,} items are above the threshold")
         self.failures.finish(self.tally.items)
 
 

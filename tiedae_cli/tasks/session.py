@@ -1,5 +1,6 @@
 """One training from its first step to its last picture: saves, reports, draws, and obeys signals."""
 
+import logging
 import shlex
 import signal
 import time
@@ -21,6 +22,8 @@ from tiedae_cli.runs.state import EpochReport, SplitIdentity
 from tiedae_cli.system.interruption import StopSignals
 from tiedae_cli.system.storage import append_line, link_or_copy, replacing, write_text
 from tiedae_cli.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
 
 
 class Session:
@@ -98,7 +101,7 @@ class Session:
     def repair(self) -> None:
         """Bring the rest of the run folder to the position of ``last.safetensors``, for a process may die between two files."""
         if self.ranks.from_leader(self.ranks.leads and self._best_is_lost()):
-            self.terminal.warn(f"{self.run.best}: not the best epoch's weights; from here on the best is chosen anew")
+            log.warning(f"{self.run.best}: not the best epoch's weights; from here on the best is chosen anew")
             at_epoch_end = self.trainer.step_in_epoch == 0
             self.trainer.forget_best(stand_in=at_epoch_end)
             self._save(best=at_epoch_end)
@@ -162,8 +165,8 @@ class Session:
         if self.trainer.initial_mse is not None:
             start = self.trainer.initial_mse
             gained = 1 - best.selection_mse / max(start, 1e-12)
-            self.terminal.note(f"started at MSE {start:.6f} per {value_name}; training gained {gained:.1%}")
-        self.terminal.note(
+            log.info(f"started at MSE {start:.6f} per {value_name}; training gained {gained:.1%}")
+        log.info(
             f"best epoch {best.epoch}: MSE {best.selection_mse:.6f} per {value_name}{verdict}\npictures: {', '.join(pictures)}"
         )
 

@@ -53,13 +53,11 @@ def compare(
     form = candidates[0].trained.form
     if output is not None and form.kind != "images":
         raise InputError(f"--output: draws images, but these runs are made for {form.describe()}")
-    splits = comparison.common_splits(
-        candidates, split, lambda one: data_of_model(one.trained, one.path, terminal), terminal.note
-    )
+    splits = comparison.common_splits(candidates, split, lambda one: data_of_model(one.trained, one.path, terminal))
     images = splits.filled(split)
     compared = comparison.compare(candidates, splits, images, split, chosen)
     if output is not None:
-        shown = choose(images, count, None, terminal.note)
+        shown = choose(images, count, None)
         write_output(output, _picture(candidates, compared, shown, f"{splits.source}, {split} split", chosen))
     if output != "-":
         terminal.table(comparison_table(compared, splits.source))

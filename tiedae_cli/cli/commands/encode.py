@@ -51,7 +51,7 @@ def encode(
     network = trained.model(chosen)
     block_size = evaluation.block_size(trained.form)
     if names:
-        items = ItemReader(trained.form, block_size, say=terminal.note).open(names)
+        items = ItemReader(trained.form, block_size).open(names)
     else:
         items = split_items(data_of_model(trained, path, terminal).filled(split), block_size)
     codes = ((block.items, evaluation.codes(network, block.values, chosen).numpy()) for block in items.blocks)

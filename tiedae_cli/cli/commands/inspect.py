@@ -83,6 +83,6 @@ def _draw_codes(trained: "Checkpoint", path: Path, split: str, terminal: "Termin
 
     splits = data_of_model(trained, path, terminal)
     images = splits.filled(split)
-    code_map = map_codes(trained.model(torch.device("cpu")), images, lambda text: terminal.note(f"--codes: {text}"))
+    code_map = map_codes(trained.model(torch.device("cpu")), images)
     title = f"{len(code_map.points):,} codes of {splits.source}, {split} split, run {trained.run}"
     return figures.code_map(code_map.points, code_map.labels, code_map.axes, title)

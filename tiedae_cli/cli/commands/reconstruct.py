@@ -58,9 +58,9 @@ def reconstruct(
     if trained.form.kind == "vectors":
         raise InputError(f"{path}: made for {trained.form.describe()}, which have no picture; its errors: tiedae eval {path}")
     if names:
-        images = load_image_files(expand_folders(names), trained.form, terminal.note)
+        images = load_image_files(expand_folders(names), trained.form)
     else:
-        images = choose(data_of_model(trained, path, terminal).filled(split), count, seed, terminal.note)
+        images = choose(data_of_model(trained, path, terminal).filled(split), count, seed)
     figures.check_pairs(len(images), trained.form)
     originals, reconstructions, errors = reconstruct_items(trained.model(chosen), images, chosen)
     png = figures.reconstruction_pairs(originals, reconstructions, errors, trained.form)

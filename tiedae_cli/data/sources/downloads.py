@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import math
 import os
 import struct
@@ -18,6 +19,9 @@ from tiedae_cli.data.image_set import ImageSet, Splits, gray_or_colour
 from tiedae_cli.data.partition import portion_count
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.cache import cache_folder
+from tiedae_cli.system.reporting import progress_is_drawn
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,24 +67,20 @@ def default_root() -> Path:
     return Path(os.environ["TIEDAE_DATA"]) if os.environ.get("TIEDAE_DATA") else cache_folder()
 
 
-def load_download(
-    name: str, root: str | None, validation: float | None, say: Callable[[str], None], bars: bool = False
-) -> Splits:
+def load_download(name: str, root: str | None, validation: float | None) -> Splits:
     """Load one of ``SOURCES``, downloading it where it is absent.
 
     Args:
         name: a key of ``SOURCES``.
         root: folder of the data; None for ``default_root()``.
         validation: images of the training split for validation, or a fraction of them; None for the data set's own number.
-        say: is told of a download.
-        bars: torchvision may draw the download's progress on stderr.
 
     Raises:
         DataError: the data is absent and cannot be downloaded, or it is damaged.
     """
     source = SOURCES[name]
     folder = Path(root) if root else default_root()
-    train, test = (_read(name, source, folder, train, say, bars) for train in (True, False))
+    train, test = (_read(name, source, folder, train) for train in (True, False))
     count = portion_count(source.validation if validation is None else validation, len(train))
     if count >= len(train):
         raise DataError(f"data.validation: {count} images are asked for, but {name} has {len(train)} training images")
@@ -90,7 +90,7 @@ def load_download(
     return Splits(train.slice(count, len(train)), train.slice(0, count), test, name)
 
 
-def _read(name: str, source: Source, folder: Path, train: bool, say: Callable[[str], None], bars: bool) -> ImageSet:
+def _read(name: str, source: Source, folder: Path, train: bool) -> ImageSet:
     import torchvision.datasets
 
     make: Callable[..., Any] = getattr(torchvision.datasets, source.class_name)
@@ -106,14 +106,14 @@ def _read(name: str, source: Source, folder: Path, train: bool, say: Callable[[s
         except (RuntimeError, FileNotFoundError) as error:  # the second from USPS, which does not look before it opens
             if isinstance(error, RuntimeError) and "not found" not in str(error).lower():
                 raise
-            say(f"{name}: not in {folder}; downloading it once")
-            data = _download(make, name, source, folder, options, bars)
+            log.info(f"{name}: not in {folder}; downloading it once")
+            data = _download(make, name, source, folder, options)
         return _image_set(data, source)
 
 
-def _download(make: Callable[..., Any], name: str, source: Source, folder: Path, options: dict[str, Any], bars: bool) -> Any:
+def _download(make: Callable[..., Any], name: str, source: Source, folder: Path, options: dict[str, Any]) -> Any:
     """Download with torchvision; whatever it prints goes to stderr, for stdout is data, or nowhere."""
-    shown = sys.stderr if bars else io.StringIO()
+    shown = sys.stderr if progress_is_drawn() else io.StringIO()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):

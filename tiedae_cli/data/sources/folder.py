@@ -5,6 +5,7 @@ Shapes: N images of one size, C channels (1 gray, 3 colour), H x W pixels.
 
 import contextlib
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,10 +22,12 @@ from tiedae_cli.data.gathering import gather
 from tiedae_cli.data.image_files import SUFFIXES, decode_image, image_names, image_warnings, is_colour, pixels_of
 from tiedae_cli.data.image_set import BLOCK_BYTES, SPLITS, ImageSet
 from tiedae_cli.data.sources.arrays import open_npy
-from tiedae_cli.data.sources.part import Count, Say
 from tiedae_cli.errors import DataError, StorageError
 from tiedae_cli.system.cache import cache_folder, taking_turns
+from tiedae_cli.system.reporting import progress
 from tiedae_cli.system.storage import replacing
+
+log = logging.getLogger(__name__)
 
 CACHE_VERSION = 1
 NAMED = 5  # bad files that a message names
@@ -61,7 +64,7 @@ class _ColourFoundError(Exception):
     """A colour image among what looked like gray ones."""
 
 
-def load_folder(folder: Path, config: DataConfig, say: Say, count: Count) -> dict[str, ImageSet]:
+def load_folder(folder: Path, config: DataConfig) -> dict[str, ImageSet]:
     """Return the images of a folder as the splits that its sub-folders name: ``train`` alone where there are none.
 
     Every file with a suffix of ``image_files.SUFFIXES`` belongs to it, in the order of the paths; hidden files and folders do not.
@@ -74,8 +77,6 @@ def load_folder(folder: Path, config: DataConfig, say: Say, count: Count) -> dic
     Args:
         folder: read recursively.
         config: ``size`` and ``mode``; what is None is inferred: the one size that all share; colour if any file is in colour.
-        say: is told what was inferred and left out.
-        count: is told how many images are decoded.
 
     Raises:
         DataError: no images, images outside the split folders, images that do not decode, or several sizes.
@@ -84,7 +85,7 @@ def load_folder(folder: Path, config: DataConfig, say: Say, count: Count) -> dic
     listing = list_images(folder)
     ranges = _split_ranges(listing)
     labels = _labels(listing.names, depth=1 if ranges else 0)
-    whole = replace(_cached(listing, config, say, count), labels=labels)
+    whole = replace(_cached(listing, config), labels=labels)
     return {name: whole.slice(start, stop) for name, (start, stop) in ranges.items()} or {"train": whole}
 
 
@@ -133,7 +134,7 @@ def _labels(names: Sequence[str], depth: int) -> Tensor | None:
     return torch.tensor([classes[part[depth]] for part in parts]) if len(classes) > 1 else None
 
 
-def _cached(listing: Listing, config: DataConfig, say: Say, count: Count) -> ImageSet:
+def _cached(listing: Listing, config: DataConfig) -> ImageSet:
     """Return the images from the cache, made first where it does not have them.
 
     A folder has one cached array for each ``size`` and ``mode``: a new one, made after a file changed, replaces the old.
@@ -144,20 +145,20 @@ def _cached(listing: Listing, config: DataConfig, say: Say, count: Count) -> Ima
     images = _open(path, len(listing.names))
     if images is not None:
         return images
-    with taking_turns(place, say):
+    with taking_turns(place):
         images = _open(path, len(listing.names))  # made by the process that was waited for?
         if images is None:
-            _build(listing, config, path, count)
-            images = gather(open_npy(path), str(path), say, count)["train"]
+            _build(listing, config, path)
+            images = gather(open_npy(path), str(path))["train"]
             _remove_others(path)
-            _tell(listing, images, config, path, say)
+            _tell(listing, images, config, path)
     return images
 
 
 def _open(path: Path, count: int) -> ImageSet | None:
     """Return a cached array, or None where there is none of this many images or it is cut off."""
     with contextlib.suppress(DataError):
-        images = gather(open_npy(path), str(path), lambda text: None, lambda what, done, total: None)["train"]
+        images = gather(open_npy(path), str(path))["train"]
         if len(images) == count and images.images.dtype == torch.uint8:
             return images
     return None
@@ -170,22 +171,22 @@ def _remove_others(path: Path) -> None:
                 old.unlink()
 
 
-def _tell(listing: Listing, images: ImageSet, config: DataConfig, path: Path, say: Say) -> None:
+def _tell(listing: Listing, images: ImageSet, config: DataConfig, path: Path) -> None:
     fields = [f"data.{name}" for name, value in (("size", config.size), ("mode", config.mode)) if value is None]
     inferred = f" (inferred; {' and '.join(fields)} would choose)" if fields else ""
     left_out = f"; {listing.others:,} files with other suffixes left out" if listing.others else ""
-    say(f"{listing.folder}: {len(images):,} {images.form.describe()}{inferred}{left_out}; decoded once into {path}")
+    log.info(f"{listing.folder}: {len(images):,} {images.form.describe()}{inferred}{left_out}; decoded once into {path}")
 
 
-def _build(listing: Listing, config: DataConfig, path: Path, count: Count) -> None:
+def _build(listing: Listing, config: DataConfig, path: Path) -> None:
     """Decode all images into a new cached array."""
     with image_warnings():
         target = _target(listing, config)
         try:
-            _write(listing, target, path, count)
+            _write(listing, target, path)
         except _ColourFoundError:
             target = replace(target, shape=(3, *target.shape[1:]), gray_only=False)
-            _write(listing, target, path, count)
+            _write(listing, target, path)
 
 
 def _target(listing: Listing, config: DataConfig) -> Target:
@@ -206,7 +207,7 @@ def _target(listing: Listing, config: DataConfig) -> Target:
     raise _bad_files(listing, bad)
 
 
-def _write(listing: Listing, target: Target, path: Path, count: Count) -> None:
+def _write(listing: Listing, target: Target, path: Path) -> None:
     """Write all images as (N, C, H, W) uint8, whole or not at all; every file is tried before bad ones are reported."""
     shape = (len(listing.names), *target.shape)
     _check_room(path.parent, int(np.prod(shape, dtype=object)))
@@ -218,7 +219,7 @@ def _write(listing: Listing, target: Target, path: Path, count: Count) -> None:
                 bad.append(str(pixels))
             elif not bad:
                 file.write(pixels.data)
-            count(f"decoding {listing.folder}", done, len(listing.names))
+            progress(f"decoding {listing.folder}", done, len(listing.names))
         if bad:
             raise _bad_files(listing, bad)
 

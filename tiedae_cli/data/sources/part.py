@@ -11,8 +11,6 @@ from torch import Tensor
 
 from tiedae_cli.errors import DataError
 
-Say = Callable[[str], None]  # is told what was inferred, converted or left out, a line at a time
-Count = Callable[[str, int, int], None]  # is told of slow work: what, how much is done, of how much
 Bad = Callable[[DataError], None]  # is told of an item that cannot be read; if it returns, that one is left out
 
 
