@@ -219,7 +219,7 @@ def test_a_signal_while_data_is_loaded(number, config, monkeypatch):
         os.kill(os.getpid(), number)
         time.sleep(60)
 
-    monkeypatch.setattr("tiedae_cli.tasks.loading.load_splits", load)
+    monkeypatch.setattr("tiedae_cli.tasks.opening.load_splits", load)
     assert train("--config", config, code=128 + number).stderr == "interrupted\n"
     assert not Path("runs").exists()
 

@@ -12,7 +12,7 @@ from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.model.pca import fit
 from tiedae_cli.system.random_streams import seeded
-from tiedae_cli.tasks.denoising import measure_denoising
+from tiedae_cli.tasks.evaluation import measure_denoising
 
 CPU = torch.device("cpu")
 

@@ -256,7 +256,7 @@ def test_without_the_data_random_values_are_checked_and_it_is_said(
     def absent(*_: Any) -> None:
         raise DataError("digits: gone")
 
-    monkeypatch.setattr("tiedae_cli.tasks.loading.load_splits", absent)
+    monkeypatch.setattr("tiedae_cli.runs.opened.load_splits", absent)
     result = CliRunner().invoke(app, ["export", str(run.folder), "-o", str(tmp_path / "model.onnx")])
     assert result.exit_code == 0, result.output
     assert "checked with random values only, for the data is not there: digits: gone" in result.stderr

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from tiedae_cli.model.evaluation import Evaluation
 from tiedae_cli.model.metrics import ErrorSum
-from tiedae_cli.tasks.denoising import Denoising
+from tiedae_cli.tasks.evaluation import Denoising
 
 
 def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising | None = None) -> Table:

@@ -38,6 +38,15 @@ class Terminal:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
         _ToPeople(self).listen()
 
+    def __enter__(self) -> "Terminal":
+        """Draw the progress of slow work until the block ends."""
+        self._drawing = self.draws_progress()
+        self._drawing.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._drawing.__exit__(*error)
+
     @property
     def interactive(self) -> bool:
         """Whether stderr is a terminal that can redraw lines."""

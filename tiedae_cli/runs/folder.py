@@ -31,6 +31,8 @@ from tiedae_cli.system.storage import (
     told_as_storage_error,
 )
 
+RUNS = Path("runs")  # where runs are looked for when no config says otherwise
+
 
 class Run:
     """The files of one run.

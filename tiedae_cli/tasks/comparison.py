@@ -8,11 +8,13 @@ from pathlib import Path
 
 import torch
 
-from tiedae_cli.data.image_set import DataForm, ImageSet, Splits
+from tiedae_cli.data.image_set import DataForm, ImageSet, Splits, check_split
 from tiedae_cli.errors import DataError
-from tiedae_cli.model.evaluation import Evaluation, evaluate
+from tiedae_cli.model.evaluation import Evaluation, evaluate, reconstruct_items
+from tiedae_cli.output import figures
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import fingerprint, principal_components
+from tiedae_cli.runs.opened import OpenRun
 from tiedae_cli.tasks.inspection import parameter_count, run_history
 
 log = logging.getLogger(__name__)
@@ -131,3 +133,36 @@ def compare(
             )
         )
     return compared
+
+
+def compare_runs(runs: Sequence[OpenRun], names: Sequence[str], split: str) -> tuple[list[ComparedRun], Splits]:
+    """Measure several runs on the same items.
+
+    Args:
+        runs: the first one's data is that on which all are measured.
+        names: what the command line calls them.
+        split: train, validation or test.
+
+    Raises:
+        InputError: no split has that name.
+        DataError: the runs take data of different forms, or the data is missing.
+    """
+    check_split(split)
+    opened = {run.path: run for run in runs}
+    candidates = [Candidate(name, run.path, run.trained) for name, run in zip(names, runs, strict=True)]
+    splits = common_splits(candidates, split, lambda one: opened[one.path].splits)
+    return compare(candidates, splits, splits.filled(split), split, runs[0].device), splits
+
+
+def comparison_picture(runs: Sequence[OpenRun], compared: Sequence[ComparedRun], images: ImageSet, source: str) -> bytes:
+    """Draw the same images, a row a run under the originals, and return the PNG.
+
+    Raises:
+        InputError: the runs' items are no pictures.
+    """
+    rows = []
+    for run, found in zip(runs, compared, strict=True):
+        originals, reconstructions, _ = reconstruct_items(run.network, images, run.device)
+        line = f"squared error per image {found.evaluation.model.squared_error_per_image:.4g}"
+        rows.append((found.name, line, figures.as_pictures(reconstructions, images.form)))
+    return figures.labelled_rows([("original", source, figures.as_pictures(originals, images.form)), *rows])

@@ -5,6 +5,7 @@ Shapes: B items a batch, D values an item, K numbers of a code.
 
 import importlib
 import json
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,11 +15,14 @@ from torch import Tensor
 
 from tiedae_cli import __version__
 from tiedae_cli.data.image_set import DataForm, ImageSet
-from tiedae_cli.errors import ExportError, InputError
+from tiedae_cli.errors import DataError, ExportError, InputError
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.layers import Dense
 from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.opened import OpenRun
+
+log = logging.getLogger(__name__)
 
 Part = Literal["encoder", "decoder", "both"]
 OPSET, IR_VERSION = 20, 9  # the first opset with Gelu; runtimes since the end of 2023 read it
@@ -252,3 +256,33 @@ def _values(trained: Checkpoint, x: Tensor, raw: bool) -> dict[str, np.ndarray]:
     if raw:
         reconstruction = trained.form.denormalise(reconstruction)
     return {"input": (own if raw else x).numpy(), "code": code.numpy(), "reconstruction": reconstruction.numpy()}
+
+
+def export_run(run: OpenRun, kind: str, part: Part, raw: bool) -> tuple[bytes, float | None]:
+    """Return a model as a file of another format and, of ONNX, the largest difference between its answers and the model's.
+
+    Args:
+        run: the model.
+        kind: onnx or safetensors.
+        part: which half.
+        raw: as in ``onnx_file``.
+
+    Raises:
+        InputError: a package is not installed.
+        ExportError: the answers differ, or the format cannot hold the model.
+    """
+    if kind == "safetensors":
+        return safetensors_file(run.trained, part), None
+    content = onnx_file(run.trained, part, raw)
+    difference, items = check_onnx(content, run.trained, part, raw, _real_images(run))
+    log.info(f"onnxruntime answers as the model does on {items} items: largest difference {difference:.1e}")
+    return content, difference
+
+
+def _real_images(run: OpenRun) -> ImageSet | None:
+    """Return test images to check with; without the data random values have to do."""
+    try:
+        return run.split("test")
+    except DataError as error:
+        log.warning(f"checked with random values only, for the data is not there: {error}")
+        return None

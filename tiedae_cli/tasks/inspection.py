@@ -17,9 +17,11 @@ from tiedae_cli.errors import CheckpointError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.evaluation import batch_size
+from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run
+from tiedae_cli.runs.opened import OpenRun
 from tiedae_cli.runs.state import EpochReport
 
 log = logging.getLogger(__name__)
@@ -154,3 +156,24 @@ def _two_components(codes: Tensor) -> tuple[Tensor, tuple[str, str]]:
     shares = (points.double().var(0, correction=0) / total).nan_to_num().tolist()
     first, second = (f"{100 * share:.0f}% of their variance" for share in shares)
     return points, (f"codes, first principal component: {first}", f"codes, second principal component: {second}")
+
+
+def draw_features(run: OpenRun) -> bytes:
+    """Draw the first layer's weights as images, the strongest first, and return the PNG.
+
+    Raises:
+        InputError: the model's items are no pictures.
+    """
+    run.refuse_vectors(f"--features: draws weights as images, but {run.path} takes {run.form.describe()}")
+    weight = run.network.layers[0].weight.detach().cpu()  # (H, D)
+    drawn = min(len(weight), figures.MOST_FEATURES)
+    colours = "blue below zero, red above" if run.form.shape[0] < 3 else "middle gray at zero"
+    log.info(f"--features: the strongest {drawn} of {len(weight):,}, each scaled by its largest weight; {colours}")
+    return figures.feature_grid(weight, run.form)
+
+
+def draw_codes(run: OpenRun, split: str) -> bytes:
+    """Draw the codes of a split as points of a plane, coloured by label, and return the PNG."""
+    code_map = map_codes(run.network, run.split(split))
+    title = f"{len(code_map.points):,} codes of {run.splits.source}, {split} split, run {run.trained.run}"
+    return figures.code_map(code_map.points, code_map.labels, code_map.axes, title)

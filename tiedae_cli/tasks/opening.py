@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
-from tiedae_cli.data import DataForm, Splits
+from tiedae_cli.data import DataForm, Splits, load_splits
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
 from tiedae_cli.model.autoencoder import untied_weights
 from tiedae_cli.output.terminal import Terminal
@@ -21,7 +21,6 @@ from tiedae_cli.runs.folder import Run, create_named_run, create_run, find_check
 from tiedae_cli.runs.state import JOINT
 from tiedae_cli.system.runtime import Ranks, choose_place
 from tiedae_cli.system.storage import link_or_copy, write_text
-from tiedae_cli.tasks.loading import data_to_train_on
 from tiedae_cli.tasks.session import Session, identify
 from tiedae_cli.training.trainer import Trainer
 
@@ -49,7 +48,7 @@ def start(
         StorageError: the folder cannot be written.
     """
     place = choose_place(device, config.training, ranks)
-    splits = data_to_train_on(config, terminal)
+    splits = data_to_train_on(config)
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
     trainer = Trainer(config, splits, place, weights)
     if not ranks.leads:
@@ -103,7 +102,7 @@ def resume(
         wanted = config or parse_config(dump_config(found.config), str(run.config), assignments)
         _refuse_changes(found, wanted)
         place = choose_place(device, wanted.training, ranks)
-        splits = data_to_train_on(wanted, terminal).for_model(found.form, str(path))
+        splits = data_to_train_on(wanted).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
         trainer = Trainer(wanted, splits, place)
         try:
@@ -116,6 +115,23 @@ def resume(
         session.repair()
         log.info(f"{run.folder}: resumed after {trainer.epoch} epochs and {trainer.step_in_epoch} steps")
         yield session
+
+
+def data_to_train_on(config: Config) -> Splits:
+    """Load a config's data.
+
+    Raises:
+        DataError: the data is missing, damaged or of no use.
+        ConfigError: the data and the config do not go together.
+    """
+    splits = load_splits(config.data)
+    if splits.form.kind == "vectors" and config.model.output == "sigmoid":
+        raise ConfigError(
+            "model.output: sigmoid stays in [0, 1], but features are standardised (mean 0, deviation 1): use linear"
+        )
+    if splits.form.kind == "vectors" and config.training.shift:
+        raise ConfigError(f"training.shift: moves images; {splits.source} holds {splits.form.describe()}")
+    return splits
 
 
 def initial_weights(config: Config, form: DataForm) -> dict[str, Tensor]:

@@ -46,8 +46,10 @@ def train(
         file = find_config(os.fspath(config))
         parsed, name = load_config(file, assignments), run_name(file)
     folder = None if run_dir is None else Path(run_dir)
-    terminal = Terminal(quiet, prints=False)
-    with opening.start(parsed, name, folder, resolve_device(device), Ranks(), terminal) as session:
+    with (
+        Terminal(quiet, prints=False) as terminal,
+        opening.start(parsed, name, folder, resolve_device(device), Ranks(), terminal) as session,
+    ):
         session.train()
         return session.run
 

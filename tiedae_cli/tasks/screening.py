@@ -8,15 +8,13 @@ from typing import Any
 import torch
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import Splits
+from tiedae_cli.data import Splits, load_splits
 from tiedae_cli.data.sources.downloads import SOURCES
 from tiedae_cli.data.streams import ItemReader, Items, split_items
 from tiedae_cli.errors import DataError, InputError
-from tiedae_cli.model.evaluation import block_size
 from tiedae_cli.output import figures
-from tiedae_cli.output.terminal import Terminal, write_output
-from tiedae_cli.runs import checkpoint as checkpoints
-from tiedae_cli.tasks.loading import data_of_model, load_told
+from tiedae_cli.output.terminal import write_output
+from tiedae_cli.runs.opened import OpenRun
 from tiedae_cli.tasks.scoring import Failures, Tally, detection_values, score_blocks, score_values, threshold
 
 log = logging.getLogger(__name__)
@@ -29,20 +27,14 @@ class Screening:
     """Scores items with one model.
 
     Args:
-        path: the checkpoint.
-        device: where to compute.
-        terminal: where notes go.
+        run: the model.
     """
 
-    def __init__(self, path: Path, device: torch.device, terminal: Terminal) -> None:
-        self.path = path
-        self.device = device
-        self.terminal = terminal
-        self.trained = checkpoints.load(path)
-        self.form = self.trained.form
-        self.network = self.trained.model(device)
+    def __init__(self, run: OpenRun) -> None:
+        self.run = run
+        self.device, self.form, self.network = run.device, run.form, run.network
         self.failures = Failures()
-        self.reader = ItemReader(self.form, block_size(self.form), self.failures.add)
+        self.reader = ItemReader(self.form, run.block_size, self.failures.add)
         self.limit: float | None = None
         self.tally = Tally(None)
 
@@ -72,7 +64,7 @@ class Screening:
 
     def _splits(self, needed: bool) -> Splits | None:
         try:
-            return data_of_model(self.trained, self.path, self.terminal)
+            return self.run.splits
         except DataError as problem:
             if needed:
                 raise
@@ -120,13 +112,12 @@ class Screening:
     def _intruders(self, name: str) -> Items:
         if Path(name).exists() or name == "-" or name not in ("digits", *SOURCES):
             return self.reader.open([name])
-        data = DataConfig(dataset=name, root=self.trained.config.data.root)
-        return split_items(load_told(data, self.terminal).for_model(self.form, str(self.path)).filled("test"), self.reader.size)
+        data = DataConfig(dataset=name, root=self.run.config.data.root)
+        return split_items(load_splits(data).for_model(self.form, str(self.run.path)).filled("test"), self.reader.size)
 
     def check_can_draw(self) -> None:
         """Raise ``InputError`` unless the model's items are pictures."""
-        if self.form.kind != "images":
-            raise InputError(f"--contact-sheet: this model takes {self.form.describe()}, which are no pictures")
+        self.run.refuse_vectors(f"--contact-sheet: this model takes {self.form.describe()}, which are no pictures")
 
     @torch.inference_mode()
     def draw(self, path: Path, top: int | None) -> None:

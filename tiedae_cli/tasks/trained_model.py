@@ -13,11 +13,8 @@ from tiedae_cli.data.image_set import DataForm
 from tiedae_cli.data.streams import ItemReader, raw_array, raw_shape
 from tiedae_cli.model import evaluation
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.runs import checkpoint as checkpoints
-from tiedae_cli.runs.folder import find_checkpoint
-from tiedae_cli.system.runtime import resolve_device
+from tiedae_cli.runs.opened import OpenRun, open_run
 
-RUNS = Path("runs")
 Array = np.ndarray | Tensor
 
 
@@ -39,10 +36,9 @@ class Model:
     form: DataForm
     path: Path
 
-    def __init__(self, path: Path, device: torch.device) -> None:
-        trained = checkpoints.load(path)
-        self.path, self.config, self.form, self.device = path, trained.config, trained.form, device
-        self.module = trained.model(device)
+    def __init__(self, run: OpenRun) -> None:
+        self.path, self.config, self.form, self.device = run.path, run.config, run.form, run.device
+        self.module = run.network
 
     def encode(self, x: Array) -> np.ndarray:
         """Return the codes of items, (N, ...) -> (N, K) float32.
@@ -119,4 +115,4 @@ def load(model: str | os.PathLike[str] | None = None, device: str = "auto") -> M
         InputError: nothing of that name, or no such device.
         CheckpointError: the file is damaged or another tool's.
     """
-    return Model(find_checkpoint(None if model is None else os.fspath(model), RUNS), resolve_device(device))
+    return Model(open_run(model, device))

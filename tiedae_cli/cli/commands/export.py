@@ -1,16 +1,11 @@
 """``tiedae export``: a trained model as an ONNX or a safetensors file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from tiedae_cli.cli.commands.options import RUNS, Debug, Json, Model, Quiet
-
-if TYPE_CHECKING:
-    from tiedae_cli.data import ImageSet
-    from tiedae_cli.output.terminal import Terminal
-    from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.cli.commands.options import Debug, Json, Model, Quiet
 
 FORMATS = ("onnx", "safetensors")
 
@@ -36,32 +31,24 @@ def export(
     kind = _format(output, wanted, raw)
 
     from tiedae_cli.output.terminal import Terminal, write_output
-    from tiedae_cli.runs import checkpoint
-    from tiedae_cli.runs.folder import find_checkpoint
-    from tiedae_cli.tasks.export import check_onnx, onnx_file, safetensors_file
+    from tiedae_cli.runs.opened import open_run
+    from tiedae_cli.tasks.export import export_run
 
-    terminal = Terminal(quiet, as_json)
-    path = find_checkpoint(model, Path(RUNS))
-    trained = checkpoint.load(path)
-    difference = None
-    if kind == "onnx":
-        content = onnx_file(trained, part, raw)
-        difference, items = check_onnx(content, trained, part, raw, _real_images(trained, path, terminal))
-        terminal.note(f"onnxruntime answers as the model does on {items} items: largest difference {difference:.1e}")
-    else:
-        content = safetensors_file(trained, part)
-    write_output(output, content)
-    if output != "-":
-        terminal.result(output)
-        terminal.json_line(
-            output=output,
-            checkpoint=str(path),
-            format=kind,
-            part=part,
-            raw=raw,
-            bytes=len(content),
-            largest_difference=difference,
-        )
+    with Terminal(quiet, as_json) as terminal:
+        run = open_run(model, "cpu")
+        content, difference = export_run(run, kind, part, raw)
+        write_output(output, content)
+        if output != "-":
+            terminal.result(output)
+            terminal.json_line(
+                output=output,
+                checkpoint=str(run.path),
+                format=kind,
+                part=part,
+                raw=raw,
+                bytes=len(content),
+                largest_difference=difference,
+            )
 
 
 def _format(output: str, wanted: str | None, raw: bool) -> str:
@@ -75,15 +62,3 @@ def _format(output: str, wanted: str | None, raw: bool) -> str:
     if raw and kind != "onnx":
         raise InputError("--raw: only for ONNX; a safetensors file has the scaling in its metadata")
     return kind
-
-
-def _real_images(trained: "Checkpoint", path: Path, terminal: "Terminal") -> "ImageSet | None":
-    """Return test images to check with; without the data random values have to do."""
-    from tiedae_cli.errors import DataError
-    from tiedae_cli.tasks.loading import data_of_model
-
-    try:
-        return data_of_model(trained, path, terminal).filled("test")
-    except DataError as error:
-        terminal.warn(f"checked with random values only, for the data is not there: {error}")
-        return None

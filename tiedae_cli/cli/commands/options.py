@@ -33,4 +33,3 @@ Json = Annotated[bool, typer.Option("--json", help="JSON Lines on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", callback=_remember_debug, is_eager=True, help="Show tracebacks.")]
 Split = Annotated[str, typer.Option("--split", metavar="SPLIT", help="train, validation or test.")]
 QUANTILE = 0.99  # of the validation errors: the threshold of outliers
-RUNS = "runs"  # where runs are looked for when no config says otherwise

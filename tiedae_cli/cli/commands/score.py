@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import QUANTILE, RUNS, Debug, Device, Inputs, Json, Model, Output, Quiet, Split
+from tiedae_cli.cli.commands.options import QUANTILE, Debug, Device, Inputs, Json, Model, Output, Quiet, Split
 
 
 def score(
@@ -52,35 +52,29 @@ def score(
     debug: Debug = False,
 ) -> None:
     """Write each item's squared error. An item that cannot be read is named and left out; then the exit code is 1 at the end."""
-    from tiedae_cli.data import check_split
     from tiedae_cli.errors import InputError
     from tiedae_cli.output.rows import choose_format
     from tiedae_cli.output.terminal import Terminal, write_values
-    from tiedae_cli.runs.folder import find_checkpoint, separate_model
-    from tiedae_cli.system.runtime import resolve_device
+    from tiedae_cli.runs.opened import open_run_with_inputs
     from tiedae_cli.tasks.screening import Screening
 
-    terminal = Terminal(quiet, as_json)
-    chosen = resolve_device(device)
-    check_split(split)
     if quantile is not None and limit is not None:
         raise InputError("--quantile and --threshold: give one of them")
     if against is not None and top is not None:
         raise InputError("--against prints one object about all items; --top has no place there")
     kind = choose_format(file_format, as_json, output, ("jsonl", "csv"), on_stdout="jsonl")
-    model, names = separate_model(model, inputs or [], Path(RUNS))
-    screening = Screening(find_checkpoint(model, Path(RUNS)), chosen, terminal)
-    if sheet is not None:
-        screening.check_can_draw()
-    items = screening.open(names, split, limit, quantile, QUANTILE)
-    if against is not None:
-        lines = screening.detection(items, against, draws=sheet is not None)
-    else:
-        lines = screening.lines(items, top, draws=sheet is not None)
-    write_values(output, kind, lines)
-    if sheet is not None:
-        screening.draw(sheet, top)
-    if output != "-":
-        terminal.result(output)
-        terminal.json_line(output=output, items=screening.tally.items)
-    screening.finish()
+    with Terminal(quiet, as_json) as terminal:
+        run, names = open_run_with_inputs(model, inputs or [], device)
+        screening = Screening(run)
+        if sheet is not None:
+            screening.check_can_draw()
+        items = screening.open(names, split, limit, quantile, QUANTILE)
+        draws = sheet is not None
+        lines = screening.lines(items, top, draws) if against is None else screening.detection(items, against, draws)
+        write_values(output, kind, lines)
+        if sheet is not None:
+            screening.draw(sheet, top)
+        if output != "-":
+            terminal.result(output)
+            terminal.json_line(output=output, items=screening.tally.items)
+        screening.finish()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import RUNS, Debug, Device, Json, Quiet
+from tiedae_cli.cli.commands.options import Debug, Device, Json, Quiet
 
 
 def train(
@@ -58,14 +58,14 @@ def train(
         typer.echo(dump_config(wanted or Config()), nl=False)
         return
     from tiedae_cli.output.terminal import Terminal
+    from tiedae_cli.runs.folder import RUNS
     from tiedae_cli.system.runtime import joined_ranks, resolve_device
     from tiedae_cli.tasks import opening
 
-    with joined_ranks() as ranks:
-        terminal = Terminal(quiet, as_json) if ranks.leads else Terminal(quiet=True)
+    with joined_ranks() as ranks, Terminal(quiet or not ranks.leads, as_json and ranks.leads) as terminal:
         where = (resolve_device(device), ranks, terminal)
         name = None if path is None else run_name(path)
-        parent = Path(wanted.output.runs if wanted else RUNS)
+        parent = Path(wanted.output.runs) if wanted else RUNS
         found = opening.find_resumable(run, name, run_dir, parent) if resume and ranks.leads else None
         found = ranks.from_leader(found)
         if found is not None:

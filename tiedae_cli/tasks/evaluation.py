@@ -12,9 +12,10 @@ from torch import Tensor
 from tiedae_cli.config import TrainingConfig
 from tiedae_cli.data.image_set import ImageSet
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.evaluation import batch_size
+from tiedae_cli.model.evaluation import Evaluation, batch_size, evaluate
 from tiedae_cli.model.metrics import ErrorSum
 from tiedae_cli.model.pca import PrincipalComponents
+from tiedae_cli.runs.opened import OpenRun
 from tiedae_cli.system.random_streams import EVALUATION_NOISE, seeded
 from tiedae_cli.training.step.batch import NOISE, corrupted
 
@@ -58,3 +59,19 @@ def measure_denoising(
             totals[name] += (answer(noisy) - clean).square().sum(1).cpu().to(torch.float64).sum().item()
     sums = {name: ErrorSum(total, len(images), images.form.pixels) for name, total in totals.items()}
     return Denoising(kind, level, **sums)
+
+
+def evaluate_run(run: OpenRun, split: str, components: int | None) -> tuple[Evaluation, Denoising | None]:
+    """Measure a model on a split beside PCA and the mean, and under the noise that it was trained with, if it was.
+
+    Args:
+        run: the model.
+        split: train, validation or test.
+        components: of PCA; None for as many as the code has numbers.
+
+    Raises:
+        DataError: the data is missing, damaged or of another form.
+    """
+    images, fitted = run.split(split), run.components(components)
+    result = evaluate(run.network, fitted, images, split, run.device)
+    return result, measure_denoising(run.network, fitted, images, run.config.training, run.device)

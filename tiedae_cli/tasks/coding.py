@@ -1,0 +1,66 @@
+"""What ``encode`` and ``decode`` do: codes of items, and what codes stand for, block by block.
+
+Shapes: N items, K numbers of a code.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.data.streams import Block, ItemReader, raw_array, raw_shape, split_items
+from tiedae_cli.model import evaluation
+from tiedae_cli.output import figures
+from tiedae_cli.output.rows import Rows, write_rows
+from tiedae_cli.output.terminal import write_output
+from tiedae_cli.runs.opened import OpenRun
+
+
+def encode(run: OpenRun, inputs: Sequence[str], split: str, output: str, kind: str) -> int:
+    """Write the codes of inputs, or of a split where there are none, and return how many.
+
+    Args:
+        run: the model.
+        inputs: files, folders, ``-``.
+        split: train, validation or test.
+        output: a path or ``-``.
+        kind: npy, csv or jsonl.
+
+    Raises:
+        DataError: an item cannot be read: row 17 of the codes is row 17 of the input, or there is none.
+        StorageError: the codes cannot be written; what was there before is intact.
+    """
+    size = run.network.sizes[-1]
+    items = ItemReader(run.form, run.block_size).open(inputs) if inputs else split_items(run.split(split), run.block_size)
+    codes = ((block.items, evaluation.codes(run.network, block.values, run.device).numpy()) for block in items.blocks)
+    return write_rows(output, kind, Rows(codes, items.count, (size,), np.dtype(np.float32), "code"))
+
+
+def decode(run: OpenRun, codes: str, output: str, kind: str, as_float: bool) -> int:
+    """Write what codes stand for, and return how many.
+
+    Args:
+        run: the model.
+        codes: a file of them, or ``-``.
+        output: a path or ``-``.
+        kind: png (a grid), npy, csv or jsonl.
+        as_float: images unrounded, in [0, 1].
+
+    Raises:
+        DataError: a row is no code of this model.
+        InputError: more pictures than a grid holds.
+        StorageError: they cannot be written; what was there before is intact.
+    """
+    size, form = run.network.sizes[-1], run.form
+    reader = ItemReader(
+        DataForm((1, 1, size), "vectors"), run.block_size, wanted=f"this model's codes have {size} numbers", key="code"
+    )
+    items = reader.open([codes])
+    decoded = (Block(block.items, evaluation.decoded(run.network, block.values, run.device)) for block in items.blocks)
+    if kind == "png":
+        pictures = figures.all_pictures((block.values for block in decoded), items.count, form)
+        write_output(output, figures.picture_grid(pictures))
+        return len(pictures)
+    dtype = np.dtype(np.uint8 if form.kind == "images" and not as_float else np.float32)
+    blocks = ((block.items, raw_array(block.values, form, as_float)) for block in decoded)
+    return write_rows(output, kind, Rows(blocks, items.count, raw_shape(form), dtype, "values"))
