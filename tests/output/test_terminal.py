@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -106,9 +107,10 @@ def test_on_a_terminal_a_table_grows_under_the_bar() -> None:
     lines = text.replace("\r", "\n").splitlines()
     assert any("epoch 1/12" in line and " 50%" in line and "10,000 images/s" in line for line in lines)
     rows = [" ".join(line.split()) for line in lines]
-    assert any(
-        row.endswith("epoch train MSE validation seconds") or "epoch train MSE validation seconds" in row for row in rows
-    )
+    (heading,) = (re.sub(r"\x1b\[[0-9;]*[mK]", "", line) for line in lines if "train MSE" in line)
+    (first,) = (re.sub(r"\x1b\[[0-9;]*[mK]", "", line) for line in lines if "0.050000" in line)
+    for name, value in (("epoch", "1/12"), ("train MSE", "0.050000"), ("validation", "0.040000"), ("seconds", "1.25")):
+        assert heading.index(name) + len(name) == first.index(value) + len(value)  # a number ends under its heading's end
     assert any("1/12 0.050000 0.040000 1.25 best" in row for row in rows)
     assert any("2/12 0.030000 - 1.50" in row and "best" not in row for row in rows)
 
