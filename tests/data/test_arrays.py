@@ -89,8 +89,9 @@ def test_images_of_each_form_keep_their_values(shape: tuple[int, ...], form: tup
         (np.asfortranarray(random().random((20, 3, 2), dtype=np.float32)), None, np.float32),
         (random().integers(0, 256, (20, 3, 2)), None, np.uint8),
         (random().random((20, 3, 2)) > 0.5, 255, np.uint8),
-        (random().integers(-5, 900, (20, 7)), None, np.float32),
-        (random().normal(size=(20, 7)), None, np.float32),
+        (random().integers(-5, 900, (20, 7)), None, np.float64),
+        (random().normal(size=(20, 7)).astype(">f8"), None, np.float64),
+        (random().normal(size=(20, 7)).astype(np.float16), None, np.float32),
     ],
 )
 def test_other_types_are_converted_and_it_is_said(array: np.ndarray, expected: int | None, kind: type) -> None:
@@ -341,6 +342,16 @@ def test_statistics_are_those_of_the_training_split_also_beside_a_large_mean(mon
     np.testing.assert_allclose(form.denormalise(splits.test.batch(0, 300, CPU)), raw, rtol=1e-6)
 
 
+def test_float64_vectors_are_used_where_they_lie_and_time_stamps_keep_their_differences() -> None:
+    stamps = 1.7e9 + np.arange(300.0)  # float32 holds every 128th second of these
+    splits, notes = load(np.stack([stamps, random().normal(size=300)], 1))
+    assert notes == [] and splits.train.images.dtype == torch.float64
+    seen = splits.train.batch(0, 300, CPU)
+    assert seen.dtype == torch.float32 and len(seen[:, 0].unique()) == len(seen)
+    train = splits.train.raw(0, 300).numpy()
+    np.testing.assert_allclose(seen.numpy(), (train - train.mean(0)) / train.std(0), rtol=1e-5, atol=1e-6)
+
+
 def test_a_constant_set_of_vectors_has_scale_one() -> None:
     whole = ImageSet(torch.full((1000, 1, 1, 2), 0.1), None, DataForm((1, 1, 2), "vectors"))
     form = standardised(partition({"train": whole}, DataConfig(), "x").train)
@@ -435,7 +446,7 @@ def test_vectors_have_no_picture_and_need_a_linear_output() -> None:
     [
         ("offset", torch.zeros(1)),
         ("offset", torch.full((6,), float("nan"))),
-        ("scale", torch.ones(6, dtype=torch.float64)),
+        ("scale", torch.ones(6, dtype=torch.int64)),
         ("scale", torch.zeros(6)),
         ("scale", -1.0),
         ("scale", None),

@@ -1,7 +1,7 @@
 """What is accepted, and how a source's own values become those that training reads: one set of rules for every command.
 
-Images are uint8 (whole numbers from 0 to 255, black and white as 0 and 255) or float32 in [0, 1], channels first. Vectors are float32,
-or uint8 where they are stored so. Shapes: N items, B items a block, C channels, H x W pixels, D values an item.
+Images are uint8 (whole numbers from 0 to 255, black and white as 0 and 255) or float32 in [0, 1], channels first. Vectors are float32 or
+float64, or uint8 where they are stored so. Shapes: N items, B items a block, C channels, H x W pixels, D values an item.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Reading:
     form: DataForm
     """Of an item: channels first; images have their scale, vectors no statistics yet."""
     target: np.dtype
-    """uint8 or float32."""
+    """uint8, float32 or (vectors) float64."""
     channels_last: bool
     low: float
     high: float
@@ -133,7 +133,8 @@ def _reading(part: Part, shape: tuple[int, ...], kind: str, channels_last: bool 
     channels, height, width = shape
     dtype, images = part.dtype, kind == "images"
     eight_bit = dtype == np.uint8 or (images and dtype.kind in "bui")
-    target = np.dtype(np.uint8 if eight_bit else np.float32)
+    wide = not images and (dtype.kind in "iu" or dtype.itemsize > 4)  # whole numbers and float64 keep their digits
+    target = np.dtype(np.uint8 if eight_bit else np.float64 if wide else np.float32)
     form = DataForm((channels, height, width), kind, scale=1 / 255 if eight_bit and images else 1.0)
     if images:
         low, high = 0.0, 255.0 if eight_bit else 1.0

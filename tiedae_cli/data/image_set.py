@@ -27,9 +27,9 @@ class DataForm:
     kind: str = "images"
     """``images`` (the model sees [0, 1]) or ``vectors`` (standardised features)."""
     offset: Tensor | None = None
-    """(D,) float32, subtracted from raw values; None is 0."""
+    """(D,) float64 (float32 where it is made by hand), subtracted from raw values; None is 0."""
     scale: Tensor | float = 1.0
-    """(D,) float32 or a number: 1/255 for uint8 images."""
+    """(D,) like ``offset``, or a number: 1/255 for uint8 images."""
 
     @property
     def pixels(self) -> int:
@@ -51,20 +51,20 @@ class DataForm:
 
     def normalise(self, raw: Tensor) -> Tensor:
         """Turn raw values, (B, D) of any type, into what the model sees, (B, D) float32."""
-        values = raw.to(torch.float32)
+        values = raw if raw.dtype == torch.float64 else raw.to(torch.float32)  # float64 loses nothing beside a large offset
         if self.offset is not None:
-            values = values - self.offset.to(values.device)
-        scale = self.scale.to(values.device) if isinstance(self.scale, Tensor) else self.scale
-        return values * scale
+            values = values - self.offset.to(values)
+        scale = self.scale.to(values) if isinstance(self.scale, Tensor) else self.scale
+        return (values * scale).to(torch.float32)
 
     def denormalise(self, values: Tensor) -> Tensor:
         """Turn what the model sees, (B, D), back into raw values, (B, D) float32: the inverse of ``normalise``."""
         raw = self.raw_difference(values.to(torch.float32))
-        return raw if self.offset is None else raw + self.offset.to(raw.device)
+        return raw if self.offset is None else (raw + self.offset.to(raw.device)).to(torch.float32)
 
     def raw_difference(self, difference: Tensor) -> Tensor:
         """Turn a difference of two model values, (B, D), into the difference of the raw ones; exact also beside a large offset."""
-        return difference / (self.scale.to(difference.device) if isinstance(self.scale, Tensor) else self.scale)
+        return difference / (self.scale.to(difference) if isinstance(self.scale, Tensor) else self.scale)
 
     @property
     def eight_bit(self) -> bool:
@@ -89,7 +89,7 @@ class ImageSet:
     """
 
     images: Tensor
-    """(M, C, H, W), uint8 or float32, contiguous; M = N without ``indices``. Shared and perhaps read-only: never written to."""
+    """(M, C, H, W), contiguous: uint8, float32 or (vectors) float64; M = N without ``indices``. Never written to, for it may be shared."""
     labels: Tensor | None
     """(N,) int64, or None where the source has none."""
     form: DataForm

@@ -10,7 +10,7 @@ import torch
 from tiedae_cli.data.image_set import BLOCK_BYTES, DataForm, ImageSet
 
 SMALLEST_DEVIATION = 1e-30  # its inverse still fits float32
-RESOLUTION = 1e-7  # a deviation below this part of the mean is float32's rounding
+RESOLUTION = {torch.float64: 1e-15}  # a deviation below this part of the mean is rounding; of other types float32's
 
 
 def standardised(train: ImageSet) -> DataForm:
@@ -31,6 +31,6 @@ def standardised(train: ImageSet) -> DataForm:
         mean += shift * (len(block) / total)
         count = total
     deviation = (squares / count).sqrt()
-    constant = deviation <= (mean.abs() * RESOLUTION).clamp(min=SMALLEST_DEVIATION)
+    constant = deviation <= (mean.abs() * RESOLUTION.get(train.images.dtype, 1e-7)).clamp(min=SMALLEST_DEVIATION)
     scale = torch.where(constant, 1.0, 1 / deviation)
-    return replace(train.form, offset=mean.to(torch.float32), scale=scale.to(torch.float32))
+    return replace(train.form, offset=mean, scale=scale)

@@ -245,7 +245,7 @@ def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> DataFo
     offset, scale = tensors.pop("form.offset", None), tensors.pop("form.scale", form.scale)
     for name, value in (("offset", offset), ("scale", scale)):
         if isinstance(value, Tensor):
-            possible = value.shape == (math.prod(form.shape),) and value.dtype == torch.float32 and bool(value.isfinite().all())
+            possible = value.shape == (math.prod(form.shape),) and value.is_floating_point() and bool(value.isfinite().all())
         else:
             possible = name == "offset" or value is not None
         if not possible or (name == "scale" and not bool(torch.as_tensor(value).gt(0).all())):

@@ -155,14 +155,14 @@ def _decode(graph: _Graph, model: TiedAutoencoder) -> None:
 
 def _normalise(graph: _Graph, form: DataForm) -> None:
     if form.offset is not None:
-        graph.add("Sub", graph.last, graph.constant("offset", form.offset))
+        graph.add("Sub", graph.last, graph.constant("offset", form.offset.to(torch.float32)))
     graph.add("Mul", graph.last, graph.constant("scale", torch.as_tensor(form.scale, dtype=torch.float32)))
 
 
 def _denormalise(graph: _Graph, form: DataForm) -> None:
     graph.add("Mul", graph.last, graph.constant("inverse_scale", 1 / torch.as_tensor(form.scale, dtype=torch.float32)))
     if form.offset is not None:
-        graph.add("Add", graph.last, graph.constant("offset", form.offset))
+        graph.add("Add", graph.last, graph.constant("offset", form.offset.to(torch.float32)))
 
 
 def _serialise(graph: _Graph, trained: Checkpoint, part: Part, raw: bool) -> bytes:
