@@ -72,8 +72,9 @@ def test_a_config_does_not_change() -> None:
         ("training: {epoch: 5}", "my.yaml:1: training.epoch: unknown key (did you mean epochs?)"),
         ("trainning: {epochs: 5}", "my.yaml:1: trainning: unknown key (did you mean training?)"),
         (
-            "data:\n  colour: 1",
-            "my.yaml:2: data.colour: unknown key (known: dataset, root, validation, test, split_seed, size, mode)",
+            "data:\n  xyzzy: 1",
+            "my.yaml:2: data.xyzzy: unknown key (known: dataset, root, validation, test, split_seed, size, mode, label, normal, columns, "
+            "ignore, categories, missing, scaling, delimiter, decimal, header)",
         ),
         ("model:\n  activation: rellu", "my.yaml:2: model.activation: 'rellu' is not a choice (did you mean relu?)"),
         (

@@ -18,7 +18,7 @@ from tiedae_cli.config import Config, DataConfig
 from tiedae_cli.config.yaml_reader import dump_config, parse_config
 from tiedae_cli.data import DataForm, ImageSet, Splits, load_splits
 from tiedae_cli.data.partition import partition
-from tiedae_cli.data.statistics import standardised
+from tiedae_cli.data.statistics import scaled
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError
 from tiedae_cli.model import evaluation
 from tiedae_cli.model.pca import PrincipalComponents, fit
@@ -126,16 +126,16 @@ images = random().random((9, 3, 2), dtype=np.float32)
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (at(images, np.nan), r"x\.npy: row 7 \(from 0\) holds NaN"),
-        (at(images, np.inf), r"x\.npy: row 7 \(from 0\) holds infinity"),
-        (at(images, 255), r"row 7 .* holds 255; images of floats must be in \[0, 1\]: divide by 255, or save as uint8"),
-        (at(images, -1), r"row 7 .* holds -1; .*\(x \+ 1\) / 2"),
-        (at(images, 1.5), r"row 7 .* holds 1\.5; .*np\.clip"),
-        (at(images, 1e9), r"row 7 .* holds 1e\+09; .*divide by the range"),
-        (at(images.astype(np.int32), 256), r"row 7 .* holds 256; images of whole numbers must be in 0\.\.255"),
-        (at(vectors(9), np.nan), r"x\.npy: row 7 \(from 0\) holds NaN"),
-        (at(vectors(9), -np.inf), r"x\.npy: row 7 \(from 0\) holds infinity"),
-        (at(vectors(9).astype(np.float64), 1e39), r"row 7 .* holds 1e\+39, which float32 cannot hold"),
+        (at(images, np.nan), r"x\.npy: row 8 holds NaN"),
+        (at(images, np.inf), r"x\.npy: row 8 holds infinity"),
+        (at(images, 255), r"row 8.* holds 255; images of floats must be in \[0, 1\]: divide by 255, or save as uint8"),
+        (at(images, -1), r"row 8.* holds -1; .*\(x \+ 1\) / 2"),
+        (at(images, 1.5), r"row 8.* holds 1\.5; .*np\.clip"),
+        (at(images, 1e9), r"row 8.* holds 1e\+09; .*divide by the range"),
+        (at(images.astype(np.int32), 256), r"row 8.* holds 256; images of whole numbers must be in 0\.\.255"),
+        (at(vectors(9), np.nan), r"x\.npy: row 8 holds NaN"),
+        (at(vectors(9), -np.inf), r"x\.npy: row 8 holds infinity"),
+        (at(vectors(9).astype(np.float64), 1e39), r"row 8.* holds 1e\+39, which float32 cannot hold"),
         (np.zeros(5), r"5: 1 dimensions; expected N x D vectors, N x H x W images or"),
         (np.float32(3), "a single number: 0 dimensions"),
         (np.zeros((2, 2, 2, 2, 2)), "2 x 2 x 2 x 2 x 2: 5 dimensions"),
@@ -157,10 +157,10 @@ def test_values_are_checked_block_by_block(monkeypatch: pytest.MonkeyPatch) -> N
     array = np.zeros((1000, 3, 2), np.float32)
     array[777, 2, 1] = np.nan
     array[900] = 3
-    with pytest.raises(DataError, match=r"row 777 \(from 0\) holds NaN"):
+    with pytest.raises(DataError, match=r"row 778 holds NaN"):
         load(array)
     array[777] = 0
-    with pytest.raises(DataError, match=r"row 900 \(from 0\) holds 3"):
+    with pytest.raises(DataError, match=r"row 901 holds 3"):
         load(array)
 
 
@@ -248,7 +248,7 @@ def test_an_archive_may_name_its_splits(names: tuple[str, str]) -> None:
         ({"images": images, "labels": np.zeros(3, int)}, "x.npz: labels: 3 int64; expected 9 whole numbers"),
         ({"images": images, "y": np.full(9, 0.5)}, "x.npz: y: 9 float64; expected 9 whole numbers"),
         ({"train": images, "test": images[:, :2]}, "test has 2x2 gray images, train has 2x3 gray images"),
-        ({"train": at(images, np.nan)}, r"x\.npz: train: row 7 \(from 0\) holds NaN"),
+        ({"train": at(images, np.nan)}, r"x\.npz: train: row 8 holds NaN"),
     ],
 )
 def test_archives_of_no_use_are_refused(arrays: dict[str, np.ndarray], message: str) -> None:
@@ -354,7 +354,7 @@ def test_float64_vectors_are_used_where_they_lie_and_time_stamps_keep_their_diff
 
 def test_a_constant_set_of_vectors_has_scale_one() -> None:
     whole = ImageSet(torch.full((1000, 1, 1, 2), 0.1), None, DataForm((1, 1, 2), "vectors"))
-    form = standardised(partition({"train": whole}, DataConfig(), "x").train)
+    form = scaled(partition({"train": whole}, DataConfig(), "x").train, "standard")
     assert isinstance(form.scale, torch.Tensor) and form.scale.tolist() == [1, 1]
 
 

@@ -104,7 +104,7 @@ def test_float_images_of_0_to_255_are_refused_with_their_row(tmp_path: Path) -> 
     array = np.zeros((3, 8, 8), np.float32)
     array[2, 4, 4] = 200
     np.save(tmp_path / "x.npy", array)
-    with pytest.raises(DataError, match=r"row 2 \(from 0\) holds 200; images of floats must be in \[0, 1\]: divide by 255"):
+    with pytest.raises(DataError, match=r"row 3 holds 200; images of floats must be in \[0, 1\]: divide by 255"):
         values(ItemReader(DIGITS, 2).open([str(tmp_path / "x.npy")]))
 
 
@@ -186,9 +186,9 @@ def test_bad_rows_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
     reader = ItemReader(VECTORS, 2, lambda problem: told.append(str(problem).removeprefix(f"{tmp_path}/")))
     assert names(reader.open([str(tmp_path / "x.csv")])) == [0, 4]
     assert told == [
-        "x.csv: row 1 (from 0) has 3 numbers, not 6",
-        "x.csv: line 3: could not convert string to float: 'x'",
-        "x.csv: row 3 (from 0) holds NaN",
+        "x.csv: row 2 has 3 cells, not 6",
+        "x.csv: row 3, column 2: 'x' is not a number (text, columns by ',', decimal '.', without a heading)",
+        "x.csv: row 4, column 2 holds NaN",
     ]
     (tmp_path / "x.jsonl").write_text('[1,2,3,4,5,6]\n{"code": []}\nnull\n[[[\n["1",2,3,4,5,6]\n[2,2,2,2,2,2]')
     told.clear()
@@ -204,8 +204,8 @@ def test_nan_and_infinity_are_named_by_row(tmp_path: Path) -> None:
     found = ItemReader(VECTORS, 2, lambda problem: told.append(str(problem))).open([str(tmp_path / "x.npy")])
     assert names(found) == [0, 2]
     problems = {1: "NaN", 3: "infinity", 4: "1e+300, which float32 cannot hold; rescale that feature"}
-    assert told == [f"{tmp_path}/x.npy: row {row} (from 0) holds {problem}" for row, problem in problems.items()]
-    with pytest.raises(DataError, match=r"row 1 \(from 0\) holds NaN"):
+    assert told == [f"{tmp_path}/x.npy: row {row + 1} holds {problem}" for row, problem in problems.items()]
+    with pytest.raises(DataError, match=r"row 2 holds NaN"):
         names(ItemReader(VECTORS, 2).open([str(tmp_path / "x.npy")]))
 
 

@@ -102,6 +102,11 @@ def write_own_data() -> None:
     np.save("x.npy", chance.integers(0, 256, (30, 28, 28), dtype=np.uint8))
     np.save("intruders.npy", chance.integers(0, 256, (30, 28, 28), dtype=np.uint8))
     np.save("features.npy", chance.standard_normal((90, 12)).astype(np.float32))
+    rows = (
+        ",".join(f"{value:.3f}" for value in row) + f",{'good' if index % 9 else 'bad'}"
+        for index, row in enumerate(chance.normal(size=(90, 12)))
+    )
+    Path("table.csv").write_text(",".join("abcdefghijkl") + ",kind\n" + "\n".join(rows))
     Path("my.yaml").write_text("data: {dataset: digits}\nmodel: {hidden_sizes: [32, 8]}\n")
 
 

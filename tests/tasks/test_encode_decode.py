@@ -196,7 +196,7 @@ def test_encode_stops_at_a_bad_item_and_leaves_what_was_there(model: TiedAutoenc
         (["decode", "digits", "x.npy"], "x.npy: an array of shape 11 x 8 x 8, uint8; this model's codes have 4 numbers"),
         (["decode", "digits", "wide.npy"], "wide.npy: an array of shape 3 x 5, float32; this model's codes have 4 numbers"),
         (["decode", "digits", "wide.csv"], "wide.csv: an array of shape N x 5, float64; this model's codes have 4 numbers"),
-        (["decode", "digits", "nan.npy"], "nan.npy: row 1 (from 0) holds NaN"),
+        (["decode", "digits", "nan.npy"], "nan.npy: row 2 holds NaN"),
         (["decode", "digits", "picture.png"], "picture.png: an image file; this model's codes have 4 numbers"),
         (["decode", "digits", "none.npy", "-o", "out.png"], "no codes: nothing to draw"),
         (["decode", "digits", "many.npy", "-o", "out.png"], "10,001 codes are more than the 10,000 8x8 gray images that one"),

@@ -42,6 +42,24 @@ Portion = Annotated[int | float, BeforeValidator(_portion)]
 ImageSize = Annotated[tuple[int, int], BeforeValidator(_size)]
 
 
+def _names(value: Any) -> Any:
+    """Turn one name into a list of one, and numbers, which labels may be, into text."""
+    names = [value] if isinstance(value, (str, int, float)) and not isinstance(value, bool) else value
+    if not isinstance(names, (list, tuple)) or any(
+        isinstance(name, bool) or not isinstance(name, (str, int, float)) for name in names
+    ):
+        raise PydanticCustomError("names", "must be a name, or a list of names")
+    return tuple(str(name) for name in names)
+
+
+def _name(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=4096), BeforeValidator(_name)]
+NameList = Annotated[tuple[str, ...], BeforeValidator(_names), Field(max_length=10_000)]
+
+
 class Section(BaseModel):
     """A part of the config: frozen, strict, unknown keys are errors, docstrings are the documentation."""
 
@@ -56,7 +74,8 @@ class DataConfig(Section):
     dataset: Annotated[str, Field(min_length=1, max_length=4096)] = "digits"
     """A name (`digits` is bundled; `mnist`, `fashion-mnist`, `kmnist`, `qmnist`, `emnist-...`, `usps`, `cifar10` are downloaded once),
     or the path of a folder of images, of an array (`.npy`, memory-mapped, or `.npz`: N x D feature vectors, N x H x W, N x C x H x W or
-    N x H x W x C images; whole numbers from 0 to 255, or floats in [0, 1]), or of a table of numbers (`.csv`, `.jsonl`)."""
+    N x H x W x C images; whole numbers from 0 to 255, or floats in [0, 1]), or of a table (CSV in any dialect, also `.gz`; `.jsonl`,
+    `.parquet`, `.feather`)."""
     root: str | None = None
     """Folder of the downloaded data sets; without it `$TIEDAE_DATA`, else the user's cache folder."""
     validation: Portion | None = None
@@ -72,6 +91,26 @@ class DataConfig(Section):
     proportions differ); without it the size that they all have."""
     mode: Literal["gray", "colour"] | None = None
     """What the images of a folder are converted to; without it `colour` if any file is in colour."""
+    label: Name | None = None
+    """Of a table: the column that labels the items and is not fed to the model."""
+    normal: NameList = ()
+    """Labels of the items to train on; all others are kept for the test. For data with labels."""
+    columns: NameList | None = None
+    """Of a table: the columns that are fed, by names or globs; without it all that hold numbers, but none that is called like a label."""
+    ignore: NameList = ()
+    """Of a table: columns that are left out, by names or globs."""
+    categories: Literal["error", "one_hot"] = "error"
+    """Of a table: what becomes of columns of text: an error that names them, or `one_hot`, a value for each distinct cell."""
+    missing: Literal["error", "drop", "mean"] = "error"
+    """Of feature vectors: what becomes of missing values: an error that counts them, the items are left out, or the feature's mean."""
+    scaling: Literal["standard", "robust", "minmax", "none"] = "standard"
+    """Of feature vectors: mean 0 and deviation 1, median 0 and interquartile range 1, from 0 to 1, or as they are."""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Of a table in text: what stands between two cells (a blank for any white space); without it it is found."""
+    decimal: Literal[".", ","] | None = None
+    """Of a table in text: what stands before a fraction; without it it is found."""
+    header: bool | None = None
+    """Of a table in text: whether its first row names the columns; without it it is found."""
 
 
 class ModelConfig(Section):

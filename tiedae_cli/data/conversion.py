@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.image_set import DataForm
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.errors import DataError
@@ -31,9 +32,13 @@ class Reading:
     low: float
     high: float
     """Values outside are refused, and so is what is not finite."""
+    allows_nan: bool = False
+    """Of vectors: NaN stands for a missing value."""
+    columns: Columns | None = None
+    """What the values are, where the source names them."""
 
-    def convert(self, block: RawBlock, bad: Bad) -> tuple[Sequence[int | str], np.ndarray]:
-        """Return the items of a block that can be read: which they are, and their values, (B, D) of the target type.
+    def convert(self, block: RawBlock, bad: Bad) -> RawBlock:
+        """Return the items of a block that can be read, their values as (B, D) of the target type.
 
         Raises:
             DataError: what ``bad`` raises of the others.
@@ -43,13 +48,14 @@ class Reading:
             values = np.moveaxis(values, -1, 1)  # (B, H, W, C) -> (B, C, H, W)
         values = values.reshape(len(values), self.form.pixels)  # (B, D)
         good = self._good(values, block.rows, bad)
-        rows = block.rows
+        rows, labels = block.rows, block.labels
         if not good.all():
             rows, values = [rows[index] for index in np.flatnonzero(good).tolist()], values[good]
+            labels = None if labels is None else labels[good]
         converted = values.astype(self.target, copy=False)
         if values.dtype.kind == "b" and self.form.kind == "images":
             converted = converted * np.uint8(255)
-        return rows, np.ascontiguousarray(converted)
+        return RawBlock(rows, np.ascontiguousarray(converted), labels)
 
     def _good(self, values: np.ndarray, rows: Sequence[int | str], bad: Bad) -> np.ndarray:
         """Return which items hold nothing that is refused, (B,) bool; the others are told."""
@@ -57,12 +63,19 @@ class Reading:
         if values.dtype == np.uint8 or values.dtype.kind == "b" or not values.size:
             return everything
         with np.errstate(all="ignore"):
-            if self.low <= values.min() and values.max() <= self.high:  # false for NaN, which min and max pass on
+            whole = self.target != np.uint8 or values.dtype.kind != "f" or bool((values == np.floor(values)).all())
+            if whole and self.low <= values.min() and values.max() <= self.high:  # false for NaN, which min and max pass on
                 return everything
             wrong = ~((values >= self.low) & (values <= self.high))
+            if not whole:
+                wrong |= values != np.floor(values)
+            if self.allows_nan and values.dtype.kind == "f":
+                wrong &= ~np.isnan(values)
         for index in np.flatnonzero(wrong.any(1)).tolist():
             value = values[index, int(wrong[index].argmax())]
-            place = f"row {rows[index]:,} (from 0)" if isinstance(rows[index], int) else str(rows[index])
+            place = _place(rows[index])
+            if self.columns is not None:
+                place += f", column {self.columns.values[int(wrong[index].argmax())]}"
             bad(DataError(f"{self.name}: {place} holds {self._problem(value)}"))
         return np.asarray(~wrong.any(1))
 
@@ -86,7 +99,12 @@ class Reading:
         return f"{number:g}; images of floats must be in [0, 1]: {advice}. Feature vectors, N x D, may have any values"
 
 
-def reading_of(part: Part) -> Reading:
+def _place(row: int | str) -> str:
+    """Return where an item stands, in words: rows count from 1, as lines do."""
+    return f"row {row + 1:,}" if isinstance(row, int) else row
+
+
+def reading_of(part: Part, allows_nan: bool = False) -> Reading:
     """Return how a part is read where its shape alone says what it is.
 
     Raises:
@@ -98,7 +116,7 @@ def reading_of(part: Part) -> Reading:
     if 0 in part.shape or part.count == 0:
         raise DataError(f"{part.name}: {size}: empty; expected {FORMS}")
     if len(part.shape) == 1:
-        return _reading(part, (1, 1, part.shape[0]), "vectors")
+        return _reading(part, (1, 1, part.shape[0]), "vectors", allows_nan=allows_nan)
     if len(part.shape) == 2:
         return _reading(part, (1, *part.shape), "images")
     last = part.shape[2] in CHANNELS and part.shape[0] not in CHANNELS
@@ -126,18 +144,19 @@ def reading_for(part: Part, form: DataForm, wanted: str) -> Reading:
         shapes = ", ".join(" x ".join(map(str, ("N", *shape))) for shape in dict.fromkeys(fitting))
         raise DataError(f"{part.name}: {part.describe()}; {wanted}, in one of the shapes {shapes}")
     last = form.kind == "images" and part.shape == (height, width, channels) != form.shape
-    return _reading(part, form.shape, form.kind, last)
+    return _reading(part, form.shape, form.kind, last, allows_nan=form.fill is not None)
 
 
-def _reading(part: Part, shape: tuple[int, ...], kind: str, channels_last: bool = False) -> Reading:
+def _reading(part: Part, shape: tuple[int, ...], kind: str, channels_last: bool = False, allows_nan: bool = False) -> Reading:
     channels, height, width = shape
     dtype, images = part.dtype, kind == "images"
     eight_bit = dtype == np.uint8 or (images and dtype.kind in "bui")
     wide = not images and (dtype.kind in "iu" or dtype.itemsize > 4)  # whole numbers and float64 keep their digits
     target = np.dtype(np.uint8 if eight_bit else np.float64 if wide else np.float32)
-    form = DataForm((channels, height, width), kind, scale=1 / 255 if eight_bit and images else 1.0)
+    columns = None if images else part.columns
+    form = DataForm((channels, height, width), kind, scale=1 / 255 if eight_bit and images else 1.0, columns=columns)
     if images:
         low, high = 0.0, 255.0 if eight_bit else 1.0
     else:
         low, high = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
-    return Reading(part.name, form, target, channels_last, low, high)
+    return Reading(part.name, form, target, channels_last, low, high, allows_nan and not images, part.columns)

@@ -8,31 +8,36 @@ import logging
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tiedae_cli.data.conversion import Reading, reading_of
 from tiedae_cli.data.image_set import BLOCK_BYTES, ImageSet
-from tiedae_cli.data.sources.part import Part, stop
+from tiedae_cli.data.sources.part import Part, RawBlock, stop
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.reporting import progress
 
 log = logging.getLogger(__name__)
 
 
-def gather(parts: dict[str, Part], source: str) -> dict[str, ImageSet]:
+def gather(parts: dict[str, Part], source: str, missing: str = "error") -> dict[str, ImageSet]:
     """Return the splits that a source names as sets of one form.
 
     Args:
         parts: its parts by the name of their split.
         source: what the data is, for messages.
+        missing: what becomes of vectors with missing values: ``error``, ``drop`` or ``mean`` (they are kept, as NaN).
 
     Raises:
         DataError: an item that cannot be read, two forms, or more than the memory holds.
     """
-    sets = {split: _image_set(part, reading_of(part)) for split, part in parts.items()}
+    sets = {
+        split: _image_set(part, reading_of(part, allows_nan=_may_miss(part, missing)), missing) for split, part in parts.items()
+    }
     first = next(iter(sets.values())).form
     for split, items in sets.items():
         if (items.form.shape, items.form.kind) != (first.shape, first.kind):
@@ -40,46 +45,117 @@ def gather(parts: dict[str, Part], source: str) -> dict[str, ImageSet]:
     return sets
 
 
-def _image_set(part: Part, reading: Reading) -> ImageSet:
-    array = part.array
+def _may_miss(part: Part, missing: str) -> bool:
+    """Return whether NaN is let through: of a table also where it is an error, so that all columns that miss values are named."""
+    return part.columns is not None or missing != "error"
+
+
+def _image_set(part: Part, reading: Reading, missing: str) -> ImageSet:
+    array, labels, names = part.array, part.labels, None
     size = max(1, BLOCK_BYTES // max(1, math.prod(part.shape) * part.dtype.itemsize))
-    if array is not None and array.dtype == reading.target and array.flags.c_contiguous and not reading.channels_last:
+    fits = array is not None and array.dtype == reading.target and array.flags.c_contiguous and not reading.channels_last
+    if array is not None and fits and not (reading.allows_nan and missing == "drop"):
         for block in part.read(size, stop):
             reading.convert(block, stop)  # a look at all values
     else:
-        array = _in_memory(part, reading, size)
+        array, kept, text = _in_memory(part, reading, size, missing)
+        labels = labels if labels is None or kept is None else labels[torch.from_numpy(kept)]
+        if text is not None:
+            labels, names = _numbered(text)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing writes to it
         items = torch.from_numpy(array)
-    return ImageSet(items.view(len(items), *reading.form.shape), part.labels, reading.form)
+    return ImageSet(items.view(len(items), *reading.form.shape), labels, reading.form, label_names=names)
 
 
-def _in_memory(part: Part, reading: Reading, size: int) -> np.ndarray:
-    """Return all items of a part, (N, D) of the type that training reads."""
+def _in_memory(
+    part: Part, reading: Reading, size: int, missing: str
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Return all items of a part, (N, D) of the type that training reads; which they are, if some were dropped; labels in words."""
     converts = part.dtype != reading.target or part.array is not None
     if part.count is not None:
         _check_room(part, reading, part.count * reading.form.pixels * reading.target.itemsize, converts)
-    blocks, done = [], 0
+    gaps = _Gaps(part, reading, missing)
+    blocks: list[RawBlock] = []
     whole = None if part.count is None else np.empty((part.count, reading.form.pixels), reading.target)
-    for block in part.read(size, stop):
-        _, values = reading.convert(block, stop)
+    done = seen = 0
+    for raw in part.read(size, stop):
+        block = gaps.without(reading.convert(raw, stop))
         if whole is None:
-            blocks.append(values)
+            blocks.append(block)
         else:
-            whole[done : done + len(values)] = values
-        done += len(values)
-        if part.count is not None and part.count > len(values):
-            progress(f"reading {part.name}", done, part.count)
+            whole[done : done + len(block.rows)] = block.values
+        done, seen = done + len(block.rows), seen + len(raw.rows)
+        if part.count is not None and part.count > len(raw.rows):
+            progress(f"reading {part.name}", seen, part.count)
+    gaps.finish(done)
     if whole is None:
-        if not blocks:
+        if not done:
             raise DataError(f"{part.name}: holds no items")
-        whole = np.concatenate(blocks)
+        whole = np.concatenate([block.values for block in blocks])
     if converts and part.array is not None:
         log.info(
             f"{part.name}: {_what(part, reading)}, converted to {reading.target} in memory ({_gigabytes(whole.nbytes)}); "
             f"{reading.target} would be memory-mapped"
         )
-    return whole
+    labels = [block.labels for block in blocks if block.labels is not None]
+    return whole[:done], gaps.kept(), np.concatenate(labels) if labels else None
+
+
+class _Gaps:
+    """Missing values of the vectors that go by: counted by column, and the rows that hold them dropped where that is asked for."""
+
+    def __init__(self, part: Part, reading: Reading, missing: str) -> None:
+        self.part = part
+        self.missing = missing
+        self.matters = reading.allows_nan and reading.target.kind == "f"
+        self.counts = np.zeros(reading.form.pixels, np.int64)
+        self.dropped = 0
+        self.rows: list[Sequence[int | str]] = []
+
+    def without(self, block: RawBlock) -> RawBlock:
+        if not self.matters:
+            return block
+        gaps = np.isnan(block.values)
+        self.counts += gaps.sum(0)
+        if self.missing != "drop" or not gaps.any():
+            self.rows.append(block.rows)
+            return block
+        good = ~gaps.any(1)
+        rows = [block.rows[index] for index in np.flatnonzero(good).tolist()]
+        self.dropped += len(good) - len(rows)
+        self.rows.append(rows)
+        return RawBlock(rows, block.values[good], None if block.labels is None else block.labels[good])
+
+    def kept(self) -> np.ndarray | None:
+        return np.array([row for rows in self.rows for row in rows], np.int64) if self.dropped else None
+
+    def finish(self, items: int) -> None:
+        """Say what was missing, or raise it."""
+        if not self.counts.any():
+            return
+        names = self.part.columns.values if self.part.columns is not None else [str(i) for i in range(len(self.counts))]
+        found = [f"{name or '(without a name)'} ({self.counts[i]:,})" for i, name in enumerate(names) if self.counts[i]]
+        listed = ", ".join(found[:12]) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
+        if self.missing == "error":
+            raise DataError(
+                f"{self.part.name}: missing values in the columns {listed}\n"
+                "Leave out the rows with --set data.missing=drop, or put the column's mean there with --set data.missing=mean"
+            )
+        done = f"{self.dropped:,} rows are left out" if self.missing == "drop" else "the column's mean stands there"
+        log.info(f"{self.part.name}: missing values in the columns {listed}: {done}")
+
+
+def _numbered(text: np.ndarray) -> tuple[Tensor, tuple[str, ...] | None]:
+    """Return labels, (N,) int64, and what they stand for where they are words."""
+    try:
+        numbers = text.astype(np.float64)
+        if np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all():
+            return torch.from_numpy(numbers.astype(np.int64)), None
+    except ValueError:
+        pass
+    words, places = np.unique(text.astype(str), return_inverse=True)
+    return torch.from_numpy(places.astype(np.int64)), tuple(words.tolist())
 
 
 def _what(part: Part, reading: Reading) -> str:

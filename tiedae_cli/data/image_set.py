@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tiedae_cli.data.columns import Columns
 from tiedae_cli.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,10 @@ class DataForm:
     """(D,) float64 (float32 where it is made by hand), subtracted from raw values; None is 0."""
     scale: Tensor | float = 1.0
     """(D,) like ``offset``, or a number: 1/255 for uint8 images."""
+    fill: Tensor | None = None
+    """(D,) float64: what stands for a missing value (NaN) of vectors; None where there is none."""
+    columns: Columns | None = None
+    """What the values of a vector are, where its source names them."""
 
     @property
     def pixels(self) -> int:
@@ -46,12 +51,14 @@ class DataForm:
         """Return the form in words, for messages."""
         channels, height, width = self.shape
         if self.kind == "vectors":
-            return f"vectors of {width} features"
+            return f"vectors of {width} feature{'s' * (width != 1)}"
         return f"{width}x{height} {'gray' if channels == 1 else 'colour' if channels == 3 else f'{channels}-channel'} images"
 
     def normalise(self, raw: Tensor) -> Tensor:
         """Turn raw values, (B, D) of any type, into what the model sees, (B, D) float32."""
         values = raw if raw.dtype == torch.float64 else raw.to(torch.float32)  # float64 loses nothing beside a large offset
+        if self.fill is not None:
+            values = torch.where(values.isnan(), self.fill.to(values), values)
         if self.offset is not None:
             values = values - self.offset.to(values)
         scale = self.scale.to(values) if isinstance(self.scale, Tensor) else self.scale
@@ -76,6 +83,7 @@ class DataForm:
         return replace(
             self,
             offset=None if self.offset is None else self.offset.to(device),
+            fill=None if self.fill is None else self.fill.to(device),
             scale=self.scale.to(device) if isinstance(self.scale, Tensor) else self.scale,
         )
 
@@ -95,6 +103,8 @@ class ImageSet:
     form: DataForm
     indices: Tensor | None = None
     """(N,) int64: which of the M images are items, in this order; None: all of them."""
+    label_names: tuple[str, ...] | None = None
+    """What the labels stand for, where they are words."""
 
     def __len__(self) -> int:
         return len(self.images) if self.indices is None else len(self.indices)
@@ -119,19 +129,19 @@ class ImageSet:
     def select(self, items: Tensor) -> "ImageSet":
         """Return the items at the positions of this set, (B,) int64, as a set with a tensor of its own."""
         labels = None if self.labels is None else self.labels[items]
-        return ImageSet(self.images[self.positions(items)], labels, self.form)
+        return replace(self, images=self.images[self.positions(items)], labels=labels, indices=None)
 
     def subset(self, items: Tensor) -> "ImageSet":
         """Return the items at the positions of this set, (B,) int64, as a set that looks into the same tensor."""
         labels = None if self.labels is None else self.labels[items]
-        return ImageSet(self.images, labels, self.form, self.positions(items))
+        return replace(self, labels=labels, indices=self.positions(items))
 
     def slice(self, start: int, stop: int) -> "ImageSet":
         """Return items start to stop, without a copy."""
         labels = None if self.labels is None else self.labels[start:stop]
         if self.indices is not None:
-            return ImageSet(self.images, labels, self.form, self.indices[start:stop])
-        return ImageSet(self.images[start:stop], labels, self.form)
+            return replace(self, labels=labels, indices=self.indices[start:stop])
+        return replace(self, images=self.images[start:stop], labels=labels)
 
     def to(self, device: torch.device) -> "ImageSet":
         """Return the set on a device; on the CPU the same tensor, elsewhere the items alone, copied in blocks."""
@@ -142,7 +152,7 @@ class ImageSet:
         for start in range(0, len(self), size):
             images[start : start + size].view(-1, self.form.pixels).copy_(self.raw(start, start + size))
         labels = None if self.labels is None else self.labels.to(device)
-        return ImageSet(images, labels, self.form.to(device))
+        return replace(self, images=images, labels=labels, form=self.form.to(device), indices=None)
 
 
 @dataclass(frozen=True)

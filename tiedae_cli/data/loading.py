@@ -5,15 +5,20 @@ from pathlib import Path
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.yaml_reader import suggestion
+from tiedae_cli.data.columns import choose_columns
 from tiedae_cli.data.gathering import gather
 from tiedae_cli.data.image_set import Splits
 from tiedae_cli.data.partition import partition
-from tiedae_cli.data.sources.detection import is_data_file, kind_of, open_file
+from tiedae_cli.data.sources.detection import TABLES, is_data_file, kind_of, open_file
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.data.sources.downloads import SOURCES, load_download
 from tiedae_cli.data.sources.folder import load_folder
-from tiedae_cli.data.statistics import standardised
+from tiedae_cli.data.sources.tables import TableOptions
+from tiedae_cli.data.statistics import scaled
 from tiedae_cli.errors import ConfigError, DataError
+
+TABLE_FIELDS = ("label", "columns", "ignore", "categories", "delimiter", "decimal", "header")  # of the config, for tables alone
+VECTOR_FIELDS = ("scaling", "missing", *TABLE_FIELDS)
 
 
 def load_splits(config: DataConfig) -> Splits:
@@ -29,21 +34,30 @@ def load_splits(config: DataConfig) -> Splits:
     """
     name = config.dataset
     if name == "digits":
-        _refuse_fields(config, name, "validation", "test", "split_seed", "size", "mode")
+        _refuse_fields(config, name, "validation", "test", "split_seed", "size", "mode", *VECTOR_FIELDS)
         return load_digits()
     if name in SOURCES:
-        _refuse_fields(config, name, "test", "split_seed", "size", "mode")
+        _refuse_fields(config, name, "test", "split_seed", "size", "mode", *VECTOR_FIELDS)
         return load_download(name, config.root, config.validation)
     path = os.path.expanduser(name)
     if os.path.isdir(path):
-        _refuse_fields(config, name, "root")
+        _refuse_fields(config, name, "root", *VECTOR_FIELDS)
         return partition(load_folder(Path(path), config), config, name)
-    if os.path.isfile(path) and is_data_file(path):
-        _refuse_fields(config, name, "root", "size", "mode")
-        parts = open_file(Path(path), kind_of(Path(path)))
-        splits = partition(gather(parts, path), config, name)
-        return splits.with_form(standardised(splits.train)) if splits.form.kind == "vectors" else splits
+    if os.path.isfile(path) and (kind := kind_of(Path(path))) != "image":
+        table = kind in TABLES
+        _refuse_fields(config, name, "root", "size", "mode", *(() if table else TABLE_FIELDS))
+        options = TableOptions(config.delimiter, config.decimal, config.header)
+        parts = open_file(Path(path), kind, options, lambda found: choose_columns(found, config))
+        return _scaled(partition(gather(parts, path, config.missing), config, name), config)
     raise _not_found(name, os.path.exists(path))
+
+
+def _scaled(splits: Splits, config: DataConfig) -> Splits:
+    """Return the splits with the scaling of the config, which is of vectors only."""
+    if splits.form.kind != "vectors":
+        _refuse_fields(config, splits.source, "scaling", "missing")
+        return splits
+    return splits.with_form(scaled(splits.train, config.scaling, fills=config.missing == "mean"))
 
 
 def _refuse_fields(config: DataConfig, source: str, *fields: str) -> None:
@@ -55,6 +69,9 @@ def _refuse_fields(config: DataConfig, source: str, *fields: str) -> None:
         "split_seed": "is only for a folder or an array: its splits are not drawn",
         "size": "is only for a folder of images",
         "mode": "is only for a folder of images",
+        "scaling": "is only for feature vectors",
+        "missing": "is only for feature vectors",
+        **dict.fromkeys(TABLE_FIELDS, "is only for a table"),
     }
     given = [field for field in fields if getattr(config, field) != DataConfig.model_fields[field].default]
     if given:

@@ -1,6 +1,7 @@
 """The splits of a user's own data: what it does not name itself is cut from the training items by a seeded random choice."""
 
 import torch
+from torch import Tensor
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.image_set import ImageSet, Splits
@@ -18,33 +19,60 @@ def partition(given: dict[str, ImageSet], config: DataConfig, source: str) -> Sp
 
     Args:
         given: the splits that the source itself names; ``train`` is always there, and missing ones are cut from it.
-        config: the portions and the seed.
+        config: the portions, the seed, and the labels of the items to train on.
         source: what the data is, for messages.
 
     Raises:
-        ConfigError: a portion is given for a split that the source names itself, or nothing is left for training.
+        ConfigError: a portion is given for a split that the source names itself, nothing is left for training, or no item is normal.
     """
-    pool = given["train"]
-    portions = {"test": config.test, "validation": config.validation}
+    whole = given["train"]
+    usual, strange = _normal(whole, config, source)
+    parts = {name: items for name, items in given.items() if name != "train"}
+    if config.normal and "validation" in parts:
+        parts["validation"] = parts["validation"].subset(_normal(parts["validation"], config, source)[0])
     counts = {}
-    for name, portion in portions.items():
-        if name not in given:
-            counts[name] = portion_count(PORTION if portion is None else portion, len(pool))
+    for name, portion in (("test", config.test), ("validation", config.validation)):
+        if name not in parts:
+            counts[name] = portion_count(PORTION if portion is None else portion, len(usual))
         elif portion is not None:
             raise ConfigError(f"data.{name}: {source} has a {name} split of its own; remove one of the two")
-    if not len(pool):
+    if not len(usual):
         raise DataError(f"{source}: its train split is empty")
-    if sum(counts.values()) >= len(pool):
+    if sum(counts.values()) >= len(usual):
         wanted = " and ".join(f"{count:,} for {name}" for name, count in counts.items())
-        raise ConfigError(f"data: {source} has {len(pool):,} items; with {wanted} none is left for training")
-    if not sum(counts.values()):
-        return Splits(pool, given.get("validation", pool.slice(0, 0)), given.get("test", pool.slice(0, 0)), source)
-    order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(config.split_seed))
-    parts, taken = dict(given), 0
+        raise ConfigError(f"data: {source} has {len(usual):,} items; with {wanted} none is left for training")
+    generator = torch.Generator().manual_seed(config.split_seed)
+    if not sum(counts.values()) and not len(strange):
+        return Splits(whole, parts.get("validation", whole.slice(0, 0)), parts.get("test", whole.slice(0, 0)), source)
+    order, taken = torch.randperm(len(usual), generator=generator), 0
     for name, count in counts.items():
-        parts[name] = pool.subset(order[taken : taken + count].clone())  # a slice would keep the whole order in memory
+        chosen = usual[order[taken : taken + count]]
         taken += count
-    return Splits(pool.subset(order[taken:].sort().values), parts["validation"], parts["test"], source)
+        if name == "test" and len(strange):
+            both = torch.cat([chosen, strange])
+            chosen = both[torch.randperm(len(both), generator=generator)]
+        parts[name] = whole.subset(chosen.clone())  # a slice would keep the whole order in memory
+    return Splits(whole.subset(usual[order[taken:].sort().values]), parts["validation"], parts["test"], source)
+
+
+def _normal(items: ImageSet, config: DataConfig, source: str) -> tuple[Tensor, Tensor]:
+    """Return which items training may see, and which not, (n,) int64 each: all and none unless ``data.normal`` says otherwise."""
+    everything = torch.arange(len(items))
+    if not config.normal:
+        return everything, everything[:0]
+    if items.labels is None:
+        raise ConfigError(f"data.normal: {source}: has no labels (data.label names the column of a table)")
+    names = {label: _label_text(items, label) for label in sorted(set(items.labels.tolist()))}
+    wanted = [label for label, name in names.items() if name in config.normal]
+    if not wanted:
+        known = ", ".join(list(names.values())[:12])
+        raise ConfigError(f"data.normal: {source}: no item has the label {', '.join(config.normal)} (it has {known})")
+    normal = torch.isin(items.labels, torch.tensor(wanted))
+    return everything[normal], everything[~normal]
+
+
+def _label_text(items: ImageSet, label: int) -> str:
+    return str(label) if items.label_names is None else items.label_names[label]
 
 
 def portion_count(portion: float, total: int) -> int:

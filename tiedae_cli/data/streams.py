@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tiedae_cli.data.columns import Columns, all_columns, match_columns
 from tiedae_cli.data.conversion import Reading, reading_for
 from tiedae_cli.data.image_files import expand_folders, images_part, is_image_file, takes_image_files
 from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.data.sources.detection import is_stream, kind_of, open_file, open_stream, stream_parts
 from tiedae_cli.data.sources.part import Bad, Part, array_part, stop
+from tiedae_cli.data.sources.tables import Table, TableOptions
 from tiedae_cli.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ class ItemReader:
         self.size = size
         self.bad = bad
         self.wanted = wanted or f"this model takes {form.describe()}"
-        self.key = key
+        self._options = TableOptions(key=key)
 
     def open(self, inputs: Sequence[str]) -> Items:
         """Return the items of image files, folders of them, arrays (``.npy``, ``.npz``), tables (``.csv``, ``.jsonl``) and ``-``.
@@ -130,12 +132,12 @@ class ItemReader:
                     if not takes_image_files(self.form):
                         raise DataError(f"{name}: an image file; {self.wanted}")
                     return self._items(name, {"train": images_part([Path(name)], self.form.shape, log.info, file)}, alone=True)
-                return self._items(name, stream_parts(name, kind, file, self.key), alone)
+                return self._items(name, stream_parts(name, kind, file, self._options, self._columns), alone)
             kind = kind_of(Path(name))
             return (
                 self._image_files([name])
                 if kind == "image"
-                else self._items(name, open_file(Path(name), kind, self.key), alone)
+                else self._items(name, open_file(Path(name), kind, self._options, self._columns), alone)
             )
         return Items(iter(()), 0)
 
@@ -154,12 +156,17 @@ class ItemReader:
             with self._bad_is_told(name):
                 for split, (part, reading) in read.items():
                     for raw in part.read(self.size, self.bad):
-                        rows, values = reading.convert(raw, self.bad)
+                        good = reading.convert(raw, self.bad)
+                        rows, values = good.rows, good.values
                         if len(rows):
                             plain = alone and len(parts) == 1
                             yield Block(rows if plain else [label(split, row) for row in rows], self._seen(reading, values))
 
         return Items(blocks(), sum(count for count in counts if count is not None) if None not in counts else None)
+
+    def _columns(self, table: Table) -> Columns:
+        """Return which columns of a table are those of the model."""
+        return all_columns(table) if self.form.columns is None else match_columns(table, self.form.columns)
 
     def _seen(self, reading: Reading, values: np.ndarray) -> Tensor:
         """Return values as the model sees them, (B, D): vectors by the statistics of its training."""

@@ -24,6 +24,7 @@ from torch import Tensor
 from tiedae_cli import __version__
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import validate_config
+from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.image_set import KINDS, DataForm
 from tiedae_cli.errors import CheckpointError, ConfigError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
@@ -47,6 +48,7 @@ class _Form(BaseModel):
     kind: str
     scale: float | None
     """None where the scale is a tensor."""
+    columns: Columns | None = None
 
 
 class _Position(BaseModel):
@@ -128,6 +130,7 @@ class Checkpoint:
                 "shape": list(self.form.shape),
                 "kind": self.form.kind,
                 "scale": None if isinstance(self.form.scale, Tensor) else self.form.scale,
+                "columns": None if self.form.columns is None else asdict(self.form.columns),
             },
             "training": position,
         }
@@ -136,7 +139,12 @@ class Checkpoint:
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return all tensors by their names in the file, on the CPU, none sharing memory with another."""
-        beside = {"training.errors": self.training.errors, "form.offset": self.form.offset, "form.scale": self.form.scale}
+        beside = {
+            "training.errors": self.training.errors,
+            "form.offset": self.form.offset,
+            "form.scale": self.form.scale,
+            "form.fill": self.form.fill,
+        }
         tensors = {
             **self.weights,
             **{f"optimizer.{name}": buffer for name, buffer in self.training.optimizer.items()},
@@ -243,15 +251,18 @@ def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> DataFo
     if min(form.shape) < 1 or math.prod(form.shape) > LARGEST_ITEM or form.kind not in KINDS:
         raise CheckpointError(f"{path}: damaged: its data has an impossible form")
     offset, scale = tensors.pop("form.offset", None), tensors.pop("form.scale", form.scale)
-    for name, value in (("offset", offset), ("scale", scale)):
+    fill = tensors.pop("form.fill", None)
+    if form.columns is not None and len(form.columns.values) != math.prod(form.shape):
+        raise CheckpointError(f"{path}: damaged: its columns are not those of its data")
+    for name, value in (("offset", offset), ("scale", scale), ("fill", fill)):
         if isinstance(value, Tensor):
             possible = value.shape == (math.prod(form.shape),) and value.is_floating_point() and bool(value.isfinite().all())
         else:
-            possible = name == "offset" or value is not None
+            possible = name != "scale" or value is not None
         if not possible or (name == "scale" and not bool(torch.as_tensor(value).gt(0).all())):
             raise CheckpointError(f"{path}: damaged: the {name} of its data is impossible")
     assert scale is not None
-    return DataForm(form.shape, form.kind, offset, scale)
+    return DataForm(form.shape, form.kind, offset, scale, fill, form.columns)
 
 
 def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:

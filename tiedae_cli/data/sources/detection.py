@@ -4,36 +4,53 @@ import codecs
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from tiedae_cli.data.columns import Columns, table_part
 from tiedae_cli.data.image_files import is_image_file
 from tiedae_cli.data.sources.arrays import MAGIC, open_npy, open_npz, stream_npy
 from tiedae_cli.data.sources.part import Part
-from tiedae_cli.data.sources.tables import open_table, stream_table
+from tiedae_cli.data.sources.tables import Joined, Table, TableOptions, open_table, stream_table
 from tiedae_cli.errors import DataError
 
-SUFFIXES = {".npy": "npy", ".npz": "npz", ".csv": "csv", ".jsonl": "jsonl"}
+SUFFIXES = {
+    ".npy": "npy",
+    ".npz": "npz",
+    **dict.fromkeys((".csv", ".tsv", ".txt", ".tab", ".data", ".dat"), "csv"),
+    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    **dict.fromkeys((".feather", ".arrow"), "feather"),
+}
+TABLES = ("csv", "jsonl", "parquet", "feather")
+MODELS = ("", ".safetensors", ".pt")  # suffixes of what is no data
+Choose = Callable[[Table], Columns]  # which columns of a table are read
 HEAD_BYTES = 16  # enough to tell what a file is
 
 
 def is_data_file(name: str) -> bool:
     """Return whether a file's name says that it holds many items."""
-    return Path(name).suffix.lower() in SUFFIXES
+    return _suffix(name) in SUFFIXES
+
+
+def _suffix(name: str) -> str:
+    return Path(name.lower().removesuffix(".gz")).suffix
 
 
 def is_input(name: str) -> bool:
     """Return whether a command line argument can only be data, never a model."""
-    return name == "-" or is_image_file(name) or is_data_file(name)
+    known = name == "-" or is_image_file(name) or is_data_file(name)
+    return known or (os.path.isfile(name) and Path(name).suffix.lower() not in MODELS)
 
 
 def kind_of(path: Path) -> str:
-    """Return what a file is: npy, npz, csv, jsonl or image.
+    """Return what a file is: npy, npz, csv, jsonl, parquet, feather or image.
 
     Raises:
         DataError: it cannot be read.
     """
-    kind = SUFFIXES.get(path.suffix.lower())
+    kind = SUFFIXES.get(_suffix(path.name))
     if kind is not None:
         return kind
     try:
@@ -43,13 +60,14 @@ def kind_of(path: Path) -> str:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def open_file(path: Path, kind: str, key: str = "values") -> dict[str, Part]:
+def open_file(path: Path, kind: str, options: TableOptions, choose: Choose) -> dict[str, Part]:
     """Return the parts of a file that holds many items, by the name of their split.
 
     Args:
         path: the file.
         kind: what ``kind_of`` says, but not ``image``.
-        key: where JSON Lines have an item's numbers.
+        options: how a table is written.
+        choose: which of its columns are read.
 
     Raises:
         DataError: it cannot be read, is damaged, or holds nothing of use.
@@ -58,7 +76,8 @@ def open_file(path: Path, kind: str, key: str = "values") -> dict[str, Part]:
         return open_npy(path)
     if kind == "npz":
         return open_npz(path)
-    return open_table(path, kind, key)
+    table = open_table(path, kind, options)
+    return {"train": table_part(table, choose(table))}
 
 
 def open_stream(name: str) -> tuple[str, IO[bytes]]:
@@ -72,14 +91,17 @@ def open_stream(name: str) -> tuple[str, IO[bytes]]:
     if not head:
         raise DataError(f"{name}: empty; expected a .npy array, an image or rows of numbers")
     kind = sniff(head)
-    if kind == "npz":
-        raise DataError(f"{name}: a .npz cannot be read as a stream; name the file, or save a .npy")
-    return kind, io.BufferedReader(_Joined(head, raw, closes=name != "-"))
+    if kind in ("npz", "parquet", "feather"):
+        raise DataError(f"{name}: a .{kind} cannot be read as a stream; name the file, or write a .npy or .csv")
+    return kind, io.BufferedReader(Joined(head, raw))
 
 
-def stream_parts(name: str, kind: str, file: IO[bytes], key: str = "values") -> dict[str, Part]:
+def stream_parts(name: str, kind: str, file: IO[bytes], options: TableOptions, choose: Choose) -> dict[str, Part]:
     """Return what a stream holds as a source of one part; arguments as in ``open_file``."""
-    return stream_npy(file, name) if kind == "npy" else stream_table(file, name, kind, key)
+    if kind == "npy":
+        return stream_npy(file, name)
+    table = stream_table(file, name, kind, options)
+    return {"train": table_part(table, choose(table))}
 
 
 def is_stream(name: str) -> bool:
@@ -93,31 +115,14 @@ def sniff(head: bytes) -> str:
         return "npy"
     if head.startswith(b"PK\3\4"):
         return "npz"
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith(b"ARROW1"):
+        return "feather"
+    if head.startswith(b"\x1f\x8b"):  # a table, for nothing else is read through gzip
+        return "csv"
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     netpbm = text[:1] == b"P" and text[1:2] in b"1234567" and text[2:3].isspace()  # an image format that begins as text
     if netpbm or not text.isascii() or any(byte < 32 and byte not in b"\t\r\n" for byte in text):
         return "image"
     return "jsonl" if text[:1] in (b"[", b"{") else "csv"
-
-
-class _Joined(io.RawIOBase):
-    """A stream whose first bytes were already read; stdin stays open when this is closed."""
-
-    def __init__(self, head: bytes, rest: IO[bytes], closes: bool) -> None:
-        self.head = head
-        self.rest = rest
-        self.closes = closes
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        if self.closes:
-            self.rest.close()
-        super().close()
-
-    def readinto(self, buffer: Any, /) -> int:
-        part = self.head[: len(buffer)] or self.rest.read(len(buffer))
-        self.head = self.head[len(part) :]
-        buffer[: len(part)] = part
-        return len(part)

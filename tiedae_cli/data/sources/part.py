@@ -5,11 +5,15 @@ Shapes: N items, B items a block; the other dimensions are an item's.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from tiedae_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from tiedae_cli.data.columns import Columns
 
 Bad = Callable[[DataError], None]  # is told of an item that cannot be read; if it returns, that one is left out
 
@@ -27,6 +31,8 @@ class RawBlock:
     """What tells each apart: its row in the part, from 0, or an image file's path."""
     values: np.ndarray
     """(B, ...)"""
+    labels: np.ndarray | None = None
+    """(B,) text, of a table whose label is known row by row."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Part:
     """(N,) int64"""
     array: np.ndarray | None = None
     """(N, ...), all of it, where it lies in memory or in a memory map."""
+    columns: "Columns | None" = None
+    """What the values are, where the source names them."""
 
     def describe(self) -> str:
         """Return shape and type in words, for messages."""

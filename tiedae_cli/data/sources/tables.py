@@ -1,171 +1,354 @@
-"""Tables of numbers in text: CSV and JSON Lines, a row an item, read line by line from a file or a pipe."""
+"""Tables: CSV in its dialects, JSON Lines, Parquet and Feather, read block by block by pyarrow, a row an item.
 
+Cells of text are kept as text until ``columns.py`` says what each column is, so that a bad cell can be named by its row and column.
+
+Shapes: N rows, B rows a block.
+"""
+
+import codecs
 import contextlib
-import csv
+import gzip
 import io
-import itertools
 import json
-from collections.abc import Generator, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
-from tiedae_cli.data.sources.part import Bad, Part, RawBlock
+from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, find_dialect
+from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.errors import DataError
 
 NAME_COLUMN = "item"  # what ``encode`` puts before the numbers of each row
-Rows = Generator[tuple[int, list[float]], None, None]
+HEAD_BYTES, HEAD_ROWS = 1 << 16, 1000  # what is looked at before anything is decided
+BLOCK_BYTES = 1 << 22  # of text that is parsed in one go
 
 
-def open_table(path: Path, kind: str, key: str = "values") -> dict[str, Part]:
-    """Return the rows of a file as a source of one part; its first row, which says how many numbers there are, is read at once.
+@dataclass(frozen=True)
+class TableOptions:
+    """What the user says of a table; what is None is found."""
+
+    delimiter: str | None = None
+    decimal: str | None = None
+    header: bool | None = None
+    key: str = "values"
+    """Where JSON Lines have an item's numbers, if they are in one list."""
+
+
+@dataclass(frozen=True)
+class TableBlock:
+    """Some rows of a table."""
+
+    rows: np.ndarray
+    """(B,) int64: their numbers, from 0."""
+    columns: dict[str, Any]
+    """A pyarrow array of B values by the column's name."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """An open table."""
+
+    name: str
+    """Of the file, for messages."""
+    names: tuple[str, ...]
+    """Of the columns; ``0``, ``1`` ... where the table names none."""
+    named: bool
+    """Whether the table itself names its columns."""
+    decimal: str
+    """What stands before a fraction in cells of text."""
+    head: TableBlock
+    """The first rows."""
+    read: Callable[[Bad], Iterator[TableBlock]]
+    """All rows in order; to be called once where the table is a stream."""
+    format: str
+    """What was recognised, in words."""
+
+
+def open_table(path: Path, kind: str, options: TableOptions) -> Table:
+    """Open a table file; its head is read at once.
 
     Args:
         path: the file.
-        kind: ``csv`` or ``jsonl``.
-        key: where JSON Lines have an item's numbers.
+        kind: csv, jsonl, parquet or feather.
+        options: what the user says of it.
 
     Raises:
-        DataError: it cannot be read, or has no row of numbers.
+        DataError: it cannot be read, or has no rows.
     """
-    name = str(path)
+    with _told_as_data_error(str(path)):
+        if kind == "parquet":
+            return _columnar(str(path), kind, lambda: _parquet_batches(path))
+        if kind == "feather":
+            return _columnar(str(path), kind, lambda: _feather_batches(path))
+        with _opened(path) as file:
+            head = file.read(HEAD_BYTES)
+        return _text_table(str(path), kind, options, head, lambda: _opened(path))
+
+
+def stream_table(file: IO[bytes], name: str, kind: str, options: TableOptions) -> Table:
+    """Do what ``open_table`` does with a stream of text, which can be read once."""
+    with _told_as_data_error(name):
+        start = file.read(2)
+        whole: IO[bytes] = io.BufferedReader(Joined(start, file))
+        if start == b"\x1f\x8b":
+            whole = gzip.GzipFile(fileobj=whole)  # type: ignore[assignment]
+        head = _read_fully(whole, HEAD_BYTES)
+        return _text_table(name, kind, options, head, lambda: io.BufferedReader(Joined(head, whole)))
+
+
+def _opened(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if compressed else path.open("rb")  # type: ignore[return-value]
+
+
+def _read_fully(file: IO[bytes], size: int) -> bytes:
+    parts = []
+    while size > 0 and (part := file.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _text_table(name: str, kind: str, options: TableOptions, head: bytes, reopen: Callable[[], IO[bytes]]) -> Table:
+    if kind == "jsonl":
+        return _json_lines(name, options, head, reopen)
     try:
-        early: list[DataError] = []
-        rows = _rows(path.open("rb"), name, kind, key, early.append)
-        with contextlib.closing(rows):
-            width = _width(next(rows, None), early, name)
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read: {error.strerror or error}") from None
-
-    def read(size: int, bad: Bad) -> Iterator[RawBlock]:
-        return _blocks(_rows(path.open("rb"), name, kind, key, bad), width, size, name, bad)
-
-    return {"train": Part(name, (width,), np.dtype(np.float64), None, read)}
-
-
-def stream_table(file: IO[bytes], name: str, kind: str, key: str = "values") -> dict[str, Part]:
-    """Do what ``open_table`` does with a stream, which can be read once."""
-    early: list[DataError] = []  # bad rows before the first good one; who is told of them is known when the rows are read
-    told: list[Bad] = [early.append]
-    rows = _rows(file, name, kind, key, lambda problem: told[0](problem))
-    first = next(rows, None)
-    width = _width(first, early, name)
-
-    def read(size: int, bad: Bad) -> Iterator[RawBlock]:
-        told[0] = bad
-        for problem in early:
-            bad(problem)
-        return _blocks(itertools.chain([first] if first else [], rows), width, size, name, bad)
-
-    return {"train": Part(name, (width,), np.dtype(np.float64), None, read)}
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: line {head.count(bytes([10]), 0, error.start) + 1}: not UTF-8 text") from None
+    lines = [line for line in text.splitlines()[: None if len(head) < HEAD_BYTES else -1] if line.strip()][:HEAD_ROWS]
+    if not lines:
+        raise DataError(f"{name}: holds no rows of numbers")
+    dialect = find_dialect(lines, options.delimiter, options.decimal, options.header)
+    blocks = list(_csv_blocks(io.BytesIO(_whole_lines(head)), name, dialect, lambda problem: None))
+    if not blocks or not sum(len(block.rows) for block in blocks):
+        raise DataError(f"{name}: holds no rows of numbers")
+    found = Table(
+        name,
+        dialect.names,
+        dialect.header,
+        dialect.decimal,
+        _first_rows(blocks),
+        lambda bad: _csv_blocks(reopen(), name, dialect, bad),
+        dialect.describe(),
+    )
+    return found
 
 
-def _rows(file: IO[bytes], name: str, kind: str, key: str, bad: Bad) -> Rows:
-    return csv_rows(file, name, bad) if kind == "csv" else json_rows(file, name, key, bad)
+def _whole_lines(head: bytes) -> bytes:
+    """Cut off a line that goes on after the head."""
+    return head if len(head) < HEAD_BYTES or b"\n" not in head else head[: head.rindex(b"\n") + 1]
 
 
-def _width(first: tuple[int, list[float]] | None, early: list[DataError], name: str) -> int:
+def _first_rows(blocks: Sequence[TableBlock]) -> TableBlock:
+    block = blocks[0]
+    count = min(HEAD_ROWS, len(block.rows))
+    return TableBlock(block.rows[:count], {name: values.slice(0, count) for name, values in block.columns.items()})
+
+
+def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Iterator[TableBlock]:
+    """Yield the rows of a CSV as text; a row of another number of cells is told and left out."""
+    import pyarrow
+    import pyarrow.csv
+
+    wrong: list[tuple[int, int]] = []
+    first = 1 + dialect.header  # the physical row of the first item, from 1
+
+    def note(row: Any) -> str:
+        wrong.append((row.number - first, row.actual_columns))
+        return "skip"
+
+    names, text = list(dialect.names), pyarrow.string()
+    source = _Collapsed(file) if dialect.delimiter == WHITE_SPACE else file
+    with contextlib.closing(file), _told_as_data_error(name):
+        reader = pyarrow.csv.open_csv(
+            source,
+            pyarrow.csv.ReadOptions(
+                column_names=names, skip_rows=int(dialect.header), use_threads=False, block_size=BLOCK_BYTES
+            ),
+            pyarrow.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=note),
+            pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, text), strings_can_be_null=False),
+        )
+        position, told = 0, 0
+        for batch in reader:
+            rows: list[int] = []
+            skipped = {number for number, _ in wrong}
+            while len(rows) < batch.num_rows:
+                if position not in skipped:
+                    rows.append(position)
+                position += 1
+            for number, cells in wrong[told:]:
+                bad(DataError(f"{name}: row {number + 1:,} has {cells:,} cells, not {len(names):,}"))
+            told = len(wrong)
+            yield TableBlock(np.array(rows, np.int64), dict(zip(names, batch.columns, strict=True)))
+        for number, cells in wrong[told:]:
+            bad(DataError(f"{name}: row {number + 1:,} has {cells:,} cells, not {len(names):,}"))
+
+
+class _Collapsed(io.RawIOBase):
+    """Text whose runs of white space are single blanks, and whose lines neither begin nor end with one."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.rest = b""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next whole lines."""
+        text = self.rest + self.file.read(BLOCK_BYTES if size is None or size < 0 else size)
+        if len(text) == len(self.rest):
+            self.rest = b""
+            return _collapse(text)
+        end = text.rfind(b"\n") + 1
+        self.rest = text[end:]
+        return _collapse(text[:end]) if end else self.read(size)
+
+
+def _collapse(text: bytes) -> bytes:
+    text = re.sub(rb"[ \t]+", b" ", text.replace(b"\r\n", b"\n"))
+    return text.replace(b"\n ", b"\n").replace(b" \n", b"\n").removeprefix(b" ")
+
+
+def _json_lines(name: str, options: TableOptions, head: bytes, reopen: Callable[[], IO[bytes]]) -> Table:
+    """Open JSON Lines: objects of named values, or lists of numbers (alone, or in an object under a key)."""
+    early: list[DataError] = []
+    whole = _whole_lines(head)
+    first = next(_json_records(io.BytesIO(whole), name, options.key, (), early.append), None)
     if first is None:
         raise early[0] if early else DataError(f"{name}: holds no rows of numbers")
-    return len(first[1])
+    names = tuple(first[1])
+    named = not isinstance(_plain(first[2], options.key), list)
+    head_block = next(_record_blocks(_json_records(io.BytesIO(whole), name, options.key, names, lambda problem: None), names))
+
+    def read(bad: Bad) -> Iterator[TableBlock]:
+        return _record_blocks(_json_records(reopen(), name, options.key, names, bad), names)
+
+    return Table(name, names, named, ".", head_block, read, "JSON Lines")
 
 
-def _blocks(rows: Iterable[tuple[int, list[float]]], width: int, size: int, name: str, bad: Bad) -> Iterator[RawBlock]:
-    numbers: list[int] = []
-    values: list[list[float]] = []
-    for row, cells in rows:
-        if len(cells) != width:
-            bad(DataError(f"{name}: row {row:,} (from 0) has {len(cells):,} numbers, not {width:,}"))
-            continue
-        numbers.append(row)
-        values.append(cells)
-        if len(values) == size:
-            yield RawBlock(numbers, np.array(values))
-            numbers, values = [], []
-    if values:
-        yield RawBlock(numbers, np.array(values))
+def _plain(value: Any, key: str) -> Any:
+    return value[key] if isinstance(value, dict) and isinstance(value.get(key), list) else value
 
 
-def csv_rows(file: IO[bytes], name: str, bad: Bad) -> Rows:
-    """Yield (row from 0, numbers) of a CSV file, with or without a heading; a column ``item`` is left out.
-
-    Args:
-        file: the bytes; closed at the end.
-        name: of the file, for messages.
-        bad: is told of each row that is not numbers; if it returns, the row is left out.
-
-    Raises:
-        DataError: it is not text.
-    """
-    skip: int | None = None
+def _json_records(
+    file: IO[bytes], name: str, key: str, names: Sequence[str], bad: Bad
+) -> Iterator[tuple[int, dict[str, Any], Any]]:
+    """Yield (row from 0, values by name, the line's own value) of each line."""
     row = 0
+    with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text, _told_as_data_error(name):
+        for number, line in enumerate(text, start=1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                value = None
+            plain = _plain(value, key)
+            if isinstance(plain, list):
+                numbers = all(cell is None or isinstance(cell, (int, float)) for cell in plain)
+                plain = {str(index): cell for index, cell in enumerate(plain)} if numbers else None
+            if not isinstance(plain, dict) or not plain or any(isinstance(cell, (list, dict)) for cell in plain.values()):
+                bad(DataError(f"{name}: line {number:,}: expected a list of numbers, or an object that has one or is one row"))
+            elif isinstance(_plain(value, key), list) and names and len(plain) != len(names):
+                bad(DataError(f"{name}: row {row + 1:,} has {len(plain):,} cells, not {len(names):,}"))
+            else:
+                yield row, plain, value
+            row += 1
+
+
+def _record_blocks(
+    records: Iterable[tuple[int, dict[str, Any], Any]], names: Sequence[str], size: int = 4096
+) -> Iterator[TableBlock]:
+    iterator = iter(records)
+    while block := list(islice(iterator, size)):
+        rows = np.array([row for row, _, _ in block], np.int64)
+        yield TableBlock(rows, {name: _json_column([values.get(name) for _, values, _ in block]) for name in names})
+
+
+def _json_column(cells: list[Any]) -> Any:
+    """Return the values of a column as text, numbers written so that they read back as they were."""
+    import pyarrow
+
+    plain = [_cell_text(cell) for cell in cells]
+    return pyarrow.array(plain, pyarrow.string())
+
+
+def _cell_text(cell: Any) -> str:
+    if cell is None or isinstance(cell, str):
+        return cell or ""
+    return str(int(cell)) if isinstance(cell, bool) else repr(cell)
+
+
+def _columnar(name: str, kind: str, batches: Callable[[], Iterator[Any]]) -> Table:
+    """Open a file that stores its columns with their types."""
+
+    def read(bad: Bad) -> Iterator[TableBlock]:
+        start = 0
+        with _told_as_data_error(name):
+            for batch in batches():
+                rows = np.arange(start, start + batch.num_rows)
+                start += batch.num_rows
+                yield TableBlock(rows, dict(zip(batch.schema.names, batch.columns, strict=True)))
+
+    blocks = read(lambda problem: None)
+    first = next((block for block in blocks if len(block.rows)), None)
+    if first is None:
+        raise DataError(f"{name}: holds no rows")
+    return Table(name, tuple(first.columns), True, ".", _first_rows([first]), read, kind.capitalize())
+
+
+def _parquet_batches(path: Path) -> Iterator[Any]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=1 << 14)
+
+
+def _feather_batches(path: Path) -> Iterator[Any]:
+    import pyarrow
+
+    with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_file(source) as file:
+        for index in range(file.num_record_batches):
+            yield file.get_batch(index)
+
+
+@contextlib.contextmanager
+def _told_as_data_error(name: str) -> Iterator[None]:
     try:
-        with _text(file) as text:
-            reader = csv.reader(text)
-            for place, cells in enumerate(cells for cells in reader if cells):
-                if place == 0 and not any(map(_is_number, cells)):  # a heading
-                    skip = cells.index(NAME_COLUMN) if NAME_COLUMN in cells else None
-                    continue
-                try:
-                    yield row, [float(cell) for column, cell in enumerate(cells) if column != skip]
-                except ValueError as error:
-                    bad(DataError(f"{name}: line {reader.line_num}: {str(error)[:100]}"))
-                row += 1
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{name}: not CSV text ({error})") from None
+        yield
+    except (DataError, GeneratorExit):
+        raise
+    except UnicodeDecodeError:
+        raise DataError(f"{name}: not UTF-8 text") from None
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read: {error.strerror or str(error)[:100]}") from None
+    except Exception as error:  # pyarrow's ArrowInvalid, zlib.error, EOFError, csv.Error ...
+        raise DataError(f"{name}: damaged, or not a table ({(str(error).splitlines() or [''])[0][:120]})") from None
 
 
-def json_rows(file: IO[bytes], name: str, key: str, bad: Bad) -> Rows:
-    """Yield (row from 0, numbers) of JSON Lines: each line a list of numbers, or an object that has one under ``key``.
+class Joined(io.RawIOBase):
+    """A stream whose first bytes were already read; the stream itself stays open when this is closed."""
 
-    Args:
-        file: the bytes; closed at the end.
-        name: of the file, for messages.
-        key: where the numbers are in an object.
-        bad: is told of each line that is something else; if it returns, the row is left out.
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self.head = head
+        self.rest = rest
 
-    Raises:
-        DataError: it is not text.
-    """
-    row = 0
-    try:
-        with _text(file) as text:
-            for number, line in enumerate(text, start=1):
-                if not line.strip():
-                    continue
-                numbers = _numbers(line, key)
-                if numbers is None:
-                    bad(DataError(f"{name}: line {number}: expected a list of numbers, or an object with one under {key!r}"))
-                else:
-                    yield row, numbers
-                row += 1
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name}: not JSON Lines text ({error})") from None
+    def readable(self) -> bool:
+        """Return True."""
+        return True
 
-
-def _numbers(line: str, key: str) -> list[float] | None:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if isinstance(value, dict):
-        value = value.get(key)
-    if not isinstance(value, list) or not all(isinstance(item, (int, float)) for item in value):
-        return None
-    try:
-        return [float(item) for item in value]
-    except OverflowError:
-        return None
-
-
-def _text(file: IO[bytes]) -> io.TextIOWrapper:
-    return io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    def readinto(self, buffer: Any, /) -> int:
+        """Put the next bytes into the buffer; return how many."""
+        part = self.head[: len(buffer)] or self.rest.read(len(buffer))
+        self.head = self.head[len(part) :]
+        buffer[: len(part)] = part
+        return len(part)
