@@ -44,6 +44,8 @@ def values(field: dict[str, Any]) -> str:
     (kind,) = kinds
     if "enum" in kind:
         return ", ".join(f"`{choice}`" for choice in kind["enum"])
+    if kind["type"] == "object":
+        return "a name, or names by role"
     if kind["type"] == "array" and "items" in kind and kind["items"].get("type") == "string":
         return "a list of text"
     if kind["type"] == "array":

@@ -1,5 +1,6 @@
 """``encode`` and ``decode``: the numbers are the model's, in every format and through real pipes."""
 
+import gzip
 import io
 import json
 import os
@@ -8,9 +9,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import scipy.io
 import torch
+from conftest import idx_bytes
 from PIL import Image
 from tiny_models import COLOUR, DIGITS, VECTORS, random_bytes, save_run
 from typer.testing import CliRunner
@@ -305,6 +309,34 @@ def csv_line(row: list[float]) -> str:
     return ",".join(map(repr, row))
 
 
+def write_idx_file(name: str, x: np.ndarray) -> str:
+    content = idx_bytes(x)
+    Path(name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return name
+
+
+def write_hdf5(arrays: dict[str, np.ndarray]) -> str:
+    with h5py.File("x.h5", "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+    return "x.h5"
+
+
+def write_matlab(**arrays: np.ndarray) -> str:
+    scipy.io.savemat("x.mat", arrays)
+    return "x.mat"
+
+
+def write_matlab_73(x: np.ndarray) -> str:
+    """As MATLAB writes it: HDF5 after a block of text, the dimensions reversed."""
+    with h5py.File("x.mat", "w", userblock_size=512) as file:
+        file["X"] = x.reshape(40, -1).astype(float).T
+        file["y"] = LABELS[None].astype(float)
+    with open("x.mat", "r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file".ljust(116) + bytes(8) + b"\x00\x02IM")
+    return "x.mat"
+
+
 LABELS = np.arange(40) % 3
 FORMS: dict[str, Callable[[np.ndarray], str]] = {
     "uint8": write_npy,
@@ -327,6 +359,23 @@ FORMS: dict[str, Callable[[np.ndarray], str]] = {
     "npz of x and y": lambda x: write_npz(x=x, y=LABELS.astype(np.float64)),
     "npz of splits": lambda x: write_npz(x_train=x[:30], y_train=LABELS[:30], x_test=x[30:], y_test=LABELS[30:]),
     "npz in Fortran order": lambda x: write_npz(images=np.asfortranarray(x)),
+    "Keras' npz": lambda x: write_npz(x_train=x[:30], y_train=LABELS[:30], x_test=x[30:], y_test=LABELS[30:]),
+    "a medical npz": lambda x: write_npz(
+        train_images=x[:20],
+        val_images=x[20:30],
+        test_images=x[30:],
+        train_labels=LABELS[:20, None],
+        val_labels=LABELS[20:30, None],
+        test_labels=LABELS[30:, None],
+    ),
+    "npz of X and y": lambda x: write_npz(X=x.reshape(40, -1).astype(float), y=LABELS),
+    "npz of data and labels": lambda x: write_npz(data=x, labels=LABELS, mean=x[:1].astype(float)),
+    "IDX": lambda x: write_idx_file("images-idx3-ubyte", x),
+    "IDX in gzip": lambda x: write_idx_file("images-idx3-ubyte.gz", x),
+    "HDF5": lambda x: write_hdf5({"data": x}),
+    "HDF5 in groups": lambda x: write_hdf5({"train/data": x[:30], "train/label": LABELS[:30], "test/data": x[30:]}),
+    "MATLAB 5": lambda x: write_matlab(X=x.reshape(40, -1).astype(float), y=LABELS[:, None].astype(float)),
+    "MATLAB 7.3": write_matlab_73,
     "csv": lambda x: write_lines("x.csv", x, csv_line),
     "json lines": lambda x: write_lines("x.jsonl", x, str),
     "folder": lambda x: write_folder(x, lambda index: f"{index:03}.png"),

@@ -56,6 +56,17 @@ def _name(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _array_names(value: Any) -> Any:
+    """Turn one name into that of the items."""
+    names = {"train": value} if isinstance(value, str) else value
+    if not isinstance(names, dict) or not all(isinstance(part, str) and part for pair in names.items() for part in pair):
+        raise PydanticCustomError(
+            "names", "must be the name of an array, or names by role: {train: NAME, test: NAME, labels: NAME}"
+        )
+    return names
+
+
+ArrayNames = Annotated[dict[str, str], BeforeValidator(_array_names)]
 Name = Annotated[str, Field(min_length=1, max_length=4096), BeforeValidator(_name)]
 NameList = Annotated[tuple[str, ...], BeforeValidator(_names), Field(max_length=10_000)]
 
@@ -91,6 +102,9 @@ class DataConfig(Section):
     proportions differ); without it the size that they all have."""
     mode: Literal["gray", "colour"] | None = None
     """What the images of a folder are converted to; without it `colour` if any file is in colour."""
+    arrays: ArrayNames = {}
+    """Of a file that holds several arrays (`.npz`, `.h5`, `.mat`): the name of the items, or names by role: `train`, `validation`, `test`,
+    `labels` (or `train_labels`, ...); without it they are found by their names."""
     label: Name | None = None
     """Of a table: the column that labels the items and is not fed to the model."""
     normal: NameList = ()

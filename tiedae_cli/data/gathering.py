@@ -93,7 +93,7 @@ def _in_memory(
         if not done:
             raise DataError(f"{part.name}: holds no items")
         whole = np.concatenate([block.values for block in blocks])
-    if converts and part.array is not None:
+    if converts and isinstance(part.array, np.memmap):
         log.info(
             f"{part.name}: {_what(part, reading)}, converted to {reading.target} in memory ({_gigabytes(whole.nbytes)}); "
             f"{reading.target} would be memory-mapped"

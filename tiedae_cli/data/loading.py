@@ -9,7 +9,7 @@ from tiedae_cli.data.columns import choose_columns
 from tiedae_cli.data.gathering import gather
 from tiedae_cli.data.image_set import Splits
 from tiedae_cli.data.partition import partition
-from tiedae_cli.data.sources.detection import TABLES, is_data_file, kind_of, open_file
+from tiedae_cli.data.sources.detection import NAMED, TABLES, is_data_file, kind_of, open_file
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.data.sources.downloads import SOURCES, load_download
 from tiedae_cli.data.sources.folder import load_folder
@@ -18,7 +18,7 @@ from tiedae_cli.data.statistics import scaled
 from tiedae_cli.errors import ConfigError, DataError
 
 TABLE_FIELDS = ("label", "columns", "ignore", "categories", "delimiter", "decimal", "header")  # of the config, for tables alone
-VECTOR_FIELDS = ("scaling", "missing", *TABLE_FIELDS)
+VECTOR_FIELDS = ("arrays", "scaling", "missing", *TABLE_FIELDS)
 
 
 def load_splits(config: DataConfig) -> Splits:
@@ -45,9 +45,11 @@ def load_splits(config: DataConfig) -> Splits:
         return partition(load_folder(Path(path), config), config, name)
     if os.path.isfile(path) and (kind := kind_of(Path(path))) != "image":
         table = kind in TABLES
-        _refuse_fields(config, name, "root", "size", "mode", *(() if table else TABLE_FIELDS))
+        _refuse_fields(
+            config, name, "root", "size", "mode", *(() if kind in NAMED else ("arrays",)), *(() if table else TABLE_FIELDS)
+        )
         options = TableOptions(config.delimiter, config.decimal, config.header)
-        parts = open_file(Path(path), kind, options, lambda found: choose_columns(found, config))
+        parts = open_file(Path(path), kind, options, lambda found: choose_columns(found, config), config.arrays)
         return _scaled(partition(gather(parts, path, config.missing), config, name), config)
     raise _not_found(name, os.path.exists(path))
 
@@ -71,6 +73,7 @@ def _refuse_fields(config: DataConfig, source: str, *fields: str) -> None:
         "mode": "is only for a folder of images",
         "scaling": "is only for feature vectors",
         "missing": "is only for feature vectors",
+        "arrays": "is only for a file that holds several arrays (.npz, .h5, .mat)",
         **dict.fromkeys(TABLE_FIELDS, "is only for a table"),
     }
     given = [field for field in fields if getattr(config, field) != DataConfig.model_fields[field].default]

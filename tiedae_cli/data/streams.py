@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tiedae_cli.config import DataConfig
 from tiedae_cli.data.columns import Columns, all_columns, match_columns
 from tiedae_cli.data.conversion import Reading, reading_for
 from tiedae_cli.data.image_files import expand_folders, images_part, is_image_file, takes_image_files
@@ -65,6 +66,7 @@ class ItemReader:
         bad: is told of each item or input that cannot be read; if it returns, that one is left out.
         wanted: what would be right, for messages; None tells the model's form.
         key: where JSON Lines have an item's numbers.
+        data: what the model's config says of the tables and arrays that it was trained on.
     """
 
     def __init__(
@@ -74,12 +76,14 @@ class ItemReader:
         bad: Bad = stop,
         wanted: str | None = None,
         key: str = "values",
+        data: DataConfig | None = None,
     ) -> None:
         self.form = form
         self.size = size
         self.bad = bad
         self.wanted = wanted or f"this model takes {form.describe()}"
-        self._options = TableOptions(key=key)
+        self._data = data or DataConfig()
+        self._options = TableOptions(self._data.delimiter, self._data.decimal, self._data.header, key)
 
     def open(self, inputs: Sequence[str]) -> Items:
         """Return the items of image files, folders of them, arrays (``.npy``, ``.npz``), tables (``.csv``, ``.jsonl``) and ``-``.
@@ -137,7 +141,7 @@ class ItemReader:
             return (
                 self._image_files([name])
                 if kind == "image"
-                else self._items(name, open_file(Path(name), kind, self._options, self._columns), alone)
+                else self._items(name, open_file(Path(name), kind, self._options, self._columns, self._arrays(name)), alone)
             )
         return Items(iter(()), 0)
 
@@ -163,6 +167,11 @@ class ItemReader:
                             yield Block(rows if plain else [label(split, row) for row in rows], self._seen(reading, values))
 
         return Items(blocks(), sum(count for count in counts if count is not None) if None not in counts else None)
+
+    def _arrays(self, name: str) -> dict[str, str]:
+        """Return what the config says of the arrays of a file: only of the file that the model was trained on."""
+        own = os.path.realpath(os.path.expanduser(self._data.dataset))
+        return self._data.arrays if os.path.realpath(name) == own else {}
 
     def _columns(self, table: Table) -> Columns:
         """Return which columns of a table are those of the model."""

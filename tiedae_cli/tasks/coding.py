@@ -31,7 +31,11 @@ def encode(run: OpenRun, inputs: Sequence[str], split: str, output: str, kind: s
         StorageError: the codes cannot be written; what was there before is intact.
     """
     size = run.network.sizes[-1]
-    items = ItemReader(run.form, run.block_size).open(inputs) if inputs else split_items(run.split(split), run.block_size)
+    items = (
+        ItemReader(run.form, run.block_size, data=run.config.data).open(inputs)
+        if inputs
+        else split_items(run.split(split), run.block_size)
+    )
     codes = ((block.items, evaluation.codes(run.network, block.values, run.device).numpy()) for block in items.blocks)
     return write_rows(output, kind, Rows(codes, items.count, (size,), np.dtype(np.float32), "code"))
 

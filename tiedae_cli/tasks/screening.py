@@ -34,7 +34,7 @@ class Screening:
         self.run = run
         self.device, self.form, self.network = run.device, run.form, run.network
         self.failures = Failures()
-        self.reader = ItemReader(self.form, run.block_size, self.failures.add)
+        self.reader = ItemReader(self.form, run.block_size, self.failures.add, data=run.config.data)
         self.limit: float | None = None
         self.tally = Tally(None)
 

@@ -11,26 +11,22 @@ import contextlib
 import math
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-from tiedae_cli.data.image_set import SPLITS
+from tiedae_cli.data.sources.named_arrays import NamedArray, open_arrays
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
 from tiedae_cli.errors import DataError
 
 MAGIC = b"\x93NUMPY"
 READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}  # 3.0 exists for field names only
 NUMBERS = "buif"  # bool, signed, unsigned, float
-WHOLE = ("images", "x", "data")  # names in an .npz of items that are still to be split
-SPLIT_NAMES = {name: (name, f"{name}_images", f"x_{name}") for name in SPLITS}
-LABEL_NAMES = {"": ("labels", "y"), **{name: (f"{name}_labels", f"y_{name}") for name in SPLITS}}
 
 
 @dataclass(frozen=True)
@@ -89,47 +85,30 @@ def stream_npy(file: IO[bytes], name: str) -> dict[str, Part]:
     return {"train": Part(name, header.shape[1:], header.dtype, header.shape[0], read)}
 
 
-def open_npz(path: Path) -> dict[str, Part]:
-    """Return the arrays of an archive as the splits that their names say: ``train`` alone for one array.
+def open_npz(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
+    """Return the arrays of an archive as the splits that their names say.
+
+    Args:
+        path: the archive.
+        wanted: ``data.arrays``.
 
     Raises:
         DataError: no archive, damaged, or no array, or more than one, that could be the items of a split.
     """
+    arrays = {}
     with _told_as_data_error(path), zipfile.ZipFile(path) as archive:
-        members = {
-            member.filename.removesuffix(".npy"): member for member in archive.infolist() if member.filename.endswith(".npy")
-        }
-        headers = {}
-        for name, member in members.items():
-            with archive.open(member) as file:
-                headers[name] = _read_header(file, f"{path}: {name}")
-    chosen = _splits_by_name(path, list(members))
-    parts = {}
-    for split, name in chosen.items():
-        header = headers[name]
-        wanted = LABEL_NAMES[split if name in SPLIT_NAMES[split] else ""]
-        label = next((label for label in wanted if label in members), None)
-        labels = None if label is None else _labels(_whole(path, members[label]), header.shape[0], f"{path}: {label}")
-        parts[split] = _member_part(path, members[name], header, labels)
-    return parts
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if member.filename.endswith(".npy"):
+                with archive.open(member) as file:
+                    arrays[name] = _named(path, member, _read_header(file, f"{path}: {name}"))
+    return open_arrays(str(path), arrays, wanted)
 
 
-def _splits_by_name(path: Path, names: list[str]) -> dict[str, str]:
-    """Return which array holds the items of which split."""
-    found = {split: [name for name in known if name in names] for split, known in SPLIT_NAMES.items()}
-    whole = [name for name in WHOLE if name in names]
-    chosen = {split: known[0] for split, known in found.items() if known} or {"train": whole[0] if whole else ""}
-    labels = {label for known in LABEL_NAMES.values() for label in known}
-    items = [name for name in names if name not in labels]
-    if not chosen.get("train") and len(items) == 1 and items[0] not in found["validation"] + found["test"]:
-        return {"train": items[0]}  # a single array, whatever its name
-    if not chosen.get("train") or len([name for known in found.values() for name in known] + whole) != len(chosen):
-        have = ", ".join(names) or "nothing"
-        raise DataError(
-            f"{path}: holds {have}; expected one array images (or x, data), or arrays train, validation, test "
-            "(validation and test may be missing); and labels (or y), or train_labels ..., if there are any"
-        )
-    return chosen
+def _named(path: Path, member: zipfile.ZipInfo, header: _Header) -> NamedArray:
+    return NamedArray(
+        header.shape, header.dtype, lambda labels: _member_part(path, member, header, labels), lambda: _whole(path, member)
+    )
 
 
 def _member_part(path: Path, member: zipfile.ZipInfo, header: _Header, labels: Tensor | None) -> Part:
@@ -214,13 +193,3 @@ def _row_blocks(file: IO[bytes], header: _Header, size: int, name: str) -> Itera
             raise DataError(f"{name}: cut off after {start + whole:,} of the {count:,} rows that its header promises")
     if file.read(1):
         raise DataError(f"{name}: goes on after the {count:,} rows that its header promises; one array is expected")
-
-
-def _labels(array: np.ndarray, count: int, name: str) -> Tensor:
-    """Return labels, (N,) int64; whole numbers may be stored as floats."""
-    numbers = array.reshape(-1)
-    whole = numbers.dtype.kind in "bui" or (numbers.dtype.kind == "f" and bool((numbers == np.floor(numbers)).all()))
-    if not whole or array.size != count or len(array) != count:
-        size = " x ".join(str(length) for length in array.shape)
-        raise DataError(f"{name}: {size} {array.dtype}; expected {count:,} whole numbers, one an item")
-    return torch.from_numpy(numbers.astype(np.int64))

@@ -1,16 +1,20 @@
 """Which kind of source a file or a stream is: by its suffix, else by its first bytes."""
 
 import codecs
+import gzip
 import io
 import os
 import sys
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
 from tiedae_cli.data.columns import Columns, table_part
 from tiedae_cli.data.image_files import is_image_file
 from tiedae_cli.data.sources.arrays import MAGIC, open_npy, open_npz, stream_npy
+from tiedae_cli.data.sources.binary import cifar_labels, is_idx, open_cifar, open_idx
+from tiedae_cli.data.sources.matrices import HDF5, MATLAB, open_hdf5, open_matlab
 from tiedae_cli.data.sources.part import Part
 from tiedae_cli.data.sources.tables import Joined, Table, TableOptions, open_table, stream_table
 from tiedae_cli.errors import DataError
@@ -22,10 +26,21 @@ SUFFIXES = {
     **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
     **dict.fromkeys((".feather", ".arrow"), "feather"),
+    **dict.fromkeys((".h5", ".hdf5", ".he5"), "hdf5"),
+    ".mat": "matlab",
 }
+SINGLE = {"npy": open_npy, "idx": open_idx, "cifar": open_cifar}  # files of one array
+NAMED = {"npz": open_npz, "hdf5": open_hdf5, "matlab": open_matlab}  # files of arrays with names
 TABLES = ("csv", "jsonl", "parquet", "feather")
 MODELS = ("", ".safetensors", ".pt")  # suffixes of what is no data
 Choose = Callable[[Table], Columns]  # which columns of a table are read
+MAGICS = {
+    b"PAR1": "parquet",
+    b"ARROW1": "feather",
+    HDF5: "hdf5",
+    MATLAB[:10]: "matlab",
+    b"\x1f\x8b": "csv",
+}  # of a stream: gzip
 HEAD_BYTES = 16  # enough to tell what a file is
 
 
@@ -45,7 +60,7 @@ def is_input(name: str) -> bool:
 
 
 def kind_of(path: Path) -> str:
-    """Return what a file is: npy, npz, csv, jsonl, parquet, feather or image.
+    """Return what a file is: npy, npz, csv, jsonl, parquet, feather, hdf5, matlab, idx, cifar or image.
 
     Raises:
         DataError: it cannot be read.
@@ -54,13 +69,21 @@ def kind_of(path: Path) -> str:
     if kind is not None:
         return kind
     try:
+        if path.suffix.lower() == ".bin" and cifar_labels(path.stat().st_size):
+            return "cifar"
         with path.open("rb") as file:
-            return sniff(file.read(HEAD_BYTES))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+            head = file.read(HEAD_BYTES)
+        if head.startswith(b"\x1f\x8b"):
+            with gzip.open(path) as file:
+                return sniff(file.read(HEAD_BYTES))
+        return sniff(head)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def open_file(path: Path, kind: str, options: TableOptions, choose: Choose) -> dict[str, Part]:
+def open_file(
+    path: Path, kind: str, options: TableOptions, choose: Choose, arrays: Mapping[str, str] | None = None
+) -> dict[str, Part]:
     """Return the parts of a file that holds many items, by the name of their split.
 
     Args:
@@ -68,14 +91,16 @@ def open_file(path: Path, kind: str, options: TableOptions, choose: Choose) -> d
         kind: what ``kind_of`` says, but not ``image``.
         options: how a table is written.
         choose: which of its columns are read.
+        arrays: ``data.arrays``, of a file that holds several.
 
     Raises:
         DataError: it cannot be read, is damaged, or holds nothing of use.
+        InputError: a package is missing that reads it.
     """
-    if kind == "npy":
-        return open_npy(path)
-    if kind == "npz":
-        return open_npz(path)
+    if kind in NAMED:
+        return NAMED[kind](path, arrays or {})
+    if kind in SINGLE:
+        return SINGLE[kind](path)
     table = open_table(path, kind, options)
     return {"train": table_part(table, choose(table))}
 
@@ -91,7 +116,7 @@ def open_stream(name: str) -> tuple[str, IO[bytes]]:
     if not head:
         raise DataError(f"{name}: empty; expected a .npy array, an image or rows of numbers")
     kind = sniff(head)
-    if kind in ("npz", "parquet", "feather"):
+    if kind not in ("npy", "csv", "jsonl", "image"):
         raise DataError(f"{name}: a .{kind} cannot be read as a stream; name the file, or write a .npy or .csv")
     return kind, io.BufferedReader(Joined(head, raw))
 
@@ -115,12 +140,11 @@ def sniff(head: bytes) -> str:
         return "npy"
     if head.startswith(b"PK\3\4"):
         return "npz"
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    if head.startswith(b"ARROW1"):
-        return "feather"
-    if head.startswith(b"\x1f\x8b"):  # a table, for nothing else is read through gzip
-        return "csv"
+    for magic, kind in MAGICS.items():
+        if head.startswith(magic):
+            return kind
+    if is_idx(head):
+        return "idx"
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     netpbm = text[:1] == b"P" and text[1:2] in b"1234567" and text[2:3].isspace()  # an image format that begins as text
     if netpbm or not text.isascii() or any(byte < 32 and byte not in b"\t\r\n" for byte in text):

@@ -1,0 +1,120 @@
+"""Arrays in HDF5 and MATLAB files, by their names; both need the extra ``hdf5``."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from tiedae_cli.data.sources.named_arrays import NamedArray, is_called_label, open_arrays
+from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
+from tiedae_cli.errors import DataError, InputError
+
+log = logging.getLogger(__name__)
+
+MATLAB, MATLAB_73 = b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file"
+HDF5 = b"\x89HDF\r\n\x1a\n"
+NUMBERS = "buif"
+
+
+def open_hdf5(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
+    """Return the data sets of an HDF5 file, also in groups (``train/data``), as the splits that their names say.
+
+    MATLAB writes version 7.3 as HDF5 with the dimensions reversed: they are turned back.
+
+    Raises:
+        InputError: h5py is not installed.
+        DataError: damaged, or no data set, or more than one, that could be the items of a split.
+    """
+    h5py = _module("h5py", path)
+    with path.open("rb") as file:
+        reversed_ = file.read(len(MATLAB_73)) == MATLAB_73
+    arrays: dict[str, NamedArray] = {}
+
+    def visit(name: str, value: Any) -> None:
+        if isinstance(value, h5py.Dataset) and value.dtype.kind in NUMBERS and value.shape and "#refs#" not in name:
+            shape = tuple(reversed(value.shape)) if reversed_ else tuple(value.shape)
+            arrays[name] = _data_set(path, h5py, name, shape, value.dtype, reversed_)
+
+    with _told_as_data_error(path), h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return open_arrays(str(path), arrays, wanted)
+
+
+def _data_set(path: Path, h5py: ModuleType, name: str, shape: tuple[int, ...], dtype: np.dtype, reversed_: bool) -> NamedArray:
+    def read(size: int, bad: Bad) -> Iterator[RawBlock]:
+        with _told_as_data_error(path), h5py.File(path, "r") as file:
+            data = file[name]
+            for start in range(0, shape[0], size):
+                rows = range(start, min(start + size, shape[0]))
+                values = data[..., rows.start : rows.stop].T if reversed_ else data[rows.start : rows.stop]
+                yield RawBlock(rows, np.ascontiguousarray(values))
+
+    def part(labels: Tensor | None) -> Part:
+        return Part(f"{path}: {name}", shape[1:], dtype, shape[0], read, labels)
+
+    def whole() -> np.ndarray:
+        with _told_as_data_error(path), h5py.File(path, "r") as file:
+            values: np.ndarray = file[name][...]
+        return values.T if reversed_ else values
+
+    return NamedArray(shape, dtype, part, whole)
+
+
+def open_matlab(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
+    """Return the variables of a MATLAB file (up to version 7) as the splits that their names say.
+
+    Raises:
+        InputError: scipy is not installed.
+        DataError: damaged, or no variable, or more than one, that could be the items of a split.
+    """
+    with path.open("rb") as file:
+        if file.read(len(MATLAB_73)) == MATLAB_73:
+            return open_hdf5(path, wanted)
+    scipy_io = _module("scipy.io", path)
+    with _told_as_data_error(path):
+        variables = scipy_io.loadmat(path)
+    numbers = {}
+    for name, values in variables.items():
+        plain = values.toarray() if hasattr(values, "toarray") else values  # a sparse matrix
+        if not name.startswith("__") and isinstance(plain, np.ndarray) and plain.dtype.kind in NUMBERS and plain.size > 1:
+            numbers[name] = plain
+    counts = {values.size for name, values in numbers.items() if is_called_label(name)}
+    arrays = {name: _variable(f"{path}: {name}", _items_first(name, values, counts)) for name, values in numbers.items()}
+    return open_arrays(str(path), arrays, wanted)
+
+
+def _variable(name: str, values: np.ndarray) -> NamedArray:
+    return NamedArray(values.shape, values.dtype, lambda labels: array_part(values, name, labels), lambda: values)
+
+
+def _items_first(name: str, values: np.ndarray, counts: set[int]) -> np.ndarray:
+    """Return an array with its items along the first dimension: MATLAB's custom puts images along the last, where their labels tell it."""
+    if values.ndim < 3 or values.shape[0] in counts or values.shape[-1] not in counts:
+        return values
+    log.info(f"{name}: its items stand along the last dimension, as its labels do")
+    return np.moveaxis(values, -1, 0)
+
+
+def _module(name: str, path: Path) -> ModuleType:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        package = name.partition(".")[0]
+        raise InputError(f"{path}: reading it needs {package}: pip install 'tiedae[hdf5]' (or {package})") from None
+
+
+@contextlib.contextmanager
+def _told_as_data_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (DataError, GeneratorExit):
+        raise
+    except Exception as error:  # h5py and scipy meet damage with OSError, KeyError, ValueError, RuntimeError, TypeError ...
+        raise DataError(f"{path}: damaged, or no such file ({(str(error).splitlines() or [''])[0][:100]})") from None
