@@ -102,6 +102,7 @@ def write_own_data() -> None:
     np.save("x.npy", chance.integers(0, 256, (30, 28, 28), dtype=np.uint8))
     np.save("intruders.npy", chance.integers(0, 256, (30, 28, 28), dtype=np.uint8))
     np.save("features.npy", chance.standard_normal((90, 12)).astype(np.float32))
+    np.savez("arrays.npz", a=chance.standard_normal((90, 12)), b=chance.standard_normal((30, 12)))
     rows = (
         ",".join(f"{value:.3f}" for value in row) + f",{'good' if index % 9 else 'bad'}"
         for index, row in enumerate(chance.normal(size=(90, 12)))
