@@ -52,8 +52,7 @@ def own_data(name: str, folder: Path) -> list[str]:
             (folder / "images" / split).mkdir(parents=True)
             for index, image in enumerate(splits.get(split).images[:, 0].numpy()):
                 Image.fromarray(image).save(folder / "images" / split / f"{index:04}.png")
-        # The sub-folders are the splits: the fractions of the config would contradict them.
-        return ["--set", f"data.dataset={folder / 'images'}", "--set", "data.validation=null", "--set", "data.test=null"]
+        return ["--set", f"data.dataset={folder / 'images'}"]
     rows = np.concatenate([splits.get(split).rows.numpy() for split in SPLITS]).astype(np.float32)
     np.save(folder / "features.npy", rows)
     return ["--set", f"data.dataset={folder / 'features.npy'}"]

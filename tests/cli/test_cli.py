@@ -204,6 +204,27 @@ def test_score_that_scores_nothing_leaves_the_old_file(digits_run: Path) -> None
     assert (result.exit_code, result.stdout, Path("scores.jsonl").read_text()) == (2, "", "older\n")
 
 
+def test_a_run_finds_its_data_from_every_folder(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save("x.npy", np.random.default_rng(0).integers(0, 256, (60, 5, 4), dtype=np.uint8))
+    assert tiedae("train", "--config", "folder", "--set", "data.dataset=x.npy", *QUICK).exit_code == 0
+    config = (empty_folder / "runs/folder/config.yaml").read_text()
+    assert f"dataset: {empty_folder / 'x.npy'}" in config
+    (empty_folder / "elsewhere").mkdir()
+    monkeypatch.chdir(empty_folder / "elsewhere")
+    assert tiedae("eval", "../runs/folder").exit_code == 0
+    assert tiedae("train", "--config", "../runs/folder/config.yaml", "--set", "training.epochs=1").exit_code == 0
+
+
+def test_a_name_goes_before_a_path_and_says_so(empty_folder: Path, digits_run: Path) -> None:
+    Path("digits").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("digits/a.png")
+    said = "digits: the data set of that name; what lies here is ./digits\n"
+    for arguments in (("train", *QUICK), ("eval", "runs/digits"), ("score", "runs/digits", "--against", "digits")):
+        result = tiedae(*arguments)
+        assert result.exit_code == 0 and said in result.stderr, arguments
+    assert json.loads(tiedae("score", "runs/digits", "--against", "./digits").stdout)["intruders"] == 1
+
+
 def test_quiet_is_silent_about_a_download(empty_folder: Path) -> None:
     loud, quiet = (tiedae("train", *options, "--config", "mnist", "--set", "data.root=nowhere") for options in ((), ("-q",)))
     assert "mnist: not in nowhere; downloading it once\n" in loud.stderr

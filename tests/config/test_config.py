@@ -73,8 +73,8 @@ def test_a_config_does_not_change() -> None:
         ("trainning: {epochs: 5}", "my.yaml:1: trainning: unknown key (did you mean training?)"),
         (
             "data:\n  xyzzy: 1",
-            "my.yaml:2: data.xyzzy: unknown key (known: dataset, root, validation, test, split_seed, size, mode, arrays, label, normal, "
-            "columns, ignore, categories, missing, scaling, delimiter, decimal, header)",
+            "my.yaml:2: data.xyzzy: unknown key (known: dataset, root, validation, test, split_seed, size, mode, include, exclude, range, "
+            "arrays, label, normal, columns, ignore, categories, missing, scaling, delimiter, decimal, header)",
         ),
         ("model:\n  activation: rellu", "my.yaml:2: model.activation: 'rellu' is not a choice (did you mean relu?)"),
         (

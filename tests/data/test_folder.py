@@ -14,6 +14,7 @@ from hearing import heard
 from PIL import Image
 from typer.testing import CliRunner
 
+import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data import Splits, load_splits
@@ -96,7 +97,8 @@ def test_split_folders_are_the_splits_and_a_missing_one_is_cut_from_train() -> N
     ("files", "message"),
     [
         (["test/a.png"], "has a folder test, but none named train"),
-        (["train/a.png", "val/b.png"], r"1 images lie outside its split folders train, for example val/b\.png"),
+        (["train/a.png", "vault/b.png"], r"1 images lie outside its split folders train, for example vault/b\.png"),
+        (["train/a.png", "val/b.png", "valid/c.png"], "the folders val and valid both say the same split"),
         (["empty/.a.png"], "no images in this folder"),
         ([".hidden/a.png"], "no images in this folder"),
     ],
@@ -139,7 +141,7 @@ def test_two_sizes_are_named_with_the_line_that_helps() -> None:
     with pytest.raises(DataError) as caught:
         load()
     assert "a.png is 5x6, b.png is 9x7" in str(caught.value)
-    assert str(caught.value).endswith("under data:  size: [6, 5]")
+    assert "Choose a small one for all: --set data.size=32" in str(caught.value)
     splits, _ = load(size=(6, 5), validation=0, test=0)
     assert splits.form.shape == (1, 6, 5) and len(splits.train) == 2
 
@@ -274,3 +276,74 @@ def test_a_bad_image_stops_train_before_a_run_folder_is_made() -> None:
     assert result.exit_code == 2
     assert "pics/b.jpg: not an image that can be decoded (unknown format)" in result.stderr
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Train", "VALID", "Testing"), ("training", "validation", "TEST")])
+def test_split_folders_of_any_name_and_case(names: tuple[str, str, str]) -> None:
+    for split, name in enumerate(names):
+        for index in range(3 - split):
+            write(f"pics/{name}/{index}.png", picture(10 * split + index))
+    splits, _ = load()
+    assert [len(splits.get(name)) for name in ("train", "validation", "test")] == [3, 2, 1]
+
+
+def test_files_are_chosen_by_globs_and_junk_is_counted() -> None:
+    for index in range(4):
+        write(f"pics/a/{index}.png", picture(index))
+        write(f"pics/a/{index}_mask.png", picture(20 + index))
+    for name in ("Thumbs.db", "README", ".DS_Store"):
+        Path("pics", name).touch()
+    splits, notes = load(validation=0, test=0)
+    assert len(splits.train) == 8 and "2 files with other suffixes left out" in notes[-1]
+    assert notes[0].startswith("pics: 4 files *_mask.* stand beside images of the same names: are they masks?")
+    for fields in ({"exclude": "*_mask*"}, {"include": ["?.png"]}, {"include": "a/?.png"}):
+        splits, notes = load(validation=0, test=0, **fields)
+        assert len(splits.train) == 4 and not any("masks?" in note for note in notes)
+        assert np.array_equal(splits.train.images[3, 0].numpy(), picture(3))
+
+
+def test_masks_of_another_suffix_are_named() -> None:
+    for index in range(3):
+        write(f"pics/{index}.jpg", picture(index))
+        write(f"pics/{index}.png", picture(20 + index))
+    _, notes = load(validation=0, test=0)
+    assert notes[0] == (
+        "pics: 3 *.png files have the names of *.jpg files: are they masks? --set 'data.exclude=*.png' leaves them out"
+    )
+
+
+@pytest.mark.parametrize(("largest", "white"), [(255, 255), (1000, 1023), (4095, 4095), (16_000, 16_383), (65_535, 65_535)])
+def test_images_of_more_than_8_bits_are_scaled_by_the_bits_in_use(largest: int, white: int) -> None:
+    levels = np.linspace(0, largest, 30).astype(np.uint16).reshape(5, 6)
+    write("pics/a.png", levels)
+    write("pics/b.png", levels // 2)
+    splits, notes = load(validation=0, test=0)
+    expected = (levels.astype(float) * 255 / white).astype(np.uint8)
+    assert np.array_equal(splits.train.images[0, 0].numpy(), expected)
+    assert any(f"{white:,} is white" in note for note in notes) == (white > 255)
+    given, _ = load(validation=0, test=0, range=[0, largest])
+    assert given.train.images[0].max() == 255
+
+
+def test_wide_arrays_are_scaled_by_the_bits_in_use_and_their_range_lives_in_the_checkpoint() -> None:
+    x = np.random.default_rng(0).integers(0, 4096, (40, 5, 4)).astype(np.uint16)
+    x[0, 0, 0] = 4095
+    np.save("x.npy", x)
+    with heard() as notes:
+        run = tiedae_cli.train({"data": {"dataset": "x.npy"}}, run_dir="run", epochs=1, hidden_sizes=[3], quiet=True)
+    assert any(note.startswith("x.npy: uint16 images up to 4,095: 4,095 is white") for note in notes)
+    model = tiedae_cli.load(run)
+    np.testing.assert_allclose(model.encode(x[:9] // 4), model.encode(x[:9] // 4 / 4095), rtol=1e-4, atol=1e-5)
+
+
+def test_floats_of_another_range_are_converted_where_it_is_given() -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (40, 5, 4)).astype(np.float32)
+    np.save("x.npy", x)
+    config = {"data": {"dataset": "x.npy", "range": [-1, 1], "validation": 0, "test": 0}}
+    splits = load_splits(DataConfig.model_validate(config["data"]))
+    np.testing.assert_allclose(splits.train.raw(0, 99).numpy(), (x.reshape(40, -1) + 1) / 2, atol=1e-6)
+    run = tiedae_cli.train(config, run_dir="run", epochs=1, hidden_sizes=[3], quiet=True)
+    model = tiedae_cli.load(run)
+    assert model.encode(x).shape == (40, 3)
+    with pytest.raises(DataError, match=r"row 1 holds 3, outside of data\.range, -1 to 1"):
+        model.encode(np.full_like(x, 3))

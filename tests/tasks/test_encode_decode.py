@@ -416,7 +416,7 @@ REFUSED: dict[str, Callable[[np.ndarray], str]] = {
     "floats of 0 to 255": lambda x: write_npy(x.astype(np.float32)),
     "floats a little above 1": lambda x: write_npy(x.astype(np.float32) / 200),
     "floats below 0": lambda x: write_npy(x.astype(np.float32) / 127.5 - 1),
-    "whole numbers above 255": lambda x: write_npy(x.astype(np.int64) * 2),
+    "whole numbers above 255": lambda x: write_npy(x.astype(np.int64) * 1000),
     "NaN": lambda x: write_npy(np.where(x == x.max((1, 2), keepdims=True), np.nan, x / 255)),
     "infinity in float16": lambda x: write_npy(np.where(x == x.max((1, 2), keepdims=True), np.inf, x / 255).astype(np.float16)),
     "objects": lambda x: write_npy(np.array([None] * 40)),

@@ -56,6 +56,17 @@ def _name(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _pair(value: Any) -> Any:
+    """Refuse what is not two numbers, the smaller first."""
+    plain = isinstance(value, (list, tuple)) and len(value) == 2
+    if not plain or not all(type(bound) in (int, float) and abs(bound) < 1e30 for bound in value) or value[0] >= value[1]:
+        raise PydanticCustomError("pair", "must be [lowest, highest]")
+    return (float(value[0]), float(value[1]))
+
+
+ValuePair = Annotated[tuple[float, float], BeforeValidator(_pair)]
+
+
 def _array_names(value: Any) -> Any:
     """Turn one name into that of the items."""
     names = {"train": value} if isinstance(value, str) else value
@@ -102,6 +113,13 @@ class DataConfig(Section):
     proportions differ); without it the size that they all have."""
     mode: Literal["gray", "colour"] | None = None
     """What the images of a folder are converted to; without it `colour` if any file is in colour."""
+    include: NameList = ()
+    """Of a folder: globs of the names or paths below it of the images that are taken; without it all."""
+    exclude: NameList = ()
+    """Of a folder: globs of the names or paths below it of files that are left out, for example `*mask*`."""
+    range: ValuePair | None = None
+    """Of images: [lowest, highest] raw value, which become 0 and 1; without it 0 and 255 of bytes, 0 and 1 of floats, and of more bits the
+    largest value of the bit depth in use (10, 12, 14 or 16)."""
     arrays: ArrayNames = {}
     """Of a file that holds several arrays (`.npz`, `.h5`, `.mat`): the name of the items, or names by role: `train`, `validation`, `test`,
     `labels` (or `train_labels`, ...); without it they are found by their names."""

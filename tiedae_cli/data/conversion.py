@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tiedae_cli.data.columns import Columns
-from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.data.image_set import DataForm, ValueRange
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.errors import DataError
 
@@ -36,6 +36,8 @@ class Reading:
     """Of vectors: NaN stands for a missing value."""
     columns: Columns | None = None
     """What the values are, where the source names them."""
+    range: ValueRange | None = None
+    """Of images: what becomes 0 and 1."""
 
     def convert(self, block: RawBlock, bad: Bad) -> RawBlock:
         """Return the items of a block that can be read, their values as (B, D) of the target type.
@@ -52,6 +54,8 @@ class Reading:
         if not good.all():
             rows, values = [rows[index] for index in np.flatnonzero(good).tolist()], values[good]
             labels = None if labels is None else labels[good]
+        if self.range is not None:
+            values = (values.astype(np.float32) - self.range.low) / (self.range.high - self.range.low)
         converted = values.astype(self.target, copy=False)
         if values.dtype.kind == "b" and self.form.kind == "images":
             converted = converted * np.uint8(255)
@@ -85,15 +89,15 @@ class Reading:
             return "NaN" if np.isnan(number) else "infinity"
         if self.form.kind == "vectors":
             return f"{number:g}, which float32 cannot hold; rescale that feature"
+        if self.range is not None:
+            return f"{number:g}, outside of data.range, {self.low:g} to {self.high:g}"
         if self.target == np.uint8:
-            return (
-                f"{number:g}; images of whole numbers must be in 0..255; "
-                "divide by the largest possible value and save as float32"
-            )
+            advice = "--set 'data.range=[LOWEST, HIGHEST]' says what black and white are"
+            return f"{number:g}; images of whole numbers must be in 0..255 (or more bits from 0 on): {advice}"
         if 2 <= number <= 255:
-            advice = "divide by 255, or save as uint8"
+            advice = "--set 'data.range=[0, 255]'; or divide by 255, or save as uint8"
         elif -1 <= number < 0:
-            advice = "(x + 1) / 2 where they are in [-1, 1], else np.clip(x, 0, 1)"
+            advice = "--set 'data.range=[-1, 1]' where they are in [-1, 1], else np.clip(x, 0, 1)"
         else:
             advice = "np.clip(x, 0, 1) where it is rounding, else subtract the minimum and divide by the range"
         return f"{number:g}; images of floats must be in [0, 1]: {advice}. Feature vectors, N x D, may have any values"
@@ -104,7 +108,7 @@ def _place(row: int | str) -> str:
     return f"row {row + 1:,}" if isinstance(row, int) else row
 
 
-def reading_of(part: Part, allows_nan: bool = False) -> Reading:
+def reading_of(part: Part, allows_nan: bool = False, range: ValueRange | None = None) -> Reading:
     """Return how a part is read where its shape alone says what it is.
 
     Raises:
@@ -118,9 +122,9 @@ def reading_of(part: Part, allows_nan: bool = False) -> Reading:
     if len(part.shape) == 1:
         return _reading(part, (1, 1, part.shape[0]), "vectors", allows_nan=allows_nan)
     if len(part.shape) == 2:
-        return _reading(part, (1, *part.shape), "images")
+        return _reading(part, (1, *part.shape), "images", range=range)
     last = part.shape[2] in CHANNELS and part.shape[0] not in CHANNELS
-    return _reading(part, (part.shape[2], *part.shape[:2]) if last else part.shape, "images", last)
+    return _reading(part, (part.shape[2], *part.shape[:2]) if last else part.shape, "images", last, range=range)
 
 
 def reading_for(part: Part, form: DataForm, wanted: str) -> Reading:
@@ -144,19 +148,32 @@ def reading_for(part: Part, form: DataForm, wanted: str) -> Reading:
         shapes = ", ".join(" x ".join(map(str, ("N", *shape))) for shape in dict.fromkeys(fitting))
         raise DataError(f"{part.name}: {part.describe()}; {wanted}, in one of the shapes {shapes}")
     last = form.kind == "images" and part.shape == (height, width, channels) != form.shape
-    return _reading(part, form.shape, form.kind, last, allows_nan=form.fill is not None)
+    wide = part.dtype.kind in "iu" and part.dtype.itemsize > 1
+    fits = form.range is not None and form.range.whole == wide and part.dtype != np.uint8 and part.dtype.kind != "b"
+    return _reading(part, form.shape, form.kind, last, allows_nan=form.fill is not None, range=form.range if fits else None)
 
 
-def _reading(part: Part, shape: tuple[int, ...], kind: str, channels_last: bool = False, allows_nan: bool = False) -> Reading:
+def _reading(
+    part: Part,
+    shape: tuple[int, ...],
+    kind: str,
+    channels_last: bool = False,
+    allows_nan: bool = False,
+    range: ValueRange | None = None,
+) -> Reading:
     channels, height, width = shape
     dtype, images = part.dtype, kind == "images"
-    eight_bit = dtype == np.uint8 or (images and dtype.kind in "bui")
+    eight_bit = dtype == np.uint8 or (images and dtype.kind in "bui" and range is None)
     wide = not images and (dtype.kind in "iu" or dtype.itemsize > 4)  # whole numbers and float64 keep their digits
     target = np.dtype(np.uint8 if eight_bit else np.float64 if wide else np.float32)
     columns = None if images else part.columns
-    form = DataForm((channels, height, width), kind, scale=1 / 255 if eight_bit and images else 1.0, columns=columns)
+    form = DataForm(
+        (channels, height, width), kind, scale=1 / 255 if eight_bit and images else 1.0, columns=columns, range=range
+    )
     if images:
         low, high = 0.0, 255.0 if eight_bit else 1.0
+        if range is not None:
+            low, high = range.low, range.high
     else:
         low, high = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
-    return Reading(part.name, form, target, channels_last, low, high, allows_nan and not images, part.columns)
+    return Reading(part.name, form, target, channels_last, low, high, allows_nan and not images, part.columns, range)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.data.conversion import Reading, reading_of
-from tiedae_cli.data.image_set import BLOCK_BYTES, ImageSet
+from tiedae_cli.data.image_set import BLOCK_BYTES, ImageSet, ValueRange, range_of
 from tiedae_cli.data.sources.part import Part, RawBlock, stop
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.reporting import progress
@@ -24,25 +24,51 @@ from tiedae_cli.system.reporting import progress
 log = logging.getLogger(__name__)
 
 
-def gather(parts: dict[str, Part], source: str, missing: str = "error") -> dict[str, ImageSet]:
+def gather(
+    parts: dict[str, Part], source: str, missing: str = "error", given: tuple[float, float] | None = None
+) -> dict[str, ImageSet]:
     """Return the splits that a source names as sets of one form.
 
     Args:
         parts: its parts by the name of their split.
         source: what the data is, for messages.
         missing: what becomes of vectors with missing values: ``error``, ``drop`` or ``mean`` (they are kept, as NaN).
+        given: ``data.range`` of images.
 
     Raises:
         DataError: an item that cannot be read, two forms, or more than the memory holds.
     """
-    sets = {
-        split: _image_set(part, reading_of(part, allows_nan=_may_miss(part, missing)), missing) for split, part in parts.items()
-    }
+    found = _range(parts, given)
+    sets = {}
+    for split, part in parts.items():
+        sets[split] = _image_set(part, reading_of(part, _may_miss(part, missing), found), missing)
     first = next(iter(sets.values())).form
     for split, items in sets.items():
         if (items.form.shape, items.form.kind) != (first.shape, first.kind):
             raise DataError(f"{source}: {split} has {items.form.describe()}, {next(iter(sets))} has {first.describe()}")
     return sets
+
+
+def _range(parts: dict[str, Part], given: tuple[float, float] | None) -> ValueRange | None:
+    """Return which values of images are black and white: as given, or by the bits in use of whole numbers of more than 8 bits."""
+    images = [part for part in parts.values() if len(part.shape) > 1]
+    wide = [part for part in images if part.dtype.kind in "iu" and part.dtype.itemsize > 1]
+    if given is not None or not wide:
+        return None if given is None or not images else ValueRange(*given, whole=bool(wide))
+    largest = max(
+        (block.values.max() for part in wide for block in part.read(_rows(part), stop) if block.values.size), default=0
+    )
+    found = range_of(float(largest))
+    if found is not None:
+        log.info(
+            f"{wide[0].name}: {wide[0].dtype} images up to {largest:,}: {found.high:,.0f} is white; "
+            "--set 'data.range=[LOWEST, HIGHEST]' says otherwise"
+        )
+    return found
+
+
+def _rows(part: Part) -> int:
+    return max(1, BLOCK_BYTES // max(1, math.prod(part.shape) * part.dtype.itemsize))
 
 
 def _may_miss(part: Part, missing: str) -> bool:
@@ -52,8 +78,9 @@ def _may_miss(part: Part, missing: str) -> bool:
 
 def _image_set(part: Part, reading: Reading, missing: str) -> ImageSet:
     array, labels, names = part.array, part.labels, None
-    size = max(1, BLOCK_BYTES // max(1, math.prod(part.shape) * part.dtype.itemsize))
+    size = _rows(part)
     fits = array is not None and array.dtype == reading.target and array.flags.c_contiguous and not reading.channels_last
+    fits = fits and reading.range is None
     if array is not None and fits and not (reading.allows_nan and missing == "drop"):
         for block in part.read(size, stop):
             reading.convert(block, stop)  # a look at all values

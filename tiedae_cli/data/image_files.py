@@ -1,18 +1,20 @@
 """Image files of any size and colour, decoded and converted to a given form (Pillow decodes and resizes)."""
 
 import contextlib
+import fnmatch
 import io
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.data.image_set import DataForm, ImageSet, ValueRange, range_of
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.errors import DataError
 
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"})
+SUFFIXES = frozenset(
+    f".{name}" for name in "png jpg jpeg jfif jpe bmp dib gif tif tiff webp ppm pgm pbm pnm jp2 j2k tga avif".split()
+)
 
 
 def is_image_file(name: str) -> bool:
@@ -29,12 +33,31 @@ def is_image_file(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
-def images_under(folder: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Selection:
+    """Which files of a folder are its images, beside their suffixes."""
+
+    include: tuple[str, ...] = ()
+    """Globs of which one must fit the path below the folder, or the name; none: all do."""
+    exclude: tuple[str, ...] = ()
+    """Globs of which none may fit."""
+
+    def takes(self, below: str) -> bool:
+        """Return whether a file is taken, by its path below the folder."""
+        included = not self.include or self._fits(below, self.include)
+        return included and not self._fits(below, self.exclude)
+
+    @staticmethod
+    def _fits(below: str, globs: tuple[str, ...]) -> bool:
+        return any(fnmatch.fnmatch(below, glob) or fnmatch.fnmatch(below.rpartition("/")[2], glob) for glob in globs)
+
+
+def images_under(folder: Path, selection: Selection = Selection()) -> list[Path]:  # noqa: B008
     """Return the image files in a folder and its sub-folders, in the order in which training sees them."""
-    return [folder / name for name in image_names(folder)[0]]
+    return [folder / name for name in image_names(folder, selection)[0]]
 
 
-def image_names(folder: Path) -> tuple[list[str], int]:
+def image_names(folder: Path, selection: Selection = Selection()) -> tuple[list[str], int]:  # noqa: B008
     """Return the paths of the image files below a folder, with ``/`` and sorted as text, and how many other files are there.
 
     Hidden files and folders are left out, links are followed, and a folder that is linked twice counts once.
@@ -55,14 +78,14 @@ def image_names(folder: Path) -> tuple[list[str], int]:
             folders.clear()
             continue
         visited.add((information.st_dev, information.st_ino))
-        shown = [name for name in files if not name.startswith(".")]
-        images = [name for name in shown if is_image_file(name)]
+        shown = [os.path.relpath(os.path.join(parent, name), folder).replace(os.sep, "/") for name in files if name[0] != "."]
+        images = [name for name in shown if is_image_file(name) and selection.takes(name)]
         others += len(shown) - len(images)
-        found += [os.path.relpath(os.path.join(parent, name), folder).replace(os.sep, "/") for name in images]
+        found += images
     return sorted(found), others
 
 
-def expand_folders(names: Iterable[str]) -> list[Path]:
+def expand_folders(names: Iterable[str], selection: Selection = Selection()) -> list[Path]:  # noqa: B008
     """Return paths with each folder replaced by the images in it.
 
     Raises:
@@ -70,7 +93,7 @@ def expand_folders(names: Iterable[str]) -> list[Path]:
     """
     paths: list[Path] = []
     for path in map(Path, names):
-        found = images_under(path) if path.is_dir() else [path]
+        found = images_under(path, selection) if path.is_dir() else [path]
         if not found:
             raise DataError(f"{path}: no image files in this folder ({', '.join(sorted(SUFFIXES))})")
         paths += found
@@ -94,18 +117,18 @@ def load_image_files(paths: Sequence[Path], form: DataForm) -> ImageSet:
     """
     if not takes_image_files(form):
         raise DataError(f"this model takes {form.describe()}; image files do not fit")
-    images = torch.stack([torch.from_numpy(read_image(path, form.shape, log.info)) for path in paths])  # (N, C, H, W)
+    images = torch.stack(
+        [torch.from_numpy(read_image(path, form.shape, log.info, range=form.range)) for path in paths]
+    )  # (N, C, H, W)
     return ImageSet(images, None, DataForm(form.shape, scale=1 / 255))
 
 
-def images_part(
-    paths: Sequence[Path], shape: tuple[int, int, int], say: Callable[[str], None], file: IO[bytes] | None = None
-) -> Part:
+def images_part(paths: Sequence[Path], form: DataForm, say: Callable[[str], None], file: IO[bytes] | None = None) -> Part:
     """Return image files, converted to (C, H, W) uint8, as a part; a file that cannot be decoded is a bad item.
 
     Args:
         paths: the files.
-        shape: (C, H, W), C 1 or 3.
+        form: the model's.
         say: is told of each conversion.
         file: read instead of opening the only path, which then is its name in messages.
     """
@@ -115,17 +138,21 @@ def images_part(
             pixels: dict[str | int, np.ndarray] = {}
             for path in paths[start : start + size]:
                 try:
-                    pixels[str(path)] = read_image(path, shape, say, file)
+                    pixels[str(path)] = read_image(path, form.shape, say, file, form.range)
                 except DataError as problem:
                     bad(problem)
             if pixels:
                 yield RawBlock(list(pixels), np.stack(list(pixels.values())))
 
-    return Part(str(paths[0]), shape, np.dtype(np.uint8), len(paths), read)
+    return Part(str(paths[0]), form.shape, np.dtype(np.uint8), len(paths), read)
 
 
 def read_image(
-    path: Path, shape: tuple[int, int, int], say: Callable[[str], None] | None = None, file: IO[bytes] | None = None
+    path: Path,
+    shape: tuple[int, int, int],
+    say: Callable[[str], None] | None = None,
+    file: IO[bytes] | None = None,
+    range: ValueRange | None = None,
 ) -> np.ndarray:
     """Decode one file, and convert and resize it to (C, H, W) uint8.
 
@@ -134,6 +161,7 @@ def read_image(
         shape: (C, H, W), C 1 or 3.
         say: is told of a conversion.
         file: read instead of opening ``path``, which then is its name in messages.
+        range: as in ``pixels_of``.
 
     Raises:
         DataError: it cannot be decoded.
@@ -144,15 +172,21 @@ def read_image(
         if say is not None and (image.size != (width, height) or image.mode != mode):
             kind = "gray" if channels == 1 else "colour"
             say(f"{path}: {image.width}x{image.height} {image.mode}, converted to {width}x{height} {kind}")
-        return pixels_of(image, shape)
+        return pixels_of(image, shape, range)
 
 
-def pixels_of(image: "Image", shape: tuple[int, int, int]) -> np.ndarray:
-    """Convert and resize (stretch, where the proportions differ) a decoded image to (C, H, W) uint8."""
+def pixels_of(image: "Image", shape: tuple[int, int, int], range: ValueRange | None = None) -> np.ndarray:
+    """Convert and resize (stretch, where the proportions differ) a decoded image to (C, H, W) uint8.
+
+    Args:
+        image: any mode.
+        shape: (C, H, W), C 1 or 3.
+        range: black and white of an image of more than 8 bits; None by the bits that it uses itself.
+    """
     from PIL import Image
 
     channels, height, width = shape
-    plain = _without_transparency(image).convert("L" if channels == 1 else "RGB")
+    plain = _without_transparency(image, range).convert("L" if channels == 1 else "RGB")
     if plain.size != (width, height):
         plain = plain.resize((width, height), Image.Resampling.LANCZOS)
     pixels = np.array(plain, dtype=np.uint8)  # a copy, for Pillow's own memory is read-only
@@ -201,6 +235,9 @@ def decode_image(path: Path, file: IO[bytes] | None = None) -> "Image":
             image.load()
             if image.mode == "F":
                 raise ValueError("floating-point pixels have no known range; save them as a .npy array")
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1:
+                log.info(f"{path}: {frames} frames, of which the first is used")
             return ImageOps.exif_transpose(image)  # a copy: the file is closed here, also where it is damaged
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -212,12 +249,31 @@ def decode_image(path: Path, file: IO[bytes] | None = None) -> "Image":
         raise DataError(f"{path}: not an image that can be decoded ({reason})") from None
 
 
-def _without_transparency(image: "Image") -> "Image":
-    """Put transparent images on white, as viewers show them, and bring 16-bit gray to 8 bits."""
+def has_wide_mode(path: Path) -> bool:
+    """Return whether a file's head says that it has more than 8 bits a pixel and channel; nothing is decoded."""
     from PIL import Image
 
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    try:
+        with Image.open(path) as image:
+            return is_wide(image)
+    except Exception:  # whatever Pillow meets: decoding tells it
+        return False
+
+
+def is_wide(image: "Image") -> bool:
+    """Return whether a decoded image has more than 8 bits a pixel and channel."""
+    return image.mode.startswith("I")
+
+
+def _without_transparency(image: "Image", range: ValueRange | None) -> "Image":
+    """Put transparent images on white, as viewers show them, and bring more bits to 8."""
+    from PIL import Image
+
+    if is_wide(image):
+        values = np.asarray(image).astype(np.float64)
+        found = range or range_of(float(values.max())) or ValueRange(0.0, 255.0, whole=True)
+        levels = (values - found.low) * (255 / (found.high - found.low))
+        return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)

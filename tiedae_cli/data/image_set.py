@@ -20,6 +20,25 @@ BLOCK_BYTES = 1 << 25  # what is copied or looked at in one go
 
 
 @dataclass(frozen=True)
+class ValueRange:
+    """Which raw values of images are the model's 0 and 1, where they are not 0 and 255, or 0 and 1."""
+
+    low: float
+    high: float
+    whole: bool
+    """Of whole numbers of more than 8 bits; else of floats."""
+
+
+BIT_DEPTHS = (8, 10, 12, 14, 16)  # of cameras and scanners
+
+
+def range_of(largest: float) -> ValueRange | None:
+    """Return the range of the bit depth that holds whole numbers up to ``largest``; None for 8 bits, or beyond 16."""
+    tops = [2**bits - 1 for bits in BIT_DEPTHS if largest <= 2**bits - 1]
+    return ValueRange(0.0, float(tops[0]), whole=True) if tops and tops[0] > 255 else None
+
+
+@dataclass(frozen=True)
 class DataForm:
     """The form of one item and the scaling between its raw values and the model's: model = (raw - offset) * scale."""
 
@@ -33,6 +52,8 @@ class DataForm:
     """(D,) like ``offset``, or a number: 1/255 for uint8 images."""
     fill: Tensor | None = None
     """(D,) float64: what stands for a missing value (NaN) of vectors; None where there is none."""
+    range: ValueRange | None = None
+    """Of images whose raw values are converted to [0, 1] as they are read."""
     columns: Columns | None = None
     """What the values of a vector are, where its source names them."""
 

@@ -1,5 +1,6 @@
 """Which source a config means; every source becomes the same thing: ``Splits`` of ``ImageSet``."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from tiedae_cli.data.sources.tables import TableOptions
 from tiedae_cli.data.statistics import scaled
 from tiedae_cli.errors import ConfigError, DataError
 
+log = logging.getLogger(__name__)
+
 TABLE_FIELDS = ("label", "columns", "ignore", "categories", "delimiter", "decimal", "header")  # of the config, for tables alone
 VECTOR_FIELDS = ("arrays", "scaling", "missing", *TABLE_FIELDS)
 
@@ -32,26 +35,47 @@ def load_splits(config: DataConfig) -> Splits:
         ConfigError: a field of the config does not go with this data.
         StorageError: the cache of a folder's images cannot be written.
     """
-    name = config.dataset
+    name = shown_path(config.dataset)
+    if is_data_set(name) and os.path.exists(name):
+        log.info(f"{name}: the data set of that name; what lies here is ./{name}")
     if name == "digits":
-        _refuse_fields(config, name, "validation", "test", "split_seed", "size", "mode", *VECTOR_FIELDS)
+        _refuse_fields(
+            config, name, "validation", "test", "split_seed", "size", "mode", "range", "include", "exclude", *VECTOR_FIELDS
+        )
         return load_digits()
     if name in SOURCES:
-        _refuse_fields(config, name, "test", "split_seed", "size", "mode", *VECTOR_FIELDS)
-        return load_download(name, config.root, config.validation)
+        _refuse_fields(config, name, "test", "split_seed", "size", "mode", "range", "include", "exclude", *VECTOR_FIELDS)
+        return load_download(name, config.root and shown_path(config.root), config.validation)
     path = os.path.expanduser(name)
     if os.path.isdir(path):
         _refuse_fields(config, name, "root", *VECTOR_FIELDS)
         return partition(load_folder(Path(path), config), config, name)
     if os.path.isfile(path) and (kind := kind_of(Path(path))) != "image":
-        table = kind in TABLES
-        _refuse_fields(
-            config, name, "root", "size", "mode", *(() if kind in NAMED else ("arrays",)), *(() if table else TABLE_FIELDS)
-        )
+        others = (*(() if kind in NAMED else ("arrays",)), *(() if kind in TABLES else TABLE_FIELDS))
+        _refuse_fields(config, name, "root", "size", "mode", "include", "exclude", *others)
         options = TableOptions(config.delimiter, config.decimal, config.header)
         parts = open_file(Path(path), kind, options, lambda found: choose_columns(found, config), config.arrays)
-        return _scaled(partition(gather(parts, path, config.missing), config, name), config)
+        return _scaled(partition(gather(parts, path, config.missing, config.range), config, name), config)
     raise _not_found(name, os.path.exists(path))
+
+
+def is_data_set(name: str) -> bool:
+    """Return whether a name is that of a bundled or downloaded data set; it goes before a path."""
+    return name == "digits" or name in SOURCES
+
+
+def shown_path(name: str) -> str:
+    """Return a path as it is shown and opened: below the working folder where it lies there."""
+    inside = os.path.isabs(name) and os.path.commonpath([os.getcwd(), name]) == os.getcwd()
+    return os.path.relpath(name) if inside else name
+
+
+def absolute(config: DataConfig) -> DataConfig:
+    """Return the section with absolute paths, so that it means the same from every folder."""
+    path = os.path.expanduser(config.dataset)
+    moved = not is_data_set(config.dataset) and os.path.exists(path)
+    root = None if config.root is None else os.path.abspath(os.path.expanduser(config.root))
+    return config.model_copy(update={"dataset": os.path.abspath(path) if moved else config.dataset, "root": root})
 
 
 def _scaled(splits: Splits, config: DataConfig) -> Splits:
@@ -59,6 +83,7 @@ def _scaled(splits: Splits, config: DataConfig) -> Splits:
     if splits.form.kind != "vectors":
         _refuse_fields(config, splits.source, "scaling", "missing")
         return splits
+    _refuse_fields(config, splits.source, "range")
     return splits.with_form(scaled(splits.train, config.scaling, fills=config.missing == "mean"))
 
 
@@ -71,8 +96,11 @@ def _refuse_fields(config: DataConfig, source: str, *fields: str) -> None:
         "split_seed": "is only for a folder or an array: its splits are not drawn",
         "size": "is only for a folder of images",
         "mode": "is only for a folder of images",
+        "include": "is only for a folder of images",
+        "exclude": "is only for a folder of images",
         "scaling": "is only for feature vectors",
         "missing": "is only for feature vectors",
+        "range": "is only for images in a folder or an array",
         "arrays": "is only for a file that holds several arrays (.npz, .h5, .mat)",
         **dict.fromkeys(TABLE_FIELDS, "is only for a table"),
     }

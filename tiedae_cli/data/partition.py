@@ -30,12 +30,17 @@ def partition(given: dict[str, ImageSet], config: DataConfig, source: str) -> Sp
     parts = {name: items for name, items in given.items() if name != "train"}
     if config.normal and "validation" in parts:
         parts["validation"] = parts["validation"].subset(_normal(parts["validation"], config, source)[0])
-    counts = {}
-    for name, portion in (("test", config.test), ("validation", config.validation)):
-        if name not in parts:
-            counts[name] = portion_count(PORTION if portion is None else portion, len(usual))
-        elif portion is not None:
-            raise ConfigError(f"data.{name}: {source} has a {name} split of its own; remove one of the two")
+    portions = {"test": config.test, "validation": config.validation}
+    double = [name for name, portion in portions.items() if name in parts and portion is not None]
+    if double:
+        raise ConfigError(
+            "\n".join(f"data.{name}: {source} has a {name} split of its own; remove one of the two" for name in double)
+        )
+    counts = {
+        name: portion_count(PORTION if portion is None else portion, len(usual))
+        for name, portion in portions.items()
+        if name not in parts
+    }
     if not len(usual):
         raise DataError(f"{source}: its train split is empty")
     if sum(counts.values()) >= len(usual):

@@ -18,7 +18,7 @@ from torch import Tensor
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.columns import Columns, all_columns, match_columns
 from tiedae_cli.data.conversion import Reading, reading_for
-from tiedae_cli.data.image_files import expand_folders, images_part, is_image_file, takes_image_files
+from tiedae_cli.data.image_files import Selection, expand_folders, images_part, is_image_file, takes_image_files
 from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.data.sources.detection import is_stream, kind_of, open_file, open_stream, stream_parts
 from tiedae_cli.data.sources.part import Bad, Part, array_part, stop
@@ -97,7 +97,7 @@ class ItemReader:
         for name in inputs:
             if name != "-" and not os.path.exists(name):
                 raise InputError(f"{name}: no such file or folder")
-        paths = [str(path) for path in expand_folders(inputs)]
+        paths = [str(path) for path in expand_folders(inputs, Selection(self._data.include, self._data.exclude))]
         alone = len(paths) == 1
         groups = [(images, list(group)) for images, group in groupby(paths, is_image_file)]
         opened: list[Items] = []
@@ -123,7 +123,7 @@ class ItemReader:
         if not takes_image_files(self.form):
             raise DataError(f"{names[0]}: an image file; {self.wanted}")
         conversions = _Conversions()
-        part = images_part([Path(name) for name in names], self.form.shape, conversions.one)
+        part = images_part([Path(name) for name in names], self.form, conversions.one)
         items = self._items(names[0], {"train": part}, alone=True)
         return Items(conversions.told_after(items.blocks), items.count)
 
@@ -135,7 +135,7 @@ class ItemReader:
                 if kind == "image":
                     if not takes_image_files(self.form):
                         raise DataError(f"{name}: an image file; {self.wanted}")
-                    return self._items(name, {"train": images_part([Path(name)], self.form.shape, log.info, file)}, alone=True)
+                    return self._items(name, {"train": images_part([Path(name)], self.form, log.info, file)}, alone=True)
                 return self._items(name, stream_parts(name, kind, file, self._options, self._columns), alone)
             kind = kind_of(Path(name))
             return (

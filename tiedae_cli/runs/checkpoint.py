@@ -25,7 +25,7 @@ from tiedae_cli import __version__
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import validate_config
 from tiedae_cli.data.columns import Columns
-from tiedae_cli.data.image_set import KINDS, DataForm
+from tiedae_cli.data.image_set import KINDS, DataForm, ValueRange
 from tiedae_cli.errors import CheckpointError, ConfigError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.runs.state import STRICT, EpochReport, SplitIdentity, TrainingState
@@ -49,6 +49,7 @@ class _Form(BaseModel):
     scale: float | None
     """None where the scale is a tensor."""
     columns: Columns | None = None
+    range: ValueRange | None = None
 
 
 class _Position(BaseModel):
@@ -131,6 +132,7 @@ class Checkpoint:
                 "kind": self.form.kind,
                 "scale": None if isinstance(self.form.scale, Tensor) else self.form.scale,
                 "columns": None if self.form.columns is None else asdict(self.form.columns),
+                "range": None if self.form.range is None else asdict(self.form.range),
             },
             "training": position,
         }
@@ -252,6 +254,8 @@ def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> DataFo
         raise CheckpointError(f"{path}: damaged: its data has an impossible form")
     offset, scale = tensors.pop("form.offset", None), tensors.pop("form.scale", form.scale)
     fill = tensors.pop("form.fill", None)
+    if form.range is not None and not form.range.low < form.range.high:
+        raise CheckpointError(f"{path}: damaged: the range of its data is impossible")
     if form.columns is not None and len(form.columns.values) != math.prod(form.shape):
         raise CheckpointError(f"{path}: damaged: its columns are not those of its data")
     for name, value in (("offset", offset), ("scale", scale), ("fill", fill)):
@@ -262,7 +266,7 @@ def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> DataFo
         if not possible or (name == "scale" and not bool(torch.as_tensor(value).gt(0).all())):
             raise CheckpointError(f"{path}: damaged: the {name} of its data is impossible")
     assert scale is not None
-    return DataForm(form.shape, form.kind, offset, scale, fill, form.columns)
+    return DataForm(form.shape, form.kind, offset, scale, fill, form.range, form.columns)
 
 
 def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:

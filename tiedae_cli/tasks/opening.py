@@ -12,6 +12,7 @@ from torch import Tensor
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
 from tiedae_cli.data import DataForm, Splits, load_splits
+from tiedae_cli.data.loading import absolute
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
 from tiedae_cli.model.autoencoder import untied_weights
 from tiedae_cli.output.terminal import Terminal
@@ -47,6 +48,7 @@ def start(
         DataError: the data is missing or damaged; nothing was made.
         StorageError: the folder cannot be written.
     """
+    config = config.model_copy(update={"data": absolute(config.data)})
     place = choose_place(device, config.training, ranks)
     splits = data_to_train_on(config)
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
@@ -100,6 +102,7 @@ def resume(
         found = ranks.from_leader(_load_or_offer(path, run) if ranks.leads else None)
         assert found is not None
         wanted = config or parse_config(dump_config(found.config), str(run.config), assignments)
+        wanted = wanted.model_copy(update={"data": absolute(wanted.data)})
         _refuse_changes(found, wanted)
         place = choose_place(device, wanted.training, ranks)
         splits = data_to_train_on(wanted).for_model(found.form, str(path))

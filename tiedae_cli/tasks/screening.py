@@ -9,7 +9,7 @@ import torch
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data import Splits, load_splits
-from tiedae_cli.data.sources.downloads import SOURCES
+from tiedae_cli.data.loading import is_data_set
 from tiedae_cli.data.streams import ItemReader, Items, split_items
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.output import figures
@@ -110,7 +110,7 @@ class Screening:
         yield detection_values(self.tally, others, name)
 
     def _intruders(self, name: str) -> Items:
-        if Path(name).exists() or name == "-" or name not in ("digits", *SOURCES):
+        if not is_data_set(name):
             return self.reader.open([name])
         data = DataConfig(dataset=name, root=self.run.config.data.root)
         return split_items(load_splits(data).for_model(self.form, str(self.run.path)).filled("test"), self.reader.size)

@@ -19,9 +19,19 @@ from torch import Tensor
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.gathering import gather
-from tiedae_cli.data.image_files import SUFFIXES, decode_image, image_names, image_warnings, is_colour, pixels_of
-from tiedae_cli.data.image_set import BLOCK_BYTES, SPLITS, ImageSet
+from tiedae_cli.data.image_files import (
+    SUFFIXES,
+    Selection,
+    decode_image,
+    has_wide_mode,
+    image_names,
+    image_warnings,
+    is_colour,
+    pixels_of,
+)
+from tiedae_cli.data.image_set import BLOCK_BYTES, SPLITS, ImageSet, ValueRange, range_of
 from tiedae_cli.data.sources.arrays import open_npy
+from tiedae_cli.data.sources.named_arrays import split_of_name
 from tiedae_cli.errors import DataError, StorageError
 from tiedae_cli.system.cache import cache_folder, taking_turns
 from tiedae_cli.system.reporting import progress
@@ -29,7 +39,8 @@ from tiedae_cli.system.storage import replacing
 
 log = logging.getLogger(__name__)
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
+MASK_WORDS = ("_mask", "-mask", "_seg", "_segmentation", "_label", "_gt", ".mask")
 NAMED = 5  # bad files that a message names
 
 
@@ -58,6 +69,8 @@ class Target:
     """No file may be in colour; else it is converted."""
     pattern: str
     """The file that it was inferred from."""
+    range: ValueRange | None = None
+    """Black and white of images of more than 8 bits."""
 
 
 class _ColourFoundError(Exception):
@@ -68,34 +81,36 @@ def load_folder(folder: Path, config: DataConfig) -> dict[str, ImageSet]:
     """Return the images of a folder as the splits that its sub-folders name: ``train`` alone where there are none.
 
     Every file with a suffix of ``image_files.SUFFIXES`` belongs to it, in the order of the paths; hidden files and folders do not.
-    Sub-folders ``train``, ``validation`` and ``test`` are the splits. Where all images, of the folder or of its splits, lie in
-    sub-folders with two or more names, those are the classes: an image's label is its class's place among the sorted names.
+    Sub-folders whose names say a split (``train``, ``val``, ``Test`` ...) are the splits. Where all images, of the folder or of its
+    splits, lie in sub-folders with two or more names, those are the classes: an image's label is its class's place among the sorted names.
 
     One image that does not decode stops everything here, before an epoch is spent, and is named: a training set that silently
     lacks files is not the set that was asked for, and its numbers would be believed.
 
     Args:
         folder: read recursively.
-        config: ``size`` and ``mode``; what is None is inferred: the one size that all share; colour if any file is in colour.
+        config: ``size``, ``mode`` and ``range``; what is None is inferred: the one size that all share; colour if any file is in colour;
+            of more than 8 bits, the bit depth in use. ``include`` and ``exclude`` choose among the files.
 
     Raises:
         DataError: no images, images outside the split folders, images that do not decode, or several sizes.
         StorageError: the cache cannot be written.
     """
-    listing = list_images(folder)
+    listing = list_images(folder, Selection(config.include, config.exclude))
     ranges = _split_ranges(listing)
-    labels = _labels(listing.names, depth=1 if ranges else 0)
-    whole = replace(_cached(listing, config), labels=labels)
+    _warn_of_masks(listing)
+    labels, names = _labels(listing.names, depth=1 if ranges else 0)
+    whole = replace(_cached(listing, config), labels=labels, label_names=names)
     return {name: whole.slice(start, stop) for name, (start, stop) in ranges.items()} or {"train": whole}
 
 
-def list_images(folder: Path) -> Listing:
+def list_images(folder: Path, selection: Selection = Selection()) -> Listing:  # noqa: B008
     """List the image files below a folder, with a digest of their names, sizes and times.
 
     Raises:
         DataError: there are none, or a folder or file cannot be read.
     """
-    names, others = image_names(folder)
+    names, others = image_names(folder, selection)
     if not names:
         raise DataError(f"{folder}: no images in this folder (looked for {', '.join(sorted(SUFFIXES))}, also in sub-folders)")
     digest = hashlib.sha256()
@@ -111,27 +126,68 @@ def list_images(folder: Path) -> Listing:
 def _split_ranges(listing: Listing) -> dict[str, tuple[int, int]]:
     """Return where each split's files stand among the sorted names; nothing where no sub-folder is named like a split."""
     tops = [name.partition("/")[0] if "/" in name else "" for name in listing.names]
-    present = [name for name in SPLITS if name in tops]
-    if not present:
+    folders: dict[str, list[str]] = {}
+    for top in dict.fromkeys(tops):
+        split = split_of_name(top)
+        if split is not None:
+            folders.setdefault(split, []).append(top)
+    if not folders:
         return {}
-    if "train" not in present:
+    double = next((names for names in folders.values() if len(names) > 1), None)
+    if double:
+        raise DataError(f"{listing.folder}: the folders {' and '.join(double)} both say the same split; rename or remove one")
+    present = [folders[name][0] for name in SPLITS if name in folders]
+    if "train" not in folders:
         raise DataError(f"{listing.folder}: has a folder {present[0]}, but none named train")
-    outside = [name for name, top in zip(listing.names, tops, strict=True) if top not in SPLITS]
+    outside = [name for name, top in zip(listing.names, tops, strict=True) if top not in present]
     if outside:
         raise DataError(
             f"{listing.folder}: {len(outside):,} images lie outside its split folders {', '.join(present)}, for example {outside[0]}; "
-            "move them, or rename their folder (a split is train, validation or test)"
+            "move them, or leave them out with --set 'data.exclude=...'"
         )
-    return {name: (tops.index(name), len(tops) - tops[::-1].index(name)) for name in present}
+    ranges = {}
+    for split in SPLITS:
+        if split in folders:
+            top = folders[split][0]
+            ranges[split] = (tops.index(top), len(tops) - tops[::-1].index(top))
+    return ranges
 
 
-def _labels(names: Sequence[str], depth: int) -> Tensor | None:
-    """Return each image's class, (N,) int64: the place of its folder at a depth among the sorted names of such folders."""
+def _warn_of_masks(listing: Listing) -> None:
+    """Warn where about as many files as there are images look like their masks: the same names with a word or another suffix."""
+    stems: dict[str, set[str]] = {}
+    for name in listing.names:
+        stem, suffix = os.path.splitext(name)
+        stems.setdefault(suffix.lower(), set()).add(stem)
+    kinds = sorted(stems, key=lambda suffix: suffix != ".png")
+    for suffix in kinds:
+        other = next(
+            (kind for kind in kinds if kind != suffix and len(stems[suffix] & stems[kind]) >= 0.9 * len(stems[suffix])), None
+        )
+        if other is not None:
+            log.warning(
+                f"{listing.folder}: {len(stems[suffix]):,} *{suffix} files have the names of *{other} files: are they masks? "
+                f"--set 'data.exclude=*{suffix}' leaves them out"
+            )
+            return
+    everything = set().union(*stems.values())
+    for word in MASK_WORDS:
+        masks = [stem for stem in everything if stem.endswith(word) and stem.removesuffix(word) in everything]
+        if len(masks) >= 0.3 * len(everything):
+            log.warning(
+                f"{listing.folder}: {len(masks):,} files *{word}.* stand beside images of the same names: are they masks? "
+                f"--set 'data.exclude=*{word}.*' leaves them out"
+            )
+            return
+
+
+def _labels(names: Sequence[str], depth: int) -> tuple[Tensor | None, tuple[str, ...] | None]:
+    """Return each image's class, (N,) int64: the place of its folder at a depth among the sorted names of such folders; and these."""
     parts = [name.split("/") for name in names]
     if any(len(part) < depth + 2 for part in parts):
-        return None
+        return None, None
     classes = {name: index for index, name in enumerate(sorted({part[depth] for part in parts}))}
-    return torch.tensor([classes[part[depth]] for part in parts]) if len(classes) > 1 else None
+    return (torch.tensor([classes[part[depth]] for part in parts]), tuple(classes)) if len(classes) > 1 else (None, None)
 
 
 def _cached(listing: Listing, config: DataConfig) -> ImageSet:
@@ -139,7 +195,8 @@ def _cached(listing: Listing, config: DataConfig) -> ImageSet:
 
     A folder has one cached array for each ``size`` and ``mode``: a new one, made after a file changed, replaces the old.
     """
-    request = f"{CACHE_VERSION}\0{os.path.realpath(listing.folder)}\0{config.size}\0{config.mode}"
+    chosen = (config.size, config.mode, config.range, config.include, config.exclude)
+    request = "\0".join(map(str, (CACHE_VERSION, os.path.realpath(listing.folder), *chosen)))
     place = cache_folder() / "folders" / hashlib.sha256(os.fsencode(request)).hexdigest()[:32]
     path = place / f"{listing.digest[:32]}.npy"
     images = _open(path, len(listing.names))
@@ -181,7 +238,7 @@ def _tell(listing: Listing, images: ImageSet, config: DataConfig, path: Path) ->
 def _build(listing: Listing, config: DataConfig, path: Path) -> None:
     """Decode all images into a new cached array."""
     with image_warnings():
-        target = _target(listing, config)
+        target = replace(_target(listing, config), range=_range(listing, config))
         try:
             _write(listing, target, path)
         except _ColourFoundError:
@@ -205,6 +262,26 @@ def _target(listing: Listing, config: DataConfig) -> Target:
         gray_only = config.mode is None and not colour
         return Target((3 if colour else 1, *size), config.size is None, gray_only, pattern=name)
     raise _bad_files(listing, bad)
+
+
+def _range(listing: Listing, config: DataConfig) -> ValueRange | None:
+    """Return black and white of images of more than 8 bits: as the config says, else by the bits in use in all of them."""
+    if config.range is not None:
+        return ValueRange(*config.range, whole=True)
+    largest, first = 0.0, None
+    for name in listing.names:
+        path = listing.folder / name
+        if not has_wide_mode(path):
+            continue
+        with contextlib.suppress(DataError):  # which is told when it is decoded
+            largest, first = max(largest, float(np.asarray(decode_image(path)).max())), first or name
+    found = range_of(largest)
+    if found is not None:
+        log.info(
+            f"{listing.folder}: images of more than 8 bits ({first} ...), up to {largest:,.0f}: {found.high:,.0f} is white, and 256 of "
+            "its levels are kept; --set 'data.range=[LOWEST, HIGHEST]' says otherwise"
+        )
+    return found
 
 
 def _write(listing: Listing, target: Target, path: Path) -> None:
@@ -236,7 +313,7 @@ def _decoded(listing: Listing, target: Target) -> Iterator[np.ndarray | DataErro
             raise _mixed_sizes(listing, target, name, image.height, image.width)
         if target.gray_only and is_colour(image):
             raise _ColourFoundError
-        return pixels_of(image, target.shape)
+        return pixels_of(image, target.shape, target.range)
 
     threads = os.cpu_count() or 1
     block = max(threads, min(1024, BLOCK_BYTES // int(np.prod(target.shape))))  # what may wait decoded for the disk
@@ -249,7 +326,7 @@ def _mixed_sizes(listing: Listing, target: Target, name: str, height: int, width
     _, first_height, first_width = target.shape
     return DataError(
         f"{listing.folder}: images of different sizes: {target.pattern} is {first_width}x{first_height}, {name} is {width}x{height} "
-        f"(width x height)\nChoose one [height, width] for all in the config, under data:  size: [{first_height}, {first_width}]"
+        "(width x height)\nChoose a small one for all: --set data.size=32 (or 64), or [height, width]; images are stretched to it"
     )
 
 
