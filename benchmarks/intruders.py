@@ -26,7 +26,8 @@ def textures(generator: np.random.Generator) -> np.ndarray:
     blur = np.exp(-2 * (np.pi * 1.5) ** 2 * (frequencies[:, None] ** 2 + frequencies**2))
     smooth = np.fft.ifft2(np.fft.fft2(generator.standard_normal((COUNT, SIDE, SIDE))) * blur).real
     low, high = (limit(smooth, axis=(1, 2), keepdims=True) for limit in (np.min, np.max))
-    return ((smooth - low) / (high - low) * 255).round().astype(np.uint8)
+    images: np.ndarray = ((smooth - low) / (high - low) * 255).round().astype(np.uint8)
+    return images
 
 
 def silhouettes(generator: np.random.Generator, cloth: np.ndarray) -> np.ndarray:

@@ -5,12 +5,15 @@ the last partial batch dropped. Each is made from the images, (N, 784) uint8, an
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 Epoch = Callable[[], None]
+Weights = Any  # trees of JAX arrays
+State = Any
 SIZES, BATCH, RATE, L2 = (784, 300, 150), 150, 0.01, 0.0005
 SHAPES = [(300, 784), (150, 300)]
 BIASES = [300, 150, 300, 784]
@@ -42,7 +45,7 @@ class TorchModel(torch.nn.Module):
 
 def torch_optimizer(model: TorchModel, fused: bool) -> torch.optim.Adam:
     """Return Adam with the L2 penalty on the weights alone."""
-    groups = [{"params": list(model.weights), "weight_decay": L2}, {"params": list(model.biases)}]
+    groups: list[dict[str, Any]] = [{"params": list(model.weights), "weight_decay": L2}, {"params": list(model.biases)}]
     return torch.optim.Adam(groups, lr=RATE, fused=fused)
 
 
@@ -76,7 +79,7 @@ def torch_autograd(images: np.ndarray) -> Epoch:
         for start in range(0, len(rows) - BATCH + 1, BATCH):
             x = rows[order[start : start + BATCH]].to(torch.float32).div_(255)
             optimizer.zero_grad(set_to_none=True)
-            F.mse_loss(model(x), x).backward()
+            torch.autograd.backward(F.mse_loss(model(x), x))
             optimizer.step()
 
     return epoch
@@ -88,14 +91,15 @@ def torch_dataloader(images: np.ndarray) -> Epoch:
     from torch.utils.data import DataLoader, Dataset
     from torchvision.transforms import ToTensor
 
-    class Images(Dataset):
+    class Images(Dataset[torch.Tensor]):
         """Images one by one, as torchvision's data sets give them."""
 
         def __len__(self) -> int:
             return len(images)
 
         def __getitem__(self, index: int) -> torch.Tensor:
-            return to_tensor(Image.fromarray(images[index].reshape(28, 28)))
+            image: torch.Tensor = to_tensor(Image.fromarray(images[index].reshape(28, 28)))
+            return image
 
     to_tensor = ToTensor()
     model = TorchModel()
@@ -106,7 +110,7 @@ def torch_dataloader(images: np.ndarray) -> Epoch:
         for batch in loader:
             x = batch.view(BATCH, -1)
             optimizer.zero_grad()
-            F.mse_loss(model(x), x).backward()
+            torch.autograd.backward(F.mse_loss(model(x), x))
             optimizer.step()
 
     return epoch
@@ -121,13 +125,13 @@ def jax_scan(images: np.ndarray) -> Epoch:
     steps = len(images) // BATCH
     parameters = [[jnp.asarray(array) for array in arrays] for arrays in initial()]
 
-    def loss(parameters: list, x: jax.Array) -> jax.Array:
+    def loss(parameters: Weights, x: jax.Array) -> jax.Array:
         (w1, w2), (b1, b2, b3, b4) = parameters
         h = jax.nn.elu(jax.nn.elu(x @ w1.T + b1) @ w2.T + b2)
         y = jax.nn.elu(h @ w2 + b3) @ w1 + b4
         return jnp.mean((y - x) ** 2) + L2 / 2 * ((w1**2).sum() + (w2**2).sum())
 
-    def step(state: tuple, indices: jax.Array) -> tuple:
+    def step(state: State, indices: jax.Array) -> tuple[State, None]:
         parameters, first, second, count = state
         x = data[indices].astype(jnp.float32) / 255
         gradients = jax.grad(loss)(parameters, x)
@@ -139,7 +143,7 @@ def jax_scan(images: np.ndarray) -> Epoch:
         return (parameters, first, second, count), None
 
     @jax.jit
-    def whole_epoch(state: tuple, key: jax.Array) -> tuple:
+    def whole_epoch(state: State, key: jax.Array) -> State:
         order = jax.random.permutation(key, len(images))[: steps * BATCH].reshape(steps, BATCH)
         return jax.lax.scan(step, state, order)[0]
 
@@ -165,7 +169,7 @@ def keras_fit(images: np.ndarray) -> Epoch:
             self.dense = dense
             self.activation = keras.activations.get(activation)
 
-        def build(self, shape: tuple) -> None:
+        def build(self, shape: tuple[int, ...]) -> None:
             self.bias = self.add_weight(shape=(self.dense.kernel.shape[0],), initializer="zeros")
 
         def call(self, x: object) -> object:

@@ -25,9 +25,9 @@ def settings(**values: object) -> list[str]:
     return [text for key, value in values.items() for text in ("--set", f"{key.replace('__', '.')}={json.dumps(value)}")]
 
 
-def by_images(folder: Path, counts: list[int], seconds: float) -> list[dict]:
+def by_images(folder: Path, counts: list[int], seconds: float) -> list[dict[str, object]]:
     """Train for some seconds on arrays of growing length."""
-    points = []
+    points: list[dict[str, object]] = []
     for count in counts:
         array, run = folder / "array.npy", folder / f"images-{count}"
         memory.write_array(array, count)
@@ -47,12 +47,12 @@ def epochs_on_small(folder: Path, name: str, launcher: list[str], options: list[
     command = [*launcher, "-m", "tiedae_cli", "train", "-q", "--config", "mnist", "--run-dir", str(run), *data, *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return max(epoch["images_per_second"] for epoch in epochs)
+    return float(max(epoch["images_per_second"] for epoch in epochs))
 
 
-def by_hidden_sizes(folder: Path) -> list[dict]:
+def by_hidden_sizes(folder: Path) -> list[dict[str, object]]:
     """Train nets of growing width."""
-    points = []
+    points: list[dict[str, object]] = []
     for number, sizes in enumerate(HIDDEN):
         rate = epochs_on_small(folder, f"hidden-{number}", [sys.executable], settings(model__hidden_sizes=sizes))
         weights = sum(a * b for a, b in zip((784, *sizes), sizes, strict=False))
@@ -65,9 +65,9 @@ def flops(weights: int, sizes: tuple[int, ...]) -> int:
     return 12 * weights - 2 * 784 * sizes[0]
 
 
-def by_processes(folder: Path, counts: list[int]) -> list[dict]:
+def by_processes(folder: Path, counts: list[int]) -> list[dict[str, object]]:
     """Train with several processes on this machine, the cores shared out among them."""
-    points = []
+    points: list[dict[str, object]] = []
     for count in counts:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count)]
         os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // count))

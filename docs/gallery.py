@@ -22,8 +22,8 @@ from tiedae_cli.model.evaluation import batch_size
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.folder import principal_components
-from tiedae_cli.system.random_streams import seeded
-from tiedae_cli.tasks.denoising import EVALUATION, measure_denoising
+from tiedae_cli.system.random_streams import EVALUATION_NOISE, seeded
+from tiedae_cli.tasks.evaluation import measure_denoising
 from tiedae_cli.training.step.batch import NOISE, corrupted
 
 DOCS = Path(__file__).resolve().parent
@@ -120,7 +120,7 @@ def draw_denoising(runs: Path) -> None:
     measured = measure_denoising(model, components, splits.test, training, cpu)
     assert measured is not None  # the config corrupts
     clean = splits.test.batch(0, batch_size(splits.test), cpu)  # (B, D)
-    noise = NOISE[training.corruption](clean.shape, generator=seeded(training.seed, EVALUATION, 0))
+    noise = NOISE[training.corruption](clean.shape, generator=seeded(training.seed, EVALUATION_NOISE, 0))
     noisy = corrupted(clean, training.corruption, training.corruption_level, noise)[:SHOWN]
     answers = (
         ("noisy", noisy, measured.nothing),

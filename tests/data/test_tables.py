@@ -1,5 +1,6 @@
 """Tables in every dialect: the same numbers whatever the container; columns, labels and gaps by name; what is wrong is named."""
 
+import csv
 import gzip
 import io
 import json
@@ -345,3 +346,48 @@ def test_real_files(name: str, width: int, count: int) -> None:
         pytest.skip("needs the real files under TIEDAE_DATA")
     found = load(str(folder / name))
     assert found.form.pixels == width and len(found) == count
+
+
+def test_decode_gives_the_columns_back_in_their_own_units() -> None:
+    path = with_text()
+    config = {"data": {"dataset": path, "categories": "one_hot"}, "model": {"hidden_sizes": [6], "activation": "linear"}}
+    run = tiedae_cli.train(config, epochs=200, batch_size=20, l2=0, learning_rate=0.02, schedule="one_cycle", quiet=True)
+    for kind in ("csv", "jsonl"):
+        assert CliRunner().invoke(app, ["encode", str(run.folder), path, "-o", "codes.npy"]).exit_code == 0
+        result = CliRunner().invoke(app, ["decode", str(run.folder), "codes.npy", "-o", f"back.{kind}"])
+        assert result.exit_code == 0, result.output
+        if kind == "csv":
+            rows = list(csv.DictReader(Path("back.csv").read_text().splitlines()))
+        else:
+            rows = [json.loads(line) for line in Path("back.jsonl").read_text().splitlines()]
+        assert list(rows[0]) == ["item", "a", "b c", "d", "colour"]
+        found = np.array([[float(row[name]) for name in NAMES] for row in rows])
+        assert (np.abs(found - ROWS).mean(0) / ROWS.std(0)).max() < 0.1
+        assert sum(row["colour"] == ("red", "green", "blue")[index % 3] for index, row in enumerate(rows)) > 85
+    # What is written is read again: the same columns by their names.
+    assert CliRunner().invoke(app, ["encode", str(run.folder), "back.csv", "-o", "again.npy"]).exit_code == 0
+
+
+def test_a_large_table_is_read_once_into_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path("cache").absolute()))
+    path = labelled()
+    small = load(path, label="class")
+    monkeypatch.setattr("tiedae_cli.data.sources.tables.LARGE", 100)
+    with heard() as said:
+        first = load(path, label="class")
+    assert len(said) == 1 and said[0].startswith("x.csv: read once into ")
+    monkeypatch.setattr("tiedae_cli.data.gathering._write_cache", lambda *_: pytest.fail("read again"))
+    second = silently(load, path, label="class")
+    for found in (first, second):
+        assert torch.equal(found.raw(0, 99), small.raw(0, 99)) and found.label_names == small.label_names
+        assert found.labels is not None and small.labels is not None and torch.equal(found.labels, small.labels)
+    monkeypatch.setattr("tiedae_cli.data.sources.tables.LARGE", 1 << 30)
+    assert silently(load, path, label="class", ignore="a").form.pixels == 2
+
+
+@pytest.mark.parametrize("suffix", ["pkl", "pickle", "joblib"])
+def test_pickles_are_never_opened_and_the_way_on_is_told(suffix: str) -> None:
+    with pytest.raises(
+        DataError, match=r"a pickle, which can run any program when it is opened, so it never is; save what is in it"
+    ):
+        load(write(f"x.{suffix}", b"\x80\x04N."))

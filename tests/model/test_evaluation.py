@@ -42,6 +42,7 @@ def test_a_short_last_batch_counts_as_what_it_is(make_set: MakeSet, monkeypatch:
         sizes.append(len(x))
         return x / 2
 
+    monkeypatch.setattr(evaluation, "LEAST_WIDTH", 1)
     monkeypatch.setattr(evaluation, "BATCH_VALUES", 3 * size)
     total = evaluation.error_sum(halve, make_set(values), CPU)
     assert sum(sizes) == total.images == 20 and max(sizes) == min(size, 20)

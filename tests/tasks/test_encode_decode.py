@@ -82,6 +82,7 @@ def test_codes_of_a_split(model: TiedAutoencoder, split: str) -> None:
 
 def test_small_blocks_are_the_whole(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load(run("encode", "x.npy")[0])
+    monkeypatch.setattr("tiedae_cli.model.evaluation.LEAST_WIDTH", 1)
     monkeypatch.setattr("tiedae_cli.model.evaluation.BATCH_VALUES", 3 * 64)  # blocks of three items
     assert close(load(run("encode", "x.npy")[0]), whole)
     assert close(load(run("encode", "-", stdin=Path("x.npy").read_bytes())[0]), whole)

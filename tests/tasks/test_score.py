@@ -87,6 +87,7 @@ def test_quantile_and_threshold(model: TiedAutoencoder) -> None:
 
 
 def test_the_worst_first(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiedae_cli.model.evaluation.LEAST_WIDTH", 1)
     monkeypatch.setattr("tiedae_cli.model.evaluation.BATCH_VALUES", 7 * 64)
     lines, _ = run("--top", "5", "-q")
     expected, order = split_errors(model, "test").sort(descending=True)
@@ -189,6 +190,7 @@ def test_auroc_is_the_count_of_pairs(usual: list[int], intruders: list[int], inf
 
 
 def test_against_intruders(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiedae_cli.model.evaluation.LEAST_WIDTH", 1)
     monkeypatch.setattr("tiedae_cli.model.evaluation.BATCH_VALUES", 7 * 64)
     lines, _ = run("--against", "x.npy", "--quantile", "0.9")
     usual, others = split_errors(model, "test"), errors_of(model, DIGITS.normalise(PIXELS.reshape(11, 64)))

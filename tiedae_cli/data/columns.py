@@ -235,7 +235,8 @@ def table_part(table: Table, columns: Columns) -> Part:
 
     whole = all(column.categories is None for column in columns.fed) and encoder.head_is_whole()
     dtype = np.dtype(np.int64 if whole else np.float64)
-    return Part(table.name, (len(columns.values),), dtype, None, read, columns=columns)
+    key = None if table.key is None else repr((table.key, columns))
+    return Part(table.name, (len(columns.values),), dtype, None, read, columns=columns, key=key)
 
 
 class _Encoder:

@@ -4,6 +4,7 @@ Shapes: N items, B items a block, D values an item.
 """
 
 import contextlib
+import hashlib
 import logging
 import math
 import os
@@ -19,9 +20,13 @@ from tiedae_cli.data.conversion import Reading, reading_of
 from tiedae_cli.data.image_set import BLOCK_BYTES, ImageSet, ValueRange, range_of
 from tiedae_cli.data.sources.part import Part, RawBlock, stop
 from tiedae_cli.errors import DataError
+from tiedae_cli.system.cache import cache_folder, taking_turns
 from tiedae_cli.system.reporting import progress
+from tiedae_cli.system.storage import replacing
 
 log = logging.getLogger(__name__)
+
+CACHE_VERSION = 1
 
 
 def gather(
@@ -102,6 +107,8 @@ def _in_memory(
     converts = part.dtype != reading.target or part.array is not None
     if part.count is not None:
         _check_room(part, reading, part.count * reading.form.pixels * reading.target.itemsize, converts)
+    if part.key is not None:
+        return _from_cache(part, reading, size, missing)
     gaps = _Gaps(part, reading, missing)
     blocks: list[RawBlock] = []
     whole = None if part.count is None else np.empty((part.count, reading.form.pixels), reading.target)
@@ -127,6 +134,42 @@ def _in_memory(
         )
     labels = [block.labels for block in blocks if block.labels is not None]
     return whole[:done], gaps.kept(), np.concatenate(labels) if labels else None
+
+
+def _from_cache(
+    part: Part, reading: Reading, size: int, missing: str
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Return the items of a large table as a map of a file in the user's cache folder, which is made where it is not there.
+
+    While it is made one block at a time is in memory; a second start maps the file at once.
+    """
+    digest = hashlib.sha256(os.fsencode(f"{CACHE_VERSION}{part.key}{missing}{reading.target}")).hexdigest()[:32]
+    place = cache_folder() / "tables" / digest
+    values, labels = place / "values.raw", place / "labels.npy"
+    if not values.exists():
+        with taking_turns(place):
+            if not values.exists():
+                _write_cache(part, reading, size, missing, values, labels)
+                log.info(f"{part.name}: read once into {values}")
+    items = np.memmap(values, reading.target, "r").reshape(-1, reading.form.pixels)
+    return items, None, np.load(labels, allow_pickle=False) if labels.exists() else None
+
+
+def _write_cache(part: Part, reading: Reading, size: int, missing: str, values: Path, labels: Path) -> None:
+    gaps, words, done = _Gaps(part, reading, missing), [], 0
+    with replacing(values) as file:
+        for raw in part.read(size, stop):
+            block = gaps.without(reading.convert(raw, stop))
+            file.write(np.ascontiguousarray(block.values).data)
+            done += len(block.rows)
+            if block.labels is not None:
+                words.append(block.labels.astype(str))
+        gaps.finish(done)
+        if not done:
+            raise DataError(f"{part.name}: holds no items")
+        if words:
+            with replacing(labels) as file_of_labels:
+                np.save(file_of_labels, np.concatenate(words))
 
 
 class _Gaps:

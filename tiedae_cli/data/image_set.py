@@ -86,9 +86,9 @@ class DataForm:
         return (values * scale).to(torch.float32)
 
     def denormalise(self, values: Tensor) -> Tensor:
-        """Turn what the model sees, (B, D), back into raw values, (B, D) float32: the inverse of ``normalise``."""
-        raw = self.raw_difference(values.to(torch.float32))
-        return raw if self.offset is None else (raw + self.offset.to(raw.device)).to(torch.float32)
+        """Turn what the model sees, (B, D), back into raw values, (B, D) of the type of the values: the inverse of ``normalise``."""
+        raw = self.raw_difference(values)
+        return raw if self.offset is None else (raw + self.offset.to(raw.device)).to(values.dtype)
 
     def raw_difference(self, difference: Tensor) -> Tensor:
         """Turn a difference of two model values, (B, D), into the difference of the raw ones; exact also beside a large offset."""

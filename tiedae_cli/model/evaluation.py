@@ -18,6 +18,9 @@ from tiedae_cli.system.runtime import Ranks
 BATCH_VALUES = 1 << 21  # values of one evaluation batch: large enough for full speed, small enough for any memory
 
 
+LEAST_WIDTH = 512  # values that an item is taken to have at least, for hidden layers may be wider than it
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """A model's error on one split beside what it must beat."""
@@ -35,8 +38,8 @@ class Evaluation:
 
 
 def block_size(form: DataForm) -> int:
-    """Return how many items of a form to evaluate at once."""
-    return max(1, BATCH_VALUES // form.pixels)
+    """Return how many items of a form to evaluate at once; of small items few enough that a wide layer's output fits as well."""
+    return max(1, BATCH_VALUES // max(form.pixels, LEAST_WIDTH))
 
 
 def batch_size(images: ImageSet) -> int:

@@ -147,8 +147,8 @@ def _sayable(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_values(target: str, kind: str, lines: Iterable[dict[str, Any]]) -> None:
-    """Write objects of the same keys, each as it comes, to a file, whole or not at all, or to stdout where the target is ``-``.
+def write_values(target: str, kind: str, lines: Iterable[dict[str, Any]]) -> int:
+    """Write objects of the same keys, each as it comes, to a file, whole or not at all, or to stdout; return how many.
 
     Args:
         target: a path or ``-``.
@@ -158,14 +158,17 @@ def write_values(target: str, kind: str, lines: Iterable[dict[str, Any]]) -> Non
     Raises:
         StorageError: the file cannot be written.
     """
+    count = 0
     with opened_output(target) as file:
         for index, values in enumerate(lines):
+            count += 1
             if kind == "csv":
                 cells = [str(value).lower() if isinstance(value, bool) else value for value in values.values()]
                 text = "".join(_csv_line(row) for row in ([list(values)] if index == 0 else []) + [cells])
             else:
                 text = json_text(values) + "\n"
             file.write(text.encode())
+    return count
 
 
 def _csv_line(cells: Sequence[object]) -> str:

@@ -3,16 +3,18 @@
 Shapes: N items, K numbers of a code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 
+from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.image_set import DataForm
 from tiedae_cli.data.streams import Block, ItemReader, raw_array, raw_shape, split_items
 from tiedae_cli.model import evaluation
 from tiedae_cli.output import figures
 from tiedae_cli.output.rows import Rows, write_rows
-from tiedae_cli.output.terminal import write_output
+from tiedae_cli.output.terminal import write_output, write_values
 from tiedae_cli.runs.opened import OpenRun
 
 
@@ -65,6 +67,21 @@ def decode(run: OpenRun, codes: str, output: str, kind: str, as_float: bool) -> 
         pictures = figures.all_pictures((block.values for block in decoded), items.count, form)
         write_output(output, figures.picture_grid(pictures))
         return len(pictures)
+    if form.columns is not None and kind != "npy":
+        return write_values(output, kind, (line for block in decoded for line in _named(block, form, form.columns)))
     dtype = np.dtype(np.uint8 if form.kind == "images" and not as_float else np.float32)
     blocks = ((block.items, raw_array(block.values, form, as_float)) for block in decoded)
     return write_rows(output, kind, Rows(blocks, items.count, raw_shape(form), dtype, "values"))
+
+
+def _named(block: Block, form: DataForm, columns: Columns) -> Iterator[dict[str, object]]:
+    """Yield vectors as rows of the table that the model was trained on: in its own units, a category for its values."""
+    raw = form.denormalise(block.values.to(torch.float64)).tolist()
+    for item, values in zip(block.items, raw, strict=True):
+        cells: dict[str, object] = {"item": item}
+        place = 0
+        for column in columns.fed:
+            own = values[place : place + len(column.values)]
+            place += len(column.values)
+            cells[column.name] = own[0] if column.categories is None else column.categories[own.index(max(own))]
+        yield cells

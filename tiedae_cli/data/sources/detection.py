@@ -31,6 +31,7 @@ SUFFIXES = {
 }
 SINGLE = {"npy": open_npy, "idx": open_idx, "cifar": open_cifar}  # files of one array
 NAMED = {"npz": open_npz, "hdf5": open_hdf5, "matlab": open_matlab}  # files of arrays with names
+PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
 TABLES = ("csv", "jsonl", "parquet", "feather")
 MODELS = ("", ".safetensors", ".pt")  # suffixes of what is no data
 Choose = Callable[[Table], Columns]  # which columns of a table are read
@@ -65,6 +66,11 @@ def kind_of(path: Path) -> str:
     Raises:
         DataError: it cannot be read.
     """
+    if path.suffix.lower() in PICKLES:
+        raise DataError(
+            f"{path}: a pickle, which can run any program when it is opened, so it never is; save what is in it with "
+            "np.save('x.npy', array) or table.to_parquet('x.parquet')"
+        )
     kind = SUFFIXES.get(_suffix(path.name))
     if kind is not None:
         return kind

@@ -54,6 +54,8 @@ class Part:
     """(N, ...), all of it, where it lies in memory or in a memory map."""
     columns: "Columns | None" = None
     """What the values are, where the source names them."""
+    key: str | None = None
+    """What a copy of the values in the user's cache folder is known by; None where none is worth it."""
 
     def describe(self) -> str:
         """Return shape and type in words, for messages."""

@@ -10,9 +10,10 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -22,9 +23,11 @@ import numpy as np
 from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, find_dialect
 from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.errors import DataError
+from tiedae_cli.system.reporting import progress
 
 NAME_COLUMN = "item"  # what ``encode`` puts before the numbers of each row
 HEAD_BYTES, HEAD_ROWS = 1 << 16, 1000  # what is looked at before anything is decided
+LARGE = 1 << 26  # bytes of a file whose values are worth a copy in the cache folder
 BLOCK_BYTES = 1 << 22  # of text that is parsed in one go
 
 
@@ -67,6 +70,8 @@ class Table:
     """All rows in order; to be called once where the table is a stream."""
     format: str
     """What was recognised, in words."""
+    key: str | None = None
+    """Of a large file: its path, size and time, and how it is read."""
 
 
 def open_table(path: Path, kind: str, options: TableOptions) -> Table:
@@ -81,13 +86,16 @@ def open_table(path: Path, kind: str, options: TableOptions) -> Table:
         DataError: it cannot be read, or has no rows.
     """
     with _told_as_data_error(str(path)):
+        information = path.stat()
+        identity = repr((os.path.realpath(path), information.st_size, information.st_mtime_ns, options))
+        key = identity if information.st_size >= LARGE else None
         if kind == "parquet":
-            return _columnar(str(path), kind, lambda: _parquet_batches(path))
+            return replace(_columnar(str(path), kind, lambda: _parquet_batches(path)), key=key)
         if kind == "feather":
-            return _columnar(str(path), kind, lambda: _feather_batches(path))
+            return replace(_columnar(str(path), kind, lambda: _feather_batches(path)), key=key)
         with _opened(path) as file:
             head = file.read(HEAD_BYTES)
-        return _text_table(str(path), kind, options, head, lambda: _opened(path))
+        return replace(_text_table(str(path), kind, options, head, lambda: _opened(path)), key=key)
 
 
 def stream_table(file: IO[bytes], name: str, kind: str, options: TableOptions) -> Table:
@@ -165,7 +173,8 @@ def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Itera
         return "skip"
 
     names, text = list(dialect.names), pyarrow.string()
-    source = _Collapsed(file) if dialect.delimiter == WHITE_SPACE else file
+    counted = _Counted(file, name)
+    source: IO[bytes] | io.RawIOBase = _Collapsed(file) if dialect.delimiter == WHITE_SPACE else file
     with contextlib.closing(file), _told_as_data_error(name):
         reader = pyarrow.csv.open_csv(
             source,
@@ -177,6 +186,7 @@ def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Itera
         )
         position, told = 0, 0
         for batch in reader:
+            counted.tell()
             rows: list[int] = []
             skipped = {number for number, _ in wrong}
             while len(rows) < batch.num_rows:
@@ -189,6 +199,22 @@ def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Itera
             yield TableBlock(np.array(rows, np.int64), dict(zip(names, batch.columns, strict=True)))
         for number, cells in wrong[told:]:
             bad(DataError(f"{name}: row {number + 1:,} has {cells:,} cells, not {len(names):,}"))
+
+
+class _Counted:
+    """How much of a file is read: a bar while that takes long."""
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self.file, self.name = file, name
+        raw = getattr(file, "fileobj", file)  # of gzip: the compressed file
+        try:
+            self.raw, self.size = raw, os.fstat(raw.fileno()).st_size
+        except (OSError, AttributeError, io.UnsupportedOperation):
+            self.raw, self.size = None, 0
+
+    def tell(self) -> None:
+        if self.raw is not None and self.size >= LARGE:
+            progress(f"reading {self.name}, MB", min(self.raw.tell(), self.size) >> 20, self.size >> 20)
 
 
 class _Collapsed(io.RawIOBase):
