@@ -108,6 +108,8 @@ def write_own_data() -> None:
         for index, row in enumerate(chance.normal(size=(90, 12)))
     )
     Path("table.csv").write_text(",".join("abcdefghijkl") + ",kind\n" + "\n".join(rows))
+    times = (f"2026-01-01 {i // 60:02}:{i % 60:02},{value:.3f}" for i, value in enumerate(chance.normal(size=400)))
+    Path("sensor.csv").write_text("time,temperature\n" + "\n".join(times))
     Path("my.yaml").write_text("data: {dataset: digits}\nmodel: {hidden_sizes: [32, 8]}\n")
 
 

@@ -72,7 +72,7 @@ def test_every_item_in_order_with_the_threshold(
     assert [line["outlier"] for line in lines] == (expected > threshold).tolist()
     count = int((expected > threshold).sum())
     assert stderr == (
-        f"threshold: squared error {threshold:.6g}, the 0.99 quantile of 200 validation errors\n"
+        f"threshold: squared error {threshold:.6g}, the 0.99 quantile of 200 validation errors (2 lie above it)\n"
         f"{count} of 300 items are above the threshold\n"
     )
 

@@ -27,5 +27,11 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
             ("data", "test"),
             "data.test: together with data.validation nothing is left for training; their sum must be below 1",
         )
+    if config.data.stride > config.data.window:
+        yield ("data", "stride"), f"data.stride: above data.window, {config.data.window}, it would leave rows out"
+    if config.data.window > 1 and config.data.missing == "drop":
+        yield ("data", "missing"), "data.missing: drop would tear windows apart; use mean"
+    if config.data.window > 1 and config.data.split_seed:
+        yield ("data", "split_seed"), "data.split_seed: the splits of windows are ranges of rows, not drawn; remove it"
     if config.training.warmup and config.training.schedule == "one_cycle":
         yield ("training", "warmup"), "training.warmup: one_cycle has its own warm-up; remove one of the two"

@@ -135,6 +135,11 @@ class DataConfig(Section):
     """Of a table: what becomes of columns of text: an error that names them, or `one_hot`, a value for each distinct cell."""
     missing: Literal["error", "drop", "mean"] = "error"
     """Of feature vectors: what becomes of missing values: an error that counts them, the items are left out, or the feature's mean."""
+    window: Annotated[int, Field(ge=1, le=65_536)] = 1
+    """Of rows that follow each other in time: how many make an item (a window). The splits are then ranges of rows: first training, then
+    validation, last test."""
+    stride: Annotated[int, Field(ge=1, le=65_536)] = 1
+    """Rows from the beginning of a window to that of the next; at most `window`."""
     scaling: Literal["standard", "robust", "minmax", "none"] = "standard"
     """Of feature vectors: mean 0 and deviation 1, median 0 and interquartile range 1, from 0 to 1, or as they are."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None

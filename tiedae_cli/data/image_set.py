@@ -4,6 +4,7 @@ Shapes: N items of a set, M images of its tensor, C channels, H x W pixels, D = 
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -43,7 +44,7 @@ class DataForm:
     """The form of one item and the scaling between its raw values and the model's: model = (raw - offset) * scale."""
 
     shape: tuple[int, int, int]
-    """(C, H, W); a vector of D features is (1, 1, D)."""
+    """(C, H, W); a vector of D features is (1, 1, D), a window of W rows of D features (1, W, D)."""
     kind: str = "images"
     """``images`` (the model sees [0, 1]) or ``vectors`` (standardised features)."""
     offset: Tensor | None = None
@@ -64,6 +65,11 @@ class DataForm:
         return channels * height * width
 
     @property
+    def window(self) -> int:
+        """Rows of a series that make an item; 1 where each row is one."""
+        return self.shape[1] if self.kind == "vectors" else 1
+
+    @property
     def value_name(self) -> str:
         """What one value of an item is called in messages."""
         return "feature" if self.kind == "vectors" else "pixel"
@@ -72,7 +78,8 @@ class DataForm:
         """Return the form in words, for messages."""
         channels, height, width = self.shape
         if self.kind == "vectors":
-            return f"vectors of {width} feature{'s' * (width != 1)}"
+            whose = "vectors" if height == 1 else f"windows of {height} rows"
+            return f"{whose} of {width} feature{'s' * (width != 1)}"
         return f"{width}x{height} {'gray' if channels == 1 else 'colour' if channels == 3 else f'{channels}-channel'} images"
 
     def normalise(self, raw: Tensor) -> Tensor:
@@ -110,6 +117,18 @@ class DataForm:
 
 
 @dataclass(frozen=True)
+class Block:
+    """Some items as a model sees them."""
+
+    items: Sequence[str | int]
+    """What tells each apart: an image file's path; the row, from 0, in a split or an only array; else ``path[row]``."""
+    values: Tensor
+    """(B, D) float32 on the CPU"""
+    series: int = 0
+    """Of rows that windows are made of: which uninterrupted run of rows they belong to."""
+
+
+@dataclass(frozen=True)
 class ImageSet:
     """Items of one form: all of a tensor in memory, memory-mapped or on a device, or those that ``indices`` choose of it.
 
@@ -118,7 +137,8 @@ class ImageSet:
     """
 
     images: Tensor
-    """(M, C, H, W), contiguous: uint8, float32 or (vectors) float64; M = N without ``indices``. Never written to, for it may be shared."""
+    """(M, C, H, W), each item contiguous (windows overlap): uint8, float32 or (vectors) float64; M = N without ``indices``. Never
+    written to, for it may be shared."""
     labels: Tensor | None
     """(N,) int64, or None where the source has none."""
     form: DataForm
@@ -126,6 +146,8 @@ class ImageSet:
     """(N,) int64: which of the M images are items, in this order; None: all of them."""
     label_names: tuple[str, ...] | None = None
     """What the labels stand for, where they are words."""
+    row_labels: Tensor | None = None
+    """Of windows: the label of each row in memory, (M + W - 1,) int64; -1 of one that is no item."""
 
     def __len__(self) -> int:
         return len(self.images) if self.indices is None else len(self.indices)

@@ -8,7 +8,7 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.config.yaml_reader import suggestion
 from tiedae_cli.data.columns import choose_columns
 from tiedae_cli.data.gathering import gather
-from tiedae_cli.data.image_set import Splits
+from tiedae_cli.data.image_set import SPLITS, Splits
 from tiedae_cli.data.partition import partition
 from tiedae_cli.data.sources.detection import NAMED, TABLES, is_data_file, kind_of, open_file
 from tiedae_cli.data.sources.digits import load_digits
@@ -16,12 +16,13 @@ from tiedae_cli.data.sources.downloads import SOURCES, load_download
 from tiedae_cli.data.sources.folder import load_folder
 from tiedae_cli.data.sources.tables import TableOptions
 from tiedae_cli.data.statistics import scaled
+from tiedae_cli.data.windows import windowed
 from tiedae_cli.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
 TABLE_FIELDS = ("label", "columns", "ignore", "categories", "delimiter", "decimal", "header")  # of the config, for tables alone
-VECTOR_FIELDS = ("arrays", "scaling", "missing", *TABLE_FIELDS)
+VECTOR_FIELDS = ("arrays", "scaling", "missing", "window", "stride", *TABLE_FIELDS)
 
 
 def load_splits(config: DataConfig) -> Splits:
@@ -81,10 +82,16 @@ def absolute(config: DataConfig) -> DataConfig:
 def _scaled(splits: Splits, config: DataConfig) -> Splits:
     """Return the splits with the scaling of the config, which is of vectors only."""
     if splits.form.kind != "vectors":
-        _refuse_fields(config, splits.source, "scaling", "missing")
+        _refuse_fields(config, splits.source, "scaling", "missing", "window", "stride")
         return splits
     _refuse_fields(config, splits.source, "range")
-    return splits.with_form(scaled(splits.train, config.scaling, fills=config.missing == "mean"))
+    seen = splits.with_form(scaled(splits.train, config.scaling, fills=config.missing == "mean"))
+    if config.window == 1:
+        return seen
+    train, validation, test = (
+        windowed(seen.get(name), config.window, config.stride, f"{seen.source}: {name}") for name in SPLITS
+    )
+    return Splits(train, validation, test, seen.source)
 
 
 def _refuse_fields(config: DataConfig, source: str, *fields: str) -> None:
@@ -100,6 +107,8 @@ def _refuse_fields(config: DataConfig, source: str, *fields: str) -> None:
         "exclude": "is only for a folder of images",
         "scaling": "is only for feature vectors",
         "missing": "is only for feature vectors",
+        "window": "is only for rows of numbers",
+        "stride": "is only for rows of numbers",
         "range": "is only for images in a folder or an array",
         "arrays": "is only for a file that holds several arrays (.npz, .h5, .mat)",
         **dict.fromkeys(TABLE_FIELDS, "is only for a table"),

@@ -46,6 +46,8 @@ def partition(given: dict[str, ImageSet], config: DataConfig, source: str) -> Sp
     if sum(counts.values()) >= len(usual):
         wanted = " and ".join(f"{count:,} for {name}" for name, count in counts.items())
         raise ConfigError(f"data: {source} has {len(usual):,} items; with {wanted} none is left for training")
+    if config.window > 1:
+        return _ranges(whole, usual, parts, counts, source)
     generator = torch.Generator().manual_seed(config.split_seed)
     if not sum(counts.values()) and not len(strange):
         return Splits(whole, parts.get("validation", whole.slice(0, 0)), parts.get("test", whole.slice(0, 0)), source)
@@ -58,6 +60,18 @@ def partition(given: dict[str, ImageSet], config: DataConfig, source: str) -> Sp
             chosen = both[torch.randperm(len(both), generator=generator)]
         parts[name] = whole.subset(chosen.clone())  # a slice would keep the whole order in memory
     return Splits(whole.subset(usual[order[taken:].sort().values]), parts["validation"], parts["test"], source)
+
+
+def _ranges(whole: ImageSet, usual: Tensor, parts: dict[str, ImageSet], counts: dict[str, int], source: str) -> Splits:
+    """Cut a series: the last normal rows, and all rows between them, for the test, those before for validation; normal ones alone train."""
+    end = len(usual)
+    if "test" in counts:
+        end -= counts["test"]
+        parts["test"] = whole.slice(int(usual[end]) if counts["test"] else len(whole), len(whole))
+    if "validation" in counts:
+        end -= counts["validation"]
+        parts["validation"] = whole.subset(usual[end : end + counts["validation"]])
+    return Splits(whole.subset(usual[:end]), parts["validation"], parts["test"], source)
 
 
 def _normal(items: ImageSet, config: DataConfig, source: str) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import chain, groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,26 +19,17 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.data.columns import Columns, all_columns, match_columns
 from tiedae_cli.data.conversion import Reading, reading_for
 from tiedae_cli.data.image_files import Selection, expand_folders, images_part, is_image_file, takes_image_files
-from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.data.image_set import Block, DataForm, ImageSet
 from tiedae_cli.data.sources.detection import is_stream, kind_of, open_file, open_stream, stream_parts
-from tiedae_cli.data.sources.part import Bad, Part, array_part, stop
+from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part, stop
 from tiedae_cli.data.sources.tables import Table, TableOptions
+from tiedae_cli.data.windows import row_blocks, row_form, window_blocks
 from tiedae_cli.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
 
 CONVERSIONS_TOLD = 3  # of image files; the others are counted
 CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Block:
-    """Some items as a model sees them."""
-
-    items: Sequence[str | int]
-    """What tells each apart: an image file's path; the row, from 0, in a split or an only array; else ``path[row]``."""
-    values: Tensor
-    """(B, D) float32 on the CPU"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +46,13 @@ def split_items(images: ImageSet, size: int) -> Items:
     starts = range(0, len(images), size)
     blocks = (Block(range(i, min(i + size, len(images))), images.batch(i, i + size, CPU)) for i in starts)
     return Items(blocks, len(images))
+
+
+def split_rows(images: ImageSet, size: int, stride: int) -> Items:
+    """Return the rows that the windows of a set are made of, a new one every ``stride`` rows; where it has none, its items."""
+    if images.form.window == 1:
+        return split_items(images, size)
+    return Items(row_blocks(images, size, stride), None)
 
 
 class ItemReader:
@@ -78,15 +76,32 @@ class ItemReader:
         key: str = "values",
         data: DataConfig | None = None,
     ) -> None:
-        self.form = form
+        self.form = row_form(form)  # of what is read; windows are made of it
+        self.window = form.window
         self.size = size
         self.bad = bad
         self.wanted = wanted or f"this model takes {form.describe()}"
         self._data = data or DataConfig()
+        self._series, self._next = 0, 0  # which run of rows is read, and which row would continue it
         self._options = TableOptions(self._data.delimiter, self._data.decimal, self._data.header, key)
 
     def open(self, inputs: Sequence[str]) -> Items:
         """Return the items of image files, folders of them, arrays (``.npy``, ``.npz``), tables (``.csv``, ``.jsonl``) and ``-``.
+
+        Those of a model of windows are windows.
+
+        Raises:
+            as ``open_rows``.
+        """
+        return self._windows(self.open_rows(inputs))
+
+    def _windows(self, rows: Items) -> Items:
+        if self.window == 1:
+            return rows
+        return Items(window_blocks(rows.blocks, self.window, self._data.stride, self.bad), None)
+
+    def open_rows(self, inputs: Sequence[str]) -> Items:
+        """Return the items of inputs; where the model's are windows, the rows that they are made of.
 
         Raises:
             InputError: an input does not exist, or stdin is named twice.
@@ -107,8 +122,8 @@ class ItemReader:
         known = sum(count for count in counts if count is not None)
         return Items(chain.from_iterable(part.blocks for part in opened), None if None in counts else known)
 
-    def open_array(self, array: np.ndarray, name: str) -> Items:
-        """Return the items of an array in memory, (N, ...), under the same rules as those of a file.
+    def open_array(self, array: np.ndarray, name: str, windows: bool = True) -> Items:
+        """Return the items of an array in memory, (N, ...), under the same rules as those of a file; rows where no windows are wanted.
 
         Raises:
             DataError: it is no array of numbers of the model's form.
@@ -117,7 +132,8 @@ class ItemReader:
             raise DataError(f"{name}: its type is {array.dtype}, not numbers")
         if not array.ndim:
             raise DataError(f"{name}: a single number; expected items along the first dimension")
-        return self._items(name, {"train": array_part(array, name)}, alone=True)
+        rows = self._items(name, {"train": array_part(array, name)}, alone=True)
+        return self._windows(rows) if windows else rows
 
     def _image_files(self, names: Sequence[str]) -> Items:
         if not takes_image_files(self.form):
@@ -159,14 +175,29 @@ class ItemReader:
         def blocks() -> Iterator[Block]:
             with self._bad_is_told(name):
                 for split, (part, reading) in read.items():
+                    self._series += 1
                     for raw in part.read(self.size, self.bad):
                         good = reading.convert(raw, self.bad)
-                        rows, values = good.rows, good.values
-                        if len(rows):
+                        for rows, values in self._unbroken(good):
                             plain = alone and len(parts) == 1
-                            yield Block(rows if plain else [label(split, row) for row in rows], self._seen(reading, values))
+                            names = rows if plain else [label(split, row) for row in rows]
+                            yield Block(names, self._seen(reading, values), self._series)
 
         return Items(blocks(), sum(count for count in counts if count is not None) if None not in counts else None)
+
+    def _unbroken(self, block: RawBlock) -> Iterator[tuple[Sequence[int | str], np.ndarray]]:
+        """Yield a block's items; where they are rows of windows, those before and after a row that is left out as two series."""
+        if self.window == 1 or not len(block.rows):
+            if len(block.rows):
+                yield block.rows, block.values
+            return
+        rows = np.array(block.rows)
+        breaks = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        for start, end in pairwise(breaks):
+            if rows[start] != self._next:
+                self._series += 1
+            self._next = int(rows[end - 1]) + 1
+            yield block.rows[start:end], block.values[start:end]
 
     def _arrays(self, name: str) -> dict[str, str]:
         """Return what the config says of the arrays of a file: only of the file that the model was trained on."""
@@ -209,7 +240,7 @@ def raw_shape(form: DataForm) -> tuple[int, ...]:
     """Return the shape of one item of ``raw_array``."""
     channels, height, width = form.shape
     if form.kind != "images":
-        return (form.pixels,)
+        return (width,) if height == 1 else (height, width)
     return (height, width) if channels == 1 else form.shape
 
 

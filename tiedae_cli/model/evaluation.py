@@ -62,7 +62,13 @@ def decoded(model: TiedAutoencoder, code: Tensor, device: torch.device) -> Tenso
 @torch.inference_mode()
 def squared_errors(reconstruct: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Return each item's squared error, summed over its values, (B, D) -> (B,), where x is."""
-    return (reconstruct(x) - x).square_().sum(1)
+    return value_errors(reconstruct, x).sum(1)
+
+
+@torch.inference_mode()
+def value_errors(reconstruct: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return the squared error of each value, (B, D) -> (B, D), where x is."""
+    return (reconstruct(x) - x).square_()
 
 
 @torch.inference_mode()

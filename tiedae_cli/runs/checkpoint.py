@@ -256,7 +256,7 @@ def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> DataFo
     fill = tensors.pop("form.fill", None)
     if form.range is not None and not form.range.low < form.range.high:
         raise CheckpointError(f"{path}: damaged: the range of its data is impossible")
-    if form.columns is not None and len(form.columns.values) != math.prod(form.shape):
+    if form.columns is not None and len(form.columns.values) != form.shape[2]:
         raise CheckpointError(f"{path}: damaged: its columns are not those of its data")
     for name, value in (("offset", offset), ("scale", scale), ("fill", fill)):
         if isinstance(value, Tensor):

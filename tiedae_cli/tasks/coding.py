@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from tiedae_cli.data.columns import Columns
-from tiedae_cli.data.image_set import DataForm
-from tiedae_cli.data.streams import Block, ItemReader, raw_array, raw_shape, split_items
+from tiedae_cli.data.image_set import Block, DataForm
+from tiedae_cli.data.streams import ItemReader, raw_array, raw_shape, split_items
 from tiedae_cli.model import evaluation
 from tiedae_cli.output import figures
 from tiedae_cli.output.rows import Rows, write_rows
@@ -80,8 +80,10 @@ def _named(block: Block, form: DataForm, columns: Columns) -> Iterator[dict[str,
     for item, values in zip(block.items, raw, strict=True):
         cells: dict[str, object] = {"item": item}
         place = 0
-        for column in columns.fed:
-            own = values[place : place + len(column.values)]
-            place += len(column.values)
-            cells[column.name] = own[0] if column.categories is None else column.categories[own.index(max(own))]
+        for row in range(form.window):
+            for column in columns.fed:
+                own = values[place : place + len(column.values)]
+                place += len(column.values)
+                name = column.name if form.window == 1 else f"{column.name}[{row}]"
+                cells[name] = own[0] if column.categories is None else column.categories[own.index(max(own))]
         yield cells

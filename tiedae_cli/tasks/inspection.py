@@ -68,6 +68,8 @@ class CodeMap:
     """(N,) int64"""
     axes: tuple[str, str]
     """What the two coordinates are."""
+    label_names: tuple[str, ...] | None = None
+    """What the labels stand for, where they are words."""
 
 
 def summarise_layers(model: TiedAutoencoder) -> list[LayerSummary]:
@@ -142,7 +144,7 @@ def map_codes(model: TiedAutoencoder, images: ImageSet) -> CodeMap:
         points, axes = torch.cat([codes, spread], 1), ("code", "no meaning: spread at random")
     if codes.shape[1] > 2:
         points, axes = _two_components(codes)
-    return CodeMap(points, images.labels, axes)
+    return CodeMap(points, images.labels, axes, images.label_names)
 
 
 def _two_components(codes: Tensor) -> tuple[Tensor, tuple[str, str]]:
@@ -176,4 +178,4 @@ def draw_codes(run: OpenRun, split: str) -> bytes:
     """Draw the codes of a split as points of a plane, coloured by label, and return the PNG."""
     code_map = map_codes(run.network, run.split(split))
     title = f"{len(code_map.points):,} codes of {run.splits.source}, {split} split, run {run.trained.run}"
-    return figures.code_map(code_map.points, code_map.labels, code_map.axes, title)
+    return figures.code_map(code_map.points, code_map.labels, code_map.axes, title, code_map.label_names)

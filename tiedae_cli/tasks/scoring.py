@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tiedae_cli.data.image_set import ImageSet
-from tiedae_cli.data.streams import Block
+from tiedae_cli.data.image_set import Block
+from tiedae_cli.data.windows import Windows, windows_of
 from tiedae_cli.errors import DataError, InputError, TiedaeError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.evaluation import item_errors, squared_errors
+from tiedae_cli.model.evaluation import squared_errors, value_errors
 from tiedae_cli.model.metrics import auroc
 
 log = logging.getLogger(__name__)
@@ -129,18 +129,73 @@ def score_blocks(
     """Yield each block with its items' squared errors; an item whose error is NaN is told to ``bad`` and left out."""
     for block in blocks:
         errors = squared_errors(model, block.values.to(device)).cpu().to(torch.float64)
-        wrong = errors.isnan()
-        if wrong.any():
-            for index in wrong.nonzero().flatten().tolist():
-                bad(DataError(f"item {block.items[index]}: its values are too large for this model"))
-            kept = (~wrong).nonzero().flatten().tolist()
-            block, errors = Block([block.items[index] for index in kept], block.values[kept]), errors[kept]
-        yield Scored(block, errors)
+        yield _checked(Scored(block, errors), bad)
 
 
-def threshold(model: TiedAutoencoder, images: ImageSet, quantile: float, device: torch.device) -> float:
-    """Return the squared error that a fraction ``quantile`` of a set's items does not exceed."""
-    return item_errors(model, images, device).quantile(quantile).item()
+def _checked(scored: Scored, bad: Callable[[DataError], None]) -> Scored:
+    """Return a block without the items whose error is NaN."""
+    block, errors = scored.block, scored.squared_errors
+    wrong = errors.isnan()
+    if not wrong.any():
+        return scored
+    for index in wrong.nonzero().flatten().tolist():
+        bad(DataError(f"item {block.items[index]}: its values are too large for this model"))
+    kept = (~wrong).nonzero().flatten().tolist()
+    return Scored(Block([block.items[index] for index in kept], block.values[kept]), errors[kept])
+
+
+def score_rows(
+    model: TiedAutoencoder,
+    blocks: Iterable[Block],
+    device: torch.device,
+    bad: Callable[[DataError], None],
+    window: int,
+    stride: int,
+) -> Iterator[Scored]:
+    """Yield rows of series with their squared errors: of each row the mean, over the windows that hold it, of its own error there.
+
+    Args:
+        model: takes windows.
+        blocks: rows, (B, D) each.
+        device: where to compute.
+        bad: is told of what cannot be scored.
+        window: rows of a window.
+        stride: rows from one window to the next.
+    """
+    waiting = _Waiting()
+    for windows in windows_of(blocks, window, stride, bad):
+        x = windows.values.to(device)  # (B, W * D)
+        errors = value_errors(model, x).view(len(x), window, x.shape[1] // window).sum(2).cpu().to(torch.float64)  # (B, W)
+        yield _checked(waiting.take(windows, errors), bad)
+        if windows.ends:
+            waiting = _Waiting()
+
+
+class _Waiting:
+    """Rows that a window to come may still hold: their values, sums of errors and windows that held them."""
+
+    def __init__(self) -> None:
+        self.items: list[str | int] = []
+        self.values = torch.zeros(0, 0)  # (n, D)
+        self.sums, self.counts = torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)  # (n,)
+        self.offset = 0  # of the first, in its series
+
+    def take(self, windows: Windows, errors: Tensor) -> Scored:
+        """Add the errors of windows, (B, W), and return the rows that are done."""
+        rows = windows.rows
+        self.items = [*self.items, *rows.items]
+        self.values = torch.cat([self.values, rows.values]) if len(self.values) else rows.values
+        more = torch.zeros(len(rows.items), dtype=torch.float64)
+        self.sums, self.counts = torch.cat([self.sums, more]), torch.cat([self.counts, more])
+        if windows.starts:
+            places = (torch.tensor(windows.starts)[:, None] - self.offset + torch.arange(errors.shape[1])).flatten()
+            self.sums.index_add_(0, places, errors.flatten())
+            self.counts.index_add_(0, places, torch.ones(len(places), dtype=torch.float64))
+        done = windows.done - self.offset
+        block, found = Block(self.items[:done], self.values[:done]), self.sums[:done] / self.counts[:done]
+        self.items, self.values, self.offset = self.items[done:], self.values[done:], windows.done
+        self.sums, self.counts = self.sums[done:], self.counts[done:]
+        return Scored(block, found)
 
 
 def score_values(

@@ -5,21 +5,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import Splits, load_splits
+from tiedae_cli.data import ImageSet, Splits, load_splits
 from tiedae_cli.data.loading import is_data_set
-from tiedae_cli.data.streams import ItemReader, Items, split_items
+from tiedae_cli.data.streams import ItemReader, Items, split_rows
+from tiedae_cli.data.windows import row_form
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.output import figures
 from tiedae_cli.output.terminal import write_output
 from tiedae_cli.runs.opened import OpenRun
-from tiedae_cli.tasks.scoring import Failures, Tally, detection_values, score_blocks, score_values, threshold
+from tiedae_cli.tasks.scoring import Failures, Scored, Tally, detection_values, score_blocks, score_rows, score_values
 
 log = logging.getLogger(__name__)
 
 SHEET, LARGEST_SHEET = 24, 100  # pairs on a contact sheet: without --top, and at most
+LARGEST_QUANTILE = 1 << 24  # what torch.quantile takes
 CAPTION = 24  # characters of an item's name under its picture
 
 
@@ -32,9 +35,9 @@ class Screening:
 
     def __init__(self, run: OpenRun) -> None:
         self.run = run
-        self.device, self.form, self.network = run.device, run.form, run.network
+        self.device, self.form, self.network = run.device, row_form(run.form), run.network
         self.failures = Failures()
-        self.reader = ItemReader(self.form, run.block_size, self.failures.add, data=run.config.data)
+        self.reader = ItemReader(run.form, run.block_size, self.failures.add, data=run.config.data)
         self.limit: float | None = None
         self.tally = Tally(None)
 
@@ -58,9 +61,9 @@ class Screening:
         if limit is None and splits is not None:
             self._set_threshold(splits, default if quantile is None else quantile, needed=quantile is not None)
         if names:
-            return self.reader.open(names)
+            return self.reader.open_rows(names)
         assert splits is not None  # without inputs they are needed
-        return split_items(splits.filled(split), self.reader.size)
+        return self._rows(splits.filled(split))
 
     def _splits(self, needed: bool) -> Splits | None:
         try:
@@ -77,15 +80,34 @@ class Screening:
                 raise InputError(f"--quantile: {splits.source} has no validation split here; give --threshold")
             log.warning(f"no threshold: {splits.source} has no validation split here; give --threshold")
             return
-        self.limit = threshold(self.network, splits.validation, quantile, self.device)
-        log.info(
-            f"threshold: squared error {self.limit:.6g}, the {quantile:g} quantile of {len(splits.validation):,} validation errors"
+        errors = torch.cat([scored.squared_errors for scored in self._scored(self._rows(splits.validation))])
+        self.limit = (
+            errors.quantile(quantile).item() if len(errors) < LARGEST_QUANTILE else float(np.quantile(errors, quantile))
         )
+        above = int((errors > self.limit).sum())
+        log.info(
+            f"threshold: squared error {self.limit:.6g}, the {quantile:g} quantile of {len(errors):,} validation errors "
+            f"({above:,} lie{'s' if above == 1 else ''} above it)"
+        )
+        if len(errors) * (1 - quantile) < 1 and quantile < 1:
+            log.warning(
+                f"{len(errors):,} validation errors are too few for a {quantile:g} quantile: the threshold is their largest"
+            )
+
+    def _rows(self, images: ImageSet) -> Items:
+        return split_rows(images, self.reader.size, self.run.config.data.stride)
+
+    def _scored(self, items: Items) -> Iterator[Scored]:
+        """Score items; where the model's are windows, the rows that they are made of."""
+        window, bad = self.run.form.window, self.failures.add
+        if window == 1:
+            return score_blocks(self.network, items.blocks, self.device, bad)
+        return score_rows(self.network, items.blocks, self.device, bad, window, self.run.config.data.stride)
 
     def lines(self, items: Items, top: int | None, draws: bool) -> Iterator[dict[str, Any]]:
         """Score the items and yield what is written of each, in order, or of the ``top`` worst, worst first."""
         self.tally = Tally(self.limit, max(top or 0, SHEET if draws else 0))
-        blocks = self.tally.watch(score_blocks(self.network, items.blocks, self.device, self.failures.add))
+        blocks = self.tally.watch(self._scored(items))
         for scored in blocks:
             if top is None:
                 yield from score_values(scored.block.items, scored.squared_errors, self.form.pixels, self.limit)
@@ -105,15 +127,15 @@ class Screening:
         self.tally = Tally(self.limit, SHEET if draws else 0, all_errors=True)
         others = Tally(self.limit, all_errors=True)
         for tally, stream in ((self.tally, items), (others, intruders)):
-            for _ in tally.watch(score_blocks(self.network, stream.blocks, self.device, self.failures.add)):
+            for _ in tally.watch(self._scored(stream)):
                 pass
         yield detection_values(self.tally, others, name)
 
     def _intruders(self, name: str) -> Items:
         if not is_data_set(name):
-            return self.reader.open([name])
+            return self.reader.open_rows([name])
         data = DataConfig(dataset=name, root=self.run.config.data.root)
-        return split_items(load_splits(data).for_model(self.form, str(self.run.path)).filled("test"), self.reader.size)
+        return self._rows(load_splits(data).for_model(self.run.form, str(self.run.path)).filled("test"))
 
     def check_can_draw(self) -> None:
         """Raise ``InputError`` unless the model's items are pictures."""

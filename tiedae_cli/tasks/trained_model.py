@@ -10,10 +10,12 @@ from torch import Tensor
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.data.sources.part import stop
 from tiedae_cli.data.streams import ItemReader, raw_array, raw_shape
 from tiedae_cli.model import evaluation
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.runs.opened import OpenRun, open_run
+from tiedae_cli.tasks.scoring import score_rows
 
 Array = np.ndarray | Tensor
 
@@ -71,6 +73,8 @@ class Model:
     def score(self, x: Array) -> np.ndarray:
         """Return the squared error of each item in the model's units, summed over its values, (N, ...) -> (N,) float64.
 
+        Of a model of windows, each row's: the mean over the windows that hold it.
+
         Raises:
             DataError: as in ``encode``.
         """
@@ -78,7 +82,13 @@ class Model:
         def errors(values: Tensor) -> np.ndarray:
             return evaluation.squared_errors(self.module, values.to(self.device)).cpu().to(torch.float64).numpy()
 
-        return self._mapped(x, self.form, errors)
+        if self.form.window == 1:
+            return self._mapped(x, self.form, errors)
+        window, stride = self.form.window, self.config.data.stride
+        reader = ItemReader(self.form, evaluation.block_size(self.form), data=self.config.data)
+        rows = reader.open_array(_as_array(x), "x", windows=False)
+        scored = score_rows(self.module, rows.blocks, self.device, stop, window, stride)
+        return torch.cat([block.squared_errors for block in scored]).numpy()
 
     def _decoded(self, code: Tensor) -> Tensor:
         return evaluation.decoded(self.module, code, self.device)
@@ -90,10 +100,10 @@ class Model:
         self, x: Array, form: DataForm, function: Callable[[Tensor], np.ndarray], wanted: str | None = None
     ) -> np.ndarray:
         """Return a function of blocks, (B, D) -> (B, ...), over all items; of a single item its single answer."""
-        array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+        array = _as_array(x)
         channels, height, width = form.shape
-        single = array.shape in (raw_shape(form), form.shape, (height, width, channels))
-        reader = ItemReader(form, evaluation.block_size(self.form), wanted=wanted)
+        single = form.window == 1 and array.shape in (raw_shape(form), form.shape, (height, width, channels))
+        reader = ItemReader(form, evaluation.block_size(self.form), wanted=wanted, data=self.config.data)
         answers = list(self._answers(reader, array[None] if single else array, function))
         whole = np.concatenate(answers) if answers else function(torch.zeros(0, form.pixels))
         return np.asarray(whole[0]) if single else whole
@@ -102,6 +112,10 @@ class Model:
     def _answers(reader: ItemReader, array: np.ndarray, function: Callable[[Tensor], np.ndarray]) -> Iterator[np.ndarray]:
         for block in reader.open_array(array, "x").blocks:
             yield function(block.values)
+
+
+def _as_array(x: Array) -> np.ndarray:
+    return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
 
 
 def load(model: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:

@@ -10,6 +10,7 @@ from torch import Tensor
 from tiedae_cli.data.image_set import DataForm
 from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, figure_png, new_figure, pixel_png, tiles
 
+LONGEST_NAME = 24  # characters of a label in the legend
 LARGEST_LEGEND = 20  # classes that can be told apart by colour
 MOST_FEATURES = 100
 
@@ -44,10 +45,12 @@ def feature_grid(weight: Tensor, form: DataForm, most: int = MOST_FEATURES) -> b
     return pixel_png(tiles((pictures,), columns, factor, background=153))  # zero is white or middle gray: gaps are neither
 
 
-def code_map(points: Tensor, labels: Tensor | None, axes_names: tuple[str, str], title: str) -> bytes:
+def code_map(
+    points: Tensor, labels: Tensor | None, axes_names: tuple[str, str], title: str, label_names: tuple[str, ...] | None = None
+) -> bytes:
     """Draw points, (N, 2), coloured by their labels, (N,), where there are some; return the PNG.
 
-    Up to 20 different labels have a colour each and a legend, more a colour bar.
+    ``label_names`` are what the labels stand for, where they are words. Up to 20 different labels have a colour each and a legend, more a colour bar.
     """
     from matplotlib import colormaps
 
@@ -65,7 +68,9 @@ def code_map(points: Tensor, labels: Tensor | None, axes_names: tuple[str, str],
         colours = colormaps["tab10" if len(classes) <= 10 else "tab20"](np.arange(len(classes)))  # (classes, 4)
         axes.scatter(x, y, color=colours[np.searchsorted(classes, labels.numpy())], **dots)
         for colour, label in zip(colours, classes, strict=True):
-            axes.scatter([], [], color=colour, s=40, label=str(label))
+            axes.scatter(
+                [], [], color=colour, s=40, label=str(label) if label_names is None else label_names[label][:LONGEST_NAME]
+            )
         axes.legend(title="label", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_xlabel(axes_names[0])
     axes.set_ylabel(axes_names[1])

@@ -1,0 +1,186 @@
+"""A series, the rows of a table in order, as windows: an item is ``data.window`` consecutive rows, a new one every ``data.stride`` rows.
+
+Shapes: n rows of D values, N windows of W rows, B windows or rows a block.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.data.image_set import Block, DataForm, ImageSet
+from tiedae_cli.data.sources.part import Bad
+from tiedae_cli.errors import DataError
+
+
+def row_form(form: DataForm) -> DataForm:
+    """Return the form of one row of a window; of an item that is no window the form itself."""
+    if form.window == 1:
+        return form
+    width = form.shape[2]
+    scale = form.scale[:width] if isinstance(form.scale, Tensor) else form.scale
+    offset, fill = (None if value is None else value[:width] for value in (form.offset, form.fill))
+    return replace(form, shape=(1, 1, width), offset=offset, scale=scale, fill=fill)
+
+
+def window_form(form: DataForm, window: int) -> DataForm:
+    """Return the form of windows of rows of a form: every row has the same statistics."""
+    scale = form.scale.repeat(window) if isinstance(form.scale, Tensor) else form.scale
+    offset, fill = (None if value is None else value.repeat(window) for value in (form.offset, form.fill))
+    return replace(form, shape=(1, window, form.shape[2]), offset=offset, scale=scale, fill=fill)
+
+
+def windowed(rows: ImageSet, window: int, stride: int, name: str) -> ImageSet:
+    """Return the windows of a set of rows, without a copy of their values: overlapping views of the same memory.
+
+    A window never reaches over rows that the set leaves out. The last one of each run of rows ends with it, also where the stride
+    would miss that, so that every row of a run lies in a window.
+
+    Args:
+        rows: the rows, in order.
+        window: W.
+        stride: rows from one window to the next, at most W.
+        name: of the data and the split, for the message.
+
+    Raises:
+        DataError: there are rows, but no W of them follow each other.
+    """
+    form = window_form(rows.form, window)
+    width, count = rows.form.pixels, len(rows.images)
+    starts = [start for first, last in _runs(rows) for start in window_starts(first, last, window, stride)]
+    if not starts and len(rows):
+        raise DataError(f"{name}: {len(rows):,} rows; data.window asks for {window:,} that follow each other")
+    values = rows.rows.as_strided((max(0, count - window + 1), 1, window, width), (width, width, width, 1)) if starts else None
+    images = rows.images.new_empty(0, *form.shape) if values is None else values
+    indices = torch.tensor(starts, dtype=torch.int64)
+    labels = None if rows.labels is None else _labels_in_memory(rows)
+    last = None if labels is None else labels[indices + window - 1]
+    return replace(rows, images=images, labels=last, form=form, indices=indices, row_labels=labels)
+
+
+def window_starts(first: int, last: int, window: int, stride: int) -> list[int]:
+    """Return where windows of the rows from ``first`` to before ``last`` begin."""
+    if last - first < window:
+        return []
+    starts = list(range(first, last - window + 1, stride))
+    return starts if starts[-1] + window == last else [*starts, last - window]
+
+
+def _runs(rows: ImageSet) -> list[tuple[int, int]]:
+    """Return which uninterrupted ranges of the rows in memory a set holds, in order: (first, after the last)."""
+    if rows.indices is None:
+        return [(0, len(rows.images))] if len(rows.images) else []
+    held = rows.indices.sort().values
+    breaks = (held.diff() > 1).nonzero().flatten() + 1
+    return [(int(run[0]), int(run[-1]) + 1) for run in held.tensor_split(breaks.tolist()) if len(run)]
+
+
+def _labels_in_memory(rows: ImageSet) -> Tensor:
+    """Return the label of each row in memory, (M,) int64; -1 of one that is no item."""
+    assert rows.labels is not None
+    labels = torch.full((len(rows.images),), -1)
+    labels[rows.positions(torch.arange(len(rows)))] = rows.labels
+    return labels
+
+
+def row_blocks(images: ImageSet, size: int, stride: int) -> Iterator[Block]:
+    """Yield the rows that the windows of a set cover, as the model sees them, in blocks of at most ``size``; a run is a series."""
+    assert images.indices is not None
+    form, window = row_form(images.form), images.form.window
+    rows = images.images.as_strided((len(images.images) + window - 1, form.pixels), (form.pixels, 1))
+    starts = images.indices
+    breaks = (starts.diff() > stride).nonzero().flatten() + 1
+    for series, run in enumerate(starts.tensor_split(breaks.tolist())):
+        first, last = int(run[0]), int(run[-1]) + window
+        for start in range(first, last, size):
+            stop = min(start + size, last)
+            yield Block(range(start, stop), form.normalise(rows[start:stop]), series)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows that become whole with a block of rows."""
+
+    rows: Block
+    """The rows; none at the end of a series."""
+    names: list[str | int]
+    """What tells each window apart: its first row."""
+    starts: list[int]
+    """Where each window begins: its row in the series, from 0."""
+    values: Tensor
+    """(B, W * D)"""
+    done: int
+    """Rows of the series that no later window holds."""
+    ends: bool = False
+    """Whether the series ends here."""
+
+
+def windows_of(blocks: Iterable[Block], window: int, stride: int, bad: Bad) -> Iterator[Windows]:
+    """Yield the windows of rows that arrive in blocks; at most a block and a window of rows are kept.
+
+    Args:
+        blocks: rows as the model sees them.
+        window: W.
+        stride: rows from one window to the next.
+        bad: is told of a series that is shorter than a window.
+
+    Raises:
+        DataError: what ``bad`` raises.
+    """
+    series: _Series | None = None
+    for block in blocks:
+        if series is None or block.series != series.rows.series:
+            if series is not None:
+                yield series.end(bad)
+            series = _Series(block, window, stride)
+        yield series.add(block)
+    if series is not None:
+        yield series.end(bad)
+
+
+def window_blocks(blocks: Iterable[Block], window: int, stride: int, bad: Bad) -> Iterator[Block]:
+    """Yield windows of rows as items, (B, W * D), each called after its first row; arguments as of ``windows_of``."""
+    for windows in windows_of(blocks, window, stride, bad):
+        if windows.starts:
+            yield Block(windows.names, windows.values)
+
+
+class _Series:
+    """The rows of one series that windows to come may hold."""
+
+    def __init__(self, block: Block, window: int, stride: int) -> None:
+        self.window, self.stride = window, stride
+        self.rows = Block([], block.values[:0], block.series)  # those kept; the first is row ``offset`` of the series
+        self.offset, self.next = 0, 0
+
+    def add(self, block: Block) -> Windows:
+        self.rows = Block([*self.rows.items, *block.items], torch.cat([self.rows.values, block.values]), block.series)
+        seen = self.offset + len(self.rows.items)
+        starts = list(range(self.next, seen - self.window + 1, self.stride))
+        self.next = starts[-1] + self.stride if starts else self.next
+        done = max(self.offset, min(self.next, seen - self.window))  # the last window may begin anywhere from here on
+        windows = self._at(block, starts, done)
+        kept = slice(done - self.offset, None)
+        self.rows, self.offset = Block(self.rows.items[kept], self.rows.values[kept], block.series), done
+        return windows
+
+    def end(self, bad: Bad) -> Windows:
+        seen = self.offset + len(self.rows.items)
+        nothing = Block([], self.rows.values[:0], self.rows.series)
+        if seen < self.window:
+            first = self.rows.items[0]
+            place = f"row {first + 1:,}" if isinstance(first, int) else first
+            bad(DataError(f"from {place} on only {seen:,} rows follow each other; this model takes windows of {self.window:,}"))
+            return replace(self._at(nothing, [], 0), ends=True)
+        last = seen - self.window
+        return replace(self._at(nothing, [] if self.next - self.stride == last else [last], seen), ends=True)
+
+    def _at(self, block: Block, starts: list[int], done: int) -> Windows:
+        values, width = self.rows.values, self.rows.values.shape[1]
+        places = [start - self.offset for start in starts]
+        found = values.new_empty(0, self.window * width)
+        if starts:
+            every = values.as_strided((len(values) - self.window + 1, self.window * width), (width, 1))
+            found = every.index_select(0, torch.tensor(places))
+        return Windows(block, [self.rows.items[place] for place in places], starts, found, done)
