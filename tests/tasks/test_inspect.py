@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,12 @@ def test_a_code_of_two_numbers_is_the_map() -> None:
         torch.testing.assert_close(code_map.points, model.encode(test.batch(0, 300, CPU)))
     assert test.labels is not None and code_map.labels is not None
     assert code_map.labels.tolist() == test.labels.tolist()
-    assert code_map.axes == ("code, number 1", "code, number 2")
+    assert code_map.axes == ("code, number 1", "code, number 2") and code_map.label_names is None
+    words = tuple("zero one two three four five six seven eight nine".split())
+    named = silently(map_codes, model, replace(test, label_names=words))
+    assert named.label_names == words
+    drawn = figures.code_map(named.points, named.labels, named.axes, "codes", named.label_names)
+    assert drawn != figures.code_map(named.points, named.labels, named.axes, "codes")
 
 
 def test_a_longer_code_is_projected_on_its_two_principal_components() -> None:

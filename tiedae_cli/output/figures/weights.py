@@ -50,7 +50,8 @@ def code_map(
 ) -> bytes:
     """Draw points, (N, 2), coloured by their labels, (N,), where there are some; return the PNG.
 
-    ``label_names`` are what the labels stand for, where they are words. Up to 20 different labels have a colour each and a legend, more a colour bar.
+    ``label_names`` are what the labels stand for, where they are words. Up to 20 different labels have a colour each and a legend,
+    more a colour bar.
     """
     from matplotlib import colormaps
 
