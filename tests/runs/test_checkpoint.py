@@ -165,11 +165,11 @@ def test_empty_missing_folder_pipe_device(path):
     assert refused(path, b"") == "empty file"
     path.unlink()
     path.mkdir()
-    assert refused(path) == "a folder, not a checkpoint"
+    assert refused(path) == "cannot be read: a folder, not a file"
     path.rmdir()
     os.mkfifo(path)
-    assert refused(path) == "a device or a pipe, not a checkpoint"
-    assert refused(Path("/dev/zero")) == "a device or a pipe, not a checkpoint"
+    assert refused(path) == "cannot be read: a pipe, not a file"
+    assert refused(Path("/dev/zero")) == "cannot be read: a device, not a file"
 
 
 def test_other_versions(whole, path):

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.errors import Interrupted, StorageError
+from tiedae_cli.output.targets import opened_output
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.folder import Run
-from tiedae_cli.system import storage
-from tiedae_cli.system.storage import TEMPORARY_PREFIX, append_line, link_or_copy, remove_temporaries, replacing, write_text
+from tiedae_cli.system.storage import TEMPORARY_PREFIX, HeldFolder, replacing
 
 CONFIG = "model: {hidden_sizes: [64, 16]}\ntraining: {epochs: 8, batch_size: 100}\n"
 
@@ -47,6 +47,11 @@ def small_disk(tmp_path):
 
 def temporaries(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob(f"{TEMPORARY_PREFIX}*")]
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def train(*arguments: object):
@@ -119,7 +124,8 @@ def test_links_are_followed_and_pipes_are_written_to(tmp_path):
     received: list[str] = []
     reader = threading.Thread(target=lambda: received.append(pipe.read_text()))
     reader.start()
-    write_text(pipe, "through")
+    with opened_output(str(pipe)) as file:
+        file.write(b"through")
     reader.join()
     assert received == ["through"]
     assert pipe.is_fifo()
@@ -131,9 +137,10 @@ def test_link_or_copy(links, tmp_path, monkeypatch):
     source.write_text("content")
     target.write_text("old")
     if not links:
-        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError("no hard links here")))
+        monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(PermissionError("no hard links here")))
     for _ in range(2):  # also onto itself
-        link_or_copy(source, target)
+        with HeldFolder(tmp_path) as folder:
+            folder.link_or_copy("source", "target")
         assert target.read_text() == "content"
         assert source.samefile(target) is links
         assert temporaries(tmp_path) == []
@@ -143,18 +150,23 @@ def test_a_copy_on_a_full_disk(tmp_path, monkeypatch):
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(bytes(20_000))
     target.write_text("old")
-    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError("no hard links here")))
-    with largest_file(10_000), pytest.raises(StorageError, match="target: cannot be written: File too large"):
-        link_or_copy(source, target)
+    monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(PermissionError("no hard links here")))
+    with (
+        HeldFolder(tmp_path) as folder,
+        largest_file(10_000),
+        pytest.raises(StorageError, match="target: cannot be written: File too large"),
+    ):
+        folder.link_or_copy("source", "target")
     assert target.read_text() == "old"
     assert temporaries(tmp_path) == []
 
 
 def test_append_line_on_a_full_disk(tmp_path):
     path = tmp_path / "lines"
-    append_line(path, "x" * 99)
-    with largest_file(150), pytest.raises(StorageError, match="lines: cannot be written: File too large"):
-        append_line(path, "y" * 99)
+    with HeldFolder(tmp_path) as folder:
+        folder.append_line("lines", "x" * 99)
+        with largest_file(150), pytest.raises(StorageError, match="lines: cannot be written: File too large"):
+            folder.append_line("lines", "y" * 99)
     assert path.read_text().splitlines()[0] == "x" * 99
 
 
@@ -163,7 +175,8 @@ def test_folders_that_sync_cannot_reach_are_no_error(tmp_path, monkeypatch):
         raise OSError(22, "Invalid argument")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    storage.sync_folder(tmp_path)
+    with HeldFolder(tmp_path) as folder:
+        folder.sync()
 
 
 def test_remove_temporaries(tmp_path):
@@ -171,7 +184,8 @@ def test_remove_temporaries(tmp_path):
     run.mkdir()
     (run / f"{TEMPORARY_PREFIX}1234").write_text("half")
     (run / "last.safetensors").write_text("whole")
-    remove_temporaries(run)
+    with HeldFolder(run) as folder:
+        folder.remove_temporaries()
     assert [path.name for path in run.iterdir()] == ["last.safetensors"]
 
 

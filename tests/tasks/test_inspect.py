@@ -235,7 +235,7 @@ def test_a_picture_on_stdout_is_alone_there(run: Run) -> None:
 def test_two_pictures_need_two_files(run: Run) -> None:
     result = CliRunner().invoke(app, ["inspect", str(run.folder), "--features", "-", "--codes", "-"])
     assert result.exit_code == 2
-    assert "two pictures need two files" in result.stderr
+    assert result.stderr == "error: -: two results would be mixed on stdout; name a file for one of them\n"
 
 
 def test_features_of_vectors_are_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tiedae_cli.cli.commands import score as score_command
 from tiedae_cli.cli.commands import train as train_command
 from tiedae_cli.errors import Interrupted, TiedaeError
 from tiedae_cli.system.interruption import stopping_at_once
+from tiedae_cli.system.ledger import keeping_a_ledger
 
 CLOSED_PIPE = 141  # 128 + SIGPIPE: what every Unix tool returns when its reader has gone
 INTERRUPTED = 130  # 128 + SIGINT
@@ -34,7 +35,7 @@ class ErrorsToExitCodes(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
         try:
-            with stopping_at_once():
+            with stopping_at_once(), keeping_a_ledger():
                 result = super().invoke(ctx)
                 sys.stdout.flush()
                 return result

@@ -17,6 +17,7 @@ import torch
 from tiedae_cli.data.image_set import DataForm, ImageSet, ValueRange, range_of
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.errors import DataError
+from tiedae_cli.system.ledger import note_input
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -93,6 +94,7 @@ def expand_folders(names: Iterable[str], selection: Selection = Selection()) -> 
     """
     paths: list[Path] = []
     for path in map(Path, names):
+        note_input(path)
         found = images_under(path, selection) if path.is_dir() else [path]
         if not found:
             raise DataError(f"{path}: no image files in this folder ({', '.join(sorted(SUFFIXES))})")

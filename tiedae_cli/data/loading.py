@@ -12,12 +12,13 @@ from tiedae_cli.data.image_set import SPLITS, Splits
 from tiedae_cli.data.partition import partition
 from tiedae_cli.data.sources.detection import NAMED, TABLES, is_data_file, kind_of, open_file
 from tiedae_cli.data.sources.digits import load_digits
-from tiedae_cli.data.sources.downloads import SOURCES, load_download
+from tiedae_cli.data.sources.downloads import SOURCES, files_of, load_download
 from tiedae_cli.data.sources.folder import load_folder
 from tiedae_cli.data.sources.tables import TableOptions
 from tiedae_cli.data.statistics import scaled
 from tiedae_cli.data.windows import windowed
 from tiedae_cli.errors import ConfigError, DataError
+from tiedae_cli.system.ledger import note_input
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ def load_splits(config: DataConfig) -> Splits:
         StorageError: the cache of a folder's images cannot be written.
     """
     name = shown_path(config.dataset)
+    note_data(config)
     if is_data_set(name) and os.path.exists(name):
         log.info(f"{name}: the data set of that name; what lies here is ./{name}")
     if name == "digits":
@@ -58,6 +60,15 @@ def load_splits(config: DataConfig) -> Splits:
         parts = open_file(Path(path), kind, options, lambda found: choose_columns(found, config), config.arrays)
         return _scaled(partition(gather(parts, path, config.missing, config.range), config, name), config)
     raise _not_found(name, os.path.exists(path))
+
+
+def note_data(config: DataConfig) -> None:
+    """Note the files of the data that a config names as what this command reads."""
+    if config.dataset in SOURCES:
+        for path in files_of(config.dataset, config.root and shown_path(config.root)):
+            note_input(path)
+    elif config.dataset != "digits":
+        note_input(os.path.expanduser(shown_path(config.dataset)))
 
 
 def is_data_set(name: str) -> bool:

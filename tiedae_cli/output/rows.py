@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from tiedae_cli.errors import DataError, InputError
-from tiedae_cli.system.storage import opened_output
+from tiedae_cli.output.targets import opened_output
 
 FORMATS = ("npy", "csv", "jsonl")
 RowBlock = tuple[Sequence[str | int], np.ndarray]

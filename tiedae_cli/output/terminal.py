@@ -16,9 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from tiedae_cli.output.targets import opened_output
 from tiedae_cli.runs.state import JOINT, EpochReport
 from tiedae_cli.system.reporting import progress_drawn_by
-from tiedae_cli.system.storage import opened_output
 from tiedae_cli.training.trainer import Progress as TrainingProgress
 
 

@@ -10,6 +10,7 @@ file, and the weights against the model that the config describes.
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,10 +26,13 @@ from tiedae_cli import __version__
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import validate_config
 from tiedae_cli.data.columns import Columns
+from tiedae_cli.data.gathering import available_memory
 from tiedae_cli.data.image_set import KINDS, DataForm, ValueRange
 from tiedae_cli.errors import CheckpointError, ConfigError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.runs.state import STRICT, EpochReport, SplitIdentity, TrainingState
+from tiedae_cli.system.ledger import note_input
+from tiedae_cli.system.reading import open_regular
 from tiedae_cli.system.storage import replacing
 
 SUFFIX = ".safetensors"
@@ -157,14 +161,19 @@ class Checkpoint:
         }
 
 
-def load(path: Path | str) -> Checkpoint:
+def load(path: Path | str, folder: int | None = None) -> Checkpoint:
     """Read a checkpoint and believe it only when everything holds.
+
+    Args:
+        path: the file.
+        folder: the descriptor of the folder that it lies in, for who holds one; None for whatever has this path.
 
     Raises:
         CheckpointError: the file is missing, damaged, another tool's or from another version; one line that says which.
     """
     path = Path(path)
-    document, tensors = _read(path)
+    document, tensors = _read(path, folder)
+    note_input(path)
     _check_version(path, document)
     try:
         unsigned = {name: value for name, value in document.items() if name != "sha256"}
@@ -179,9 +188,9 @@ def load(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged: {_first_line(error)}") from None
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path, folder: int | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the document and the tensors of a file; neither is believed yet."""
-    raw = _bytes(path)
+    raw = _bytes(path, folder)
     if raw.startswith(b"PK\3\4"):
         raise CheckpointError(
             f"{path}: a torch archive, as tiedae 0.1 wrote its checkpoints; this version reads {SUFFIX} files: "
@@ -205,18 +214,23 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return document, tensors
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, folder: int | None) -> bytes:
+    """Return a file's bytes; its head is asked first how long it should be, so that a hole of a terabyte is not read."""
     try:
-        if not path.exists():
-            raise CheckpointError(f"{path}: no such file")
-        if not path.is_file():  # a pipe would be waited for, a device read without end
-            raise CheckpointError(f"{path}: {'a folder' if path.is_dir() else 'a device or a pipe'}, not a checkpoint")
-        raw = path.read_bytes()
+        with open_regular(path if folder is None else path.name, folder) as file:
+            size, head = os.fstat(file.fileno()).st_size, file.read(8)
+            if not head:
+                raise CheckpointError(f"{path}: empty file")
+            length = int.from_bytes(head, "little")
+            if not head.startswith(b"PK\3\4") and (len(head) < 8 or length < 2 or 8 + length > size):
+                raise CheckpointError(f"{path}: damaged, or not a tiedae checkpoint")
+            if size > available_memory():
+                raise CheckpointError(f"{path}: {size / 1e9:.1f} GB, more than the memory that is free")
+            return head + file.read()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if not raw:
-        raise CheckpointError(f"{path}: empty file")
-    return raw
 
 
 def _check_version(path: Path, document: dict[str, Any]) -> None:

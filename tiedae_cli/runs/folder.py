@@ -4,15 +4,13 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import io
 import os
 import re
 import shlex
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,21 +19,20 @@ from tiedae_cli.data.image_set import ImageSet
 from tiedae_cli.data.sources.detection import is_input
 from tiedae_cli.errors import InputError, StorageError
 from tiedae_cli.model import pca
+from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs import kept_pca
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.system.storage import (
-    TEMPORARY_PREFIX,
-    link_or_copy,
-    remove_temporaries,
-    replacing,
-    sync_file,
-    told_as_storage_error,
-)
+from tiedae_cli.system.reading import open_regular
+from tiedae_cli.system.storage import TEMPORARY_PREFIX, HeldFolder, sync_file, told_as_storage_error
 
 RUNS = Path("runs")  # where runs are looked for when no config says otherwise
+CHECKPOINTS = ("last.safetensors", "previous.safetensors", "best.safetensors")
+STATE = (*CHECKPOINTS, "config.yaml", "metrics.jsonl", "pca.npz")  # what no output ever replaces
+OLD_STATE = ("last.pt", "previous.pt", "best.pt")  # of tiedae 0.1
 
 
 class Run:
-    """The files of one run.
+    """The files of one run. While it is locked it is its folder, by an open descriptor, and not whatever has its name.
 
     Args:
         folder: the run folder.
@@ -43,6 +40,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._held: HeldFolder | None = None
         self.config = folder / "config.yaml"
         self.metrics = folder / "metrics.jsonl"
         self.last = folder / "last.safetensors"
@@ -60,6 +58,16 @@ class Run:
         """The folder's own name."""
         return self.folder.name
 
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[HeldFolder]:
+        if self._held is not None:
+            yield self._held
+            return
+        with told_as_storage_error(self.folder, "opened"):
+            folder = HeldFolder(self.folder)
+        with folder:
+            yield folder
+
     def save(self, checkpoint: Checkpoint, best: bool) -> None:
         """Replace the last checkpoint, keep what it was as the previous one, and make the best the same file where it is the best.
 
@@ -68,13 +76,53 @@ class Run:
         Raises:
             StorageError: something cannot be written; the old files are intact.
         """
-        with replacing(self.last) as file:
-            checkpoint.write(file)
-            sync_file(file)  # a full disk shows here, before anything old has moved
-            if self.last.exists():
-                link_or_copy(self.last, self.previous)
-        if best:
-            link_or_copy(self.last, self.best)
+        with self._opened() as folder:
+            with folder.replacing(self.last.name) as file:
+                checkpoint.write(file)
+                sync_file(file)  # a full disk shows here, before anything old has moved
+                if folder.exists(self.last.name):
+                    folder.link_or_copy(self.last.name, self.previous.name)
+            if best:
+                folder.link_or_copy(self.last.name, self.best.name)
+
+    def load(self, path: Path) -> Checkpoint:
+        """Return one of its checkpoints.
+
+        Raises:
+            CheckpointError: it is damaged or not there.
+        """
+        return checkpoints.load(path, None if self._held is None else self._held.descriptor)
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write one of its files, whole or not at all.
+
+        Raises:
+            StorageError: it cannot be written; what was there before is intact.
+        """
+        with self._opened() as folder, folder.replacing(path.name) as file:
+            file.write(content)
+
+    def append_line(self, path: Path, line: str) -> None:
+        """Append a line to one of its files and flush it to the disk."""
+        with self._opened() as folder:
+            folder.append_line(path.name, line)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Make one of its files the same as another one."""
+        with self._opened() as folder:
+            folder.link_or_copy(source.name, target.name)
+
+    def read(self, path: Path) -> IO[bytes]:
+        """Open one of its files.
+
+        Raises:
+            OSError: there is none, or it is no file.
+        """
+        return open_regular(path) if self._held is None else open_regular(path.name, self._held.descriptor)
+
+    def moved(self) -> bool:
+        """Return whether its folder has another name now, or none, since it was locked."""
+        return self._held is not None and not self._held.still_named()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -85,20 +133,30 @@ class Run:
         Raises:
             InputError: another process is training this run.
         """
-        with told_as_storage_error(self.folder, "opened"):
-            descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
+        with self._opened() as folder:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(folder.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InputError(f"{self.folder}: another process is training this run") from None
             except OSError as error:
                 if error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP):
                     raise StorageError(f"{self.folder}: cannot be locked: {error.strerror}") from None
-            remove_temporaries(self.folder)
-            yield
-        finally:
-            os.close(descriptor)
+            folder.remove_temporaries()
+            self._held = folder
+            try:
+                yield
+            finally:
+                self._held = None
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is a run's: it holds a checkpoint, or will as soon as its training has begun."""
+    return any(os.path.lexists(folder / name) for name in (*CHECKPOINTS, *OLD_STATE))
+
+
+def is_state_of_a_run(path: Path) -> bool:
+    """Return whether a run keeps its own state under this path, or would."""
+    return path.name in (*STATE, *OLD_STATE) and is_run(path.parent)
 
 
 def create_run(parent: Path, name: str) -> Run:
@@ -181,9 +239,11 @@ def separate_model(first: str | None, others: Sequence[str], parent: Path) -> tu
     if first is None:
         return None, list(others)
     path = Path(first)
+    if is_run(path) or (not path.exists() and first == path.name and is_run(parent / first)):
+        return first, list(others)  # whatever its name looks like
     if is_input(first):
         return None, [first, *others]
-    if path.is_dir() and not (Run(path).best.exists() or Run(path).last.exists()):
+    if path.is_dir():
         if first == path.name and (parent / first).is_dir():
             return str(parent / first), list(others)
         if images_under(path):
@@ -191,38 +251,33 @@ def separate_model(first: str | None, others: Sequence[str], parent: Path) -> tu
     return first, list(others)
 
 
-def principal_components(folder: Path | None, images: ImageSet, count: int) -> pca.PrincipalComponents:
+def principal_components(run: Run | Path | None, images: ImageSet, count: int) -> pca.PrincipalComponents:
     """Return PCA of the training split, from the run folder where it was kept, else fitted and kept there.
 
     Args:
-        folder: the run folder; None, or one that is no run or cannot be written, keeps nothing.
+        run: a run or its folder; None, or a folder that is no run or cannot be written, keeps nothing.
         images: the training split.
         count: components.
     """
     key = fingerprint(images)
     count = min(count, images.form.pixels, len(images))
-    path = folder / "pca.npz" if folder is not None and (folder / "config.yaml").exists() else None
-    if path is not None:
-        kept = _kept_components(path, key, images.form.pixels)
+    run = Run(run) if isinstance(run, Path) else run
+    keeps = run if run is not None and run.config.exists() else None
+    if keeps is not None:
+        kept = _kept_components(keeps, key, images)
         if kept is not None and kept.components.shape[1] >= count:
             return kept.truncated(count)
     fitted = pca.fit(images, count)
-    if path is not None:
-        buffer = io.BytesIO()
-        np.savez(buffer, data=np.array(key), mean=fitted.mean.numpy(), components=fitted.components.numpy())
-        with contextlib.suppress(StorageError), replacing(path) as file:  # a read-only folder only costs the next fit
-            file.write(buffer.getbuffer())
+    if keeps is not None:
+        with contextlib.suppress(StorageError):  # a read-only folder only costs the next fit
+            keeps.write(keeps.components, kept_pca.content(fitted, key))
     return fitted
 
 
-def _kept_components(path: Path, key: str, pixels: int) -> pca.PrincipalComponents | None:
+def _kept_components(run: Run, key: str, images: ImageSet) -> pca.PrincipalComponents | None:
     """Return what an earlier call kept, or None where it is damaged or of other data."""
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile):
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            mean, components = kept["mean"], kept["components"]
-            shapes = mean.shape == (pixels,) and components.ndim == 2 and len(components) == pixels
-            if str(kept["data"]) == key and shapes and mean.dtype == components.dtype == np.float64:
-                return pca.PrincipalComponents(torch.from_numpy(mean), torch.from_numpy(components))
+    with contextlib.suppress(OSError), run.read(run.components) as file:
+        return kept_pca.believed(file, key, images.form.pixels, min(images.form.pixels, len(images)))
     return None
 
 

@@ -9,6 +9,7 @@ import torch
 
 from tiedae_cli.config import Config
 from tiedae_cli.data import DataForm, ImageSet, Splits, check_split, load_splits
+from tiedae_cli.data.loading import note_data
 from tiedae_cli.errors import InputError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.evaluation import block_size
@@ -33,6 +34,7 @@ class OpenRun:
         self.path = path
         self.device = device
         self.trained = checkpoints.load(path)
+        note_data(self.config.data)  # also where it is not read: an output must not replace what the run was trained on
 
     @property
     def config(self) -> Config:

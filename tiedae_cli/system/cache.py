@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tiedae_cli.errors import StorageError
-from tiedae_cli.system.storage import remove_temporaries, told_as_storage_error
+from tiedae_cli.system.storage import HeldFolder, told_as_storage_error
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,8 @@ def taking_turns(folder: Path) -> Iterator[None]:
         ):  # a file system without locks: both do the work, and the second replaces the first's file by an equal one
             yield
             return
-        remove_temporaries(folder)
+        with HeldFolder(folder) as held:
+            held.remove_temporaries()
         yield
     finally:
         os.close(descriptor)

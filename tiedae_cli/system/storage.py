@@ -1,12 +1,19 @@
-"""Files that are written whole or not at all: temporary file in the same folder, flush, fsync, rename, fsync of the folder."""
+"""Files that are written whole or not at all: temporary file in the same folder, flush, fsync, rename, fsync of the folder.
+
+A folder is held by its descriptor while it is written to, so that a folder that is renamed meanwhile stays the one that is meant. A
+temporary file is locked by the process that writes it: one that nobody holds belongs to a dead process, and the next command that
+writes there removes it.
+"""
 
 import contextlib
 import errno
+import fcntl
 import itertools
 import os
+import re
 import secrets
 import shutil
-import sys
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -14,6 +21,9 @@ from typing import IO
 from tiedae_cli.errors import StorageError
 
 TEMPORARY_PREFIX = ".tiedae-"
+LINK_PREFIX = f"{TEMPORARY_PREFIX}link-"  # a second name of a whole file, for an instant
+WRITTEN = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{16}")  # the name of a file that is being written
+_tidied: set[tuple[int, int]] = set()  # folders in which this process has looked for what dead processes left
 
 
 @contextlib.contextmanager
@@ -27,53 +37,176 @@ def told_as_storage_error(path: Path | str, what: str = "written") -> Iterator[N
         raise StorageError(f"{path}: cannot be {what}: {error.strerror or error}") from None
 
 
+class HeldFolder:
+    """A folder by its open descriptor: whatever becomes of its name, it is the same folder.
+
+    Names in it are never followed as links, for who made a link there is not known.
+
+    Args:
+        path: its name now, which messages use.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __enter__(self) -> "HeldFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def still_named(self) -> bool:
+        """Return whether its name still means this folder."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self.descriptor))
+        except OSError:
+            return False
+
+    def exists(self, name: str) -> bool:
+        """Return whether it has an entry of that name."""
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+            return True
+        return False
+
+    @contextlib.contextmanager
+    def replacing(self, name: str) -> Iterator[IO[bytes]]:
+        """Give a binary file that becomes ``name`` when the block ends without an error; until then ``name`` is untouched.
+
+        Raises:
+            StorageError: the folder or the disk does not take it; no temporary file is left.
+        """
+        with told_as_storage_error(self.path / name):
+            temporary, file = self._new_temporary()
+            try:
+                with file:
+                    yield file
+                    sync_file(file)
+                    os.replace(temporary, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+            except BaseException:
+                self._unlink(temporary)
+                raise
+            self.sync()
+
+    def _new_temporary(self) -> tuple[str, IO[bytes]]:
+        """Return the name of a new file and the file, held until it is closed."""
+        while True:
+            name = TEMPORARY_PREFIX + secrets.token_hex(8)
+            file = open(name, "xb", opener=self._opener)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:  # nobody took it for a dead process's, before it was held
+                return name, file
+            file.close()
+
+    def _opener(self, name: str, flags: int) -> int:
+        return os.open(name, flags, 0o666, dir_fd=self.descriptor)
+
+    def _unlink(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=self.descriptor)
+
+    def append_line(self, name: str, line: str) -> None:
+        """Append one line to a file and flush it to the disk.
+
+        Raises:
+            StorageError: it cannot be written, or is no file.
+        """
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with (
+            told_as_storage_error(self.path / name),
+            open(name, "ab", opener=lambda path, _: self._opener(path, flags)) as file,
+        ):
+            file.write(line.encode() + b"\n")
+            sync_file(file)
+
+    def link_or_copy(self, source: str, target: str) -> None:
+        """Make ``target`` the same file as ``source``, atomically; a copy where the file system has no hard links."""
+        temporary = LINK_PREFIX + secrets.token_hex(8)
+        with told_as_storage_error(self.path / target):
+            try:
+                try:
+                    os.link(source, temporary, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor, follow_symlinks=False)
+                except OSError:
+                    self._copy(source, temporary)
+                os.replace(temporary, target, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+            except BaseException:
+                self._unlink(temporary)
+                raise
+            self._unlink(temporary)  # renaming a link onto the same file leaves both names
+            self.sync()
+
+    def _copy(self, source: str, temporary: str) -> None:
+        with open(source, "rb", opener=self._opener) as old, open(temporary, "xb", opener=self._opener) as new:
+            shutil.copyfileobj(old, new)
+            sync_file(new)
+
+    def sync(self) -> None:
+        """Make the names in it survive a power cut, where the file system can do that for folders."""
+        try:
+            os.fsync(self.descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # some network and FUSE file systems
+                raise
+
+    def remove_temporaries(self) -> None:
+        """Remove all temporary files; only for who alone may write here."""
+        for name in os.listdir(self.descriptor):
+            if name.startswith(TEMPORARY_PREFIX):
+                self._unlink(name)
+
+    def tidy(self) -> None:
+        """Remove the temporary files of dead processes, once in the life of this one."""
+        information = os.fstat(self.descriptor)
+        identity = information.st_dev, information.st_ino
+        if identity in _tidied:
+            return
+        _tidied.add(identity)
+        with contextlib.suppress(OSError):  # a folder that may be written to, but not listed
+            for name in filter(WRITTEN.fullmatch, os.listdir(self.descriptor)):
+                self._unlink_if_nobody_holds_it(name)
+
+    def _unlink_if_nobody_holds_it(self, name: str) -> None:
+        with contextlib.suppress(OSError):  # held, gone, or on a file system without locks: it stays
+            descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    self._unlink(name)
+            finally:
+                os.close(descriptor)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Give a binary file that becomes ``path`` when the block ends without an error; until then ``path`` is untouched.
 
-    A link keeps pointing where it does, and its target is replaced; a device or a pipe (``/dev/null``) is written to directly.
+    A link keeps pointing where it does, and its target is replaced.
 
     Raises:
         StorageError: the folder or the disk does not take it; no temporary file is left.
     """
     with told_as_storage_error(path):
-        if path.exists() and not path.is_file() and not path.is_dir():
-            with path.open("wb") as file:
-                yield file
-            return
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(path)  # links that lead in a circle end here
         target = Path(os.path.realpath(path))
-        temporary = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
-        try:
-            with temporary.open("xb") as file:
-                yield file
-                sync_file(file)
-            os.replace(temporary, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        sync_folder(target.parent)
+        with HeldFolder(target.parent) as folder:
+            folder.tidy()
+            try:
+                with folder.replacing(target.name) as file:
+                    yield file
+            except StorageError as error:  # under the name that the user knows
+                raise StorageError(str(error).replace(str(target), str(path), 1)) from None
 
 
 def sync_file(file: IO[bytes]) -> None:
     """Make what was written so far survive a power cut; a full disk is noticed here at the latest."""
     file.flush()
     os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def opened_output(target: str) -> Iterator[IO[bytes]]:
-    """Give the binary file that a result goes to: stdout for ``-``, else as in ``replacing``.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    if target == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    with replacing(Path(target)) as file:
-        yield file
 
 
 def unused_name(path: Path, content: bytes) -> Path:
@@ -84,61 +217,8 @@ def unused_name(path: Path, content: bytes) -> Path:
     """
     candidates = itertools.chain([path], (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2)))
     with told_as_storage_error(path, "compared"):
-        return next(name for name in candidates if not name.exists() or name.is_file() and name.read_bytes() == content)
+        return next(name for name in candidates if not os.path.lexists(name) or _holds(name, content))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with replacing(path) as file:
-        file.write(text.encode())
-
-
-def append_line(path: Path, line: str) -> None:
-    """Append one line and flush it to the disk."""
-    with told_as_storage_error(path), path.open("ab") as file:
-        file.write(line.encode() + b"\n")
-        sync_file(file)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source``, atomically; a copy where the file system has no hard links."""
-    temporary = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
-    with told_as_storage_error(target):
-        try:
-            try:
-                os.link(source, temporary)
-            except OSError:
-                _copy(source, temporary)
-            os.replace(temporary, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)  # renaming a link onto the same file leaves both names
-        sync_folder(target.parent)
-
-
-def _copy(source: Path, temporary: Path) -> None:
-    with source.open("rb") as old, temporary.open("wb") as new:
-        shutil.copyfileobj(old, new)
-        sync_file(new)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, where the file system can do that for folders."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # some network and FUSE file systems
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def remove_temporaries(folder: Path) -> None:
-    """Remove what a killed process left behind."""
-    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            path.unlink()
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content

@@ -21,7 +21,6 @@ from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run, create_named_run, create_run, find_checkpoint, newest_run
 from tiedae_cli.runs.state import JOINT
 from tiedae_cli.system.runtime import Ranks, choose_place
-from tiedae_cli.system.storage import link_or_copy, write_text
 from tiedae_cli.tasks.session import Session, identify
 from tiedae_cli.training.trainer import Trainer
 
@@ -69,7 +68,7 @@ def start(
             with contextlib.suppress(OSError):
                 run.folder.rmdir()  # nothing could be written
             raise
-        write_text(run.config, dump_config(config))
+        run.write(run.config, dump_config(config).encode())
         log.info(f"{run.folder}: {_describe(splits, trainer)}")
         yield session
 
@@ -114,7 +113,7 @@ def resume(
             raise CheckpointError(f"{path}: damaged: {error}") from None
         session = Session(wanted, splits, trainer, run, terminal)
         if ranks.leads and path != run.last:
-            link_or_copy(path, run.last)
+            run.link(path, run.last)
         session.repair()
         log.info(f"{run.folder}: resumed after {trainer.epoch} epochs and {trainer.step_in_epoch} steps")
         yield session
@@ -195,13 +194,13 @@ def find_resumable(target: str | None, name: str | None, run_dir: Path | None, p
 def _load_or_offer(path: Path, run: Run) -> Checkpoint:
     """Load a checkpoint; where it is damaged, say which others of the run are whole."""
     try:
-        return checkpoints.load(path)
+        return run.load(path)
     except CheckpointError as error:
         offers = []
         for other in (run.last, run.previous, run.best):
             if other != path and other.exists():
                 with contextlib.suppress(CheckpointError):
-                    epochs = len(checkpoints.load(other).training.history)
+                    epochs = len(run.load(other).training.history)
                     command = f"tiedae train --resume {shlex.quote(str(other))}"
                     offers.append(f"to go on from the {epochs} epochs in {other.name}: {command}")
         raise CheckpointError("\n".join([str(error), *offers])) from None

@@ -1,6 +1,8 @@
 """One screening from its checkpoint to its contact sheet: opens the items, sets the threshold, scores, draws, and says what failed."""
 
+import contextlib
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,20 @@ class Screening:
     def check_can_draw(self) -> None:
         """Raise ``InputError`` unless the model's items are pictures."""
         self.run.refuse_vectors(f"--contact-sheet: this model takes {self.form.describe()}, which are no pictures")
+
+    @contextlib.contextmanager
+    def drawing(self, lines: Iterator[dict[str, Any]], path: Path | None, top: int | None) -> Iterator[None]:
+        """Draw the worst items after this block has written the lines, also where the reader of stdout leaves before their end."""
+        gone = None
+        try:
+            yield
+        except BrokenPipeError as error:
+            gone = error
+        if path is not None:
+            deque(lines, maxlen=0)  # the picture needs all items
+            self.draw(path, top)
+        if gone is not None:
+            raise gone
 
     @torch.inference_mode()
     def draw(self, path: Path, top: int | None) -> None:

@@ -15,12 +15,10 @@ from tiedae_cli.errors import CheckpointError, DivergedError, Interrupted
 from tiedae_cli.model.evaluation import error_sum, reconstruct_items
 from tiedae_cli.output import figures
 from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text
-from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run, fingerprint, principal_components
 from tiedae_cli.runs.state import EpochReport, SplitIdentity
 from tiedae_cli.system.interruption import StopSignals
-from tiedae_cli.system.storage import append_line, link_or_copy, replacing, write_text
 from tiedae_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -106,26 +104,27 @@ class Session:
             self.trainer.forget_best(stand_in=at_epoch_end)
             self._save(best=at_epoch_end)
         if self.ranks.leads:
-            write_text(self.run.config, dump_config(self.config))
-            write_text(self.run.metrics, "".join(json_text(epoch_values(report)) + "\n" for report in self.trainer.history))
+            lines = (json_text(epoch_values(report)) + "\n" for report in self.trainer.history)
+            self.run.write(self.run.config, dump_config(self.config).encode())
+            self.run.write(self.run.metrics, "".join(lines).encode())
 
     def _best_is_lost(self) -> bool:
         """Return whether the best checkpoint is damaged or too old; one that was only not linked yet is linked now."""
         history = self.trainer.history
         best = max((number for number, report in enumerate(history, 1) if report.best), default=0)
         try:
-            seen = len(checkpoints.load(self.run.best).training.history) if best else 0
+            seen = len(self.run.load(self.run.best).training.history) if best else 0
         except CheckpointError:
             seen = 0
         if seen != best and best == len(history) and self.trainer.step_in_epoch == 0:
-            link_or_copy(self.run.last, self.run.best)
+            self.run.link(self.run.last, self.run.best)
             return False
         return seen < best  # it may have seen more, where an older file than last.safetensors is resumed
 
     def _record(self, report: EpochReport) -> None:
         values = epoch_values(report)
         if self.ranks.leads:
-            append_line(self.run.metrics, json_text(values))
+            self.run.append_line(self.run.metrics, json_text(values))
         self.terminal.json_line(**values)
 
     def _resume_command(self) -> str:
@@ -138,8 +137,12 @@ class Session:
             raise CheckpointError(
                 f"{self.run.best}: lost; one more epoch makes it again: {self._resume_command()} --set training.epochs=N"
             )
-        self.trainer.model.load_state_dict(checkpoints.load(self.run.best).weights)
+        self.trainer.model.load_state_dict(self.run.load(self.run.best).weights)
         self._draw(history, best)
+        if self.run.moved():
+            log.warning(
+                f"{self.run.folder} was renamed or removed meanwhile: this run's files are in its folder, wherever that is"
+            )
         self.terminal.result(str(self.run.best))
         self.terminal.json_line(
             event="done", run=str(self.run.folder), checkpoint=str(self.run.best), epochs=len(history), best=epoch_values(best)
@@ -147,19 +150,19 @@ class Session:
 
     def _draw(self, history: Sequence[EpochReport], best: EpochReport) -> None:
         model, device, splits = self.trainer.model, self.trainer.place.device, self.splits
-        components = principal_components(self.run.folder, splits.train, self.config.model.hidden_sizes[-1])
+        components = principal_components(self.run, splits.train, self.config.model.hidden_sizes[-1])
         count = components.components.shape[1]
         yardstick = error_sum(components.reconstruct, splits.validation or splits.train, device).mse_per_pixel
         exact = count >= splits.form.pixels or yardstick == 0  # all but rounding is explained: no yardstick
         value_name = splits.form.value_name
-        with replacing(self.run.loss_figure) as file:
-            file.write(figures.loss_curve(history, None if exact else yardstick, count, value_name))
+        loss = figures.loss_curve(history, None if exact else yardstick, count, value_name)
+        self.run.write(self.run.loss_figure, loss)
         pictures = [str(self.run.loss_figure)]
         if splits.form.kind == "images":  # feature vectors have no picture
             shown = (splits.test or splits.validation or splits.train).slice(0, self.config.output.images)
             originals, reconstructions, errors = reconstruct_items(model, shown, device)
-            with replacing(self.run.reconstructions_figure) as file:
-                file.write(figures.reconstruction_pairs(originals, reconstructions, errors, splits.form))
+            pairs = figures.reconstruction_pairs(originals, reconstructions, errors, splits.form)
+            self.run.write(self.run.reconstructions_figure, pairs)
             pictures.append(str(self.run.reconstructions_figure))
         verdict = "" if exact else _verdict(best.selection_mse, yardstick, count)
         if self.trainer.initial_mse is not None:

@@ -26,15 +26,14 @@ def inspect(
 ) -> None:
     """Print a model's layers and how it was trained. Draws its features and codes, if asked to."""
     from tiedae_cli.cli.tables import facts_table, inspection_values, layer_table
-    from tiedae_cli.errors import InputError
+    from tiedae_cli.output.targets import check_targets
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.opened import open_run
     from tiedae_cli.tasks.inspection import draw_codes, draw_features, summarise_layers, summarise_training
 
-    if features is not None and features == codes:
-        raise InputError(f"--features {features} --codes {codes}: two pictures need two files")
     with Terminal(quiet, as_json) as terminal:
         run = open_run(model, "cpu")
+        check_targets(features, codes)
         layers, summary = summarise_layers(run.network), summarise_training(run.path, run.trained)
         if features is not None:
             write_output(features, draw_features(run))

@@ -54,6 +54,7 @@ def score(
     """Write each item's squared error. An item that cannot be read is named and left out; then the exit code is 1 at the end."""
     from tiedae_cli.errors import InputError
     from tiedae_cli.output.rows import choose_format
+    from tiedae_cli.output.targets import check_targets
     from tiedae_cli.output.terminal import Terminal, write_values
     from tiedae_cli.runs.opened import open_run_with_inputs
     from tiedae_cli.tasks.screening import Screening
@@ -69,11 +70,11 @@ def score(
         if sheet is not None:
             screening.check_can_draw()
         items = screening.open(names, split, limit, quantile, QUANTILE)
+        check_targets(output, None if sheet is None else str(sheet))
         draws = sheet is not None
         lines = screening.lines(items, top, draws) if against is None else screening.detection(items, against, draws)
-        write_values(output, kind, lines)
-        if sheet is not None:
-            screening.draw(sheet, top)
+        with screening.drawing(lines, sheet, top):
+            write_values(output, kind, lines)
         if output != "-":
             terminal.result(output)
             terminal.json_line(output=output, items=screening.tally.items)

@@ -67,6 +67,14 @@ def default_root() -> Path:
     return Path(os.environ["TIEDAE_DATA"]) if os.environ.get("TIEDAE_DATA") else cache_folder()
 
 
+def files_of(name: str, root: str | None) -> Iterator[Path]:
+    """Yield the files that lie where a data set of ``SOURCES`` has its own."""
+    folder = Path(root) if root else default_root()
+    top, slash, _ = SOURCES[name].files.partition("/")
+    for part in [top] if slash else ["usps.bz2", "usps.t.bz2"]:
+        yield from (folder / part).rglob("*") if (folder / part).is_dir() else [folder / part]
+
+
 def load_download(name: str, root: str | None, validation: float | None) -> Splits:
     """Load one of ``SOURCES``, downloading it where it is absent.
 

@@ -1,0 +1,38 @@
+"""Files that are opened for reading only where they are files: a pipe would be waited for, a device read without end."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import IO
+
+KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_regular(path: Path | str, folder: int | None = None) -> IO[bytes]:
+    """Open a regular file, following links, without ever waiting for another process.
+
+    Args:
+        path: the file.
+        folder: the descriptor of the folder that ``path`` lies in; None for a path of its own.
+
+    Raises:
+        OSError: there is none, it may not be read, or it is something else; its ``strerror`` says what.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"{what_it_is(mode)}, not a file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def what_it_is(mode: int) -> str:
+    """Return what a file's mode says that it is, in words."""
+    return next((name for kind, name in KINDS if kind(mode)), "something else")
