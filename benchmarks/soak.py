@@ -111,11 +111,11 @@ def train_with_kills(config: Path, run: Path, chance: random.Random, tally: Tall
         elif process.stderr.readline():  # training goes on from here
             startup = time.monotonic() - began
             time.sleep(chance.uniform(0, LONGEST))
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         _, errors = process.communicate()
         if process.returncode == 0:  # it was done before the kill
             return
-        if process.returncode != -signal.SIGKILL:
+        if process.returncode != (1 if sys.platform == "win32" else -signal.SIGKILL):
             sys.exit(f"resuming failed with exit code {process.returncode}:\n{errors}")
         tally.kills += 1
         tally.at_start += early

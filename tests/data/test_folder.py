@@ -19,6 +19,7 @@ from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data import Splits, load_splits
 from tiedae_cli.errors import ConfigError, DataError, InputError, StorageError
+from tiedae_cli.system.locks import LOCK_FILE
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +160,7 @@ def test_bad_images_are_counted_and_named_and_nothing_is_kept() -> None:
     assert lines[1].startswith("pics/1.png: not an image that can be decoded")
     assert lines[6] == "and 3 others"
     assert not cached()
-    assert not [path for path in Path("cache").rglob("*") if path.is_file()]
+    assert not [path for path in Path("cache").rglob("*") if path.is_file() and path.name != LOCK_FILE]
 
 
 def test_the_cache_is_used_again_and_made_anew_when_a_file_changes(monkeypatch: pytest.MonkeyPatch) -> None:

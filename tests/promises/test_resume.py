@@ -1,6 +1,5 @@
 """A run that is interrupted, killed or prolonged goes on to the same bits; whatever cannot go on is refused by name."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run, create_run
 from tiedae_cli.runs.state import EpochReport
 from tiedae_cli.system.interruption import StopSignals, stopping_at_once
+from tiedae_cli.system.locks import LOCK_FILE
 from tiedae_cli.system.runtime import Place
 from tiedae_cli.training import trainer as training
 from tiedae_cli.training.trainer import Trainer
@@ -206,7 +206,7 @@ def test_a_second_signal_stops_at_once_and_leaves_the_last_good_file(config, mon
         patch.setattr(Checkpoint, "write", stopped)
         result = interrupted_at(monkeypatch, 5, "--config", config, "--run-dir", "cut", number=signal.SIGINT)
     assert result.stderr.splitlines()[-1] == "stopped at once by a second signal; the last saved state is whole"
-    assert sorted(path.name for path in Path("cut").iterdir()) == ["config.yaml", "last.safetensors"]
+    assert sorted(path.name for path in Path("cut").iterdir()) == [LOCK_FILE, "config.yaml", "last.safetensors"]
     assert checkpoint.load(Path("cut/last.safetensors")).training.step == 0
     train("-q", "--config", config, "--run-dir", "whole")
     train("-q", "--resume", "cut")
@@ -235,7 +235,7 @@ def test_a_signal_while_the_pictures_are_drawn(config, monkeypatch):
     assert result.stderr == (
         "interrupted; the training is done and saved, its pictures are drawn by: tiedae train --resume runs/plain\n"
     )
-    assert list(Path("runs/plain").glob(".*")) == []
+    assert list(Path("runs/plain").glob(".tiedae-*")) == []
     train("-q", "--resume")
     assert Path("runs/plain/loss.png").exists()
 
@@ -420,7 +420,7 @@ def test_a_diverged_state_never_replaces_a_good_one(config, monkeypatch):
 
 def test_a_locked_run_is_refused_and_a_lock_ends_with_its_process(config):
     train("-q", "--config", config, "--run-dir", "run")
-    code = "import fcntl, os, time; fd = os.open('run', os.O_RDONLY); fcntl.flock(fd, fcntl.LOCK_EX); print('held', flush=True)"
+    code = f"import filelock, time; lock = filelock.FileLock('run/{LOCK_FILE}'); lock.acquire(); print('held', flush=True)"
     holder = subprocess.Popen([sys.executable, "-c", code + "; time.sleep(60)"], stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None
@@ -436,7 +436,7 @@ def test_a_file_system_without_locks_does_not_stop_training(config, monkeypatch)
     def refuse(*_):
         raise OSError(9, "Bad file descriptor")
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     train("-q", "--config", config, "--run-dir", "run")
 
 
@@ -444,14 +444,14 @@ def test_what_a_killed_process_left_behind_is_removed(config):
     train("-q", "--config", config, "--run-dir", "run")
     Path("run/.tiedae-0123456789abcdef").write_text("half")
     train("-q", "--resume", "run")
-    assert list(Path("run").glob(".*")) == []
+    assert list(Path("run").glob(".tiedae-*")) == []
 
 
 def test_a_folder_with_a_killed_beginning_is_begun_again(config):
     Path("run").mkdir()
     Path("run/.tiedae-0123456789abcdef").write_text("killed while the first checkpoint was written")
     train("-q", "--resume", "--config", config, "--run-dir", "run")
-    assert list(Path("run").glob(".*")) == []
+    assert list(Path("run").glob(".tiedae-*")) == []
 
 
 def test_two_runs_at_once_get_different_folders(tmp_path):
@@ -490,7 +490,7 @@ def test_real_processes_sigint_sigterm_two_signals_and_sigkill(config):
         if len(numbers) == 1 and code > 0:
             assert stderr.splitlines()[-1] == "interrupted and saved; continue with: tiedae train --resume run"
         if code > 0:
-            assert list(run.glob(".*")) == []
+            assert list(run.glob(".tiedae-*")) == []
         assert checkpoint.load(run / "last.safetensors").training.history
     process = start(*command)
     stdout, stderr = process.communicate(timeout=120)

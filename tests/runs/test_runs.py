@@ -105,6 +105,7 @@ def test_a_trained_run_holds_what_the_design_says(digits_run: Path) -> None:
         "loss.png",
         "reconstructions.png",
         "pca.npz",
+        ".tiedae.lock",
     }
     assert {path.name for path in digits_run.iterdir()} == files
     history = checkpoint.load(digits_run / "last.safetensors").training.history

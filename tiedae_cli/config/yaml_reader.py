@@ -53,7 +53,7 @@ def sample_configs() -> dict[str, Path]:
     """Return the sample configs that travel with the package, by name."""
     package = Path(__file__).parent.parent
     folder = next(f for f in (package / "sample_configs", package.parent / "sample_configs") if f.is_dir())
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=Path.as_posix)}
 
 
 def find_config(name: str) -> Path:

@@ -3,7 +3,6 @@
 Shapes: N items, B items a block, D values an item.
 """
 
-import contextlib
 import hashlib
 import logging
 import math
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -255,10 +255,8 @@ def _check_room(part: Part, reading: Reading, needed: int, converts: bool) -> No
 
 
 def available_memory() -> int:
-    """Return the bytes that can be taken without swapping: Linux's estimate, elsewhere half of what is built in."""
-    with contextlib.suppress(OSError, StopIteration, ValueError), open("/proc/meminfo", encoding="ascii") as file:
-        return 1024 * int(next(line for line in file if line.startswith("MemAvailable:")).split()[1])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    """Return the bytes that can be taken without swapping."""
+    return int(psutil.virtual_memory().available)
 
 
 def _gigabytes(count: int) -> str:

@@ -79,7 +79,7 @@ def image_names(folder: Path, selection: Selection = Selection()) -> tuple[list[
             folders.clear()
             continue
         visited.add((information.st_dev, information.st_ino))
-        shown = [os.path.relpath(os.path.join(parent, name), folder).replace(os.sep, "/") for name in files if name[0] != "."]
+        shown = [Path(parent, name).relative_to(folder).as_posix() for name in files if name[0] != "."]
         images = [name for name in shown if is_image_file(name) and selection.takes(name)]
         others += len(shown) - len(images)
         found += images

@@ -134,7 +134,7 @@ def _not_found(name: str, exists: bool) -> DataError:
         return DataError(
             f"data.dataset: {name}: expected a folder of images, an array (.npy, .npz) or a table of numbers (.csv, .jsonl)"
         )
-    if os.sep in name or is_data_file(name):
+    if {"/", os.sep} & set(name) or is_data_file(name):
         return DataError(f"data.dataset: {name}: no such file or folder (looked from {os.getcwd()})")
     known = suggestion(name, ["digits", *SOURCES])
     return DataError(f"data.dataset: {name}: no such data set{known}, and no folder or array has that name")

@@ -1,12 +1,9 @@
 """The run folder: where everything of one training lies, who may write to it, and which run is meant when none is named."""
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import os
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -22,6 +19,8 @@ from tiedae_cli.model import pca
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs import kept_pca
 from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.system.locks import LOCK_FILE, holding
+from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.reading import open_regular
 from tiedae_cli.system.storage import TEMPORARY_PREFIX, HeldFolder, sync_file, told_as_storage_error
 
@@ -118,29 +117,33 @@ class Run:
         Raises:
             OSError: there is none, or it is no file.
         """
-        return open_regular(path) if self._held is None else open_regular(path.name, self._held.descriptor)
+        held = None if self._held is None else self._held.descriptor
+        return open_regular(path) if held is None else open_regular(path.name, held)
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder of a run in which nothing could be written."""
+        with contextlib.suppress(OSError):
+            if [path.name for path in self.folder.iterdir()] == [LOCK_FILE]:
+                (self.folder / LOCK_FILE).unlink()
+            self.folder.rmdir()
 
     def moved(self) -> bool:
         """Return whether its folder has another name now, or none, since it was locked."""
         return self._held is not None and not self._held.still_named()
 
+    def _refuse_a_second(self) -> None:
+        raise InputError(f"{self.folder}: another process is training this run")
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run against a second training; the kernel lets go when this process ends, however it ends.
+        """Hold the run against a second training; the system lets go when this process ends, however it ends.
 
-        On a file system that cannot lock folders (some network ones) nothing is held.
+        On a file system without locks (some network ones) nothing is held.
 
         Raises:
             InputError: another process is training this run.
         """
-        with self._opened() as folder:
-            try:
-                fcntl.flock(folder.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"{self.folder}: another process is training this run") from None
-            except OSError as error:
-                if error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOTSUP):
-                    raise StorageError(f"{self.folder}: cannot be locked: {error.strerror}") from None
+        with self._opened() as folder, holding(self.folder, self._refuse_a_second):
             folder.remove_temporaries()
             self._held = folder
             try:
@@ -184,7 +187,7 @@ def create_named_run(folder: Path) -> Run:
     """
     with told_as_storage_error(folder, "made"):
         folder.mkdir(parents=True, exist_ok=True)
-        if any(not path.name.startswith(TEMPORARY_PREFIX) for path in folder.iterdir()):
+        if any(path.name != LOCK_FILE and not path.name.startswith(TEMPORARY_PREFIX) for path in folder.iterdir()):
             raise InputError(f"--run-dir {folder}: not empty; name a new folder, or continue that run with --resume {folder}")
     return Run(folder)
 
@@ -217,7 +220,7 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
     if path.is_dir():
         best = Run(path).best
         if not best.exists() and (path / "best.pt").exists():
-            again = f"tiedae train --config {shlex.quote(str(path / 'config.yaml'))}"
+            again = f"tiedae train --config {quoted(path / 'config.yaml')}"
             raise InputError(
                 f"{path}: a run of tiedae 0.1, whose checkpoints this version does not read: train again with: {again}"
             )

@@ -1,30 +1,35 @@
 """The user's cache folder, and how several processes take turns in one folder of it."""
 
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from tiedae_cli.errors import StorageError
+from tiedae_cli.system.locks import holding
 from tiedae_cli.system.storage import HeldFolder, told_as_storage_error
 
 log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Return ``$XDG_CACHE_HOME/tiedae``, else ``~/.cache/tiedae``.
+    r"""Return ``$XDG_CACHE_HOME/tiedae`` where that is set, else the platform's folder for a user's caches.
+
+    That is ``~/.cache/tiedae`` on Linux, ``~/Library/Caches/tiedae`` on macOS and ``%LOCALAPPDATA%\tiedae\Cache`` on Windows.
 
     Raises:
         StorageError: this user has no home.
     """
     if os.environ.get("XDG_CACHE_HOME"):
         return Path(os.environ["XDG_CACHE_HOME"]) / "tiedae"
-    try:
-        return Path.home() / ".cache" / "tiedae"
-    except RuntimeError:
-        raise StorageError("this user has no home folder; name a folder for caches with XDG_CACHE_HOME") from None
+    with contextlib.suppress(RuntimeError):  # that there is no home; before platformdirs 4.14 the path then begins with "~"
+        folder = user_cache_path("tiedae", appauthor=False)
+        if folder.is_absolute():
+            return folder
+    raise StorageError("this user has no home folder; name a folder for caches with XDG_CACHE_HOME")
 
 
 @contextlib.contextmanager
@@ -39,20 +44,14 @@ def taking_turns(folder: Path) -> Iterator[None]:
     """
     with told_as_storage_error(folder, "made"):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info(f"another process is filling {folder}; waiting for it")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except (
-            OSError
-        ):  # a file system without locks: both do the work, and the second replaces the first's file by an equal one
-            yield
-            return
-        with HeldFolder(folder) as held:
-            held.remove_temporaries()
+
+    def say() -> None:
+        log.info(f"another process is filling {folder}; waiting for it")
+
+    with holding(
+        folder, say
+    ) as held:  # without locks both do the work, and the second replaces the first's file by an equal one
+        if held:
+            with HeldFolder(folder) as opened:
+                opened.remove_temporaries()
         yield
-    finally:
-        os.close(descriptor)

@@ -6,6 +6,8 @@ import stat
 from pathlib import Path
 from typing import IO
 
+from tiedae_cli.system.portability import open_flags
+
 KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -25,7 +27,9 @@ def open_regular(path: Path | str, folder: int | None = None) -> IO[bytes]:
     Raises:
         OSError: there is none, it may not be read, or it is something else; its ``strerror`` says what.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    if folder is None and os.path.isdir(path):  # which cannot be opened on Windows
+        raise OSError(errno.EINVAL, "a folder, not a file", str(path))
+    descriptor = os.open(path, open_flags("O_RDONLY", "O_NONBLOCK", "O_CLOEXEC"), dir_fd=folder)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)

@@ -29,16 +29,18 @@ def available_devices() -> list[str]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that ``--device`` asks for; ``auto`` is the first GPU, else the CPU.
+    """Return the device that ``--device`` asks for; ``auto`` is the first CUDA device, else the CPU.
+
+    Apple's GPUs are taken only where they are asked for: they were never tried.
 
     Raises:
         DeviceError: there is no such device; the message names those that are.
     """
     available = available_devices()
-    if name in ("auto", "cuda") and "LOCAL_RANK" in os.environ and len(available) > 1:
+    if name in ("auto", "cuda") and "LOCAL_RANK" in os.environ and "cuda:0" in available:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     if name == "auto":
-        return torch.device(available[1] if len(available) > 1 else "cpu")
+        return torch.device("cuda:0" if "cuda:0" in available else "cpu")
     if name == "cuda" and "cuda:0" in available:
         return torch.device("cuda:0")
     if name in available:
@@ -146,5 +148,12 @@ def has_bfloat16(device: torch.device) -> bool:
     """Return whether the device multiplies bfloat16 matrices in hardware; emulated, they are many times slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    capabilities = torch.cpu.get_capabilities()
-    return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return device.type == "cpu" and _cpu_has_bfloat16()
+
+
+def _cpu_has_bfloat16() -> bool:
+    if hasattr(torch.cpu, "get_capabilities"):  # since torch 2.13
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(supported() for supported in asked if supported is not None)

@@ -7,22 +7,25 @@ writes there removes it.
 
 import contextlib
 import errno
-import fcntl
 import itertools
 import os
 import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from tiedae_cli.errors import StorageError
+from tiedae_cli.system import portability
+from tiedae_cli.system.portability import flush_to_disk, open_flags
 
 TEMPORARY_PREFIX = ".tiedae-"
 LINK_PREFIX = f"{TEMPORARY_PREFIX}link-"  # a second name of a whole file, for an instant
 WRITTEN = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{16}")  # the name of a file that is being written
+SETTLED = 60  # s without a write
 _tidied: set[tuple[int, int]] = set()  # folders in which this process has looked for what dead processes left
 
 
@@ -51,25 +54,35 @@ class HeldFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.descriptor: int | None = None  # where folders have no descriptors
+        if portability.HAS_DIR_FD:
+            self.descriptor = os.open(path, open_flags("O_RDONLY", "O_DIRECTORY", "O_CLOEXEC"))
+        elif not stat.S_ISDIR(os.stat(path).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        self._information = os.stat(path) if self.descriptor is None else os.fstat(self.descriptor)
 
     def __enter__(self) -> "HeldFolder":
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+    def _at(self, name: str) -> str:
+        """Return what means an entry to the calls that take the descriptor beside it."""
+        return name if self.descriptor is not None else str(self.path / name)
 
     def still_named(self) -> bool:
         """Return whether its name still means this folder."""
         try:
-            return os.path.samestat(os.stat(self.path), os.fstat(self.descriptor))
+            return os.path.samestat(os.stat(self.path), self._information)
         except OSError:
             return False
 
     def exists(self, name: str) -> bool:
         """Return whether it has an entry of that name."""
         with contextlib.suppress(FileNotFoundError):
-            os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+            os.stat(self._at(name), dir_fd=self.descriptor, follow_symlinks=False)
             return True
         return False
 
@@ -86,7 +99,9 @@ class HeldFolder:
                 with file:
                     yield file
                     sync_file(file)
-                    os.replace(temporary, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+                    if not portability.HAS_FLOCK:
+                        file.close()  # an open file could not be renamed
+                    self._rename(temporary, name)
             except BaseException:
                 self._unlink(temporary)
                 raise
@@ -98,17 +113,20 @@ class HeldFolder:
             name = TEMPORARY_PREFIX + secrets.token_hex(8)
             file = open(name, "xb", opener=self._opener)
             with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+                portability.flock(file.fileno(), wait=True)
             if os.fstat(file.fileno()).st_nlink:  # nobody took it for a dead process's, before it was held
                 return name, file
             file.close()
 
     def _opener(self, name: str, flags: int) -> int:
-        return os.open(name, flags, 0o666, dir_fd=self.descriptor)
+        return os.open(self._at(name), flags, 0o666, dir_fd=self.descriptor)
+
+    def _rename(self, name: str, new: str) -> None:
+        portability.replace(self._at(name), self._at(new), self.descriptor)
 
     def _unlink(self, name: str) -> None:
         with contextlib.suppress(OSError):
-            os.unlink(name, dir_fd=self.descriptor)
+            os.unlink(self._at(name), dir_fd=self.descriptor)
 
     def append_line(self, name: str, line: str) -> None:
         """Append one line to a file and flush it to the disk.
@@ -116,7 +134,7 @@ class HeldFolder:
         Raises:
             StorageError: it cannot be written, or is no file.
         """
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        flags = open_flags("O_WRONLY", "O_APPEND", "O_CREAT", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")
         with (
             told_as_storage_error(self.path / name),
             open(name, "ab", opener=lambda path, _: self._opener(path, flags)) as file,
@@ -130,15 +148,20 @@ class HeldFolder:
         with told_as_storage_error(self.path / target):
             try:
                 try:
-                    os.link(source, temporary, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor, follow_symlinks=False)
+                    self._link(source, temporary)
                 except OSError:
                     self._copy(source, temporary)
-                os.replace(temporary, target, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+                self._rename(temporary, target)
             except BaseException:
                 self._unlink(temporary)
                 raise
             self._unlink(temporary)  # renaming a link onto the same file leaves both names
             self.sync()
+
+    def _link(self, source: str, name: str) -> None:
+        follow = os.link not in os.supports_follow_symlinks  # there the other answer is refused
+        names = self._at(source), self._at(name)
+        os.link(*names, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor, follow_symlinks=follow)
 
     def _copy(self, source: str, temporary: str) -> None:
         with open(source, "rb", opener=self._opener) as old, open(temporary, "xb", opener=self._opener) as new:
@@ -147,34 +170,39 @@ class HeldFolder:
 
     def sync(self) -> None:
         """Make the names in it survive a power cut, where the file system can do that for folders."""
+        if self.descriptor is None:
+            return
         try:
-            os.fsync(self.descriptor)
+            flush_to_disk(self.descriptor)
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # some network and FUSE file systems
                 raise
 
     def remove_temporaries(self) -> None:
         """Remove all temporary files; only for who alone may write here."""
-        for name in os.listdir(self.descriptor):
+        for name in os.listdir(self.path if self.descriptor is None else self.descriptor):
             if name.startswith(TEMPORARY_PREFIX):
                 self._unlink(name)
 
     def tidy(self) -> None:
         """Remove the temporary files of dead processes, once in the life of this one."""
-        information = os.fstat(self.descriptor)
-        identity = information.st_dev, information.st_ino
+        identity = self._information.st_dev, self._information.st_ino
         if identity in _tidied:
             return
         _tidied.add(identity)
         with contextlib.suppress(OSError):  # a folder that may be written to, but not listed
-            for name in filter(WRITTEN.fullmatch, os.listdir(self.descriptor)):
+            for name in filter(WRITTEN.fullmatch, os.listdir(self.path if self.descriptor is None else self.descriptor)):
                 self._unlink_if_nobody_holds_it(name)
 
     def _unlink_if_nobody_holds_it(self, name: str) -> None:
         with contextlib.suppress(OSError):  # held, gone, or on a file system without locks: it stays
-            descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptor)
+            if not portability.HAS_FLOCK:  # one that is open cannot be removed there, only one that is being renamed
+                if time.time() - os.stat(self._at(name)).st_mtime > SETTLED:
+                    self._unlink(name)
+                return
+            descriptor = self._opener(name, open_flags("O_RDONLY", "O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC"))
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                portability.flock(descriptor, wait=False)
                 if stat.S_ISREG(os.fstat(descriptor).st_mode):
                     self._unlink(name)
             finally:
@@ -206,7 +234,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 def sync_file(file: IO[bytes]) -> None:
     """Make what was written so far survive a power cut; a full disk is noticed here at the latest."""
     file.flush()
-    os.fsync(file.fileno())
+    flush_to_disk(file.fileno())
 
 
 def unused_name(path: Path, content: bytes) -> Path:

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run, create_named_run, create_run, find_checkpoint, newest_run
 from tiedae_cli.runs.state import JOINT
+from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.runtime import Ranks, choose_place
 from tiedae_cli.tasks.session import Session, identify
 from tiedae_cli.training.trainer import Trainer
@@ -65,8 +65,7 @@ def start(
         try:
             run.save(session.checkpoint(), best=False)  # from the first second on there is something to resume
         except StorageError:
-            with contextlib.suppress(OSError):
-                run.folder.rmdir()  # nothing could be written
+            run.remove_if_empty()
             raise
         run.write(run.config, dump_config(config).encode())
         log.info(f"{run.folder}: {_describe(splits, trainer)}")
@@ -201,7 +200,7 @@ def _load_or_offer(path: Path, run: Run) -> Checkpoint:
             if other != path and other.exists():
                 with contextlib.suppress(CheckpointError):
                     epochs = len(run.load(other).training.history)
-                    command = f"tiedae train --resume {shlex.quote(str(other))}"
+                    command = f"tiedae train --resume {quoted(other)}"
                     offers.append(f"to go on from the {epochs} epochs in {other.name}: {command}")
         raise CheckpointError("\n".join([str(error), *offers])) from None
 

@@ -1,7 +1,6 @@
 """One training from its first step to its last picture: saves, reports, draws, and obeys signals."""
 
 import logging
-import shlex
 import signal
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run, fingerprint, principal_components
 from tiedae_cli.runs.state import EpochReport, SplitIdentity
 from tiedae_cli.system.interruption import StopSignals
+from tiedae_cli.system.portability import quoted
 from tiedae_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class Session:
         self.terminal.json_line(**values)
 
     def _resume_command(self) -> str:
-        return f"tiedae train --resume {shlex.quote(str(self.run.folder))}"
+        return f"tiedae train --resume {quoted(self.run.folder)}"
 
     def _finish(self) -> None:
         history = self.trainer.history

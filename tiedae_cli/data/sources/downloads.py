@@ -170,7 +170,7 @@ def _check_idx_headers(folder: Path, class_name: str) -> None:
     The format (Y. LeCun, "The MNIST database"): two zero bytes, a type byte (8: uint8, 12: int32), the number of dimensions,
     each dimension as a big-endian uint32, the values.
     """
-    for path in sorted((folder / class_name / "raw").glob("*-idx[1-4]-*")):
+    for path in sorted((folder / class_name / "raw").glob("*-idx[1-4]-*"), key=Path.as_posix):
         if path.suffix == ".gz" or not path.is_file():
             continue
         with path.open("rb") as file:

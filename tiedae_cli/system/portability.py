@@ -1,0 +1,76 @@
+"""What operating systems do differently, each thing once: other modules ask here, and nothing is missing when they are imported."""
+
+import contextlib
+import errno
+import importlib.util
+import os
+import re
+import shlex
+import sys
+import time
+from pathlib import PurePath
+
+HAS_FLOCK = importlib.util.find_spec("fcntl") is not None
+"""Whether open files can be locked, renamed and removed. On Windows whoever has a file open keeps others from doing that."""
+HAS_DIR_FD = hasattr(os, "O_DIRECTORY") and os.open in os.supports_dir_fd
+"""Whether a folder can be held by a descriptor; on Windows it is its path."""
+PATIENCE = (0.01, 0.03, 0.1, 0.3, 1.0)  # s, between attempts to replace a file that another process reads just now
+
+
+def open_flags(*names: str) -> int:
+    """Return these flags of ``os.open`` together; one that this system does not have is left out."""
+    return sum({getattr(os, name, 0) for name in ("O_BINARY", *names)})
+
+
+def flock(descriptor: int, wait: bool) -> None:
+    """Lock an open file for as long as it is open.
+
+    Raises:
+        BlockingIOError: another process holds it, and this one shall not wait.
+        OSError: the system or the file system has no such locks.
+    """
+    if sys.platform == "win32" or not HAS_FLOCK:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    import fcntl
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def flush_to_disk(descriptor: int) -> None:
+    """Make what was written to a file survive a power cut; on macOS ``fsync`` alone leaves it in the drive's own memory."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # a file system that knows only fsync
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
+
+
+def replace(source: str, target: str, folder: int | None) -> None:
+    """Rename a file over another one, atomically; where open files cannot be replaced, wait a moment for who reads the old one.
+
+    Args:
+        source: its name.
+        target: its new name.
+        folder: the descriptor of the folder that both lie in; None if they are paths.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+    for pause in () if HAS_FLOCK else PATIENCE:
+        with contextlib.suppress(PermissionError):
+            return os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder)
+        time.sleep(pause)
+    os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def quoted(word: str | PurePath) -> str:
+    """Return a word as it is typed in a command line: for a POSIX shell, on Windows for ``cmd`` and PowerShell."""
+    text = str(word)
+    if sys.platform != "win32":
+        return shlex.quote(text)
+    if text and all(letter.isalnum() or letter in "_-+=./\\:@~" for letter in text):
+        return text
+    text = re.sub(r'(\\*)"', r'\1\1\\"', text)  # a program reads backslashes as themselves, except before a quotation mark
+    return '"' + re.sub(r"(\\+)$", r"\1\1", text) + '"'
