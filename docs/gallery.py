@@ -116,7 +116,7 @@ def draw_denoising(runs: Path) -> None:
     trained = checkpoint.load(run / "best.safetensors")
     model, training = trained.model(cpu), trained.config.training
     splits = load_splits(trained.config.data)
-    components = principal_components(run, splits.train, trained.config.model.hidden_sizes[-1])
+    components = principal_components(run, splits.train, model.sizes[-1])
     measured = measure_denoising(model, components, splits.test, training, cpu)
     assert measured is not None  # the config corrupts
     clean = splits.test.batch(0, batch_size(splits.test), cpu)  # (B, D)

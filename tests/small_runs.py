@@ -33,7 +33,7 @@ def train_small(folder: Path, epochs: int = 2, **model: object) -> Run:
 def untrained(form: DataForm, run: str = "untrained", **model: object) -> Checkpoint:
     """Return a checkpoint of a model with random weights and biases that saw no data."""
     config = Config.model_validate({"model": {"hidden_sizes": [7, 4], **model}})
-    network = build_autoencoder(form.pixels, config.model, seeded(3))
+    network = build_autoencoder(form.shape, config.model, seeded(3))
     for bias in (*(one.encoder_bias for one in network.layers), *(one.decoder_bias for one in network.layers)):
         bias.data.uniform_(-0.5, 0.5, generator=seeded(4))
     weights = {name: weight.detach() for name, weight in network.state_dict().items()}

@@ -24,7 +24,7 @@ def save_run(
         data=DataConfig(dataset=dataset),
         model=ModelConfig(hidden_sizes=(12, code), activation="elu", output=output),  # type: ignore[arg-type]
     )
-    model = build_autoencoder(form.pixels, config.model, torch.Generator().manual_seed(7))
+    model = build_autoencoder(form.shape, config.model, torch.Generator().manual_seed(7))
     folder = parent / name
     folder.mkdir(parents=True)
     Checkpoint(config, form, model.state_dict(), TrainingState(), name).save(folder / "best.safetensors")

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from tiedae_cli.config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig, schema
+from tiedae_cli.config import (
+    Config,
+    ConvolutionWords,
+    DataConfig,
+    DenseWords,
+    ModelConfig,
+    OutputConfig,
+    TrainingConfig,
+    schema,
+)
 from tiedae_cli.config.yaml_reader import (
     LARGEST_FILE,
     changed_fields,
@@ -106,6 +115,48 @@ def test_a_config_does_not_change() -> None:
 def test_one_problem(text: str, line: str) -> None:
     (found,) = problems(text)
     assert found.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "model:\n  layers: [conv 48 4 2,\n    pool 2]",
+            "my.yaml:3: model.layers.1: must be `dense UNITS` or `conv CHANNELS KERNEL STRIDE` (without KERNEL and STRIDE: 4 and 2), "
+            "not 'pool 2'",
+        ),
+        ("model: {layers: [dense 0]}", "a dense layer has from 1 to 65536 units, for example: dense 128, not 'dense 0'"),
+        ("model: {layers: [conv 0]}", "a convolution has from 1 to 65536 channels, for example: conv 48 4 2, not 'conv 0'"),
+        ("model: {layers: [conv 8 65]}", "a kernel has from 1 to 64 pixels a side, for example: conv 8 4 2, not 'conv 8 65'"),
+        ("model: {layers: [conv 8 3 4]}", "a stride from 1 to the kernel's 3 leaves no pixel out, for example: conv 8 4 2"),
+        (
+            "model: {layers: [conv 8 4 1]}",
+            "a stride of 1 needs a kernel with a middle, for example: conv 8 3 1, not 'conv 8 4 1'",
+        ),
+        (
+            "model: {layers: [dense 8, conv 8]}",
+            "model.layers: a dense layer leaves no image to convolve; convolutions come first",
+        ),
+        (
+            "model: {layers: [dense 8], hidden_sizes: [8]}",
+            "model.layers: takes the place of model.hidden_sizes; set one of the two to null",
+        ),
+        ("model: {hidden_sizes: null}", "model.hidden_sizes: null, and model.layers says nothing; expected one of them"),
+        ("model: {layers: [conv 8, dense 4], code_top_k: 5}", "model.code_top_k: the code has only 4 units"),
+    ],
+)
+def test_layers_that_are_none_or_contradict_each_other(text: str, line: str) -> None:
+    (found,) = problems(text)
+    assert re.sub("^my.yaml:1: (model.layers.0: )?", "", found).startswith(line)
+
+
+def test_layers_take_the_place_of_the_default_sizes() -> None:
+    model = parse_config("model: {layers: [conv 48,  conv 8   3 1, 16]}", "my.yaml").model
+    assert (model.hidden_sizes, model.layers) == (None, ("conv 48", "conv 8 3 1", "dense 16"))
+    assert model.encoder == (ConvolutionWords(48, 4, 2), ConvolutionWords(8, 3, 1), DenseWords(16))
+    assert ModelConfig().encoder == (DenseWords(300), DenseWords(150))
+    config = Config(model=model)
+    assert parse_config(dump_config(config), "again.yaml") == config
 
 
 def test_all_problems_at_once() -> None:

@@ -25,7 +25,24 @@ SCALARS = st.one_of(
     st.integers(-(10**400), 10**400),
     st.floats(),
     st.text(max_size=30),
-    st.sampled_from(["elu", "sigmoid", "cross_entropy", "kl", "one_cycle", "linear", "none", "digits", "../..", "~", "\0"]),
+    st.sampled_from(
+        [
+            "elu",
+            "sigmoid",
+            "cross_entropy",
+            "kl",
+            "one_cycle",
+            "linear",
+            "none",
+            "conv 8 4 2",
+            "dense 3",
+            "conv 9",
+            "digits",
+            "../..",
+            "~",
+            "\0",
+        ]
+    ),
 )
 VALUES = st.recursive(
     SCALARS,

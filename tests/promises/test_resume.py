@@ -44,6 +44,10 @@ UNTIED = """
 model: {hidden_sizes: [24, 6], tied: false}
 training: {epochs: 2, batch_size: 300, schedule: cosine, warmup: 0.1, precision: bfloat16}
 """
+CONVOLUTIONS = """
+model: {layers: [conv 6 4 2, conv 8 3 1, dense 6], activation: silu, output: sigmoid}
+training: {epochs: 2, batch_size: 100, learning_rate: 0.003, loss: squared_error, corruption: gaussian, pretraining_epochs: 1}
+"""
 TIMINGS = ("seconds", "images_per_second", "epochs")  # the last is what was asked for
 
 
@@ -93,7 +97,11 @@ def history(trainer: Trainer) -> list[dict]:
 # The trainer
 
 
-@pytest.mark.parametrize("text", [PLAIN, EVERYTHING_RANDOM, UNTIED], ids=["plain", "everything random", "untied, bfloat16"])
+@pytest.mark.parametrize(
+    "text",
+    [PLAIN, EVERYTHING_RANDOM, UNTIED, CONVOLUTIONS],
+    ids=["plain", "everything random", "untied, bfloat16", "convolutions"],
+)
 def test_interrupted_after_any_step(text, tmp_path):
     """Stopped and saved again and again, in the middle of epochs, at their ends and between phases."""
     whole = run_on(make(text))

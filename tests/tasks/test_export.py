@@ -80,6 +80,31 @@ def test_a_tied_weight_is_in_the_onnx_file_once() -> None:
     assert initializers(onnx_file(untied, "both", raw=False)) == weights | biases | decoder_biases | own
 
 
+CONVOLUTIONS = {
+    "dense code": ("conv 3 4 2", "conv 5 3 1", "dense 4"),
+    "code of channels": ("conv 3 3 2", "conv 2 2 2"),
+}
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder", "both"])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("words", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+@pytest.mark.parametrize("form", [DataForm((3, 7, 6), scale=1 / 255), DataForm((1, 8, 8), scale=1 / 255)], ids=["odd", "even"])
+def test_convolutions_answer_in_onnxruntime_as_in_torch(form: DataForm, words: tuple[str, ...], tied: bool, part: Part) -> None:
+    trained = untrained(form, hidden_sizes=None, layers=words, activation="silu", output="sigmoid", tied=tied)
+    content = onnx_file(trained, part, raw=True)
+    difference, _ = check_onnx(content, trained, part, True, None)
+    assert difference < 1e-3  # of 255
+    found = initializers(content)
+    kernels = {name: shape for name, shape in found.items() if name.endswith("weight") and len(shape) == 4}
+    expected = len([word for word in words if word.startswith("conv")])
+    assert len(kernels) == (2 * expected if part == "both" and not tied else expected)
+    if part == "both":
+        graph = onnx.load_from_string(content).graph
+        uses = [node.input[1] for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]
+        assert len(uses) == 2 * expected and set(uses) == set(kernels)
+
+
 def test_the_halves_one_after_the_other_are_the_whole() -> None:
     trained, x = untrained(IMAGES), np.random.default_rng(0).random((5, 20))
     both = answers(onnx_file(trained, "both", raw=False), x)

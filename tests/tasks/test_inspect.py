@@ -38,10 +38,10 @@ def decoded(png: bytes) -> np.ndarray:
 def test_layers_of_a_tied_model() -> None:
     config = ModelConfig(hidden_sizes=(5, 3), activation="elu", code_activation="linear", output="sigmoid")
     assert summarise_layers(build_autoencoder(64, config)) == [
-        LayerSummary("encoder 1", 64, 5, "elu", None, 64 * 5 + 5),
-        LayerSummary("encoder 2", 5, 3, "linear", None, 5 * 3 + 3),
-        LayerSummary("decoder 1", 3, 5, "elu", "encoder 2", 5),
-        LayerSummary("decoder 2", 5, 64, "sigmoid", "encoder 1", 64),
+        LayerSummary("encoder 1", "dense 5", 64, 5, "elu", None, 64 * 5 + 5),
+        LayerSummary("encoder 2", "dense 3", 5, 3, "linear", None, 5 * 3 + 3),
+        LayerSummary("decoder 1", "dense 3", 3, 5, "elu", "encoder 2", 5),
+        LayerSummary("decoder 2", "dense 5", 5, 64, "sigmoid", "encoder 1", 64),
     ]
 
 

@@ -62,7 +62,7 @@ def _exit_code(error: BaseException, debug: bool) -> int:
         _say(f"error: {error}")
         return error.exit_code
     if _is_out_of_memory(error):
-        _say("error: out of memory: a smaller training.batch_size or model.hidden_sizes needs less")
+        _say("error: out of memory: a smaller training.batch_size or smaller layers need less")
         return 1
     if isinstance(error, OSError) and error.filename is None and error.errno in NO_ROOM:  # files are named by StorageError
         _say(f"error: stdout: cannot be written: {error.strerror}")

@@ -22,7 +22,8 @@ def layer_table(layers: Sequence[LayerSummary], title: str) -> Table:
     for index, layer in enumerate(layers):
         if index == len(layers) // 2:
             table.add_section()
-        weight = f"{layer.transpose_of}, transposed" if layer.transpose_of else "its own"
+        own = "its own" if layer.kind.startswith("dense") else f"its own, {layer.kind}"
+        weight = f"{layer.transpose_of}, transposed" if layer.transpose_of else own
         name = f"{layer.name} (code)" if index == len(layers) // 2 - 1 else layer.name
         table.add_row(name, f"{layer.inputs:,}", f"{layer.outputs:,}", layer.activation, weight, f"{layer.parameters:,}")
     return table
@@ -112,7 +113,7 @@ def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
         style = "bold" if errors.squared_error == lowest else ""
         table.add_row(
             Text(run.name, style=style),
-            "-".join(map(str, run.sizes)),
+            run.shapes,
             "yes" if run.tied else "no",
             f"{run.parameters:,}",
             f"{run.sizes[-1]:,}",

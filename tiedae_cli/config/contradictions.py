@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tiedae_cli.config.schema import Config
+from tiedae_cli.config.schema import Config, DenseWords, ModelConfig
 
 
 def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
@@ -12,8 +12,7 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     code = config.model.code_activation or config.model.activation
     if config.training.sparsity == "kl" and code != "sigmoid":
         yield ("training", "sparsity"), "training.sparsity: kl needs codes in (0, 1): model.code_activation: sigmoid"
-    if config.model.code_top_k and config.model.code_top_k > config.model.hidden_sizes[-1]:
-        yield ("model", "code_top_k"), f"model.code_top_k: the code has only {config.model.hidden_sizes[-1]} units"
+    yield from _layers(config.model)
     if config.training.early_stopping and config.data.validation == 0:
         yield ("training", "early_stopping"), "training.early_stopping: needs validation images, but data.validation is 0"
     if config.training.pretraining_epochs and config.training.init_from:
@@ -35,3 +34,18 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
         yield ("data", "split_seed"), "data.split_seed: the splits of windows are ranges of rows, not drawn; remove it"
     if config.training.warmup and config.training.schedule == "one_cycle":
         yield ("training", "warmup"), "training.warmup: one_cycle has its own warm-up; remove one of the two"
+
+
+def _layers(model: ModelConfig) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield what the keys of the layers say against each other."""
+    if model.layers is not None and model.hidden_sizes is not None:
+        yield ("model", "layers"), "model.layers: takes the place of model.hidden_sizes; set one of the two to null"
+    elif not model.encoder:
+        yield ("model", "hidden_sizes"), "model.hidden_sizes: null, and model.layers says nothing; expected one of them"
+    else:
+        last = model.encoder[-1]
+        dense = [isinstance(words, DenseWords) for words in model.encoder]
+        if sorted(dense) != dense:
+            yield ("model", "layers"), "model.layers: a dense layer leaves no image to convolve; convolutions come first"
+        if isinstance(last, DenseWords) and model.code_top_k and model.code_top_k > last.units:
+            yield ("model", "code_top_k"), f"model.code_top_k: the code has only {last.units} units"

@@ -4,9 +4,11 @@ The defaults are the reference model (the tied-weights notebook of "Hands-On Mac
 a config that names only the data set trains that model on it.
 """
 
+import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 Activation = Literal["elu", "relu", "silu", "gelu", "selu", "softplus", "sigmoid", "tanh", "linear"]
@@ -82,6 +84,69 @@ Name = Annotated[str, Field(min_length=1, max_length=4096), BeforeValidator(_nam
 NameList = Annotated[tuple[str, ...], BeforeValidator(_names), Field(max_length=10_000)]
 
 
+@dataclass(frozen=True)
+class DenseWords:
+    """What ``dense UNITS`` says."""
+
+    units: int
+
+
+@dataclass(frozen=True)
+class ConvolutionWords:
+    """What ``conv CHANNELS KERNEL STRIDE`` says."""
+
+    channels: int
+    kernel: int = 4
+    stride: int = 2
+
+
+LARGEST_KERNEL = 64
+LAYER_FORMS = "`dense UNITS` or `conv CHANNELS KERNEL STRIDE`"
+
+
+def layer_words(text: str) -> DenseWords | ConvolutionWords:
+    """Return what the words of one layer say.
+
+    Raises:
+        ValueError: they are no layer; says what would be right.
+    """
+    kind, _, rest = text.partition(" ")
+    numbers = [int(number) if re.fullmatch("[0-9]{1,9}", number) else 0 for number in rest.split()]
+    if kind == "dense" and len(numbers) == 1:
+        if not 1 <= numbers[0] <= 65_536:
+            raise ValueError("a dense layer has from 1 to 65536 units, for example: dense 128")
+        return DenseWords(*numbers)
+    if kind == "conv" and 1 <= len(numbers) <= 3:
+        words = ConvolutionWords(*numbers)
+        example = f"conv {words.channels or 48}"
+        if not 1 <= words.channels <= 65_536:
+            raise ValueError("a convolution has from 1 to 65536 channels, for example: conv 48 4 2")
+        if not 1 <= words.kernel <= LARGEST_KERNEL:
+            raise ValueError(f"a kernel has from 1 to {LARGEST_KERNEL} pixels a side, for example: {example} 4 2")
+        if not 1 <= words.stride <= words.kernel:
+            raise ValueError(f"a stride from 1 to the kernel's {words.kernel} leaves no pixel out, for example: {example} 4 2")
+        if words.stride == 1 and words.kernel % 2 == 0:
+            raise ValueError(f"a stride of 1 needs a kernel with a middle, for example: {example} {words.kernel - 1} 1")
+        return words
+    raise ValueError(f"must be {LAYER_FORMS} (without KERNEL and STRIDE: 4 and 2)")
+
+
+def _layer(value: Any) -> Any:
+    """Turn a number into a dense layer, and one blank between words; refuse what is no layer."""
+    text = f"dense {value}" if type(value) is int else value
+    if not isinstance(text, str) or len(text) > 80:
+        raise PydanticCustomError("layer", LAYER_MESSAGE, {"forms": LAYER_FORMS})
+    try:
+        layer_words(" ".join(text.split()))
+    except ValueError as error:
+        raise PydanticCustomError("layer", "{reason}", {"reason": str(error)}) from None
+    return " ".join(text.split())
+
+
+LAYER_MESSAGE = "must be {forms} (without KERNEL and STRIDE: 4 and 2)"
+LayerText = Annotated[str, Field(pattern="^(dense|conv)( [0-9]+)+$"), BeforeValidator(_layer)]
+
+
 class Section(BaseModel):
     """A part of the config: frozen, strict, unknown keys are errors, docstrings are the documentation."""
 
@@ -151,10 +216,13 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """The autoencoder's shape: D pixels -> hidden sizes -> the same sizes backwards -> D pixels."""
+    """The autoencoder's shape: D pixels -> hidden layers -> the same layers backwards -> D pixels."""
 
-    hidden_sizes: Annotated[tuple[HiddenSize, ...], Field(min_length=1, max_length=64, strict=False)] = (300, 150)
-    """Units of each encoder layer; the last is the code size. The decoder mirrors them."""
+    hidden_sizes: Annotated[tuple[HiddenSize, ...], Field(min_length=1, max_length=64, strict=False)] | None = (300, 150)
+    """Units of each encoder layer, all dense; the last is the code size. The decoder mirrors them."""
+    layers: Annotated[tuple[LayerText, ...], Field(min_length=1, max_length=64, strict=False)] | None = None
+    """Instead of `hidden_sizes`, for images: the encoder's layers in words, `conv CHANNELS KERNEL STRIDE` (without KERNEL and STRIDE: 4
+    and 2) and, after them, `dense UNITS`. A convolution makes H x W pixels ceil(H / STRIDE) x ceil(W / STRIDE); the decoder mirrors all."""
     activation: Activation = "elu"
     """After every hidden layer."""
     code_activation: Activation | None = None
@@ -165,6 +233,21 @@ class ModelConfig(Section):
     """Output layer: `linear`, or `sigmoid` for pixels in [0, 1]."""
     tied: bool = True
     """The decoder uses the transposed encoder weights; `false` gives it weights of its own in the same shape."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _layers_replace_sizes(cls, values: Any) -> Any:
+        """Let ``layers`` take the place of the default of ``hidden_sizes``."""
+        if isinstance(values, dict) and values.get("layers") is not None and "hidden_sizes" not in values:
+            return {**values, "hidden_sizes": None}
+        return values
+
+    @property
+    def encoder(self) -> tuple[DenseWords | ConvolutionWords, ...]:
+        """The encoder's layers, however they were worded."""
+        if self.layers is not None:
+            return tuple(map(layer_words, self.layers))
+        return tuple(DenseWords(units) for units in self.hidden_sizes or ())
 
 
 class TrainingConfig(Section):

@@ -281,6 +281,8 @@ def _place(places: dict[KeyPath, str], path: KeyPath) -> str:
 def _in_order_of_reading(items: Sequence[Any], values: object, places: dict[KeyPath, str]) -> list[Any]:
     """Sort pydantic's errors, which come in the schema's order, as the user wrote what they are about."""
     read = {place: number for number, place in enumerate(dict.fromkeys(places.values()))}
+    inside = {tuple(item["loc"])[:-1] for item in items}  # a list of which all items are wrong is not also too short
+    items = [item for item in items if item["type"] != "too_short" or tuple(item["loc"]) not in inside]
     return sorted(items, key=lambda item: read.get(_place(places, _given_path(tuple(item["loc"]), values)), len(read)))
 
 

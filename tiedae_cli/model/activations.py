@@ -21,9 +21,10 @@ class ActivationKind:
     function: Callable[[Tensor], Tensor]
     """f, for autograd and for use."""
     forward: Callable[[Tensor, Tensor], object]
-    """(pre-activation, result buffer); both are the same buffer where ``keeps_input`` is false."""
-    backward: Callable[[Tensor, Tensor], object]
-    """(gradient, in place; the result, or the pre-activation where ``keeps_input``), as torch's own kernels have it."""
+    """(pre-activation, result buffer); both may be the same buffer where ``keeps_input`` is false."""
+    backward: Callable[[Tensor, Tensor, Tensor], object]
+    """(gradient at the result; the result, or the pre-activation where ``keeps_input``, as torch's own kernels have it; buffer for the
+    gradient at the pre-activation, which may be that of the first)."""
     onnx: tuple[tuple[str, dict[str, float]], ...]
     """Operators in their order, with attributes; a ``Mul`` multiplies by the pre-activation."""
     keeps_input: bool = False
@@ -31,56 +32,61 @@ class ActivationKind:
 
 
 ACTIVATIONS = {
-    "linear": ActivationKind(lambda x: x, lambda x, y: None, lambda g, y: None, ()),
+    "linear": ActivationKind(lambda x: x, lambda x, y: _copy(x, y), lambda g, y, out: _copy(g, out), ()),
     "elu": ActivationKind(
         F.elu,
-        lambda x, y: F.elu_(y),
-        lambda g, y: aten.elu_backward.grad_input(g, 1.0, 1.0, 1.0, True, y, grad_input=g),
+        lambda x, y: aten.elu.out(x, 1.0, 1.0, 1.0, out=y),
+        lambda g, y, out: aten.elu_backward.grad_input(g, 1.0, 1.0, 1.0, True, y, grad_input=out),
         (("Elu", {"alpha": 1.0}),),
     ),
     "selu": ActivationKind(
         F.selu,
-        lambda x, y: torch.selu_(y),
-        lambda g, y: aten.elu_backward.grad_input(g, SELU_ALPHA, SELU_SCALE, 1.0, True, y, grad_input=g),
+        lambda x, y: aten.elu.out(x, SELU_ALPHA, SELU_SCALE, 1.0, out=y),
+        lambda g, y, out: aten.elu_backward.grad_input(g, SELU_ALPHA, SELU_SCALE, 1.0, True, y, grad_input=out),
         (("Selu", {}),),
     ),
     "relu": ActivationKind(
         F.relu,
-        lambda x, y: y.relu_(),
-        lambda g, y: aten.threshold_backward.grad_input(g, y, 0.0, grad_input=g),
+        lambda x, y: torch.clamp_min(x, 0.0, out=y),
+        lambda g, y, out: aten.threshold_backward.grad_input(g, y, 0.0, grad_input=out),
         (("Relu", {}),),
     ),
     "sigmoid": ActivationKind(
         torch.sigmoid,
-        lambda x, y: y.sigmoid_(),
-        lambda g, y: aten.sigmoid_backward.grad_input(g, y, grad_input=g),
+        lambda x, y: torch.sigmoid(x, out=y),
+        lambda g, y, out: aten.sigmoid_backward.grad_input(g, y, grad_input=out),
         (("Sigmoid", {}),),
     ),
     "tanh": ActivationKind(
         torch.tanh,
-        lambda x, y: y.tanh_(),
-        lambda g, y: aten.tanh_backward.grad_input(g, y, grad_input=g),
+        lambda x, y: torch.tanh(x, out=y),
+        lambda g, y, out: aten.tanh_backward.grad_input(g, y, grad_input=out),
         (("Tanh", {}),),
     ),
     "silu": ActivationKind(
         F.silu,
         lambda x, y: aten.silu.out(x, out=y),
-        lambda g, x: aten.silu_backward.grad_input(g, x, grad_input=g),
+        lambda g, x, out: aten.silu_backward.grad_input(g, x, grad_input=out),
         (("Sigmoid", {}), ("Mul", {})),  # x * sigmoid(x)
         keeps_input=True,
     ),
     "gelu": ActivationKind(
         F.gelu,
         lambda x, y: aten.gelu.out(x, out=y),
-        lambda g, x: aten.gelu_backward.grad_input(g, x, grad_input=g),
+        lambda g, x, out: aten.gelu_backward.grad_input(g, x, grad_input=out),
         (("Gelu", {}),),
         keeps_input=True,
     ),
     "softplus": ActivationKind(  # log(1 + exp(x)), linear above 20 as in torch
         F.softplus,
         lambda x, y: aten.softplus.out(x, 1.0, 20.0, out=y),
-        lambda g, x: aten.softplus_backward.grad_input(g, x, 1.0, 20.0, grad_input=g),
+        lambda g, x, out: aten.softplus_backward.grad_input(g, x, 1.0, 20.0, grad_input=out),
         (("Softplus", {}),),
         keeps_input=True,
     ),
 }
+
+
+def _copy(source: Tensor, out: Tensor) -> None:
+    if source.data_ptr() != out.data_ptr():
+        out.copy_(source)

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from tiedae_cli.config import ModelConfig
-from tiedae_cli.model.layers import Dense
+from tiedae_cli.errors import ConfigError
+from tiedae_cli.model.layers import Layer, build_layers
 
 
 class TiedAutoencoder(nn.Module):
     """A stacked autoencoder with tied weights.
 
-    With W_1 ... W_L of shape (H_l, H_(l-1)), H_0 = D, an activation f, and biases b_l (encoder) and c_l (decoder):
+    With linear maps W_1 ... W_L, (H_l, H_(l-1)), H_0 = D, dense or convolutions, an activation f, and biases b_l (encoder) and c_l
+    (decoder):
 
         encode:  h_l = f(W_l h_(l-1) + b_l)            l = 1 ... L; the code is h_L
         decode:  g_(l-1) = f(W_l^T g_l + c_(l-1))      l = L ... 1, g_L = h_L; the last, g_0, has the output activation
@@ -34,15 +36,21 @@ class TiedAutoencoder(nn.Module):
         code_top_k: units of each code that stay; None for all.
     """
 
-    def __init__(self, layers: Sequence[Dense], code_top_k: int | None = None) -> None:
+    def __init__(self, layers: Sequence[Layer], code_top_k: int | None = None) -> None:
         super().__init__()
-        self.layers = cast(Sequence[Dense], nn.ModuleList(layers))
+        self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
         self.code_top_k = code_top_k
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """D and the size of each layer's output, the last K."""
         return (self.layers[0].inputs, *(layer.outputs for layer in self.layers))
+
+    @property
+    def shapes(self) -> str:
+        """The shapes of an item's way through the encoder, for example ``3x32x32-48x16x16-128``."""
+        shapes = (self.layers[0].input_shape, *(layer.output_shape for layer in self.layers))
+        return "-".join("x".join(map(str, shape)) for shape in shapes)
 
     @property
     def tied(self) -> bool:
@@ -71,20 +79,24 @@ class TiedAutoencoder(nn.Module):
         return self.decode(self.encode(x))
 
 
-def build_autoencoder(input_size: int, config: ModelConfig, generator: torch.Generator | None = None) -> TiedAutoencoder:
+def build_autoencoder(
+    shape: tuple[int, ...] | int, config: ModelConfig, generator: torch.Generator | None = None
+) -> TiedAutoencoder:
     """Return the model that a config describes.
 
     Args:
-        input_size: D.
+        shape: of an item, (C, H, W); D alone is enough for dense layers.
         config: layers and activations.
         generator: where the initial weights are drawn from; None leaves them unset (for loading).
+
+    Raises:
+        ConfigError: the code is smaller than ``code_top_k``.
     """
-    sizes = (input_size, *config.hidden_sizes)
-    layers = []
-    for index, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-        code = index == len(config.hidden_sizes) - 1
-        activation = (config.code_activation or config.activation) if code else config.activation
-        layers.append(Dense(inputs, outputs, activation, config.activation if index else config.output, config.tied))
+    layers = build_layers((shape,) if isinstance(shape, int) else shape, config)
+    if config.code_top_k and config.code_top_k > layers[-1].outputs:
+        raise ConfigError(
+            f"model.code_top_k: {config.code_top_k:,} is asked for; the code has only {layers[-1].outputs:,} units"
+        )
     if generator is not None:
         for layer in layers:
             layer.draw(generator)
@@ -100,5 +112,6 @@ def untied_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def top_k_mask(code: Tensor, count: int) -> Tensor:
-    """Return 1 where a code unit is among the ``count`` largest of its item, else 0: (B, K) -> (B, K) (Makhzani & Frey 2013)."""
-    return torch.zeros_like(code).scatter_(1, code.topk(count, dim=1).indices, 1.0)
+    """Return 1 where a code unit is among the ``count`` largest of its item, else 0: (B, ...) -> (B, ...) (Makhzani & Frey 2013)."""
+    rows = code.flatten(1)  # (B, K)
+    return torch.zeros_like(rows).scatter_(1, rows.topk(count, dim=1).indices, 1.0).view(code.shape)

@@ -102,7 +102,7 @@ class Checkpoint:
 
     def model(self, device: torch.device) -> TiedAutoencoder:
         """Return the trained model on a device."""
-        model = build_autoencoder(self.form.pixels, self.config.model)
+        model = build_autoencoder(self.form.shape, self.config.model)
         model.load_state_dict(self.weights)
         return model.to(device).eval()
 
@@ -252,7 +252,7 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
         raise CheckpointError(str(error)) from None
     form = _believe_form(path, document.form, tensors)
     with torch.device("meta"):
-        expected = build_autoencoder(form.pixels, config.model).state_dict()
+        expected = build_autoencoder(form.shape, config.model).state_dict()
     errors = tensors.pop("training.errors", torch.zeros(0))
     optimizer = {name.removeprefix("optimizer."): tensors.pop(name) for name in list(tensors) if name.startswith("optimizer.")}
     if _kinds(tensors) != _kinds(expected):

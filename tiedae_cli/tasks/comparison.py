@@ -40,6 +40,8 @@ class ComparedRun:
     path: Path
     """Its checkpoint."""
     sizes: tuple[int, ...]
+    shapes: str
+    """The same for people: images as channels x height x width."""
     """D, H_1 ... H_L; the last is the code size."""
     tied: bool
     parameters: int
@@ -113,18 +115,19 @@ def compare(
         split: the name of their split.
         device: where to compute.
     """
-    largest = max(candidate.trained.config.model.hidden_sizes[-1] for candidate in candidates)
+    models = [candidate.trained.model(device) for candidate in candidates]
+    largest = max(model.sizes[-1] for model in models)
     components = principal_components(candidates[0].path.parent, splits.train, largest)
     names = Counter(candidate.trained.run for candidate in candidates)
     compared = []
-    for candidate in candidates:
+    for candidate, model in zip(candidates, models, strict=True):
         trained, history = candidate.trained, run_history(candidate.path, candidate.trained)
-        model = trained.model(device)
         compared.append(
             ComparedRun(
                 name=trained.run if names[trained.run] == 1 else candidate.argument,
                 path=candidate.path,
                 sizes=model.sizes,
+                shapes=model.shapes,
                 tied=model.tied,
                 parameters=parameter_count(model, model.tied),
                 evaluation=evaluate(model, components.truncated(model.sizes[-1]), images, split, device),

@@ -18,7 +18,8 @@ from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.errors import DataError, ExportError, InputError
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.layers import Dense
+from tiedae_cli.model.layers import Layer
+from tiedae_cli.model.layers.layer import Shape
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.opened import OpenRun
 
@@ -81,10 +82,12 @@ class _Graph:
     onnx: Any
     last: str
     """The name of the newest value."""
+    shape: Shape
+    """Of an item of the newest value."""
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, kind: str, *inputs: str, **attributes: float) -> None:
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> None:
         """Append a node; without inputs it takes the newest value."""
         output = f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(kind, inputs or (self.last,), (output,), **attributes))
@@ -95,12 +98,24 @@ class _Graph:
         self.constants[name] = self.onnx.numpy_helper.from_array(value.detach().numpy(), name)
         return name
 
-    def layer(self, index: int, layer: Dense, part: str, activation: str) -> None:
+    def reshape(self, shape: Shape) -> None:
+        """Append what gives the items of the newest value another shape, if it is another."""
+        if shape != self.shape:
+            name = "x".join(["shape", *map(str, shape)])
+            self.add("Reshape", self.last, self.constant(name, torch.tensor([-1, *shape])))
+            self.shape = shape
+
+    def layer(self, index: int, layer: Layer, part: str, activation: str) -> None:
         """Append one half of a layer; a tied weight is the same constant in both."""
+        before, after = (
+            (layer.input_shape, layer.output_shape) if part == "encoder" else (layer.output_shape, layer.input_shape)
+        )
+        self.reshape(before)
         names = layer.names(part)
         constants = [self.constant(f"layers.{index}.{name}", layer.get_parameter(name)) for name in names]
         kind, attributes = layer.operator(part)
         self.add(kind, self.last, *constants, **attributes)
+        self.shape = after
         preactivation = self.last
         for kind, values in ACTIVATIONS[activation].onnx:
             inputs = (preactivation, self.last) if kind == "Mul" else (self.last,)
@@ -129,18 +144,21 @@ def onnx_file(trained: Checkpoint, part: Part, raw: bool) -> bytes:
     if sum(4 * weight.numel() for weight in trained.weights.values()) > LARGEST_ONNX:
         raise ExportError("an ONNX file ends at 2 GiB, and these weights are larger; a .safetensors file takes them")
     model = trained.model(torch.device("cpu"))
-    graph = _Graph(onnx, "code" if part == "decoder" else "input")
+    items, code = (model.sizes[0],), (model.sizes[-1],)
+    graph = _Graph(onnx, "code", code) if part == "decoder" else _Graph(onnx, "input", items)
     if part != "decoder":
         if raw:
             _normalise(graph, trained.form)
         _encode(graph, model)
+        graph.reshape(code)
         graph.name("code")
     if part != "encoder":
         _decode(graph, model)
+        graph.reshape(items)
         if raw:
             _denormalise(graph, trained.form)
         graph.name("reconstruction")
-    return _serialise(graph, trained, part, raw)
+    return _serialise(graph, trained, model, part, raw)
 
 
 def _encode(graph: _Graph, model: TiedAutoencoder) -> None:
@@ -165,10 +183,9 @@ def _denormalise(graph: _Graph, form: DataForm) -> None:
         graph.add("Add", graph.last, graph.constant("offset", form.offset.to(torch.float32)))
 
 
-def _serialise(graph: _Graph, trained: Checkpoint, part: Part, raw: bool) -> bytes:
+def _serialise(graph: _Graph, trained: Checkpoint, model: TiedAutoencoder, part: Part, raw: bool) -> bytes:
     onnx, helper = graph.onnx, graph.onnx.helper
-    items, code = trained.form.pixels, trained.config.model.hidden_sizes[-1]
-    sizes = {"input": items, "code": code, "reconstruction": items}
+    sizes = {"input": model.sizes[0], "code": model.sizes[-1], "reconstruction": model.sizes[0]}
     values = {
         name: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size]) for name, size in sizes.items()
     }
@@ -177,7 +194,7 @@ def _serialise(graph: _Graph, trained: Checkpoint, part: Part, raw: bool) -> byt
         graph.nodes, "tiedae", [values[inputs]], [values[name] for name in outputs], list(graph.constants.values())
     )
     units = "the data's own values" if raw else "what the model sees: (own value - offset) * scale, see the metadata's form"
-    model = helper.make_model(
+    content = helper.make_model(
         whole,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
@@ -185,10 +202,9 @@ def _serialise(graph: _Graph, trained: Checkpoint, part: Part, raw: bool) -> byt
         producer_version=__version__,
         doc_string=f"{part} of an autoencoder for {trained.form.describe()}; input and reconstruction are {units}",
     )
-    helper.set_model_props(model, metadata(trained, part))
-    onnx.checker.check_model(model, full_check=True)
-    content: bytes = model.SerializeToString()
-    return content
+    helper.set_model_props(content, metadata(trained, part))
+    onnx.checker.check_model(content, full_check=True)
+    return bytes(content.SerializeToString())
 
 
 def interface(part: Part) -> tuple[str, tuple[str, ...]]:

@@ -5,7 +5,7 @@ Shapes: N items, K numbers of a code.
 
 import contextlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -35,6 +35,8 @@ class LayerSummary:
 
     name: str
     """``encoder 1`` ... ``encoder L``, ``decoder 1`` ... ``decoder L``."""
+    kind: str
+    """As the config words it; a decoder's is that of the encoder's layer that it mirrors."""
     inputs: int
     outputs: int
     activation: str
@@ -75,17 +77,26 @@ class CodeMap:
 def summarise_layers(model: TiedAutoencoder) -> list[LayerSummary]:
     """Return the model's layers, encoder then decoder."""
     encoders = [
-        LayerSummary(f"encoder {number}", one.inputs, one.outputs, one.activation, None, one.weight.numel() + one.outputs)
+        LayerSummary(
+            f"encoder {number}",
+            one.describe(),
+            one.inputs,
+            one.outputs,
+            one.activation,
+            transpose_of=None,
+            parameters=one.weight.numel() + one.encoder_bias.numel(),
+        )
         for number, one in enumerate(model.layers, 1)
     ]
     decoders = [
         LayerSummary(
             f"decoder {len(model.layers) - level + 1}",
+            one.describe(),
             one.outputs,
             one.inputs,
             one.decoder_activation,
             transpose_of=f"encoder {level}" if one.tied else None,
-            parameters=one.inputs + (0 if one.tied else one.transposed.numel()),
+            parameters=one.decoder_bias.numel() + (0 if one.tied else one.transposed.numel()),
         )
         for level, one in reversed(list(enumerate(model.layers, 1)))
     ]
@@ -94,7 +105,10 @@ def summarise_layers(model: TiedAutoencoder) -> list[LayerSummary]:
 
 def parameter_count(model: TiedAutoencoder, tied: bool) -> int:
     """Return the parameters that a model of this shape has, tied or not."""
-    return sum(layer.weight.numel() * (1 if tied else 2) + layer.inputs + layer.outputs for layer in model.layers)
+    return sum(
+        layer.weight.numel() * (1 if tied else 2) + layer.encoder_bias.numel() + layer.decoder_bias.numel()
+        for layer in model.layers
+    )
 
 
 def run_history(path: Path, trained: Checkpoint) -> list[EpochReport]:
@@ -167,11 +181,13 @@ def draw_features(run: OpenRun) -> bytes:
         InputError: the model's items are no pictures.
     """
     run.refuse_vectors(f"--features: draws weights as images, but {run.path} takes {run.form.describe()}")
-    weight = run.network.layers[0].weight.detach().cpu()  # (H, D)
+    first = run.network.layers[0].weight.detach().cpu()
+    weight = first.flatten(1)  # (H, D), or a kernel of (C, k, k) values a row
+    form = run.form if first.dim() == 2 else replace(run.form, shape=(first.shape[1], first.shape[2], first.shape[3]))
     drawn = min(len(weight), figures.MOST_FEATURES)
     colours = "blue below zero, red above" if run.form.shape[0] < 3 else "middle gray at zero"
     log.info(f"--features: the strongest {drawn} of {len(weight):,}, each scaled by its largest weight; {colours}")
-    return figures.feature_grid(weight, run.form)
+    return figures.feature_grid(weight, form)
 
 
 def draw_codes(run: OpenRun, split: str) -> bytes:

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tiedae_cli.config import Config
+from tiedae_cli.config import Config, ConvolutionWords
 from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
 from tiedae_cli.data import DataForm, Splits, load_splits
 from tiedae_cli.data.loading import absolute
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
-from tiedae_cli.model.autoencoder import untied_weights
+from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder, untied_weights
 from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
@@ -130,6 +130,10 @@ def data_to_train_on(config: Config) -> Splits:
         raise ConfigError(
             "model.output: sigmoid stays in [0, 1], but features are standardised (mean 0, deviation 1): use linear"
         )
+    if splits.form.kind == "vectors" and any(isinstance(words, ConvolutionWords) for words in config.model.encoder):
+        raise ConfigError(
+            f"model.layers: convolutions look at neighbouring pixels; {splits.source} holds {splits.form.describe()}: use dense"
+        )
     if splits.form.kind == "vectors" and config.training.shift:
         raise ConfigError(f"training.shift: moves images; {splits.source} holds {splits.form.describe()}")
     return splits
@@ -144,13 +148,19 @@ def initial_weights(config: Config, form: DataForm) -> dict[str, Tensor]:
     """
     source = find_checkpoint(config.training.init_from, Path(config.output.runs))
     found = checkpoints.load(source)
-    if (found.form.pixels, found.config.model.hidden_sizes) != (form.pixels, config.model.hidden_sizes):
-        sizes = [found.form.pixels, *found.config.model.hidden_sizes]
-        raise InputError(f"training.init_from: {source} has the sizes {sizes}, not {[form.pixels, *config.model.hidden_sizes]}")
+    with torch.device("meta"):
+        theirs, ours = build_autoencoder(found.form.shape, found.config.model), build_autoencoder(form.shape, config.model)
+    if _build(theirs) != _build(ours):
+        raise InputError(f"training.init_from: {source} has the layers {_build(theirs)}, not {_build(ours)}")
     if config.model.tied and not found.config.model.tied:
         raise InputError(f"training.init_from: {source} is untied; a tied model cannot start from two different weights")
     unties = found.config.model.tied and not config.model.tied
     return untied_weights(found.weights) if unties else dict(found.weights)
+
+
+def _build(model: TiedAutoencoder) -> str:
+    """Return what has to agree between two models whose weights are to be exchanged."""
+    return ", ".join([str(model.sizes[0]), *(layer.describe() for layer in model.layers)])
 
 
 def find_resumable(target: str | None, name: str | None, run_dir: Path | None, parent: Path) -> Path | None:
@@ -235,8 +245,8 @@ def _refuse_changes(found: Checkpoint, new: Config) -> None:
 
 
 def _describe(splits: Splits, trainer: Trainer) -> str:
-    sizes = trainer.model.sizes
-    shape = "-".join(str(size) for size in (*sizes, *reversed(sizes[:-1])))
+    shapes = trainer.model.shapes.split("-")
+    shape = "-".join((*shapes, *reversed(shapes[:-1])))
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     tied = "tied" if trainer.model.tied else "untied"
     where = f"{trainer.place.device}, {str(trainer.place.dtype).removeprefix('torch.')}"

@@ -150,7 +150,7 @@ class Session:
 
     def _draw(self, history: Sequence[EpochReport], best: EpochReport) -> None:
         model, device, splits = self.trainer.model, self.trainer.place.device, self.splits
-        components = principal_components(self.run, splits.train, self.config.model.hidden_sizes[-1])
+        components = principal_components(self.run, splits.train, model.sizes[-1])
         count = components.components.shape[1]
         yardstick = error_sum(components.reconstruct, splits.validation or splits.train, device).mse_per_pixel
         exact = count >= splits.form.pixels or yardstick == 0  # all but rounding is explained: no yardstick

@@ -60,7 +60,7 @@ class Trainer:
         self.training = config.training
         self.place = place
         self.device, self.ranks = place.device, place.ranks
-        self.model = build_autoencoder(splits.form.pixels, config.model, seeded(self.training.seed, WEIGHTS))
+        self.model = build_autoencoder(splits.form.shape, config.model, seeded(self.training.seed, WEIGHTS))
         if weights is not None:
             self.model.load_state_dict(weights)
         self.model.to(self.device)

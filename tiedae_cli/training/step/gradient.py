@@ -1,14 +1,16 @@
 """Forward and backward of the tied autoencoder by hand, into buffers that are made once.
 
-Autograd would compute the two gradients of a tied weight apart and add them. Here each weight W_l, (H_l, H_(l-1)), owns two buffers,
+Autograd would compute the two gradients of a tied weight apart and add them. Here each weight W_l owns two buffers,
 
-    below (2B, H_(l-1)):  first half the encoder's input,    second half the gradient at the decoder's output
-    above (2B, H_l):      first half the gradient at the encoder's output, second half the decoder's input
+    below (2B, inputs):   first half the encoder's input,    second half the gradient at the decoder's output
+    above (2B, outputs):  first half the gradient at the encoder's output, second half the decoder's input
 
-so that the sum over both uses is one matrix product, dW_l = above^T below, and every activation and gradient is written where it is
-needed next. B items a batch (of this process), D values an item.
+so that the sum over both uses is one call over the 2B pairs of both, whatever kind of layer W_l is (of a dense one it is the matrix
+product above^T below), and every activation and gradient is written where it is needed next. B items a batch (of this process), D values
+an item; a layer has its inputs and outputs in shapes of its own, (B, *shape).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,34 +18,50 @@ from torch import Tensor
 
 from tiedae_cli.model.activations import ACTIVATIONS, ActivationKind
 from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.layers import Layer
 from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.step.penalty import CodePenalty
 
-aten = torch.ops.aten
+Product = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One of the 2L affine layers; its buffers are views into those of the weights."""
+@dataclass
+class Half:
+    """One of the 2L affine maps with its activation; its buffers are views into those of the weights."""
 
+    product: Product
+    """W x + b of an encoder's half, W^T h + c of a decoder's."""
+    adjoint: Product
+    """The other one: carries the gradient at the output to the input."""
     weight: Tensor
-    """(inputs, outputs), as the product ``input @ weight`` takes it."""
     bias: Tensor
     bias_gradient: Tensor
     input: Tensor
-    """(B, inputs)"""
+    """(B, *inputs)"""
     output: Tensor
-    """(B, outputs), where the next layer reads."""
+    """(B, *outputs), where the next half reads, in the shape of the layer nearer to the image."""
     gradient: Tensor
-    """(B, outputs), where the weight's product reads; may share memory with ``output`` at the last layer."""
+    """(B, *outputs), where the weight's product reads; may share memory with ``output`` at the last half."""
     activation: ActivationKind
+    scratch: Tensor | None
+    """Where the product may write; None: into new memory."""
     preactivation: Tensor
-    """(B, outputs); the same memory as ``output`` unless the activation keeps its input."""
+    """(B, *outputs), of the newest batch."""
 
     def forward(self) -> None:
         """Compute the output from the input."""
-        torch.addmm(self.bias, self.input, self.weight, out=self.preactivation)
+        self.preactivation = self.product(self.input, self.weight, self.bias, self.scratch).view(self.output.shape)
         self.activation.forward(self.preactivation, self.output)
+
+    def backward(self, gradient: Tensor) -> None:
+        """Turn the gradient at the output into that at the pre-activation, and sum that for the bias."""
+        kept = self.preactivation if self.activation.keeps_input else self.output
+        self.activation.backward(gradient, kept, self.gradient.view(self.output.shape))
+        self.sum_bias()
+
+    def sum_bias(self) -> None:
+        """Compute the bias's gradient: the sum over all but its own dimension."""
+        torch.sum(self.gradient, [0, *range(2, self.gradient.dim())], out=self.bias_gradient)
 
 
 class Gradient:
@@ -73,110 +91,121 @@ class Gradient:
         self.penalty = penalty
         self.parameters = parameters
         self.half = batch_size
-        self.sizes = model.sizes
-        new = parameters.compute.new_zeros
-        self.below = [new(2 * batch_size, inputs) for inputs in model.sizes[:-1]]
-        self.above = [new(2 * batch_size, outputs) for outputs in model.sizes[1:]]
-        self.input = self.below[0][:batch_size]  # (B, D): the batch is written here
+        like = parameters.compute
+        self.below = [layer.buffer(2 * batch_size, layer.input_shape, like) for layer in model.layers]
+        self.above = [layer.buffer(2 * batch_size, layer.output_shape, like) for layer in model.layers]
+        first, size = self.below[0][:batch_size], model.sizes[0]
+        # (B, D): the batch is written here; where the first layer lays its images out in another order, it is copied there.
+        self.input = first.view(batch_size, size) if first.is_contiguous() else like.new_zeros(batch_size, size)
+        self.first = first
         # (B, D): what the reconstruction is compared with
         self.target = torch.zeros_like(self.input) if corrupted else self.input
+        self.compared = self.target.view(first.shape) if corrupted else first
         # Sigmoid and cross-entropy together: the gradient at the pre-activation is y - x, the activation's derivative cancels.
         self.skips_output_derivative = loss == "cross_entropy"
-        factor = {"mse": 2 / model.sizes[0], "squared_error": 2.0, "cross_entropy": 1.0}[loss] / items
+        factor = {"mse": 2 / size, "squared_error": 2.0, "cross_entropy": 1.0}[loss] / items
         self.factor = parameters.compute.new_tensor(factor)  # a tensor: a Python number would become one in each step
-        self.layers = self._layers(model)
-        self.code_layer = self.layers[len(self.sizes) - 2]
-        self.weight_products = self._weight_products(model)
+        self.halves = self._encoder(model) + self._decoder(model)
+        self.code = self.halves[len(model.layers) - 1]
+        self.last_layer = model.layers[0]
+        self.weight_gradients = self._weight_gradients(model)
 
-    def _layers(self, model: TiedAutoencoder) -> list[Layer]:
-        half, depth = self.half, len(model.layers)
+    def _encoder(self, model: TiedAutoencoder) -> list[Half]:
+        half, depth, halves = self.half, len(model.layers), []
+        for i, layer in enumerate(model.layers):
+            following = self.below[i + 1][:half] if i + 1 < depth else self.above[i][half:]
+            output, gradient = following.view(-1, *layer.output_shape), self.above[i][:half]
+            halves.append(self._half(i, layer, "encoder", self.below[i][:half], output, gradient))
+        return halves
+
+    def _decoder(self, model: TiedAutoencoder) -> list[Half]:
+        half, halves = self.half, []
+        for i, layer in reversed(list(enumerate(model.layers))):
+            gradient = self.below[i][half:]
+            output = self.above[i - 1][half:] if i else gradient
+            if i == 0 and layer.decoder_activation != "linear" and not self.skips_output_derivative:
+                output = torch.zeros_like(gradient)  # the derivative needs it beside the gradient
+            halves.append(self._half(i, layer, "decoder", self.above[i][half:], output, gradient))
+        return halves
+
+    def _half(self, index: int, layer: Layer, part: str, input: Tensor, output: Tensor, gradient: Tensor) -> Half:
         values, gradients = (
             self.parameters.views(flat) for flat in (self.parameters.compute, self.parameters.compute_gradient)
         )
-        layers = []
-        for i, layer in enumerate(model.layers):
-            weight, bias = (f"layers.{i}.{name}" for name in layer.names("encoder"))
-            layers.append(
-                _layer(
-                    layer.activation,
-                    values[weight].t(),
-                    values[bias],
-                    gradients[bias],
-                    input=self.below[i][:half],
-                    output=self.below[i + 1][:half] if i + 1 < depth else self.above[i][half:],
-                    gradient=self.above[i][:half],
-                )
-            )
-        for i, layer in reversed(list(enumerate(model.layers))):
-            keeps_output = i == 0 and layer.decoder_activation != "linear" and not self.skips_output_derivative
-            reconstruction = torch.zeros_like(self.input) if keeps_output else self.below[0][half:]
-            weight, bias = (f"layers.{i}.{name}" for name in layer.names("decoder"))
-            layers.append(
-                _layer(
-                    layer.decoder_activation,
-                    values[weight],
-                    values[bias],
-                    gradients[bias],
-                    input=self.above[i][half:],
-                    output=self.above[i - 1][half:] if i else reconstruction,
-                    gradient=self.below[i][half:],
-                )
-            )
-        return layers
+        weight, bias = (f"layers.{index}.{name}" for name in layer.names(part))
+        products = (layer.product, layer.transposed_product)
+        product, adjoint = products if part == "encoder" else reversed(products)
+        activation = ACTIVATIONS[layer.activation if part == "encoder" else layer.decoder_activation]
+        scratch = None
+        if layer.fills_given_memory:
+            fits = output.shape == gradient.shape and not activation.keeps_input
+            scratch = output if fits else torch.zeros_like(gradient)
+        return Half(
+            product,
+            adjoint,
+            values[weight],
+            values[bias],
+            gradients[bias],
+            input,
+            output,
+            gradient,
+            activation,
+            scratch,
+            preactivation=output,
+        )
 
-    def _weight_products(self, model: TiedAutoencoder) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Return (left, right, out) of each product that gives a weight's gradient: one a tied weight, two an untied pair."""
+    def _weight_gradients(self, model: TiedAutoencoder) -> list[tuple[Layer, Tensor, Tensor, Tensor]]:
+        """Return (layer, below, above, out) of each weight's gradient: one over both uses of a tied weight, one each of untied ones."""
         gradients, half = self.parameters.views(self.parameters.compute_gradient), self.half
         products = []
-        for i, (layer, above, below) in enumerate(zip(model.layers, self.above, self.below, strict=True)):
+        for i, (layer, below, above) in enumerate(zip(model.layers, self.below, self.above, strict=True)):
             out = gradients[f"layers.{i}.weight"]
             if layer.tied:
-                products.append((above.t(), below, out))
+                products.append((layer, below, above, out))
             else:
-                products.append((above[:half].t(), below[:half], out))
-                products.append((above[half:].t(), below[half:], gradients[f"layers.{i}.decoder_weight"]))
+                products.append((layer, below[:half], above[:half], out))
+                products.append((layer, below[half:], above[half:], gradients[f"layers.{i}.decoder_weight"]))
         return products
 
     def run(self) -> Tensor:
         """Compute the gradient of the batch in ``input``; return its squared error, summed over batch and pixels, a scalar."""
         self.parameters.refresh_compute()
-        for layer in self.layers[:-1]:
-            layer.forward()
-            if layer is self.code_layer and self.penalty is not None:
-                self.penalty.forward(layer.output)
-        last = self.layers[-1]
-        difference = self._difference(last).view(-1)  # (B, D) -> (B D)
+        if self.input.data_ptr() != self.first.data_ptr():
+            self.first.copy_(self.input.view(self.first.shape))
+        for half in self.halves[:-1]:
+            half.forward()
+            if half is self.code and self.penalty is not None:
+                self.penalty.forward(half.output)
+        last = self.halves[-1]
+        difference = _in_memory_order(self._difference(last))  # (B, *shape) -> (B D)
         squared_error = _sum_of_squares(difference)
         difference.mul_(self.factor)
-        if not self.skips_output_derivative:
-            last.activation.backward(last.gradient, last.preactivation)
-        torch.sum(last.gradient, 0, out=last.bias_gradient)
-        for layer, before in zip(reversed(self.layers), reversed(self.layers[:-1]), strict=False):
-            torch.mm(layer.gradient, layer.weight.t(), out=before.gradient)  # (B, outputs) -> (B, inputs)
-            if before is self.code_layer and self.penalty is not None:
-                self.penalty.backward(before.output, before.gradient)
-            before.activation.backward(before.gradient, before.preactivation)
-            torch.sum(before.gradient, 0, out=before.bias_gradient)
-        for left, right, out in self.weight_products:
-            torch.mm(left, right, out=out)
+        if self.skips_output_derivative:
+            last.sum_bias()
+        else:
+            last.backward(last.gradient)
+        for half, before in zip(reversed(self.halves), reversed(self.halves[:-1]), strict=False):
+            out = before.gradient if before.gradient.shape == half.input.shape else None
+            gradient = half.adjoint(half.gradient, half.weight, None, out).view(before.output.shape)
+            if before is self.code and self.penalty is not None:
+                self.penalty.backward(before.output, gradient)
+            before.backward(gradient)
+        for layer, below, above, out in self.weight_gradients:
+            layer.weight_gradient(below, above, out)
         self.parameters.collect_gradient()
         return squared_error
 
-    def _difference(self, last: Layer) -> Tensor:
-        """Compute the reconstruction less the target, (B, D), into the last layer's gradient."""
+    def _difference(self, last: Half) -> Tensor:
+        """Compute the reconstruction less the target, (B, *shape), into the last half's gradient."""
         if last.activation is ACTIVATIONS["linear"]:
-            # The product is added to bias - target: one pass over the batch instead of two.
-            return torch.sub(last.bias, self.target, out=last.gradient).addmm_(last.input, last.weight)
+            return self.last_layer.transposed_difference(last.input, last.weight, last.bias, self.compared, last.gradient)
         last.forward()
-        return torch.sub(last.output, self.target, out=last.gradient)
+        return torch.sub(last.output, self.compared, out=last.gradient)
 
 
-def _layer(
-    name: str, weight: Tensor, bias: Tensor, bias_gradient: Tensor, *, input: Tensor, output: Tensor, gradient: Tensor
-) -> Layer:
-    activation = ACTIVATIONS[name]
-    preactivation = torch.zeros_like(output) if activation.keeps_input else output
-    return Layer(weight, bias, bias_gradient, input, output, gradient, activation, preactivation)
+def _in_memory_order(values: Tensor) -> Tensor:
+    """Return all values as one row, without a copy: of images whose channels are last, a pixel's channels stand together."""
+    return values.view(-1) if values.is_contiguous() else values.permute(0, 2, 3, 1).view(-1)
 
 
 def _sum_of_squares(difference: Tensor) -> Tensor:

@@ -1,0 +1,51 @@
+"""The dense layer: W is a matrix."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.model.layers.layer import Layer
+
+
+class Dense(Layer):
+    """W x is the product with a matrix W, (O, I); W^T h is that with its transpose.
+
+    Args:
+        inputs: I.
+        outputs: O.
+        activation: after the encoder's half, by name.
+        decoder_activation: after the decoder's half, by name.
+        tied: whether ``decode`` uses W.
+    """
+
+    def __init__(self, inputs: int, outputs: int, activation: str, decoder_activation: str, tied: bool) -> None:
+        super().__init__((inputs,), (outputs,), (outputs, inputs), activation, decoder_activation, tied)
+
+    def describe(self) -> str:
+        """Return the layer as the config words it."""
+        return f"dense {self.outputs}"
+
+    def fan_in(self, part: str) -> float:
+        """Return I for the encoder, O for the decoder."""
+        return self.inputs if part == "encoder" else self.outputs
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """Return W x + b, (B, I) -> (B, O)."""
+        return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
+
+    def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """Return W^T h + c, (B, O) -> (B, I)."""
+        return torch.mm(h, weight, out=out) if bias is None else torch.addmm(bias, h, weight, out=out)
+
+    def weight_gradient(self, below: Tensor, above: Tensor, out: Tensor) -> None:
+        """Write above^T below, (O, I)."""
+        torch.mm(above.t(), below, out=out)
+
+    def operator(self, part: str) -> tuple[str, dict[str, Any]]:
+        """Return ONNX's Gemm, which transposes the weight for the encoder."""
+        return "Gemm", {"transB": int(part == "encoder")}
+
+    def transposed_difference(self, h: Tensor, weight: Tensor, bias: Tensor, target: Tensor, out: Tensor) -> Tensor:
+        """Write W^T h + c - target into ``out``; the product is added to c - target: one pass over the batch instead of two."""
+        return torch.sub(bias, target, out=out).addmm_(h, weight)

@@ -1,0 +1,34 @@
+"""The list of layer kinds: what a config's words build."""
+
+import math
+from collections.abc import Sequence
+
+from tiedae_cli.config import ConvolutionWords, DenseWords, ModelConfig
+from tiedae_cli.model.layers.convolution import Convolution
+from tiedae_cli.model.layers.dense import Dense
+from tiedae_cli.model.layers.layer import Layer, Shape
+
+
+def build_layers(shape: Shape, config: ModelConfig) -> Sequence[Layer]:
+    """Return the layers that a config describes, from the values of an item to the code; their weights are not yet drawn.
+
+    Args:
+        shape: of an item: (C, H, W), or (D,) where no layer looks at its neighbours.
+        config: layers and activations.
+    """
+    layers: list[Layer] = []
+    for index, words in enumerate(config.encoder):
+        code = index == len(config.encoder) - 1
+        activation = (config.code_activation or config.activation) if code else config.activation
+        layer = _build(words, shape, activation, config.activation if index else config.output, config.tied)
+        layers.append(layer)
+        shape = layer.output_shape
+    return layers
+
+
+def _build(words: DenseWords | ConvolutionWords, shape: Shape, activation: str, decoder_activation: str, tied: bool) -> Layer:
+    if isinstance(words, DenseWords):
+        return Dense(math.prod(shape), words.units, activation, decoder_activation, tied)
+    channels, height, width = shape
+    image = (channels, height, width)
+    return Convolution(image, words.channels, words.kernel, words.stride, activation, decoder_activation, tied)
