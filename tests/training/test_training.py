@@ -121,7 +121,7 @@ def test_progress_is_reported_in_order(digits: Splits, monkeypatch: pytest.Monke
 
 def test_best_is_the_lowest_validation_error_so_far(digits: Splits) -> None:
     """At this rate the error goes up and down."""
-    _, reports = train(configured("training.learning_rate=0.1", "training.epochs=12"), digits)
+    _, reports = train(configured("training.learning_rate=0.3", "training.epochs=12"), digits)
     errors = [report.validation_mse_per_pixel or math.nan for report in reports]
     assert [report.best for report in reports] == [
         all(error < earlier for earlier in errors[:index]) for index, error in enumerate(errors)

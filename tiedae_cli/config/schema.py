@@ -305,6 +305,8 @@ class OutputConfig(Section):
     """Folder that holds the run folders."""
     images: Annotated[int, Field(ge=1, le=100)] = 10
     """Test images in `reconstructions.png`."""
+    tensorboard: bool = False
+    """Also write scalars, reconstructions and the code projection for TensorBoard (needs the extra `tensorboard`)."""
 
 
 class Config(Section):

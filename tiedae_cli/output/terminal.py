@@ -102,7 +102,7 @@ class Terminal:
             try:
                 yield
             finally:
-                bar.stop()
+                _stop(bar)
 
     def preview(self, tops: np.ndarray, bottoms: np.ndarray) -> None:
         """Draw pictures in [0, 1], (N, H, W) or (N, H, W, 3), over their partners in half-block characters, as many as fit."""
@@ -202,6 +202,12 @@ class _Rate(ProgressColumn):
         return Text(f"{rate:>9,.0f} images/s")
 
 
+def _stop(bar: Progress) -> None:
+    """Take a bar away; one that was never drawn leaves an empty line, before rich 14.3."""
+    if bar.live.is_started:
+        bar.stop()
+
+
 class TrainingDisplay:
     """Progress of a training: a bar over the epoch and a row an epoch; without a terminal a line an epoch.
 
@@ -230,7 +236,7 @@ class TrainingDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        _stop(self.bar)
 
     def progress(self, report: TrainingProgress) -> None:
         """Move the bar."""

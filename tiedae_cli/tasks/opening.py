@@ -21,12 +21,13 @@ from tiedae_cli.runs.folder import Run, create_named_run, create_run, find_check
 from tiedae_cli.runs.state import JOINT
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.runtime import Ranks, choose_place
+from tiedae_cli.tasks.export import optional_package
 from tiedae_cli.tasks.session import Session, identify
 from tiedae_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "data.root", "output.runs", "output.images")
+MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "data.root", "output.runs", "output.images", "output.tensorboard")
 
 
 @contextlib.contextmanager
@@ -47,6 +48,7 @@ def start(
         DataError: the data is missing or damaged; nothing was made.
         StorageError: the folder cannot be written.
     """
+    _check_trackers(config)
     config = config.model_copy(update={"data": absolute(config.data)})
     place = choose_place(device, config.training, ranks)
     splits = data_to_train_on(config)
@@ -102,6 +104,7 @@ def resume(
         wanted = config or parse_config(dump_config(found.config), str(run.config), assignments)
         wanted = wanted.model_copy(update={"data": absolute(wanted.data)})
         _refuse_changes(found, wanted)
+        _check_trackers(wanted)
         place = choose_place(device, wanted.training, ranks)
         splits = data_to_train_on(wanted).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
@@ -116,6 +119,12 @@ def resume(
         session.repair()
         log.info(f"{run.folder}: resumed after {trainer.epoch} epochs and {trainer.step_in_epoch} steps")
         yield session
+
+
+def _check_trackers(config: Config) -> None:
+    """Raise ``InputError`` before anything is made, if a tracker that the config asks for is not installed."""
+    if config.output.tensorboard:
+        optional_package("tensorboard", "tensorboard")
 
 
 def data_to_train_on(config: Config) -> Splits:

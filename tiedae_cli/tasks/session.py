@@ -1,18 +1,21 @@
 """One training from its first step to its last picture: saves, reports, draws, and obeys signals."""
 
+import contextlib
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import dump_config
 from tiedae_cli.data import Splits
+from tiedae_cli.data.image_set import ImageSet
 from tiedae_cli.errors import CheckpointError, DivergedError, Interrupted
 from tiedae_cli.model.evaluation import error_sum, reconstruct_items
 from tiedae_cli.output import figures
+from tiedae_cli.output.tensorboard import Board
 from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run, fingerprint, principal_components
@@ -43,6 +46,7 @@ class Session:
         self.ranks = trainer.place.ranks
         self.terminal = terminal
         self.data = identify(splits)
+        self.board: Board | None = None
 
     def train(self) -> None:
         """Train to the end, saving on the way, then draw the figures and print the checkpoint's path.
@@ -52,7 +56,11 @@ class Session:
             DivergedError: the loss is not finite; the last good checkpoint stays.
             StorageError: something cannot be written; the last good checkpoint stays.
         """
-        with StopSignals() as stop, TrainingDisplay(self.terminal) as display:  # the bar goes before the figures are drawn
+        with (
+            StopSignals() as stop,
+            self._board() as self.board,
+            TrainingDisplay(self.terminal) as display,
+        ):  # the bar goes before the figures are drawn, and so does the writer
             try:
                 self._train(stop, display)
             except DivergedError as error:
@@ -75,6 +83,9 @@ class Session:
             if isinstance(report, EpochReport):
                 self._save(best=report.best)
                 self._record(report)
+                if self.board is not None:
+                    shown = self._shown().slice(0, self.config.output.images)
+                    self.board.epoch(report, len(self.trainer.history), self.trainer.model, shown, self.trainer.place.device)
                 display.epoch(report)
                 saved = time.monotonic()
             else:
@@ -85,6 +96,22 @@ class Session:
                     saved = time.monotonic()
             if stopping:
                 return
+
+    @contextlib.contextmanager
+    def _board(self) -> Iterator[Board | None]:
+        """Give where the events for TensorBoard go, if the config asks for them."""
+        if not self.config.output.tensorboard or not self.ranks.leads:
+            yield None
+            return
+        board = Board(self.run.folder, len(self.trainer.history))
+        try:
+            yield board
+        finally:
+            board.close()
+
+    def _shown(self) -> ImageSet:
+        """Return the split that pictures show: the test split, if there is one."""
+        return self.splits.test or self.splits.validation or self.splits.train
 
     def _save(self, best: bool) -> None:
         checkpoint = self.checkpoint()  # asked of all processes: it sums over them
@@ -139,6 +166,9 @@ class Session:
             )
         self.trainer.model.load_state_dict(self.run.load(self.run.best).weights)
         self._draw(history, best)
+        with self._board() as board:
+            if board is not None:
+                board.finish(len(history), self.trainer.model, self._shown(), self.trainer.place.device)
         if self.run.moved():
             log.warning(
                 f"{self.run.folder} was renamed or removed meanwhile: this run's files are in its folder, wherever that is"
@@ -159,7 +189,7 @@ class Session:
         self.run.write(self.run.loss_figure, loss)
         pictures = [str(self.run.loss_figure)]
         if splits.form.kind == "images":  # feature vectors have no picture
-            shown = (splits.test or splits.validation or splits.train).slice(0, self.config.output.images)
+            shown = self._shown().slice(0, self.config.output.images)
             originals, reconstructions, errors = reconstruct_items(model, shown, device)
             pairs = figures.reconstruction_pairs(originals, reconstructions, errors, splits.form)
             self.run.write(self.run.reconstructions_figure, pairs)

@@ -1,0 +1,114 @@
+"""TensorBoard's files, read back by TensorBoard's own reader: the numbers of ``metrics.jsonl``, pictures, and the codes."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from tiedae_cli.cli.app import app
+from tiedae_cli.tasks.trained_model import load
+
+pytest.importorskip("tensorboard")
+SMALL = (
+    "--device",
+    "cpu",
+    "-q",
+    "--set",
+    "model.hidden_sizes=[8, 3]",
+    "--set",
+    "output.tensorboard=true",
+    "--set",
+    "output.images=4",
+)
+
+
+def train(*words: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["train", *words])
+    assert result.exit_code == code, result.output
+    return result.stderr
+
+
+def events(folder: str) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(folder, size_guidance={"scalars": 0, "images": 0})
+    found.Reload()
+    return found
+
+
+def test_the_scalars_are_those_of_the_metrics_also_after_a_resume() -> None:
+    train(*SMALL, "--set", "training.epochs=2", "--run-dir", "run")
+    train("--device", "cpu", "-q", "--resume", "run", "--set", "training.epochs=3")
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    found = events("run/tensorboard")
+    names = ["train_mse_per_pixel", "validation_mse_per_pixel", "learning_rate", "images_per_second"]
+    assert sorted(found.Tags()["scalars"]) == sorted(names) and len(lines) == 3
+    for name in names:
+        written = [(event.step, event.value) for event in found.Scalars(name)]
+        assert written == [(line["epoch"], float(np.float32(line[name]))) for line in lines]
+
+
+def test_the_pictures_are_the_originals_over_the_reconstructions() -> None:
+    train(*SMALL, "--set", "training.epochs=1", "--run-dir", "run")
+    found = events("run/tensorboard")
+    (event,) = found.Images("originals over reconstructions")
+    picture = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)).convert("L")) / 255
+    model = load("run/last.safetensors", device="cpu")
+    items = np.concatenate(list(np.stack([_test_digits()[i] for i in range(4)])), 1)
+    assert picture.shape == (16, 32) and event.step == 1
+    np.testing.assert_allclose(picture[:8], items / 255, atol=1 / 250)
+    rebuilt = np.concatenate(list(np.clip(np.asarray(model.reconstruct(_test_digits()[:4])).reshape(4, 8, 8) / 255, 0, 1)), 1)
+    np.testing.assert_allclose(picture[8:], rebuilt, atol=1 / 200)
+
+
+def test_the_codes_are_those_of_encode_with_their_labels() -> None:
+    train(*SMALL, "--set", "training.epochs=1", "--run-dir", "run")
+    folder = Path("run/tensorboard/00001/code")
+    codes = np.loadtxt(folder / "tensors.tsv", delimiter="\t")
+    assert codes.shape == (len(_test_digits()), 3)
+    np.testing.assert_allclose(codes, load("run", device="cpu").encode(_test_digits()), rtol=1e-4, atol=1e-5)
+    assert set((folder / "metadata.tsv").read_text().split()) == set("0123456789")
+    assert (folder / "sprite.png").exists()
+
+
+def test_without_the_package_nothing_is_made_and_the_line_to_type_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert "pip install 'tiedae[tensorboard]'" in train(*SMALL, "--run-dir", "run", code=2)
+    assert not Path("run").exists()
+
+
+def test_vectors_have_scalars_and_codes_but_no_pictures() -> None:
+    np.save("x.npy", np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32))
+    train(
+        *SMALL,
+        "--set",
+        "data.dataset=x.npy",
+        "--set",
+        "model.output=linear",
+        "--set",
+        "training.epochs=1",
+        "--set",
+        "training.batch_size=20",
+        "--run-dir",
+        "run",
+    )
+    found = events("run/tensorboard").Tags()
+    assert found["images"] == [] and "train_mse_per_pixel" in found["scalars"]
+    assert not list(Path("run").rglob("sprite.png")) and list(Path("run").rglob("tensors.tsv"))
+
+
+def _test_digits() -> np.ndarray:
+    from tiedae_cli.config import Config
+    from tiedae_cli.data import load_splits
+
+    test = load_splits(Config().data).test
+    assert test is not None
+    values: torch.Tensor = test.slice(0, len(test)).images[test.positions(torch.arange(len(test)))]
+    return values.reshape(-1, 8, 8).numpy()
