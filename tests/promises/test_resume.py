@@ -46,7 +46,8 @@ training: {epochs: 2, batch_size: 300, schedule: cosine, warmup: 0.1, precision:
 """
 CONVOLUTIONS = """
 model: {layers: [conv 6 4 2, conv 8 3 1, dense 6], activation: silu, output: sigmoid}
-training: {epochs: 2, batch_size: 100, learning_rate: 0.003, loss: squared_error, corruption: gaussian, pretraining_epochs: 1}
+training: {epochs: 2, batch_size: 100, learning_rate: 0.003, loss: squared_error, corruption: gaussian, flip: true,
+           pretraining_epochs: 1}
 """
 TIMINGS = ("seconds", "images_per_second", "epochs")  # the last is what was asked for
 

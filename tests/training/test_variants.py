@@ -137,8 +137,23 @@ def test_shift_moves_whole_images_within_reach():
     assert places == {(y, x) for y in (1, 2, 3) for x in (2, 3, 4)}
 
 
+def test_flip_mirrors_half_of_the_images_in_every_channel():
+    images = torch.arange(2 * 3 * 4, dtype=torch.uint8).view(1, 2, 3, 4).repeat(6, 1, 1, 1)
+    target = torch.zeros(6, 24)
+    data = ImageSet(images, None, DataForm((2, 3, 4), scale=1.0))
+    batch = Batch(data, TrainingConfig(flip=True), torch.zeros(6, 24), target)
+    mirrored = 0
+    for step in range(100):
+        batch.fill(torch.arange(6), 0, step)
+        for found in target.view(6, 2, 3, 4):
+            same, other = torch.equal(found, images[0].float()), torch.equal(found, images[0].flip(2).float())
+            assert same != other
+            mirrored += other
+    assert 250 < mirrored < 350  # of 600, four standard deviations around the half
+
+
 def test_random_choices_are_a_function_of_the_position_and_cut_by_rank():
-    training = TrainingConfig(shift=2, corruption="gaussian")
+    training = TrainingConfig(shift=2, flip=True, corruption="gaussian")
     whole, _ = one_image(training)
     whole.fill(torch.arange(4), 3, 8)
     first = whole.input.clone()

@@ -280,6 +280,8 @@ class TrainingConfig(Section):
     """Of the noise: the standard deviation of `gaussian`, the fraction of values that `masking` and `salt_and_pepper` change."""
     shift: Annotated[int, Field(ge=0, le=1000)] = 0
     """Pixels by which each training image is moved at random, in both directions, each time that it is seen."""
+    flip: bool = False
+    """Each training image is mirrored, left for right, half of the times that it is seen: for photographs, not for letters or digits."""
     sparsity: Sparsity = "none"
     """Penalty on the code: `l1` (sum of |code|) or `kl` (divergence of each unit's mean from `sparsity_target`; needs a sigmoid code)."""
     sparsity_weight: Annotated[float, Field(gt=0, le=1e6, strict=False)] = 0.001

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 # What tells the streams of one seed apart; a new use takes a new number, so that no two draw the same.
-WEIGHTS, ORDER, SHIFTS, CORRUPTION, EVALUATION_NOISE = range(5)
+WEIGHTS, ORDER, SHIFTS, CORRUPTION, EVALUATION_NOISE, FLIPS = range(6)
 
 
 def seeded(*numbers: int) -> torch.Generator:

@@ -143,8 +143,9 @@ def data_to_train_on(config: Config) -> Splits:
         raise ConfigError(
             f"model.layers: convolutions look at neighbouring pixels; {splits.source} holds {splits.form.describe()}: use dense"
         )
-    if splits.form.kind == "vectors" and config.training.shift:
-        raise ConfigError(f"training.shift: moves images; {splits.source} holds {splits.form.describe()}")
+    for key, what in (("shift", "moves"), ("flip", "mirrors")):
+        if splits.form.kind == "vectors" and getattr(config.training, key):
+            raise ConfigError(f"training.{key}: {what} images; {splits.source} holds {splits.form.describe()}")
     return splits
 
 

@@ -83,8 +83,12 @@ class Phases:
 
     def _layer_training(self, layer: int) -> TrainingConfig:
         update: dict[str, object] = {"epochs": self.training.pretraining_epochs, "early_stopping": None}
-        if layer:  # activations are no pixels: no cross-entropy and no shifts; and each layer has an order of its own
-            update |= {"shift": 0, "loss": "squared_error" if self.training.loss == "cross_entropy" else self.training.loss}
+        if layer:  # activations are no pixels: no cross-entropy, no shifts, no flips; and each layer has an order of its own
+            update |= {
+                "shift": 0,
+                "flip": False,
+                "loss": "squared_error" if self.training.loss == "cross_entropy" else self.training.loss,
+            }
         if layer < len(self.model.layers) - 1:
             update["sparsity"] = "none"
         update["seed"] = (self.training.seed + layer + 1) % 2**32

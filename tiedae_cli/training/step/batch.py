@@ -1,4 +1,4 @@
-"""How a batch reaches the model: gathered, shifted, normalised and corrupted, into buffers that are made once.
+"""How a batch reaches the model: gathered, flipped, shifted, normalised and corrupted, into buffers that are made once.
 
 B items a batch (of this process), D values an item.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tiedae_cli.config import TrainingConfig
 from tiedae_cli.data.image_set import ImageSet
-from tiedae_cli.system.random_streams import CORRUPTION, SHIFTS, seeded
+from tiedae_cli.system.random_streams import CORRUPTION, FLIPS, SHIFTS, seeded
 
 Draw = Callable[..., Tensor]
 NOISE: dict[str, Draw] = {"gaussian": torch.randn, "masking": torch.rand, "salt_and_pepper": torch.rand}
@@ -22,7 +22,7 @@ class Batch:
 
     Args:
         images: the training split, on the device of the buffers or in the host's memory.
-        training: corruption and shift.
+        training: corruption, flip and shift.
         input: (B, D), what the model sees.
         target: (B, D), what its reconstruction is compared with; the same memory as ``input`` unless it is corrupted.
         share: which part of the global batch this process takes, and of how many.
@@ -41,12 +41,15 @@ class Batch:
         self.scale = torch.as_tensor(self.form.scale, dtype=input.dtype, device=input.device)
         self.generator = torch.Generator(device=input.device)
         # Whether the host takes part in each step: it seeds random choices, and it holds data that does not fit on the device.
-        self.needs_host = training.corruption != "none" or training.shift > 0 or self.rows.device != input.device
+        draws = training.corruption != "none" or training.shift > 0 or training.flip
+        self.needs_host = draws or self.rows.device != input.device
 
     def fill(self, indices: Tensor, epoch: int, step: int) -> None:
         """Write the items at the indices, (B,); random choices are a function of (seed, epoch, step)."""
         torch.index_select(self.rows, 0, indices.to(self.rows.device), out=self.raw)
         raw = self.raw.to(self.input.device)
+        if self.training.flip:
+            raw = self._flipped(raw, epoch, step)
         if self.training.shift:
             raw = self._shifted(raw, epoch, step)
         if self.form.offset is not None:
@@ -62,6 +65,12 @@ class Batch:
         self.generator.manual_seed(seeded(self.training.seed, *stream).initial_seed())
         numbers = draw((shape[0] * parts, *shape[1:]), generator=self.generator, device=self.input.device)
         return numbers[part * shape[0] : (part + 1) * shape[0]]
+
+    def _flipped(self, raw: Tensor, epoch: int, step: int) -> Tensor:
+        """Return the raw batch, (B, D), with each image mirrored, left for right, or not, as likely as not."""
+        images = raw.view(-1, *self.form.shape)
+        mirrored = self._noise(torch.rand, (len(images), 1, 1, 1), FLIPS, epoch, step) < 0.5
+        return torch.where(mirrored, images.flip(3), images).view(len(images), -1)
 
     def _shifted(self, raw: Tensor, epoch: int, step: int) -> Tensor:
         """Return the raw batch with each image moved by up to ``shift`` pixels in both directions, zeros moving in."""
