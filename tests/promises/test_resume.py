@@ -49,6 +49,11 @@ model: {layers: [conv 6 4 2, conv 8 3 1, dense 6], activation: silu, output: sig
 training: {epochs: 2, batch_size: 100, learning_rate: 0.003, loss: squared_error, corruption: gaussian, flip: true,
            pretraining_epochs: 1}
 """
+MUON = """
+model: {layers: [conv 6 4 2, dense 12, dense 1], activation: silu}
+training: {optimizer: muon, momentum: 0.9, epochs: 2, batch_size: 100, learning_rate: 0.003, schedule: one_cycle, gradient_clip: 1.0,
+           pretraining_epochs: 1}
+"""
 TIMINGS = ("seconds", "images_per_second", "epochs")  # the last is what was asked for
 
 
@@ -100,8 +105,8 @@ def history(trainer: Trainer) -> list[dict]:
 
 @pytest.mark.parametrize(
     "text",
-    [PLAIN, EVERYTHING_RANDOM, UNTIED, CONVOLUTIONS],
-    ids=["plain", "everything random", "untied, bfloat16", "convolutions"],
+    [PLAIN, EVERYTHING_RANDOM, UNTIED, CONVOLUTIONS, MUON],
+    ids=["plain", "everything random", "untied, bfloat16", "convolutions", "muon"],
 )
 def test_interrupted_after_any_step(text, tmp_path):
     """Stopped and saved again and again, in the middle of epochs, at their ends and between phases."""
@@ -299,6 +304,8 @@ def test_other_changes_are_named_and_refused(config):
     message = error("--resume", "--set", "model.tied=false", "--set", "training.seed=1", "--set", "training.epochs=9")
     assert message.splitlines()[1:3] == ["model.tied: True -> False", "training.seed: 42 -> 1"]
     assert "only training.epochs, " in message.splitlines()[3]
+    other = error("--resume", "--set", "training.optimizer=muon", "--set", "training.momentum=0.8")
+    assert other.splitlines()[1:3] == ["training.optimizer: adam -> muon", "training.momentum: None -> 0.8"]
     config.write_text(PLAIN.replace("0.003", "0.004"))
     assert "training.learning_rate: 0.003 -> 0.004" in error("--resume", "--config", config)
     assert error("--resume", "--set", "training.epochs=2") == "training.epochs: 2 is asked for, but 3 epochs are done"

@@ -204,11 +204,11 @@ def test_adam_continues_from_its_state_to_the_same_bits() -> None:
     model = make_model(torch.float32)
     second = Adam(FlatParameters(model, torch.float32), 0.01)
     second.parameters.master.copy_(first.parameters.master)
-    second.restore(first.state())
-    steps(first, 5, 9)  # the saved state is a copy that this does not touch
+    for name, buffer in second.buffers().items():
+        buffer.copy_(first.buffers()[name])
     steps(second, 5, 9)
     assert torch.equal(second.parameters.master, whole.parameters.master)
-    assert second.state()["steps"].item() == 9
+    assert second.buffers()["steps"].item() == 9
 
 
 # The flat parameters and the step

@@ -185,7 +185,8 @@ def test_gradient_clipping_bounds_the_norm_and_keeps_the_direction():
 def test_the_graphs_operations_are_the_plain_steps():
     """What a CUDA graph captures, run one by one on the CPU: counter, order and rates looked up on the device."""
     splits = load_splits(Config().data)
-    for training in (TrainingConfig(batch_size=100), TrainingConfig(batch_size=100, corruption="masking", gradient_clip=0.1)):
+    variants = ({}, {"corruption": "masking", "gradient_clip": 0.1}, {"optimizer": "muon"})
+    for training in (TrainingConfig(batch_size=100, **variant) for variant in variants):
         results = []
         for captured in (False, True):
             model = build_autoencoder(64, ModelConfig(hidden_sizes=(20, 8)), seeded(0))
@@ -196,7 +197,9 @@ def test_the_graphs_operations_are_the_plain_steps():
             for index in range(3, step.steps):
                 step.run(index)
             results.append((step.parameters.master.clone(), step.errors.clone()))
-        torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-7)
+        # The rate is rounded to float32 on the device; Muon enlarges what the rounding does to small singular values.
+        atol = 1e-5 if training.optimizer == "muon" else 1e-7
+        torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=atol)
         assert results[1][1][3:].min() > 0 and results[1][1][:3].max() == 0
 
 

@@ -184,10 +184,8 @@ class Trainer:
 
     def _refuse_divergence(self) -> None:
         """Raise ``DivergedError`` if a weight or what the optimizer remembers of it is not finite."""
-        adam = self.step.adam
-        if not all(
-            bool(values.isfinite().all()) for values in (self.step.parameters.master, adam.first_moment, adam.second_moment)
-        ):
+        remembered = (self.step.parameters.master, *self.step.optimizer.buffers().values())
+        if not all(bool(values.isfinite().all()) for values in remembered):
             raise DivergedError(f"epoch {self.epoch + 1}, step {self.step_in_epoch}: a weight is not finite\n{_advice()}")
 
     def state(self) -> TrainingState:

@@ -1,6 +1,6 @@
 """Adam over flat parameters in one fused kernel a group."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,21 +31,39 @@ class Adam:
     Args:
         parameters: the flat parameters, weights first.
         l2: the penalty's factor.
+        momentum: beta_1, the weight of the past in the first moment.
+        ranges: [start, stop) of the parameters that it moves, each within the weights or the biases; all of them by default.
     """
 
-    def __init__(self, parameters: FlatParameters, l2: float) -> None:
+    def __init__(
+        self,
+        parameters: FlatParameters,
+        l2: float,
+        momentum: float = BETA1,
+        ranges: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
         self.parameters = parameters
-        self.first_moment = torch.zeros_like(parameters.master)
-        self.second_moment = torch.zeros_like(parameters.master)
+        self.momentum = momentum
+        weights, all_of_them = parameters.weight_count, len(parameters.master)
+        if ranges is None:
+            ranges = [(0, weights), (weights, all_of_them)] if l2 else [(0, all_of_them)]
+        count = sum(stop - start for start, stop in ranges)
+        self.first_moment = parameters.master.new_zeros(count)
+        self.second_moment = parameters.master.new_zeros(count)
         self.steps = torch.zeros((), dtype=torch.float32, device=parameters.master.device)  # shared by the groups
         self.one = torch.ones_like(self.steps)  # a tensor: a Python number would be turned into one in each step
-        count = parameters.weight_count
-        parts = [(slice(0, count), l2), (slice(count, None), 0.0)] if l2 else [(slice(None), 0.0)]
-        self.groups = [self._group(part, decay) for part, decay in parts]
+        self.groups = self._groups(ranges, l2)
 
-    def _group(self, part: slice, decay: float) -> Group:
-        values, gradients = [self.parameters.master[part]], [self.parameters.gradient[part]]
-        return Group(values, gradients, [self.first_moment[part]], [self.second_moment[part]], [self.steps], decay)
+    def _groups(self, ranges: Sequence[tuple[int, int]], l2: float) -> list[Group]:
+        groups, begin = [], 0
+        for start, stop in ranges:
+            values, gradients = [self.parameters.master[start:stop]], [self.parameters.gradient[start:stop]]
+            moments = slice(begin, begin + stop - start)
+            first, second = [self.first_moment[moments]], [self.second_moment[moments]]
+            decay = l2 if start < self.parameters.weight_count else 0.0
+            groups.append(Group(values, gradients, first, second, [self.steps], decay))
+            begin = moments.stop
+        return groups
 
     def step(self, learning_rate: float | Tensor) -> None:
         """Update the parameters from their gradient."""
@@ -60,7 +78,7 @@ class Adam:
                 [],
                 group.steps,
                 lr=learning_rate,
-                beta1=BETA1,
+                beta1=self.momentum,
                 beta2=BETA2,
                 weight_decay=group.decay,
                 eps=EPSILON,
@@ -68,21 +86,6 @@ class Adam:
                 maximize=False,
             )
 
-    def state(self) -> dict[str, Tensor]:
-        """Return copies of the moments, (P,), and of the count of steps, (), on the CPU."""
-        return {name: buffer.detach().to("cpu", copy=True) for name, buffer in self._buffers().items()}
-
-    def _buffers(self) -> dict[str, Tensor]:
+    def buffers(self) -> dict[str, Tensor]:
+        """Return what it remembers, not copied: the moments, (P,), and the count of steps, ()."""
         return {"first_moment": self.first_moment, "second_moment": self.second_moment, "steps": self.steps}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a ``state()``.
-
-        Raises:
-            ValueError: it is not a state of these parameters.
-        """
-        buffers = self._buffers()
-        if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in buffers.items()}:
-            raise ValueError("the optimizer's buffers are others")
-        for name, buffer in buffers.items():
-            buffer.copy_(state[name])

@@ -1,7 +1,7 @@
 """The pieces of the hot path become one optimisation step.
 
 ``batch.py`` how a batch reaches the model; ``gradient.py`` forward and backward by hand; ``penalty.py`` what the loss adds on the code;
-``parameters.py`` the flat buffer; ``adam.py`` the update; ``graph.py`` their capture on CUDA; here they become a step.
+``parameters.py`` the flat buffer; ``adam.py`` and ``muon.py`` the update; ``graph.py`` their capture on CUDA; here they become a step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,13 @@ from tiedae_cli.training.step.adam import Adam
 from tiedae_cli.training.step.batch import Batch
 from tiedae_cli.training.step.gradient import Gradient
 from tiedae_cli.training.step.graph import CapturedStep
+from tiedae_cli.training.step.muon import Muon
 from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.step.penalty import CodePenalty
 
 
 class TrainingStep:
-    """The steps of an epoch: gather a batch, its gradient, its sum over the processes, Adam.
+    """The steps of an epoch: gather a batch, its gradient, its sum over the processes, the optimizer.
 
     Args:
         model: on the device of the images; its parameters are moved into one flat buffer.
@@ -55,7 +56,7 @@ class TrainingStep:
         self.gradient = Gradient(model, self.parameters, self.share, training.loss, self.batch_size, penalty, noisy)
         part = (self.ranks.rank, self.ranks.count)
         self.batch = Batch(images, training, self.gradient.input, self.gradient.target, part)
-        self.adam = Adam(self.parameters, training.l2)
+        self.optimizer = _optimizer(self.parameters, training)
         self.errors = torch.zeros(self.steps, dtype=torch.float32, device=place.device)
         self.epoch = 0
         self.order = torch.zeros(0, dtype=torch.int64)  # (steps, B of this process)
@@ -101,12 +102,30 @@ class TrainingStep:
         if self.clip is not None:
             norm = torch.linalg.vector_norm(gradient)
             gradient.mul_((self.clip / (norm + 1e-12)).clamp(max=1.0))  # stays on the device: no synchronisation
-        self.adam.step(rate)
+        self.optimizer.step(rate)
 
     def state(self) -> dict[str, Tensor]:
-        """Return what the optimizer must remember."""
-        return self.adam.state()
+        """Return copies of what the optimizer must remember, on the CPU."""
+        return {name: buffer.detach().to("cpu", copy=True) for name, buffer in self.optimizer.buffers().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a ``state()``."""
-        self.adam.restore(state)
+        """Continue from a ``state()``.
+
+        Raises:
+            ValueError: it is another optimizer's, or of other parameters; the message says which.
+        """
+        buffers = self.optimizer.buffers()
+        if state.keys() != buffers.keys():
+            found = ", ".join(sorted(state)) or "nothing"
+            raise ValueError(f"the optimizer needs {', '.join(sorted(buffers))}, it holds {found}"[:200])
+        for name, buffer in buffers.items():
+            if (state[name].shape, state[name].dtype) != (buffer.shape, buffer.dtype):
+                raise ValueError(f"the optimizer's {name} has the shape {list(state[name].shape)}, not {list(buffer.shape)}")
+        for name, buffer in buffers.items():
+            buffer.copy_(state[name])
+
+
+def _optimizer(parameters: FlatParameters, training: TrainingConfig) -> Adam | Muon:
+    """Return the optimizer that a config names, with its own momentum unless the config gives one."""
+    kind: type[Adam] | type[Muon] = {"adam": Adam, "muon": Muon}[training.optimizer]
+    return kind(parameters, training.l2) if training.momentum is None else kind(parameters, training.l2, training.momentum)

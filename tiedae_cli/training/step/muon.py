@@ -1,0 +1,170 @@
+"""Muon: momentum made orthogonal, one matrix at a time, by products of small matrices.
+
+m rows and n columns a weight, m <= n (a taller weight is seen transposed).
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.training.step.adam import Adam
+from tiedae_cli.training.step.parameters import FlatParameters
+
+MOMENTUM = 0.95
+RMS = 0.2  # root of the mean square of a step's entries, over the learning rate: about that of Adam's steps
+# Polynomials p(x) = a x + b x^3 + c x^5 whose composition comes nearest to 1 over singular values from 0.001 to 1 (Amsel, Persson,
+# Musco & Gower 2025, "The Polar Express"): each has the least largest error over the interval onto which the ones before it map.
+POLYNOMIALS = (
+    (8.470329, -25.108075, 18.629276),
+    (4.182834, -3.108701, 0.580607),
+    (3.961857, -2.954064, 0.562976),
+    (3.286586, -2.464720, 0.507358),
+)
+DAMPING = 1e-6  # of the Gram matrix, over its largest eigenvalue: float32's rounding makes no eigenvalue negative
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A weight, the wider side second, with its gradient, its momentum and the buffers of its products."""
+
+    value: Tensor
+    """(m, n)"""
+    gradient: Tensor
+    """(m, n)"""
+    momentum: Tensor
+    """(m, n)"""
+    factor: "PolarFactor"
+    scale: float
+    """What the learning rate is multiplied by."""
+
+
+class PolarFactor:
+    """The matrix Q that makes Q X nearly orthogonal: its singular values become nearly 1 and its singular vectors stay.
+
+    Newton-Schulz iterations X <- p(X), odd polynomials of the singular values, but in the Gram matrix G = X X^T, so that all products
+    but the first and the last are of the smaller side:
+
+        q = a I + b G + c G^2        Q <- q Q        G <- G q^2
+
+    X is first divided by a bound on its largest singular value, the fourth root of the Frobenius norm of G^2, which is at hand.
+
+    Args:
+        like: (m, n), a matrix of the size and type to come.
+        polynomials: (a, b, c) of each iteration.
+    """
+
+    def __init__(self, like: Tensor, polynomials: tuple[tuple[float, float, float], ...] = POLYNOMIALS) -> None:
+        self.polynomials = polynomials
+        self.gram, self.square, self.step, self.product, self.result, self.spare = (
+            like.new_empty(len(like), len(like)) for _ in range(6)
+        )
+        self.one = torch.ones_like(self.gram[0])
+
+    def of(self, matrix: Tensor) -> Tensor:
+        """Return Q, (m, m), for X, (m, n); the memory is used again by the next call. Zeros stay zeros."""
+        gram, square, q = self.gram, self.square, self.step
+        torch.mm(matrix, matrix.t(), out=gram)
+        torch.mm(gram, gram, out=square)
+        bound = torch.linalg.vector_norm(square).sqrt().clamp_min(torch.finfo(gram.dtype).tiny)  # of the eigenvalues
+        gram.div_(bound)
+        square.div_(bound).div_(bound)
+        gram.diagonal().add_(self.one, alpha=DAMPING)
+        result, spare = self.result, self.spare
+        for number, (a, b, c) in enumerate(self.polynomials):
+            if number:
+                torch.mm(gram, gram, out=square)
+            torch.mul(gram, b, out=q).add_(square, alpha=c).diagonal().add_(self.one, alpha=a)
+            if number:
+                torch.mm(result, q, out=spare)
+                result, spare = spare, result
+            else:
+                result.copy_(q)
+            if number + 1 < len(self.polynomials):
+                torch.mm(gram, q, out=self.product)
+                torch.mm(self.product, q, out=gram)
+        return result.mul_(bound.rsqrt())
+
+
+class Muon:
+    """Muon (Jordan et al. 2024) with Nesterov's momentum, for the weights; Adam for the biases.
+
+    For a weight W, (m, n), with gradient G (of a tied weight the sum over both uses), momentum mu and learning rate r:
+
+        M <- mu M + (1 - mu) G
+        W <- W - r * 0.2 sqrt(max(m, n)) * polar(mu M + (1 - mu) G)
+
+    polar(X) has the singular vectors of X and singular values near 1. The factor gives each step about the size of one of Adam's, so
+    that a learning rate means the same for both and for every width (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2).
+    The penalty l2 * 1/2 * sum(W^2) adds l2 * W to G. A weight of more than two dimensions is the matrix ``flatten(1)``. A weight of one
+    row or one column is a vector, and Adam moves it like a bias.
+
+    Args:
+        parameters: the flat parameters, weights first.
+        l2: the penalty's factor.
+        momentum: mu.
+        polynomials: of ``PolarFactor``.
+    """
+
+    def __init__(
+        self,
+        parameters: FlatParameters,
+        l2: float,
+        momentum: float = MOMENTUM,
+        polynomials: tuple[tuple[float, float, float], ...] = POLYNOMIALS,
+    ) -> None:
+        self.parameters, self.l2, self.mu = parameters, l2, momentum
+        values, gradients = parameters.views(parameters.master), parameters.views(parameters.gradient)
+        names = [name for name, value in values.items() if _is_matrix(value)]
+        self.momentum = parameters.master.new_zeros(sum(values[name].numel() for name in names))
+        parts = torch.split(self.momentum, [values[name].numel() for name in names])
+        self.matrices: list[Matrix] = []
+        for name, part in zip(names, parts, strict=True):
+            value, gradient = values[name].flatten(1), gradients[name].flatten(1)
+            past = part.view_as(value)
+            if len(value) > value.shape[1]:
+                value, gradient, past = value.t(), gradient.t(), past.t()
+            scale = RMS * math.sqrt(value.shape[1])
+            self.matrices.append(Matrix(value, gradient, past, PolarFactor(value, polynomials), scale))
+        vectors = [value for value in values.values() if value.dim() > 1 and not _is_matrix(value)]
+        ranges = [(int(value.storage_offset()), int(value.storage_offset()) + value.numel()) for value in vectors]
+        self.adam = Adam(parameters, l2, ranges=[*ranges, (parameters.weight_count, len(parameters.master))])
+
+    def step(self, learning_rate: float | Tensor) -> None:
+        """Update the parameters from their gradient, which is used up."""
+        with _full_precision(self.momentum.device):
+            for matrix in self.matrices:
+                gradient = matrix.gradient
+                if self.l2:
+                    gradient.add_(matrix.value, alpha=self.l2)
+                matrix.momentum.lerp_(gradient, 1 - self.mu)
+                gradient.lerp_(matrix.momentum, self.mu)
+                factor = matrix.factor.of(gradient).mul_(learning_rate)
+                matrix.value.addmm_(factor, gradient, alpha=-matrix.scale)
+        self.adam.step(learning_rate)
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return what it remembers, not copied: the matrices' momentum, and Adam's moments and count of steps for the rest."""
+        return {"momentum": self.momentum, **self.adam.buffers()}
+
+
+def _is_matrix(value: Tensor) -> bool:
+    """Return whether a parameter has more than one row and more than one column."""
+    return value.dim() > 1 and min(len(value), value[0].numel()) > 1
+
+
+@contextlib.contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """Keep TF32 from the products: a Gram matrix squares what is rounded away."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cpu" or before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
