@@ -1,6 +1,7 @@
 """The Typer app, and the one place where an error becomes a message and an exit code."""
 
 import contextlib
+import difflib
 import errno
 import os
 import sys
@@ -12,25 +13,54 @@ from typer.core import TyperGroup
 
 from tiedae_cli import __version__
 from tiedae_cli.cli.commands import compare as compare_command
+from tiedae_cli.cli.commands import configs as configs_command
 from tiedae_cli.cli.commands import decode as decode_command
 from tiedae_cli.cli.commands import encode as encode_command
 from tiedae_cli.cli.commands import eval as eval_command
 from tiedae_cli.cli.commands import export as export_command
+from tiedae_cli.cli.commands import help as help_command
 from tiedae_cli.cli.commands import inspect as inspect_command
 from tiedae_cli.cli.commands import reconstruct as reconstruct_command
+from tiedae_cli.cli.commands import runs as runs_command
+from tiedae_cli.cli.commands import schema as schema_command
 from tiedae_cli.cli.commands import score as score_command
 from tiedae_cli.cli.commands import train as train_command
-from tiedae_cli.errors import Interrupted, TiedaeError
+from tiedae_cli.cli.settings import WithSettings
+from tiedae_cli.errors import InputError, Interrupted, TiedaeError
 from tiedae_cli.system.interruption import stopping_at_once
 from tiedae_cli.system.ledger import keeping_a_ledger
+from tiedae_cli.system.portability import quoted
 
 CLOSED_PIPE = 141  # 128 + SIGPIPE: what every Unix tool returns when its reader has gone
 INTERRUPTED = 130  # 128 + SIGINT
+ELSEWHERE = {  # what others call the commands
+    **dict.fromkeys(("fit", "run", "start", "pretrain"), "train"),
+    **dict.fromkeys(("resume", "continue", "restart"), "train --resume"),
+    **dict.fromkeys(("test", "evaluate", "validate", "metrics"), "eval"),
+    **dict.fromkeys(("predict", "plot", "draw", "show", "visualize", "visualise", "sample", "generate"), "reconstruct"),
+    **dict.fromkeys(("transform", "embed", "compress", "codes"), "encode"),
+    **dict.fromkeys(("inverse_transform", "decompress"), "decode"),
+    **dict.fromkeys(("detect", "anomalies", "outliers", "screen"), "score"),
+    **dict.fromkeys(("info", "summary", "describe", "weights"), "inspect"),
+    **dict.fromkeys(("convert", "onnx", "save"), "export"),
+    **dict.fromkeys(("list", "ls", "history", "status"), "runs"),
+    **dict.fromkeys(("config", "samples", "examples", "recipes", "init"), "configs"),
+}
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class ErrorsToExitCodes(TyperGroup):
     """The command group that turns whatever a subcommand raises into a message on stderr and an exit code."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the subcommand.
+
+        Raises:
+            InputError: there is none of that name; the message says what to type.
+        """
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise InputError(_what_to_type(args, self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
@@ -45,6 +75,17 @@ class ErrorsToExitCodes(TyperGroup):
             code = _exit_code(error, ctx.meta.get("tiedae.debug", False))
             _give_up_stdout()
             raise typer.Exit(code) from None
+
+
+def _what_to_type(words: list[str], known: list[str]) -> str:
+    """Return the line that somebody meant who typed the name of another tool's command."""
+    name, rest = words[0], [quoted(word) for word in words[1:]]
+    meant = ELSEWHERE.get(name.lower()) or next(iter(difflib.get_close_matches(name, known, n=1)), None)
+    if meant is None and (os.path.exists(name) or name.lower() in ("mnist", "digits", "fashion-mnist")):
+        meant, rest = "train", [quoted(name), *rest]
+    if meant is None:
+        return f"{name}: no such command; expected one of {', '.join(known)}. The shortest beginning: tiedae train"
+    return f"{name}: no such command; type: {' '.join(['tiedae', meant, *rest])}"
 
 
 def _exit_code(error: BaseException, debug: bool) -> int:
@@ -110,7 +151,7 @@ app = typer.Typer(
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Autoencoders with tied weights from a YAML file: train, evaluate, reconstruct, beside PCA.
@@ -119,7 +160,7 @@ def main(
     """
 
 
-app.command("train")(train_command.train)
+app.command("train", cls=WithSettings)(train_command.train)
 app.command("eval")(eval_command.evaluate)
 app.command("reconstruct")(reconstruct_command.reconstruct)
 app.command("inspect")(inspect_command.inspect)
@@ -128,6 +169,10 @@ app.command("compare")(compare_command.compare)
 app.command("encode")(encode_command.encode)
 app.command("decode")(decode_command.decode)
 app.command("score")(score_command.score)
+app.command("runs")(runs_command.runs)
+app.command("configs")(configs_command.configs)
+app.command("schema")(schema_command.schema)
+app.command("help")(help_command.help_)
 
 
 def run() -> None:

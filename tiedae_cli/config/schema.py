@@ -41,6 +41,14 @@ def _size(value: Any) -> Any:
     return tuple(sides)
 
 
+def _sizes(value: Any) -> Any:
+    """Turn one number, or numbers in a text (``300,150``), into a list."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [value]
+    parts = re.split(r"[\s,x-]+", value.strip()) if isinstance(value, str) else []
+    return [int(part) for part in parts] if parts and all(part.isdecimal() and len(part) < 7 for part in parts) else value
+
+
 Portion = Annotated[int | float, BeforeValidator(_portion)]
 ImageSize = Annotated[tuple[int, int], BeforeValidator(_size)]
 
@@ -219,7 +227,9 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The autoencoder's shape: D pixels -> hidden layers -> the same layers backwards -> D pixels."""
 
-    hidden_sizes: Annotated[tuple[HiddenSize, ...], Field(min_length=1, max_length=64, strict=False)] | None = (300, 150)
+    hidden_sizes: Annotated[
+        Annotated[tuple[HiddenSize, ...], Field(min_length=1, max_length=64, strict=False)] | None, BeforeValidator(_sizes)
+    ] = (300, 150)
     """Units of each encoder layer, all dense; the last is the code size. The decoder mirrors them."""
     layers: Annotated[tuple[LayerText, ...], Field(min_length=1, max_length=64, strict=False)] | None = None
     """Instead of `hidden_sizes`, for images: the encoder's layers in words, `conv CHANNELS KERNEL STRIDE` (without KERNEL and STRIDE: 4

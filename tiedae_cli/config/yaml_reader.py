@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import json
 import os
 import re
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from tiedae_cli.config import keys
 from tiedae_cli.config.contradictions import contradictions
 from tiedae_cli.config.schema import Config
 from tiedae_cli.errors import ConfigError
@@ -57,19 +59,26 @@ def sample_configs() -> dict[str, Path]:
 
 
 def find_config(name: str) -> Path:
-    """Return the path that ``--config`` means: a file, ``-`` for stdin, or the name of a sample config.
+    """Return the path that ``--config`` means: a file, ``-`` for stdin, the name of a sample config, or a run folder (its config).
 
     Raises:
-        ConfigError: neither a file nor a sample config has that name.
+        ConfigError: nothing of that name; the message says what to type.
     """
     if name == "-":
         return STDIN
     samples = sample_configs()
-    if os.path.exists(name) and not (name in samples and os.path.isdir(name)):  # a folder digits/ does not hide the sample
-        return Path(name)
-    if name in samples:
-        return samples[name]
-    raise ConfigError(f"--config {name}: no such file, and no sample config has that name{suggestion(name, samples)}")
+    path = Path(os.path.expanduser(name))
+    if path.is_dir() and (path / "config.yaml").is_file():
+        return path / "config.yaml"
+    if path.exists() and not (name in samples and path.is_dir()):  # a folder digits/ does not hide the sample
+        if path.is_dir():
+            raise ConfigError(
+                f"--config {name}: a folder, not a YAML file; to train on what it holds: tiedae train {name}"
+            )
+        return path
+    if name.lower() in samples:
+        return samples[name.lower()]
+    raise ConfigError(f"--config {name}: no such file, and no sample config has that name{suggestion(name.lower(), samples)}")
 
 
 def run_name(path: Path) -> str:
@@ -251,24 +260,59 @@ class _Builder:
 
 
 def _assign(values: dict[Any, Any], places: dict[KeyPath, str], text: str) -> None:
-    """Put one ``section.key=value`` into the values."""
-    source = f"--set {_short(text, 80)}"
-    dotted, equals, value_text = text.partition("=")
-    path = tuple(dotted.strip().split("."))
-    if not equals or len(path) != 2 or not all(path):
-        raise ConfigError(f"{source}: expected SECTION.KEY=VALUE, for example training.epochs=10")
-    parsed, _ = _parse("value: " + value_text, source) if value_text.strip() else ({"value": None}, {})
-    if parsed.keys() != {"value"}:
-        raise ConfigError(f"{source}: the value is not one YAML value")
+    """Put one ``KEY=VALUE`` into the values."""
+    source = _short(text, 80).strip("'")
+    pair = keys.assignment(text)
+    if pair is None:
+        raise ConfigError(f"{source}: expected KEY=VALUE, for example training.epochs=10")
+    name, value_text = pair
+    path = keys.resolve(name, value_text.strip())
+    value = _assigned_value(path, value_text, source)
+    if path == keys.CODE_SIZE:
+        path, value = ("model", "hidden_sizes"), _with_code_size(values, value, source)
     section = values.setdefault(path[0], {})
     if section is None:
         section = values[path[0]] = {}
     if isinstance(section, dict):
-        section[path[1]] = parsed["value"]
+        section[path[1]] = value
     for known in [key for key in places if key[: len(path)] == path]:
         del places[known]
     places[path] = source
     places.setdefault(path[:1], source)
+
+
+def _assigned_value(path: keys.Key, text: str, source: str) -> Any:
+    """Return the value of an assignment: text as it stands where the key holds text, ``a,b`` as a list where it holds one, else YAML."""
+    plain = text.strip()
+    if path == keys.CODE_SIZE:
+        return int(plain) if plain.isdecimal() else plain
+    if plain[:1] not in ("[", "{", "'", '"'):
+        if plain in keys.NULLS:
+            return None
+        if keys.is_text(path):
+            _parse("value: |\n  " + plain, source)  # for what YAML never holds
+            return plain
+        if keys.is_list(path):
+            numbers = not any(kind.get("items", {}).get("type") == "string" for kind in keys.kinds(path))
+            parts = [part.strip() for part in plain.split(",") if part.strip()]
+            if not numbers:
+                return parts
+            if len(parts) > 1:
+                text = f"[{plain}]"
+    parsed, _ = _parse("value: " + text, source)
+    if parsed.keys() != {"value"}:
+        raise ConfigError(f"{source}: the value is not one YAML value")
+    return parsed["value"]
+
+
+def _with_code_size(values: dict[Any, Any], size: object, source: str) -> list[Any]:
+    """Return ``model.hidden_sizes`` with another code."""
+    section = values.get("model")
+    sizes = section.get("hidden_sizes") if isinstance(section, dict) else None
+    if not isinstance(size, int):
+        raise ConfigError(f"{source}: the size of the code is a whole number, the last of model.hidden_sizes")
+    before = list(sizes) if isinstance(sizes, (list, tuple)) else list(Config().model.hidden_sizes)
+    return [*before[:-1], size]
 
 
 def _place(places: dict[KeyPath, str], path: KeyPath) -> str:
@@ -292,7 +336,7 @@ def _line(item: Any, values: object, places: dict[KeyPath, str]) -> str:
     where = f"{_place(places, path)}: {_dotted(path)}: "
     kind, context = item["type"], item.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{where}unknown key{suggestion(path[-1], list(_siblings(path)))}"
+        return f"{where}unknown key{_home(path, item['input']) or suggestion(path[-1], list(_siblings(path)))}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", context["expected"])
         return f"{where}{_short(item['input'])} is not a choice{suggestion(_short(item['input']).strip(chr(39)), choices)}"
@@ -304,6 +348,17 @@ def _line(item: Any, values: object, places: dict[KeyPath, str]) -> str:
         return f"{where}must hold {word} {limit} {'item' if limit == 1 else 'items'}, not {context['actual_length']}"
     message = (item["msg"][0].lower() + item["msg"][1:]).replace("input should", "must").replace("a valid tuple", "a list")
     return f"{where}{message}, not {_short(item['input'])}"
+
+
+def _home(path: KeyPath, value: object) -> str:
+    """Return where a key belongs that stands in the wrong place or has another tool's name; empty where nothing is known of it."""
+    key = keys.find_key(str(path[-1]))
+    if key is None or len(path) > 2:
+        return ""
+    if key == keys.CODE_SIZE:
+        return f"; the code's size is the last of model.hidden_sizes: `model: {{hidden_sizes: [300, {_short(value)}]}}`"
+    shown = json.dumps(value) if isinstance(value, (list, bool, int, float)) else str(value)
+    return f"; type `{key[0]}: {{{key[1]}: {_short(shown, 60).strip(chr(39))}}}`"
 
 
 def _given_path(location: KeyPath, values: object) -> KeyPath:

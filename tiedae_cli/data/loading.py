@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.yaml_reader import suggestion
-from tiedae_cli.data.columns import choose_columns
+from tiedae_cli.data.columns import all_columns, choose_columns
 from tiedae_cli.data.gathering import gather
 from tiedae_cli.data.image_set import SPLITS, Splits
 from tiedae_cli.data.partition import partition
@@ -73,7 +73,32 @@ def note_data(config: DataConfig) -> None:
 
 def is_data_set(name: str) -> bool:
     """Return whether a name is that of a bundled or downloaded data set; it goes before a path."""
-    return name == "digits" or name in SOURCES
+    return data_set_name(name) is not None
+
+
+def data_set_name(name: str) -> str | None:
+    """Return the data set that a name means, in any case (``MNIST``); None where it means none."""
+    return name.lower() if name.lower() in data_set_names() and not (name != name.lower() and os.path.exists(name)) else None
+
+
+def data_set_names() -> list[str]:
+    """Return the names of all bundled and downloaded data sets."""
+    return ["digits", *SOURCES]
+
+
+def holds_images(path: Path) -> bool:
+    """Return whether a file's items are images, not vectors; of an array by its shape alone.
+
+    Raises:
+        DataError: it cannot be read, or it is an image file itself.
+    """
+    kind = kind_of(path)
+    if kind == "image":
+        raise DataError(f"{path}: one image; a model is trained on many: name the folder that holds them")
+    if kind in TABLES:
+        return False
+    parts = open_file(path, kind, TableOptions(), all_columns, {})
+    return any(len(part.shape) > 1 for part in parts.values())
 
 
 def shown_path(name: str) -> str:
@@ -87,7 +112,9 @@ def absolute(config: DataConfig) -> DataConfig:
     path = os.path.expanduser(config.dataset)
     moved = not is_data_set(config.dataset) and os.path.exists(path)
     root = None if config.root is None else os.path.abspath(os.path.expanduser(config.root))
-    return config.model_copy(update={"dataset": os.path.abspath(path) if moved else config.dataset, "root": root})
+    return config.model_copy(
+        update={"dataset": os.path.abspath(path) if moved else data_set_name(config.dataset) or config.dataset, "root": root}
+    )
 
 
 def _scaled(splits: Splits, config: DataConfig) -> Splits:

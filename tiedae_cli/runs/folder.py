@@ -19,6 +19,7 @@ from tiedae_cli.model import pca
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs import kept_pca
 from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.listing import OUTCOME, known_runs, require_runs
 from tiedae_cli.system.locks import LOCK_FILE, holding
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.reading import open_regular
@@ -26,7 +27,7 @@ from tiedae_cli.system.storage import TEMPORARY_PREFIX, HeldFolder, sync_file, t
 
 RUNS = Path("runs")  # where runs are looked for when no config says otherwise
 CHECKPOINTS = ("last.safetensors", "previous.safetensors", "best.safetensors")
-STATE = (*CHECKPOINTS, "config.yaml", "metrics.jsonl", "pca.npz")  # what no output ever replaces
+STATE = (*CHECKPOINTS, "config.yaml", "metrics.jsonl", "pca.npz", OUTCOME)  # what no output ever replaces
 OLD_STATE = ("last.pt", "previous.pt", "best.pt")  # of tiedae 0.1
 
 
@@ -48,6 +49,7 @@ class Run:
         self.loss_figure = folder / "loss.png"
         self.reconstructions_figure = folder / "reconstructions.png"
         self.components = folder / "pca.npz"
+        self.outcome = folder / OUTCOME
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -210,10 +212,7 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
         InputError: nothing of that name.
     """
     if model is None:
-        newest = newest_run(parent)
-        if newest is None:
-            raise InputError(f"no run under {parent}/ yet: train one with `tiedae train`, or name a checkpoint")
-        model = str(newest.folder)
+        model = str(require_runs(parent)[0])
     path = Path(model)
     if not path.exists() and len(path.parts) == 1 and (parent / path).is_dir():
         path = parent / path
@@ -229,7 +228,7 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
             raise InputError(f"{path}: no best.safetensors in this folder: {reason}")
         return best
     if not path.exists():
-        raise InputError(f"{model}: no such checkpoint or run folder")
+        raise InputError(f"{model}: no such checkpoint or run folder{known_runs(parent)}")
     return path
 
 

@@ -34,6 +34,21 @@ def holding(folder: Path, if_held: Callable[[], None]) -> Iterator[bool]:
             lock.release()
 
 
+def is_held(folder: Path) -> bool:
+    """Return whether a process holds a folder now; nothing is made there to find out."""
+    if not (folder / LOCK_FILE).exists():
+        return False
+    lock = FileLock(folder / LOCK_FILE, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False
+
+
 def _acquired(lock: FileLock, folder: Path, if_held: Callable[[], None]) -> bool:
     try:
         with warnings.catch_warnings():

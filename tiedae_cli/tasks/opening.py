@@ -118,6 +118,9 @@ def resume(
             run.link(path, run.last)
         session.repair()
         log.info(f"{run.folder}: resumed after {trainer.epoch} epochs and {trainer.step_in_epoch} steps")
+        if trainer.is_finished:
+            more = f"tiedae train --resume {quoted(run.folder)} --epochs {2 * wanted.training.epochs}"
+            log.info(f"{run.folder}: complete, {wanted.training.epochs:,} epochs; for more: {more}")
         yield session
 
 

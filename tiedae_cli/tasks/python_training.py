@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tiedae_cli.config import Config
-from tiedae_cli.config.yaml_reader import dump_config, find_config, load_config, parse_config, run_name, suggestion
-from tiedae_cli.errors import ConfigError
+from tiedae_cli.config.yaml_reader import dump_config, find_config, load_config, parse_config, run_name
 from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs.folder import Run
 from tiedae_cli.system.runtime import Ranks, resolve_device
@@ -37,7 +36,7 @@ def train(
         DataError: the data is missing or damaged.
         DivergedError: the loss is no longer finite.
     """
-    assignments = [f"{_full_key(key)}={json.dumps(_plain(value))}" for key, value in keys.items()]
+    assignments = [f"{key}={json.dumps(_plain(value))}" for key, value in keys.items()]
     if isinstance(config, (Config, Mapping)):
         text = dump_config(config) if isinstance(config, Config) else json.dumps(dict(config), default=os.fspath)
         parsed = parse_config(text, "config", assignments)
@@ -52,19 +51,6 @@ def train(
     ):
         session.train()
         return session.run
-
-
-def _full_key(key: str) -> str:
-    """Return ``section.key`` of a key's last part.
-
-    Raises:
-        ConfigError: no section has it, or several have.
-    """
-    names = [f"{section}.{name}" for section, field in Config.model_fields.items() for name in type(field.default).model_fields]
-    found = [name for name in names if name.endswith(f".{key}")]
-    if len(found) != 1:
-        raise ConfigError(f"{key}: no such key{suggestion(key, [name.partition('.')[2] for name in names])}")
-    return found[0]
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from tiedae_cli.output.tensorboard import Board
 from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run, fingerprint, principal_components
+from tiedae_cli.runs.listing import Outcome
 from tiedae_cli.runs.state import EpochReport, SplitIdentity
 from tiedae_cli.system.interruption import StopSignals
 from tiedae_cli.system.portability import quoted
@@ -64,6 +65,8 @@ class Session:
             try:
                 self._train(stop, display)
             except DivergedError as error:
+                if self.ranks.leads:
+                    self._keep_outcome(Outcome("diverged", self.config.training.epochs))
                 raise DivergedError(f"{error}\nThe last good state is {self.run.last}") from None
         if self.ranks.any(stop.received is not None):
             message = f"interrupted and saved; continue with: {self._resume_command()}"
@@ -165,7 +168,9 @@ class Session:
                 f"{self.run.best}: lost; one more epoch makes it again: {self._resume_command()} --set training.epochs=N"
             )
         self.trainer.model.load_state_dict(self.run.load(self.run.best).weights)
-        self._draw(history, best)
+        yardstick = self._draw(history, best)
+        asked = self.config.training.epochs
+        self._keep_outcome(Outcome("finished", asked, best.epoch, best.selection_mse, yardstick))
         with self._board() as board:
             if board is not None:
                 board.finish(len(history), self.trainer.model, self._shown(), self.trainer.place.device)
@@ -178,7 +183,11 @@ class Session:
             event="done", run=str(self.run.folder), checkpoint=str(self.run.best), epochs=len(history), best=epoch_values(best)
         )
 
-    def _draw(self, history: Sequence[EpochReport], best: EpochReport) -> None:
+    def _keep_outcome(self, outcome: Outcome) -> None:
+        self.run.write(self.run.outcome, outcome.text().encode())
+
+    def _draw(self, history: Sequence[EpochReport], best: EpochReport) -> float | None:
+        """Draw the figures and tell the verdict; return PCA's error, where it is a yardstick."""
         model, device, splits = self.trainer.model, self.trainer.place.device, self.splits
         components = principal_components(self.run, splits.train, model.sizes[-1])
         count = components.components.shape[1]
@@ -202,6 +211,14 @@ class Session:
         log.info(
             f"best epoch {best.epoch}: MSE {best.selection_mse:.6f} per {value_name}{verdict}\npictures: {', '.join(pictures)}"
         )
+        log.info(f"next: {self._next()}")
+        return None if exact else yardstick
+
+    def _next(self) -> str:
+        """Return the commands that one wants now."""
+        folder = quoted(self.run.folder)
+        what = "reconstruct" if self.splits.form.kind == "images" else "score"
+        return f"tiedae eval {folder} | tiedae {what} {folder} | tiedae inspect {folder}"
 
 
 def identify(splits: Splits) -> dict[str, SplitIdentity]:

@@ -80,6 +80,12 @@ class Trainer:
         self.phase = phase
         self.step = TrainingStep(phase.model, phase.train, phase.training, self.place)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to train."""
+        joint = self.phase.name == JOINT and self.step_in_epoch == 0
+        return joint and (self.epoch >= self.training.epochs or self._stops_early())
+
     def train(self) -> Iterator[Progress | EpochReport]:
         """Train from the current position to the last epoch of the last phase, or to where early stopping ends it.
 

@@ -1,17 +1,25 @@
 """``tiedae train``: from a config to a run folder, from the start or from where an earlier process stopped."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tiedae_cli.cli import completion
 from tiedae_cli.cli.commands.options import Debug, Device, Json, Quiet
 
 
 def train(
-    run: Annotated[
-        str | None,
-        typer.Argument(metavar="RUN", show_default=False, help="With --resume: the run folder or checkpoint to continue."),
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CONFIG|DATA|KEY=VALUE",
+            show_default=False,
+            autocompletion=completion.training_words,
+            help="A sample config or YAML file; a data set, folder, array or table to train on; keys of the config. "
+            "With --resume: the run to continue.",
+        ),
     ] = None,
     config: Annotated[
         str | None,
@@ -20,13 +28,14 @@ def train(
             "-c",
             metavar="FILE|NAME",
             show_default="digits",
+            autocompletion=completion.configs,
             help="YAML file (- is stdin), or name of a sample config.",
         ),
     ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", show_default=False, help="Override a value, for example training.epochs=10."
+            "--set", metavar="KEY=VALUE", show_default=False, help="Set a key of the config, as KEY=VALUE and --KEY VALUE do."
         ),
     ] = None,
     device: Device = "auto",
@@ -45,17 +54,18 @@ def train(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train an autoencoder; prints the path of its checkpoint."""
-    from tiedae_cli.config import Config
-    from tiedae_cli.config.yaml_reader import dump_config, find_config, load_config, run_name
-    from tiedae_cli.errors import InputError
+    """Train an autoencoder; prints the path of its checkpoint.
 
-    if run is not None and not resume:
-        raise InputError(f"unexpected argument {run}: a config is given with --config, a run to continue with --resume")
-    path = None if resume and config is None else find_config(config or "digits")
-    wanted = None if path is None else load_config(path, assignments or [])
+    tiedae train mnist; tiedae train photos/ --epochs 10; tiedae train table.csv hidden_sizes=64,8; tiedae train my.yaml
+    """
+    from tiedae_cli.config import Config
+    from tiedae_cli.config.yaml_reader import dump_config, load_config
+    from tiedae_cli.tasks.wanted import wanted_training
+
+    wanted = wanted_training(words or [], config, assignments or [], resume)
+    values = None if wanted.config is None else load_config(wanted.config, wanted.assignments)
     if print_config:
-        typer.echo(dump_config(wanted or Config()), nl=False)
+        typer.echo(dump_config(values or Config()), nl=False)
         return
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.folder import RUNS
@@ -63,15 +73,18 @@ def train(
     from tiedae_cli.tasks import opening
 
     with joined_ranks() as ranks, Terminal(quiet or not ranks.leads, as_json and ranks.leads) as terminal:
+        for note in wanted.notes:
+            terminal.note(note)
         where = (resolve_device(device), ranks, terminal)
-        name = None if path is None else run_name(path)
-        parent = Path(wanted.output.runs) if wanted else RUNS
-        found = opening.find_resumable(run, name, run_dir, parent) if resume and ranks.leads else None
+        parent = Path(os.path.expanduser(values.output.runs)) if values else RUNS
+        found = opening.find_resumable(wanted.run, wanted.name, run_dir, parent) if resume and ranks.leads else None
         found = ranks.from_leader(found)
         if found is not None:
-            opened = opening.resume(found, wanted, assignments or [], *where)
+            opened = opening.resume(found, values, wanted.assignments, *where)
         else:
-            assert wanted is not None and name is not None  # find_resumable raises where there is no config to start from
-            opened = opening.start(wanted, name, run_dir, *where)
+            assert (
+                values is not None and wanted.name is not None
+            )  # find_resumable raises where there is no config to start from
+            opened = opening.start(values, wanted.name, run_dir, *where)
         with opened as session:
             session.train()

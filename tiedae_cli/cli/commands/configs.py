@@ -1,0 +1,38 @@
+"""``tiedae configs``: the sample configs, and the text of one."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from tiedae_cli.cli import completion
+from tiedae_cli.cli.commands.options import Debug, Json
+
+
+def configs(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", show_default="all", autocompletion=completion.configs, help="Print this one, as YAML."),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the sample configs with what each promises, or print one.
+
+    tiedae configs mnist > my.yaml
+    """
+    from tiedae_cli.config.yaml_reader import find_config, sample_configs
+
+    if name is not None:
+        typer.echo(find_config(name).read_text(encoding="utf-8"), nl=False)
+        return
+    width = max(map(len, sample_configs()))
+    for found, path in sample_configs().items():
+        promise = _promise(path.read_text(encoding="utf-8"))
+        typer.echo(json.dumps({"config": found, "promise": promise}) if as_json else f"{found:<{width}}  {promise}")
+
+
+def _promise(text: str) -> str:
+    """Return what the second line of a sample config says that it reaches, without the figures beside it."""
+    line = text.splitlines()[1].lstrip("# ").strip()
+    return line.partition("   ")[0]

@@ -1,0 +1,92 @@
+"""What the shell offers after Tab: configs, runs, keys and their values; no torch here, so that it answers at once."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+RUNS = Path("runs")
+
+
+def configs(incomplete: str) -> list[str]:
+    """Return sample configs and YAML files."""
+    from tiedae_cli.config.yaml_reader import sample_configs
+
+    return [name for name in (*sample_configs(), *_paths(incomplete, (".yaml", ".yml"))) if name.startswith(incomplete)]
+
+
+def runs(incomplete: str) -> list[str]:
+    """Return the runs under ``runs/``, the newest first, then paths."""
+    found = sorted(RUNS.glob("*/last.safetensors"), key=lambda path: -path.stat().st_mtime)
+    names = [path.parent.name for path in found]
+    return [name for name in (*names, *_paths(incomplete)) if name.startswith(incomplete)]
+
+
+def splits(incomplete: str) -> list[str]:
+    """Return the names of the splits."""
+    return [name for name in ("train", "validation", "test") if name.startswith(incomplete)]
+
+
+def devices(incomplete: str) -> list[str]:
+    """Return devices."""
+    return [name for name in ("auto", "cpu", "cuda", "cuda:0", "mps") if name.startswith(incomplete)]
+
+
+def training_words(args: list[str], incomplete: str) -> list[str]:
+    """Return what may follow ``tiedae train``: a value of the option before it, ``KEY=``, ``KEY=VALUE``, configs, data, runs."""
+    from tiedae_cli.config import keys
+
+    before = args[-1] if args else ""
+    if before.startswith("--") and "=" not in before:
+        key = keys.find_key(before[2:])
+        if key is not None and key != keys.CODE_SIZE:
+            return [value for value in _values(key, args) if value.startswith(incomplete)]
+    name, equals, value = incomplete.partition("=")
+    if equals:
+        key = keys.find_key(name)
+        return [] if key in (None, keys.CODE_SIZE) else [f"{name}={v}" for v in _values(key, args) if v.startswith(value)]
+    if "--resume" in args:
+        return runs(incomplete)
+    names = [f"{last}=" for _, last in keys.properties()]
+    offered = [*configs(incomplete), *(name for name in names if incomplete), *_paths(incomplete)]
+    return list(dict.fromkeys(name for name in offered if name.startswith(incomplete)))
+
+
+def _values(key: tuple[str, str], args: list[str]) -> list[str]:
+    """Return the values that a key is known to take."""
+    from tiedae_cli.config import keys
+
+    if key in (("data", "label"), ("data", "columns"), ("data", "ignore")):
+        return list(_columns(args))
+    found: list[str] = []
+    for kind in keys.kinds(key):
+        found += ["true", "false"] if kind.get("type") == "boolean" else map(str, kind.get("enum", []))
+    return found
+
+
+def _columns(args: list[str]) -> Iterator[str]:
+    """Yield the names in the heading of the table that the command line names."""
+    for word in args:
+        path = Path(word.rpartition("=")[2])
+        if path.suffix.lower() in (".csv", ".tsv", ".txt") and path.is_file():
+            with path.open(encoding="utf-8-sig", errors="replace") as file:
+                head = file.readline(100_000).strip()
+            delimiter = max(",;\t|", key=head.count)
+            yield from (cell.strip().strip('"') for cell in head.split(delimiter))
+
+
+def _paths(incomplete: str, suffixes: tuple[str, ...] = ()) -> list[str]:
+    """Return files and folders that begin so; files only of these suffixes, where some are given."""
+    folder = os.path.dirname(incomplete)
+    try:
+        entries = sorted(os.scandir(folder or "."), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    found = []
+    for entry in entries:
+        name = os.path.join(folder, entry.name) if folder else entry.name
+        if not entry.name.startswith(".") and name.startswith(incomplete):
+            if entry.is_dir():
+                found.append(f"{name}{os.sep}")
+            elif not suffixes or name.lower().endswith(suffixes):
+                found.append(name)
+    return found

@@ -1,0 +1,142 @@
+"""Which key of the config a name means that a person types: in full, by its last part, or as other tools call it."""
+
+import difflib
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from tiedae_cli.config.schema import Config
+from tiedae_cli.errors import ConfigError
+
+Key = tuple[str, str]  # (section, key)
+CODE_SIZE = ("model", "code_size")  # no key: the last of model.hidden_sizes
+NULLS = ("", "~", "null")
+SYNONYMS: dict[str, Key] = {
+    **dict.fromkeys(("data", "dataset_path", "data_path", "input"), ("data", "dataset")),
+    **dict.fromkeys(("data_dir", "data_root"), ("data", "root")),
+    **dict.fromkeys(("val", "val_split", "validation_split", "valid"), ("data", "validation")),
+    **dict.fromkeys(("test_split", "test_size"), ("data", "test")),
+    **dict.fromkeys(("image_size", "img_size", "resize"), ("data", "size")),
+    **dict.fromkeys(("target", "label_column", "labels"), ("data", "label")),
+    **dict.fromkeys(("sep", "delim", "separator"), ("data", "delimiter")),
+    **dict.fromkeys(("scaler", "normalise", "normalize"), ("data", "scaling")),
+    **dict.fromkeys(("drop", "drop_columns"), ("data", "ignore")),
+    **dict.fromkeys(("window_size", "seq_len", "sequence_length"), ("data", "window")),
+    **dict.fromkeys(
+        ("hidden", "hidden_size", "hidden_layers", "hidden_dims", "hidden_dim", "hidden_units", "hidden_layer_sizes", "units"),
+        ("model", "hidden_sizes"),
+    ),
+    **dict.fromkeys(
+        ("latent_dim", "latent", "latent_size", "code", "code_dim", "bottleneck", "encoding_dim", "z_dim", "n_components"),
+        CODE_SIZE,
+    ),
+    **dict.fromkeys(("act", "activation_function", "nonlinearity"), ("model", "activation")),
+    **dict.fromkeys(("tie_weights", "tied_weights"), ("model", "tied")),
+    **dict.fromkeys(("epoch", "n_epochs", "num_epochs", "max_epochs", "nb_epoch"), ("training", "epochs")),
+    **dict.fromkeys(("batch", "bs", "batchsize"), ("training", "batch_size")),
+    **dict.fromkeys(("lr", "learningrate", "rate", "learning_rate_init", "step_size"), ("training", "learning_rate")),
+    **dict.fromkeys(("lr_schedule", "scheduler", "lr_scheduler"), ("training", "schedule")),
+    **dict.fromkeys(("weight_decay", "wd", "regularization", "alpha"), ("training", "l2")),
+    **dict.fromkeys(("loss_fn", "criterion"), ("training", "loss")),
+    **dict.fromkeys(("random_state", "random_seed", "manual_seed"), ("training", "seed")),
+    **dict.fromkeys(("dtype", "amp"), ("training", "precision")),
+    **dict.fromkeys(("noise_type",), ("training", "corruption")),
+    **dict.fromkeys(("noise", "noise_level", "noise_std", "noise_factor"), ("training", "corruption_level")),
+    **dict.fromkeys(("patience",), ("training", "early_stopping")),
+    **dict.fromkeys(("clip", "grad_clip", "clipnorm", "max_grad_norm"), ("training", "gradient_clip")),
+    **dict.fromkeys(("opt",), ("training", "optimizer")),
+    **dict.fromkeys(("pretrain", "pretrain_epochs"), ("training", "pretraining_epochs")),
+}
+
+
+@cache
+def properties() -> dict[Key, dict[str, Any]]:
+    """Return the JSON schema of each key, in the schema's order."""
+    schema = Config.model_json_schema()
+    return {
+        (section, key): field
+        for section in schema["properties"]
+        for key, field in schema["$defs"][f"{section.capitalize()}Config"]["properties"].items()
+    }
+
+
+def kinds(key: Key) -> list[dict[str, Any]]:
+    """Return the JSON schemas of what a key may hold, without null."""
+    field = properties()[key]
+    return [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
+
+
+def is_text(key: Key) -> bool:
+    """Return whether a key holds free text."""
+    return all(kind.get("type") == "string" and "enum" not in kind for kind in kinds(key))
+
+
+def is_list(key: Key) -> bool:
+    """Return whether a key holds a list."""
+    return any(kind.get("type") == "array" for kind in kinds(key))
+
+
+def find_key(name: str) -> Key | None:
+    """Return the key that a name means: ``section.key``, its last part, or a synonym, with ``-`` for ``_``; None where there is none."""
+    plain = name.strip().replace("-", "_")
+    section, dot, last = plain.rpartition(".")
+    known = properties()
+    if dot and ((section, last) in known or (section, last) == CODE_SIZE):
+        return section, last
+    if dot and section in Config.model_fields:
+        return _synonym(last, section)
+    found = [key for key in known if key[1] == plain]
+    return found[0] if len(found) == 1 else _synonym(plain)
+
+
+def _synonym(name: str, section: str | None = None) -> Key | None:
+    key = SYNONYMS.get(name.lower())
+    exists = key == CODE_SIZE or key in properties()
+    return key if key is not None and exists and section in (None, key[0]) else None
+
+
+def resolve(name: str, value: str) -> Key:
+    """Return the key that a name means.
+
+    Args:
+        name: as it was typed.
+        value: what stands beside it, for the line to type.
+
+    Raises:
+        ConfigError: no key has that name; the message says what to type.
+    """
+    key = find_key(name)
+    if key is None:
+        raise ConfigError(f"{name}: no such key{line_to_type(name, value)}")
+    return key
+
+
+def line_to_type(name: str, value: str, as_option: bool = False) -> str:
+    """Return " (did you mean KEY=VALUE?)" for a close name, as an option where that was typed, else where all keys are listed."""
+    last = name.rpartition(".")[2].replace("-", "_")
+    known = [*(key for _, key in properties()), *SYNONYMS]
+    close = difflib.get_close_matches(last.lower(), known, n=1, cutoff=0.6)
+    key = find_key(name) or (find_key(last) or (find_key(close[0]) if close else None))
+    if key is None:
+        return " (all keys: tiedae train --help)"
+    if as_option:
+        return f" (did you mean --{key[1].replace('_', '-')} {value}?)"
+    return f" (did you mean {'.'.join(key)}={value}?)"
+
+
+def real_names(texts: Sequence[str]) -> list[str]:
+    """Return "NAME: SECTION.KEY" for each assignment whose name is another tool's."""
+    told = []
+    for text in texts:
+        name = text.partition("=")[0].strip()
+        key = find_key(name)
+        if key is not None and key[1] != name.rpartition(".")[2].replace("-", "_"):
+            told.append(f"{name}: {'the last of model.hidden_sizes' if key == CODE_SIZE else '.'.join(key)}")
+    return told
+
+
+def assignment(text: str) -> tuple[str, str] | None:
+    """Return name and value of ``KEY=VALUE``; None where a text is nothing of the kind."""
+    name, equals, value = text.partition("=")
+    plain = name.strip().replace("-", "_").replace(".", "_")
+    return (name.strip(), value) if equals and plain.isidentifier() else None
