@@ -50,8 +50,9 @@ def test_help_names_every_command() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command(command: str) -> None:
     text = tiedae(command, "--help").stdout
-    assert all(option in text for option in ("--quiet", "--json", "--debug"))
-    assert ("--device" in text) == (command not in ("export", "inspect"))  # these two compute nothing worth a GPU
+    tells = command in ("runs", "configs", "schema", "help")  # they print what is there, and nothing beside it
+    assert all(option in text for option in (() if tells else ("--quiet", "--json", "--debug"))) and "--help" in text
+    assert ("--device" in text) == (command not in ("export", "inspect") and not tells)  # they compute nothing worth a GPU
 
 
 def test_without_arguments_it_shows_its_help() -> None:
@@ -207,12 +208,12 @@ def test_score_that_scores_nothing_leaves_the_old_file(digits_run: Path) -> None
 def test_a_run_finds_its_data_from_every_folder(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save("x.npy", np.random.default_rng(0).integers(0, 256, (60, 5, 4), dtype=np.uint8))
     assert tiedae("train", "--config", "folder", "--set", "data.dataset=x.npy", *QUICK).exit_code == 0
-    config = (empty_folder / "runs/folder/config.yaml").read_text()
+    config = (empty_folder / "runs/x/config.yaml").read_text()
     assert f"dataset: {empty_folder / 'x.npy'}" in config
     (empty_folder / "elsewhere").mkdir()
     monkeypatch.chdir(empty_folder / "elsewhere")
-    assert tiedae("eval", "../runs/folder").exit_code == 0
-    assert tiedae("train", "--config", "../runs/folder/config.yaml", "--set", "training.epochs=1").exit_code == 0
+    assert tiedae("eval", "../runs/x").exit_code == 0
+    assert tiedae("train", "--config", "../runs/x/config.yaml", "--set", "training.epochs=1").exit_code == 0
 
 
 def test_a_name_goes_before_a_path_and_says_so(empty_folder: Path, digits_run: Path) -> None:
@@ -256,7 +257,7 @@ def test_a_config_on_stdin() -> None:
     result = CliRunner().invoke(app, ["train", "-q", "--config", "-", *QUICK], input="output: {runs: elsewhere}\n")
     assert (result.exit_code, result.stdout) == (0, "elsewhere/stdin/best.safetensors\n")
     result = CliRunner().invoke(app, ["train", "--config", "-"], input="training:\n  epoch: 5\n")
-    assert result.stderr == "error: stdin:2: training.epoch: unknown key (did you mean epochs?)\n"
+    assert result.stderr == "error: stdin:2: training.epoch: unknown key; type `training: {epochs: 5}`\n"
 
 
 # Wrong input: exit code 2, one short message
@@ -265,7 +266,7 @@ def test_a_config_on_stdin() -> None:
 def test_a_misspelt_key() -> None:
     Path("my.yaml").write_text("training:\n  epoch: 5\nmodel:\n  activation: rulu\n")
     assert sorted(refused("train", "--config", "my.yaml").splitlines()) == [
-        "my.yaml:2: training.epoch: unknown key (did you mean epochs?)",
+        "my.yaml:2: training.epoch: unknown key; type `training: {epochs: 5}`",
         "my.yaml:4: model.activation: 'rulu' is not a choice (did you mean relu?)",
     ]
 
@@ -275,7 +276,7 @@ def test_a_misspelt_key() -> None:
     [
         (
             ("train", "--set", "training.epochs=x"),
-            "--set 'training.epochs=x': training.epochs: must be a valid integer, not 'x'",
+            "training.epochs=x: training.epochs: must be a valid integer, not 'x'",
         ),
         (("train", "--config", "nothing.yaml"), "--config nothing.yaml: no such file, and no sample config has that name"),
         (
@@ -285,7 +286,7 @@ def test_a_misspelt_key() -> None:
         (("train", "--set", "data.dataset=mnits"), "data.dataset: mnits: no such data set (did you mean mnist?)"),
         (("train", "--device", "cuda:99"), "--device cuda:99: not on this machine; available: auto, cpu"),
         (("train", "--device", "gpu"), "--device gpu: not on this machine; available: auto, cpu"),
-        (("train", "mnist"), "unexpected argument mnist: a config is given with --config"),
+        (("train", "mnits"), "mnits: no config, file or data set of that name (did you mean mnist?)"),
         (("train", "--resume"), "--resume: no run under runs/; with --config it would start one"),
         (("eval",), "no run under runs/ yet: train one with `tiedae train`, or name a checkpoint"),
         (("eval", "nothing.pt"), "nothing.pt: no such checkpoint or run folder"),
@@ -319,7 +320,7 @@ def test_wrong_input_beside_a_run(digits_run: Path, arguments: tuple[str, ...], 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("train", "--epochs", "5"),
+        ("train", "--epohs", "5"),
         ("trian",),
         ("reconstruct", "--n", "0"),
         ("reconstruct", "--n", "x"),
@@ -329,7 +330,7 @@ def test_wrong_input_beside_a_run(digits_run: Path, arguments: tuple[str, ...], 
 )
 def test_a_wrong_flag_is_the_parsers_business(arguments: tuple[str, ...]) -> None:
     result = tiedae(*arguments)
-    assert (result.exit_code, result.stdout) == (2, "") and "Error" in result.stderr
+    assert (result.exit_code, result.stdout) == (2, "") and "error" in result.stderr.lower()
 
 
 def test_missing_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

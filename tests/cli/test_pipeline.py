@@ -83,9 +83,9 @@ def test_a_terminal_shows_a_preview_and_no_color_is_obeyed(digits_run: Path, no_
 
 def test_messages_in_a_pipeline() -> None:
     """An error stops ``&&``, goes to stderr alone, and is one line."""
-    found = shell('tiedae train -q --set training.epoch=1 && echo not reached; echo "$?"')
+    found = shell('tiedae train -q --set training.epohs=1 && echo not reached; echo "$?"')
     assert found.stdout == "2\n"
-    assert found.stderr == "error: --set 'training.epoch=1': training.epoch: unknown key (did you mean epochs?)\n"
+    assert found.stderr == "error: training.epohs: no such key (did you mean training.epochs=1?)\n"
 
 
 @pytest.mark.parametrize("arguments", ["--help", "--version", "train --help", "train -q --print-config"])

@@ -348,4 +348,4 @@ def test_the_command_line_says_one_line_and_exits_1(command, tmp_path):
 def test_config_of_a_checkpoint_is_validated_like_a_file(whole, path):
     document, tensors = taken_apart(whole)
     message = refused(path, signed({**document, "config": {"model": {"hidden_size": [3]}}}, tensors))
-    assert "model.hidden_size: unknown key (did you mean hidden_sizes?)" in message
+    assert "model.hidden_size: unknown key; type `model: {hidden_sizes: [3]}`" in message

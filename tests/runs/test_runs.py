@@ -106,6 +106,7 @@ def test_a_trained_run_holds_what_the_design_says(digits_run: Path) -> None:
         "loss.png",
         "reconstructions.png",
         "pca.npz",
+        "outcome.json",
     }
     assert {path.name for path in digits_run.iterdir()} - {LOCK_FILE} == files  # some versions of filelock remove theirs
     history = checkpoint.load(digits_run / "last.safetensors").training.history

@@ -85,8 +85,8 @@ def test_training_takes_what_names_a_config(empty_folder: Path) -> None:
 
 
 def test_wrong_keys_and_names_are_told(empty_folder: Path) -> None:
-    with pytest.raises(ConfigError, match="did you mean epochs"):
-        tiedae.train("digits", epoch=3)
+    with pytest.raises(ConfigError, match="did you mean training.epochs=3"):
+        tiedae.train("digits", epohs=3)
     with pytest.raises(ConfigError, match="training.epochs"):
         tiedae.train("digits", epochs=0)
     with pytest.raises(InputError, match="no run under runs/"):

@@ -16,8 +16,9 @@ def configs(incomplete: str) -> list[str]:
 
 def runs(incomplete: str) -> list[str]:
     """Return the runs under ``runs/``, the newest first, then paths."""
-    found = sorted(RUNS.glob("*/last.safetensors"), key=lambda path: -path.stat().st_mtime)
-    names = [path.parent.name for path in found]
+    from tiedae_cli.runs.listing import run_folders
+
+    names = [folder.name for folder in run_folders(RUNS)]
     return [name for name in (*names, *_paths(incomplete)) if name.startswith(incomplete)]
 
 

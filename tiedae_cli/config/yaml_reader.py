@@ -72,9 +72,7 @@ def find_config(name: str) -> Path:
         return path / "config.yaml"
     if path.exists() and not (name in samples and path.is_dir()):  # a folder digits/ does not hide the sample
         if path.is_dir():
-            raise ConfigError(
-                f"--config {name}: a folder, not a YAML file; to train on what it holds: tiedae train {name}"
-            )
+            raise ConfigError(f"--config {name}: a folder, not a YAML file; to train on what it holds: tiedae train {name}")
         return path
     if name.lower() in samples:
         return samples[name.lower()]
@@ -269,7 +267,7 @@ def _assign(values: dict[Any, Any], places: dict[KeyPath, str], text: str) -> No
     path = keys.resolve(name, value_text.strip())
     value = _assigned_value(path, value_text, source)
     if path == keys.CODE_SIZE:
-        path, value = ("model", "hidden_sizes"), _with_code_size(values, value, source)
+        path, value = _with_code_size(values.get("model"), value, source)
     section = values.setdefault(path[0], {})
     if section is None:
         section = values[path[0]] = {}
@@ -289,8 +287,10 @@ def _assigned_value(path: keys.Key, text: str, source: str) -> Any:
     if plain[:1] not in ("[", "{", "'", '"'):
         if plain in keys.NULLS:
             return None
+        hidden = HIDDEN.search(plain)
+        if hidden:
+            raise ConfigError(f"{source}: holds the character U+{ord(hidden.group()):04X}")
         if keys.is_text(path):
-            _parse("value: |\n  " + plain, source)  # for what YAML never holds
             return plain
         if keys.is_list(path):
             numbers = not any(kind.get("items", {}).get("type") == "string" for kind in keys.kinds(path))
@@ -305,14 +305,17 @@ def _assigned_value(path: keys.Key, text: str, source: str) -> Any:
     return parsed["value"]
 
 
-def _with_code_size(values: dict[Any, Any], size: object, source: str) -> list[Any]:
-    """Return ``model.hidden_sizes`` with another code."""
-    section = values.get("model")
-    sizes = section.get("hidden_sizes") if isinstance(section, dict) else None
+def _with_code_size(model: object, size: object, source: str) -> tuple[keys.Key, list[Any]]:
+    """Return the model's key that holds its layers, and its value with another code."""
     if not isinstance(size, int):
         raise ConfigError(f"{source}: the size of the code is a whole number, the last of model.hidden_sizes")
-    before = list(sizes) if isinstance(sizes, (list, tuple)) else list(Config().model.hidden_sizes)
-    return [*before[:-1], size]
+    given = model if isinstance(model, dict) else {}
+    layers, sizes = given.get("layers"), given.get("hidden_sizes")
+    if isinstance(layers, (list, tuple)) and layers and "hidden_sizes" not in given:
+        kept = layers[:-1] if str(layers[-1]).startswith("dense") else layers
+        return ("model", "layers"), [*kept, f"dense {size}"]
+    before = sizes if isinstance(sizes, (list, tuple)) else Config().model.hidden_sizes or ()
+    return ("model", "hidden_sizes"), [*before[:-1], size]
 
 
 def _place(places: dict[KeyPath, str], path: KeyPath) -> str:

@@ -1,0 +1,256 @@
+"""What people type first: it works, or the refusal ends with the line to type, with their own values in it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tiedae_cli.cli import completion
+from tiedae_cli.cli.app import app
+from tiedae_cli.cli.settings import as_assignments
+from tiedae_cli.config import Config, keys
+from tiedae_cli.config.yaml_reader import load_config, parse_config, sample_configs
+
+QUICK = ("epochs=1", "hidden_sizes=8", "batch_size=20")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tiedae(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, result.stdout, result.stderr
+
+
+def settled(*arguments: str) -> Config:
+    """Return the config that a command line asks for."""
+    code, out, err = tiedae("train", *arguments, "--print-config")
+    assert code == 0, err
+    return parse_config(out, "printed")
+
+
+def own_data() -> None:
+    chance = np.random.default_rng(0)
+    Path("photos").mkdir()
+    for number in range(60):
+        Image.fromarray(chance.integers(0, 256, (6, 5), dtype=np.uint8)).save(f"photos/{number}.png")
+    np.save("pictures.npy", chance.integers(0, 256, (60, 6, 5), dtype=np.uint8))
+    np.save("features.npy", chance.normal(size=(60, 4)))
+    rows = "\n".join(",".join(f"{v:.3f}" for v in row) for row in chance.normal(size=(60, 3)))
+    Path("table.csv").write_text(f"a,b,c\n{rows}\n")
+    Path("my.yaml").write_text("data: {dataset: digits}\nmodel: {hidden_sizes: [8]}\ntraining: {epochs: 1}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "run", "sample"),
+    [
+        ("photos", "photos", "folder"),
+        ("photos/", "photos", "folder"),
+        ("./table.csv", "table", "vectors"),
+        ("features.npy", "features", "vectors"),
+        ("pictures.npy", "pictures", "folder"),
+        ("my.yaml", "my", None),
+        ("digits", "digits", None),
+        ("DIGITS", "digits", None),
+        ("vectors table.csv", "table", None),
+        ("--data table.csv --config vectors", "table", None),
+    ],
+)
+def test_data_and_configs_by_their_names(words: str, run: str, sample: str | None) -> None:
+    own_data()
+    code, out, err = tiedae("train", *words.split(), *QUICK)
+    assert (code, out) == (0, f"runs/{run}/best.safetensors\n"), err
+    said = f"trained with the sample config {sample} (tiedae configs {sample} shows it)"
+    assert (sample is not None and said in err) or (sample is None and "trained with the sample config" not in err)
+    assert f"next: tiedae eval runs/{run} | " in err
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        ("epochs=10", "training.epochs", 10),
+        ("training.epochs=10", "training.epochs", 10),
+        ("--epochs 10", "training.epochs", 10),
+        ("--epochs=10", "training.epochs", 10),
+        ("--training.epochs 10", "training.epochs", 10),
+        ("--set epochs=10", "training.epochs", 10),
+        ("--batch-size 64", "training.batch_size", 64),
+        ("--batch_size 64", "training.batch_size", 64),
+        ("--learning-rate 1e-3", "training.learning_rate", 0.001),
+        ("--lr 1e-3", "training.learning_rate", 0.001),
+        ("lr=0.5", "training.learning_rate", 0.5),
+        ("--hidden 300,20", "model.hidden_sizes", (300, 20)),
+        ("--hidden-sizes 32", "model.hidden_sizes", (32,)),
+        ("hidden_sizes=[64,8]", "model.hidden_sizes", (64, 8)),
+        ("--latent-dim 7", "model.hidden_sizes", (256, 7)),
+        ("--code 7", "model.hidden_sizes", (256, 7)),
+        ("--tied false", "model.tied", False),
+        ("--no-tied", "model.tied", False),
+        ("--tied", "model.tied", True),
+        ("--weight-decay 0", "training.l2", 0.0),
+        ("--random-state 7", "training.seed", 7),
+        ("--patience 3", "training.early_stopping", 3),
+        ("--ignore a,b", "data.ignore", ("a", "b")),
+        ("--exclude *mask*", "data.exclude", ("*mask*",)),
+        ("--label no", "data.label", "no"),
+        ("--size 32", "data.size", (32, 32)),
+        ("--size 32,24", "data.size", (32, 24)),
+        ("data.dataset=~/x.csv", "data.dataset", "~/x.csv"),
+    ],
+)
+def test_keys_in_every_spelling(words: str, key: str, value: object) -> None:
+    section, name = key.split(".")
+    assert getattr(getattr(settled("digits", *words.split()), section), name) == value
+
+
+def test_another_tools_name_is_answered_with_ours() -> None:
+    code, _, err = tiedae("train", "digits", "--lr", "1e-2", "--latent-dim", "4", "--epochs", "1")
+    assert code == 0 and "lr: training.learning_rate\n" in err and "latent-dim: the last of model.hidden_sizes\n" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("train --lrr 0.1", "--lrr: no such option (did you mean --learning-rate 0.1?)"),
+        ("train --epohs=3", "--epohs: no such option (did you mean --epochs 3?)"),
+        ("train epohs=3", "epohs: no such key (did you mean training.epochs=3?)"),
+        ("train --gpu", "--gpu: no such option; here it is --device cuda"),
+        ("train --output-dir x", "--output-dir: no such option; here it is --run-dir DIR"),
+        ("train --epochs", "--epochs: needs a value: --epochs N"),
+        ("train mnits", "mnits: no config, file or data set of that name (did you mean mnist?)"),
+        ("train mnist.npz", "mnist.npz: no such file or folder (looked from "),
+        ("train vectors", "vectors: trains on your own data, and features.npy is not here; type: tiedae train vectors PATH"),
+        ("train digits sparse", "sparse: a second config beside digits"),
+        ("train --config holder", "--config holder: a folder, not a YAML file; to train on what it holds: tiedae train holder"),
+        ("train runs/digits", "to train the same again: tiedae train runs/digits/config.yaml"),
+        ("train runs/digits", "runs/digits: a run. To continue it: tiedae train --resume runs/digits"),
+        ("fit mnist", "fit: no such command; type: tiedae train mnist"),
+        ("resume digits", "resume: no such command; type: tiedae train --resume digits"),
+        ("predict x.npy", "predict: no such command; type: tiedae reconstruct x.npy"),
+        ("ls", "ls: no such command; type: tiedae runs"),
+        ("test", "test: no such command; type: tiedae eval"),
+        ("trian mnist", "trian: no such command; type: tiedae train mnist"),
+        ("mnist", "mnist: no such command; type: tiedae train mnist"),
+        ("nonsense", "nonsense: no such command; expected one of train, eval, "),
+        ("eval nope", "nope: no such checkpoint or run folder (runs under runs/: digits)"),
+    ],
+)
+def test_a_refusal_ends_with_the_line_to_type(line: str, told: str) -> None:
+    Path("holder").mkdir()
+    assert tiedae("train", "-q", *QUICK)[0] == 0
+    code, out, err = tiedae(*line.split())
+    assert (code, out) == (2, "") and told in err, err
+
+
+@pytest.mark.parametrize("command", ["eval", "reconstruct", "inspect", "encode", "score", "export"])
+def test_without_a_run_every_command_says_how_to_make_one(command: str) -> None:
+    code, _, err = tiedae(command)
+    assert (code, err) == (2, "error: no run under runs/ yet: train one with `tiedae train`, or name a checkpoint\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("epochs: 10", "my.yaml:1: epochs: unknown key; type `training: {epochs: 10}`"),
+        ("training: {lr: 0.1}", "my.yaml:1: training.lr: unknown key; type `training: {learning_rate: 0.1}`"),
+        ("latent_dim: 7", "the code's size is the last of model.hidden_sizes: `model: {hidden_sizes: [300, 7]}`"),
+    ],
+)
+def test_yaml_of_other_tools(text: str, told: str) -> None:
+    Path("my.yaml").write_text(text)
+    code, _, err = tiedae("train", "my.yaml")
+    assert code == 2 and told in err
+
+
+def test_a_finished_run_says_that_it_is_complete_and_how_to_prolong_it() -> None:
+    assert tiedae("train", "-q", *QUICK)[0] == 0
+    code, _, err = tiedae("train", "--resume", "digits")
+    assert code == 0 and "complete, 1 epochs; for more: tiedae train --resume runs/digits --epochs 2\n" in err
+    code, _, err = tiedae("train", "--resume", "runs/digits", "--epochs", "2")
+    assert code == 0 and "complete" not in err
+    assert [json.loads(line)["epochs"] for line in tiedae("runs", "--json")[1].splitlines()] == [2]
+
+
+def test_runs_tells_what_is_there() -> None:
+    assert tiedae("train", "-q", *QUICK)[0] == 0
+    assert tiedae("train", "-q", *QUICK, "training.learning_rate=10", "training.loss=squared_error", "output=sigmoid")[0] in (
+        0,
+        1,
+    )
+    Path("runs/broken").mkdir()
+    Path("runs/broken/last.safetensors").touch()
+    found = {run["name"]: run for run in map(json.loads, tiedae("runs", "--json")[1].splitlines())}
+    assert found["broken"]["state"] == "unreadable"
+    run = found["digits"]
+    assert (run["state"], run["epochs"], run["asked"], run["shape"], run["data"]) == ("finished", 1, 1, "8", "digits")
+    assert 0 < run["pca_mse_per_pixel"] < run["mse_per_pixel"]
+    metrics = Path("runs/digits/metrics.jsonl").read_text().splitlines()
+    assert run["mse_per_pixel"] == min(json.loads(line)["validation_mse_per_pixel"] for line in metrics)
+    table = tiedae("runs")[1]
+    assert all(word in table for word in ("digits", "1 of 1", "finished", "unreadable"))
+    Path("runs/digits/outcome.json").unlink()
+    config = Path("runs/digits/config.yaml")
+    config.write_text(config.read_text().replace("epochs: 1,", "epochs: 9,").replace("epochs: 1\n", "epochs: 9\n"))
+    states = {run["name"]: run["state"] for run in map(json.loads, tiedae("runs", "--json")[1].splitlines())}
+    assert states["digits"] == "stopped"
+
+
+def test_configs_schema_and_help() -> None:
+    code, out, _ = tiedae("configs")
+    assert code == 0 and [line.split()[0] for line in out.splitlines()] == list(sample_configs())
+    assert tiedae("configs", "digits")[1] == sample_configs()["digits"].read_text()
+    schema = json.loads(tiedae("schema")[1])
+    assert "epochs" in schema["$defs"]["TrainingConfig"]["properties"]
+    for command in ("train", "runs"):
+        assert tiedae("help", command)[1].splitlines()[2:] == tiedae(command, "--help")[1].splitlines()[2:]
+    assert tiedae("-V")[1] == tiedae("--version")[1]
+
+
+def test_every_key_is_an_option_with_its_help() -> None:
+    text = tiedae("train", "--help")[1]
+    for section, key in keys.properties():
+        assert f"  --{key.replace('_', '-')} " in text and f"Keys of the config, {section}:" in text
+
+
+def test_every_synonym_names_a_key() -> None:
+    known = {*keys.properties(), keys.CODE_SIZE, ("training", "optimizer")}
+    assert all(key in known for key in keys.SYNONYMS.values())
+    assert not {name for name in keys.SYNONYMS if name in {key for _, key in keys.properties()}}
+
+
+def test_own_options_keep_their_values() -> None:
+    own = {"--config": True, "--set": True, "-q": False, "--json": False}
+    assert as_assignments(["--config", "--epochs", "-q", "--lr", "1", "--", "--lr"], own) == [
+        *("--config", "--epochs", "-q", "--set", "lr=1", "--", "--lr")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "incomplete", "offered"),
+    [
+        ([], "mnist", ["mnist", "mnist-best"]),
+        ([], "epo", ["epochs="]),
+        ([], "schedule=c", ["schedule=constant", "schedule=cosine"]),
+        (["--schedule"], "o", ["one_cycle"]),
+        (["--tied"], "", ["true", "false"]),
+        (["table.csv", "--label"], "", ["a", "b", "c"]),
+        ([], "tab", ["table.csv"]),
+        (["--resume"], "d", ["digits"]),
+    ],
+)
+def test_completion(args: list[str], incomplete: str, offered: list[str]) -> None:
+    own_data()
+    Path("runs/digits").mkdir(parents=True)
+    Path("runs/digits/last.safetensors").touch()
+    found = completion.training_words(args, incomplete)
+    assert [name for name in offered if name not in found] == []
+
+
+def test_the_sample_configs_load() -> None:
+    assert all(load_config(path) for path in sample_configs().values())
