@@ -73,8 +73,7 @@ def shortened(words: list[str]) -> list[str]:
     """Return a training's words with one epoch, and with a validation split that fits the few images of the MNIST here."""
     if words[0] != "train" or {"--resume", "--print-config"} & set(words):
         return words
-    name = words[words.index("--config") + 1] if "--config" in words else "digits"
-    fitting = ["--set", "data.validation=50"] if name.startswith("mnist") else []
+    fitting = ["--set", "data.validation=50"] if any(word.startswith("mnist") for word in words) else []
     return [*words, "--set", "training.epochs=1", *fitting]
 
 
