@@ -20,7 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
-from tiedae_cli.config import Config
+from tiedae_cli.config import Config, keys
 from tiedae_cli.config.yaml_reader import parse_config, sample_configs
 
 ROOT = Path(__file__).parent.parent.parent
@@ -187,6 +187,7 @@ def options() -> dict[str, set[str]]:
         shown = CliRunner().invoke(app, [name, "--help"] if name else ["--help"])
         assert shown.exit_code == 0, shown.output
         found[name] = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", shown.stdout.split("\nOptions:\n")[1]))
+    found["train"] |= {f"--{name.replace('_', '-')}" for name in keys.SYNONYMS}
     return found
 
 
@@ -213,6 +214,7 @@ def test_every_config_is_a_sample(line: str) -> None:
 
 def test_every_sample_config_in_the_text_exists() -> None:
     run = {name for line in LINES for name in re.findall(r"--config ([\w-]+)", line)}
+    run |= {name for line in LINES for name in re.findall(r"tiedae train ([\w-]+)$", line) if name in sample_configs()}
     assert {"mnist", "mnist-best", "folder", "vectors"} <= run <= {*sample_configs(), "-"}
 
 
