@@ -201,6 +201,17 @@ def test_runs_tells_what_is_there() -> None:
     assert states["digits"] == "stopped"
 
 
+def test_a_home_folder_in_yaml(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_data()
+    monkeypatch.setenv("HOME", str(folder))
+    Path("home.yaml").write_text("data: {dataset: ~/table.csv}\noutput: {runs: ~/mine}\nmodel: {hidden_sizes: 2}\n")
+    assert tiedae("train", "home.yaml", "epochs=1")[:2] == (0, f"{folder}/mine/home/best.safetensors\n")
+
+
+def test_generated_configs_name_the_schema_for_editors() -> None:
+    assert tiedae("train", "--print-config")[1].startswith("# yaml-language-server: $schema=tiedae.schema.json")
+
+
 def test_configs_schema_and_help() -> None:
     code, out, _ = tiedae("configs")
     assert code == 0 and [line.split()[0] for line in out.splitlines()] == list(sample_configs())

@@ -23,6 +23,7 @@ STDIN = Path("-")
 DEEPEST = 8  # levels of nesting; the schema has three
 MOST_PROBLEMS = 50  # that are told at once
 HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")  # controls, line breaks, half characters
+EDITORS = "# yaml-language-server: $schema=tiedae.schema.json  (written by: tiedae schema > tiedae.schema.json)\n"
 KeyPath = tuple[str | int, ...]
 
 
@@ -147,7 +148,7 @@ def dump_config(config: Config) -> str:
     """Return the whole config as YAML that ``load_config`` reads back to an equal config."""
     values = config.model_dump(mode="json")
     text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
-    return text
+    return EDITORS + text
 
 
 def changed_fields(old: Config, new: Config) -> list[str]:

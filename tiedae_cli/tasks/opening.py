@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def start(
         session.checkpoint()  # the leader's first one sums over all processes
         yield session
         return
-    run = create_named_run(run_dir) if run_dir is not None else create_run(Path(config.output.runs), name)
+    run = create_named_run(run_dir) if run_dir is not None else create_run(Path(os.path.expanduser(config.output.runs)), name)
     with run.locked():
         session = Session(config, splits, trainer, run, terminal)
         if run.last.exists():  # a process with the same --run-dir was faster
@@ -159,7 +160,7 @@ def initial_weights(config: Config, form: DataForm) -> dict[str, Tensor]:
         InputError: nothing of that name, or a model of another shape.
         CheckpointError: the checkpoint is damaged.
     """
-    source = find_checkpoint(config.training.init_from, Path(config.output.runs))
+    source = find_checkpoint(os.path.expanduser(str(config.training.init_from)), Path(os.path.expanduser(config.output.runs)))
     found = checkpoints.load(source)
     with torch.device("meta"):
         theirs, ours = build_autoencoder(found.form.shape, found.config.model), build_autoencoder(form.shape, config.model)
