@@ -10,12 +10,13 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from tiedae_cli.output.figures import Answers
+from tiedae_cli.output.preview import preview_lines
 from tiedae_cli.output.targets import opened_output
 from tiedae_cli.runs.state import JOINT, EpochReport
 from tiedae_cli.system.reporting import progress_drawn_by
@@ -104,15 +105,17 @@ class Terminal:
             finally:
                 _stop(bar)
 
-    def preview(self, tops: np.ndarray, bottoms: np.ndarray) -> None:
-        """Draw pictures in [0, 1], (N, H, W) or (N, H, W, 3), over their partners in half-block characters, as many as fit."""
-        width = tops.shape[2] + 1
-        fitting = max(0, self.console.width // width)
+    def preview(self, answers: Sequence[Answers], title: tuple[str, str]) -> None:
+        """Draw items and what became of them in half-block characters, laid out and named as in the PNG, as many as fit.
+
+        Args:
+            answers: the originals first.
+            title: two lines.
+        """
         colour = self.console.color_system is not None and not self.console.no_color
-        if not self.interactive or not colour or fitting == 0:
-            return
-        for pictures in (tops[:fitting], bottoms[:fitting]):
-            self.console.print(_half_blocks(pictures))
+        if self.interactive and colour:
+            for line in preview_lines(answers, title, self.console.width, self.console.height):
+                self.console.print(line, no_wrap=True, overflow="crop")
 
 
 class _ToPeople(logging.Handler):
@@ -175,22 +178,6 @@ def _csv_line(cells: Sequence[object]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(cells)
     return buffer.getvalue()
-
-
-def _half_blocks(pictures: np.ndarray) -> Text:
-    if pictures.ndim == 3:
-        pictures = pictures[..., None].repeat(3, 3)
-    levels = np.rint(pictures * 255).astype(int)  # (N, H, W, 3)
-    if levels.shape[1] % 2:
-        levels = np.pad(levels, ((0, 0), (0, 1), (0, 0), (0, 0)))
-    text = Text(no_wrap=True)
-    for y in range(0, levels.shape[1], 2):
-        for picture in levels:
-            for upper, lower in zip(picture[y], picture[y + 1], strict=True):
-                text.append("▀", style=f"rgb({upper[0]},{upper[1]},{upper[2]}) on rgb({lower[0]},{lower[1]},{lower[2]})")
-            text.append(" ")
-        text.append("\n")
-    return text
 
 
 class _Rate(ProgressColumn):
