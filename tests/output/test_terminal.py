@@ -15,6 +15,7 @@ from tiedae_cli.cli.evaluation_table import evaluation_table, evaluation_values
 from tiedae_cli.errors import StorageError
 from tiedae_cli.model.evaluation import Evaluation
 from tiedae_cli.model.metrics import ErrorSum
+from tiedae_cli.output.figures import Answers
 from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text, write_output
 from tiedae_cli.runs.state import JOINT, EpochReport
 from tiedae_cli.training.trainer import Progress
@@ -156,35 +157,68 @@ def test_values_of_data_without_any_variance() -> None:
     assert "inf" in console.export_text()
 
 
+def answers(count: int, height: int = 28, width: int = 28) -> list[Answers]:
+    names = ("original", "PCA, 16 components", "reconstruction")
+    pictures = np.zeros((count, height, width))
+    return [
+        Answers(name, "mean 2.00" if index else "", pictures, [2.0] * count if index else None)
+        for index, name in enumerate(names)
+    ]
+
+
+TITLE = "digits: 64-16-64", "digits, test split"
+
+
 def test_the_preview_puts_two_pixels_into_a_character() -> None:
     terminal, shown = on_a_terminal()
-    tops = np.array([[[0, 1], [0.2, 0.4]]])  # one picture, two rows
-    terminal.preview(tops, 1 - tops)
-    lines = shown.getvalue().splitlines()
-    assert lines[0].startswith("\x1b[38;2;0;0;0;48;2;51;51;51m▀\x1b[0m\x1b[38;2;255;255;255;48;2;102;102;102m▀\x1b[0m ")
-    bottom = next(line for line in lines[1:] if "▀" in line)
-    assert bottom.startswith("\x1b[38;2;255;255;255;48;2;204;204;204m▀")
+    top = np.zeros((1, 20, 20))
+    top[0, 0, :2], top[0, 1, :2] = [0, 1], [0.2, 0.4]
+    terminal.preview([Answers("original", "", top), Answers("reconstruction", "", 1 - top, [1.0])], TITLE)
+    line = next(line for line in shown.getvalue().splitlines() if "▀" in line)
+    assert line.startswith("\x1b[38;2;0;0;0;48;2;51;51;51m▀\x1b[0m\x1b[38;2;255;255;255;48;2;102;102;102m▀")
+    assert "\x1b[38;2;255;255;255;48;2;204;204;204m▀" in line  # the reconstruction stands beside it, as in the PNG
 
 
-@pytest.mark.parametrize(("width", "fitting"), [(80, 8), (27, 3), (26, 2), (8, 0)])
-def test_the_preview_shows_as_many_as_fit(width: int, fitting: int) -> None:
+@pytest.mark.parametrize(("width", "together"), [(80, 2), (120, 3)])
+def test_a_few_items_have_a_row_each_with_pca_where_there_is_room(width: int, together: int) -> None:
+    terminal, shown = on_a_terminal(width=width, height=24)
+    terminal.preview(answers(8), TITLE)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).splitlines()
+    assert lines[:2] == list(TITLE)
+    assert [line.count("▀") for line in lines if "▀" in line] == [28 * together] * 28
+    captions = [line for line in lines if "original" in line]
+    assert len(captions) == 2 and all("reconstruction: 2.00" in line for line in captions)
+    assert all(("PCA, 16 components: 2.00" in line) is (together == 3) for line in captions)
+    assert lines[-1] == "2 of 8 shown here" and max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize(("width", "fitting"), [(80, 2), (120, 4), (29, 1), (27, 0)])
+def test_many_items_stand_over_each_other_as_many_as_fit(width: int, fitting: int) -> None:
     terminal, shown = on_a_terminal(width=width)
-    pictures = np.zeros((20, 7, 8, 3))  # an odd height, in colour
-    terminal.preview(pictures, pictures)
-    lines = [line for line in shown.getvalue().splitlines() if "▀" in line]
-    assert [line.count("▀") for line in lines] == [8 * fitting] * (8 if fitting else 0)
+    terminal.preview(answers(20), TITLE)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).splitlines()
+    assert [line.count("▀") for line in lines if "▀" in line] == [28 * fitting] * (42 if fitting else 0)
+    assert [line for line in lines if line.startswith(("original", "PCA", "recon"))] == (
+        ["original", "PCA, 16 components, mean 2.00", "reconstruction, mean 2.00"] if fitting else []
+    )
+
+
+def test_small_digits_are_enlarged_in_the_preview() -> None:
+    terminal, shown = on_a_terminal()
+    terminal.preview(answers(1, 8, 8), TITLE)
+    assert [line.count("▀") for line in shown.getvalue().splitlines() if "▀" in line] == [72] * 12
 
 
 @pytest.mark.parametrize("options", [{"no_color": True}, {"color_system": None}, {"quiet": True}])
 def test_no_preview_without_colour_or_when_quiet(options: dict[str, bool]) -> None:
     """Half blocks in one colour are a white bar, not a picture."""
     terminal, shown = on_a_terminal(**options)
-    terminal.preview(np.zeros((1, 8, 8)), np.ones((1, 8, 8)))
+    terminal.preview(answers(1), TITLE)
     assert shown.getvalue() == ""
 
 
 def test_no_preview_without_a_terminal(capsys: Captured) -> None:
-    Terminal().preview(np.zeros((1, 8, 8)), np.ones((1, 8, 8)))
+    Terminal().preview(answers(1), TITLE)
     assert capsys.readouterr() == ("", "")
 
 

@@ -82,9 +82,7 @@ class OpenRun:
     def kept_components(self) -> PrincipalComponents | None:
         """Return PCA of the training split as the run folder keeps it, without reading the data; None where it keeps none of this size."""
         seen = self.trained.training.data.get("train")
-        return (
-            None if seen is None else kept_components(self.path.parent, seen.digest, self.form.pixels, self.network.sizes[-1])
-        )
+        return None if seen is None else kept_components(Run(self.path.parent), seen, self.form.pixels, self.network.sizes[-1])
 
     def refuse_vectors(self, why: str) -> None:
         """Raise ``InputError`` with this reason unless the model's items are pictures."""
