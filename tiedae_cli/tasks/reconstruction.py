@@ -80,8 +80,7 @@ def pictured(run: str, model: TiedAutoencoder, what: str) -> tuple[str, str]:
         model: its network.
         what: which images, for example "mnist, test split, the first 10".
     """
-    shape = "-".join(map(str, (*model.sizes, *reversed(model.sizes[:-1]))))
-    return f"{run}: {shape}", f"{what}; the numbers are squared errors"
+    return f"{run}: {model.round_trip}", f"{what}; the numbers are squared errors"
 
 
 def reconstruct(run: OpenRun, files: Sequence[str], split: str, count: int, seed: int | None) -> Reconstruction:
