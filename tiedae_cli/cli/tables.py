@@ -14,6 +14,8 @@ from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.tasks.comparison import ComparedRun
 from tiedae_cli.tasks.inspection import LayerSummary, TrainingSummary, parameter_count
 
+NEEDLESS = ("tied", "seconds", "code", "para-\nmeters", "MSE per\npixel")  # what `compare` goes without in a narrow window
+
 
 def layer_table(layers: Sequence[LayerSummary], title: str) -> Table:
     """Return the architecture: a row a layer, encoder above decoder."""
