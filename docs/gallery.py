@@ -122,21 +122,21 @@ def draw_denoising(runs: Path) -> None:
     clean = splits.test.batch(0, batch_size(splits.test), cpu)  # (B, D)
     noise = NOISE[training.corruption](clean.shape, generator=seeded(training.seed, EVALUATION_NOISE, 0))
     noisy = corrupted(clean, training.corruption, training.corruption_level, noise)[:SHOWN]
-    answers = (
+    answered = (
         ("noisy", noisy, measured.nothing),
         (f"PCA, {components.components.shape[1]} components", components.reconstruct(noisy), measured.pca),
         ("denoised", model(noisy), measured.model),
     )
-    rows = [
-        (name, f"squared error per image {errors.squared_error_per_image:.1f}", figures.as_pictures(images, trained.form))
-        for name, images, errors in answers
-    ]
+    rows = [figures.Answers("clean", "", figures.as_pictures(clean[:SHOWN], trained.form))]
+    for name, images, errors in answered:
+        line = f"squared error per image {errors.squared_error_per_image:.1f}"
+        own = (images - clean[:SHOWN]).square().sum(1).tolist()
+        rows.append(figures.Answers(name, line, figures.as_pictures(images, trained.form), own))
     title = (
-        "clean",
-        f"the first {SHOWN} of {len(splits.test):,} test digits",
-        figures.as_pictures(clean[:SHOWN], trained.form),
+        f"{trained.run}: pixels under {training.corruption} noise {training.corruption_level:g}",
+        f"the first {SHOWN} of {len(splits.test):,} test digits; beside each row the mean over all of them, under each digit its own error",
     )
-    (DOCS / "denoising.png").write_bytes(figures.labelled_rows([title, *rows]))
+    (DOCS / "denoising.png").write_bytes(figures.labelled_rows(rows, title))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -93,7 +94,11 @@ def test_train_eval_reconstruct_with_nothing_between(empty_folder: Path) -> None
     assert notes[0] == ("runs/digits: 64-16-4-16-64 tied, 1,188 parameters, on 1,297 8x8 gray images of digits, cpu, float32")
     assert notes[1].startswith("epoch 1/2  train MSE ") and notes[2].startswith("epoch 2/2  train MSE ")
     evaluated = tiedae("eval")
-    assert evaluated.exit_code == 0 and evaluated.stderr == ""
+    assert evaluated.exit_code == 0
+    assert re.fullmatch(
+        r"MSE 0\.\d{6} per pixel, \d\.\d times more than PCA with the same 4 numbers \(0\.\d{6}\)\n", evaluated.stderr
+    )
+    assert tiedae("eval", "--components", "3").stderr.split("than ")[1].startswith("PCA with 3 numbers (")
     assert "PCA, 4 components" in evaluated.stdout and "mean image" in evaluated.stdout
     drawn = tiedae("reconstruct")
     assert (drawn.exit_code, drawn.stdout) == (0, "runs/digits/reconstructions-2.png\n")

@@ -77,7 +77,9 @@ def test_a_terminal_shows_a_preview_and_no_color_is_obeyed(digits_run: Path, no_
     if no_color:
         assert shown == ""
     else:
-        assert shown.count("▀") == 2 * 2 * 8 * 4  # two pairs of 8 x 8 pixels, two of them a character
+        assert (
+            shown.count("▀") == 2 * 3 * 24 * 12
+        )  # two items, PCA's and the model's, 24 x 24 pixels each, two of them a character
         assert "\x1b[38;" in shown
 
 

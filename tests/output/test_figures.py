@@ -10,7 +10,8 @@ from PIL import Image
 
 from tiedae_cli.data.image_set import DataForm
 from tiedae_cli.errors import InputError
-from tiedae_cli.output.figures import as_pictures, check_pairs, loss_curve, pixel_grid, reconstruction_pairs
+from tiedae_cli.output.figures import Answers, answers_picture, as_pictures, check_pairs, labelled_rows, loss_curve, pixel_grid
+from tiedae_cli.output.figures.canvas import resized
 from tiedae_cli.runs.state import JOINT, EpochReport
 
 GRAY, COLOUR = DataForm((1, 5, 4)), DataForm((3, 5, 4))
@@ -52,20 +53,25 @@ def grid_cells(canvas: np.ndarray, count: int, height: int, width: int) -> list[
     return pairs
 
 
+def pairs_grid(count: int, form: DataForm) -> np.ndarray:
+    pictures = np.zeros((count, form.shape[1], form.shape[2]))
+    return decode(pixel_grid(pictures, pictures))
+
+
 @pytest.mark.parametrize("form", [GRAY, COLOUR], ids=["gray", "colour"])
 @pytest.mark.parametrize("count", [9, 23, 100, 101])
 def test_the_grids_pixels_are_the_images_own(count: int, form: DataForm) -> None:
     originals, reconstructions = random_rows(count, form, 1), random_rows(count, form, 2)
-    canvas = decode(reconstruction_pairs(originals, reconstructions, [0.0] * count, form))
+    canvas = decode(pixel_grid(as_pictures(originals, form), as_pictures(reconstructions, form)))
     for index, pair in enumerate(grid_cells(canvas, count, 5, 4)):
         for rows, found in zip((originals, reconstructions), pair, strict=True):
             expected = (rows[index].reshape(form.shape) * 255).round().byte().permute(1, 2, 0).expand(5, 4, 3)
             np.testing.assert_array_equal(found, expected.numpy())
 
 
-@pytest.mark.parametrize(("count", "form"), [(100, DataForm((1, 28, 28))), (1000, GRAY), (9, DataForm((3, 200, 200)))])
+@pytest.mark.parametrize(("count", "form"), [(1000, GRAY), (101, DataForm((1, 28, 28)))])
 def test_a_grid_is_of_a_size_that_can_be_opened(count: int, form: DataForm) -> None:
-    canvas = decode(reconstruction_pairs(torch.zeros(count, form.pixels), torch.zeros(count, form.pixels), [], form))
+    canvas = pairs_grid(count, form)
     assert canvas.shape[1] <= 2100 and canvas.shape[0] <= 20_000
 
 
@@ -74,8 +80,17 @@ def test_a_grid_is_of_a_size_that_can_be_opened(count: int, form: DataForm) -> N
 )
 def test_a_large_grid_is_about_square(count: int, form: DataForm) -> None:
     """Ten thousand pairs in twenty columns would be 500 rows high."""
-    canvas = decode(reconstruction_pairs(torch.zeros(count, form.pixels), torch.zeros(count, form.pixels), [], form))
+    canvas = pairs_grid(count, form)
     assert 0.7 < canvas.shape[0] / canvas.shape[1] < 1.5 and canvas.shape[0] < 5000
+
+
+@pytest.mark.parametrize(("height", "width"), [(28, 28), (3000, 4000)])
+def test_a_hundred_labelled_items_can_be_opened(height: int, width: int) -> None:
+    pictures = np.zeros((12, height, width), dtype=np.float32)
+    canvas = decode(
+        labelled_rows([Answers("original", "", pictures), Answers("x", "mean 1", pictures, [1.0] * 12)], ("a", "b"))
+    )
+    assert canvas.shape[1] < 3600 and canvas.shape[0] < 1400
 
 
 def test_more_pairs_than_a_picture_holds_are_refused() -> None:
@@ -85,36 +100,71 @@ def test_more_pairs_than_a_picture_holds_are_refused() -> None:
         check_pairs(329, DataForm((3, 224, 224)))
 
 
+def level(value: float, count: int, side: int = 28) -> np.ndarray:
+    return np.full((count, side, side), value)
+
+
 @pytest.mark.parametrize("count", [1, 2, 8])
-def test_up_to_eight_pairs_are_the_references_figure(count: int) -> None:
-    """8 x 3n inches at 100 dots."""
-    rows = random_rows(count, GRAY, 1)
-    assert decode(reconstruction_pairs(rows, rows, [0.5] * count, GRAY)).shape == (300 * count, 800, 3)
+@pytest.mark.parametrize("answers", [2, 3])
+def test_up_to_eight_items_are_the_references_figure(count: int, answers: int) -> None:
+    """8 x 3n inches at 100 dots: a row an item, original left, reconstruction right, PCA between them."""
+    shown = [Answers("a", "", level(0.2 * index, count), [1.0] * count if index else None) for index in range(answers)]
+    canvas = decode(answers_picture(shown, ("a", "b")))
+    assert canvas.shape == (300 * count, 800, 3)
+    middles = [int(800 * (index + 0.5) / answers) for index in range(answers)]
+    for row in range(count):
+        y = 46 + int((300 * count - 58) / count * (row + 0.55))
+        assert [canvas[y, x, 0] for x in middles] == [round(51 * index) for index in range(answers)]
 
 
-def test_originals_left_reconstructions_right() -> None:
-    """Two pairs of plain levels: black and dark in the first row, bright and white in the second."""
-    levels = torch.tensor([0.0, 0.8]), torch.tensor([0.2, 1.0])
-    originals, reconstructions = (level[:, None].expand(2, 64).contiguous() for level in levels)
-    canvas = decode(reconstruction_pairs(originals, reconstructions, [1.0, 2.0], DataForm((1, 8, 8))))
-    middles = [[canvas[y, x].tolist() for x in (200, 600)] for y in (170, 470)]
-    for found, expected in zip(middles, [[0, 51], [204, 255]], strict=True):
-        assert [pixel[0] for pixel in found] == pytest.approx(expected, abs=1)
-        assert all(len(set(pixel)) == 1 for pixel in found)
+def test_more_items_stand_over_each_other() -> None:
+    """Columns of plain levels: original, PCA and reconstruction from top to bottom, ten items a block."""
+    shown = [Answers(name, "", level(value, 11), None) for name, value in (("o", 0.2), ("p", 0.4), ("r", 0.6))]
+    canvas = decode(answers_picture(shown, ("a", "b")))
+    found = [int(value) for value in canvas[:, canvas.shape[1] - 60, 0] if value in (51, 102, 153)]
+    assert [value for index, value in enumerate(found) if index == 0 or found[index - 1] != value] == [51, 102, 153]
+    first = [int(value) for value in canvas[:, canvas.shape[1] - 10 * 88 + 20, 0] if value in (51, 102, 153)]
+    assert [value for index, value in enumerate(first) if index == 0 or first[index - 1] != value] == [51, 102, 153] * 2
 
 
-def test_the_pairs_show_whole_pixels_the_right_way_up() -> None:
-    """A white spot at the upper right on black, and its reconstruction with a spot at the lower left."""
-    spots = torch.zeros(2, 8, 8)
-    spots[0, 0, 7], spots[1, 7, 0] = 1.0, 1.0
-    canvas = decode(reconstruction_pairs(spots[:1].reshape(1, 64), spots[1:].reshape(1, 64), [2.0], DataForm((1, 8, 8))))
-    black = (canvas == 0).all(2)
+def test_errors_stand_under_their_images_where_there_is_room() -> None:
+    wide, narrow = np.zeros((9, 28, 28)), np.zeros((9, 96, 4))
+    for pictures, more in ((wide, True), (narrow, False)):
+        heights = [
+            decode(labelled_rows([Answers("o", "", pictures), Answers("r", "", pictures, errors)], ("a", "b"))).shape[0]
+            for errors in (None, [12.5] * 9)
+        ]
+        assert (heights[1] > heights[0]) is more
+
+
+def test_images_of_twenty_pixels_and_more_are_sharp_and_smaller_ones_smooth() -> None:
+    chance = np.random.default_rng(0)
+    sharp = chance.integers(0, 256, (2, 28, 28)) / 255
+    np.testing.assert_array_equal(
+        resized(sharp, 96, 320), np.rint(sharp * 255).repeat(3, 1).repeat(3, 2)[..., None].repeat(3, 3)
+    )
+    step = np.zeros((1, 8, 8))
+    step[:, :, 4:] = 1
+    line = resized(step, 96, 320)[0, 40, :, 0].astype(int)
+    assert len(line) == 96 and line[:24].max() == 0 and line[-24:].min() == 255
+    assert (np.diff(line) >= -8).all() and len(set(line.tolist())) > 8  # a ramp, where squares have one step
+
+
+def test_large_images_are_shrunk_to_their_place() -> None:
+    assert resized(np.zeros((1, 400, 800, 3)), 96, 320).shape == (1, 160, 320, 3)
+
+
+def test_pictures_stand_the_right_way_up() -> None:
+    """A white spot at the upper right, and its reconstruction with a spot at the lower left."""
+    spots = np.zeros((2, 1, 28, 28))
+    spots[0, 0, 0, 27], spots[1, 0, 27, 0] = 1.0, 1.0
+    canvas = decode(answers_picture([Answers("", "", spots[0]), Answers("", "", spots[1], [1.0])], ("", "")))
     for half, corner in ((slice(0, 400), (0, -1)), (slice(400, 800), (-1, 0))):
-        ys, xs = np.nonzero(black[:, half])
-        picture = canvas[ys.min() : ys.max() + 1, half][:, xs.min() : xs.max() + 1]
-        side = len(picture) // 8
-        inside = picture[side // 2 :: side][:8, side // 2 :: side][:, :8, 0]
-        expected = np.zeros((8, 8))
+        ys, xs = np.nonzero((canvas[46 + 16 :, half] == 0).all(2))
+        picture = canvas[46 + 16 :, half][ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+        side = len(picture) // 28
+        inside = picture[side // 2 :: side][:28, side // 2 :: side][:, :28, 0]
+        expected = np.zeros((28, 28))
         expected[corner] = 255
         np.testing.assert_array_equal(inside, expected)
 
@@ -145,7 +195,7 @@ def report(epoch: int, train: float, validation: float | None) -> EpochReport:
 @pytest.mark.parametrize("epochs", [1, 2, 40])
 def test_the_loss_curve(epochs: int, validation: float | None, yardstick: float | None) -> None:
     history = [report(epoch, 0.05 / epoch, validation) for epoch in range(1, epochs + 1)]
-    canvas = decode(loss_curve(history, yardstick, 16))
+    canvas = decode(loss_curve("run", history, yardstick, 16))
     assert canvas.shape == (450, 800, 3)
     orange = (np.abs(canvas.astype(int) - [0xC8, 0x50, 0x1E]).max(2) < 12).sum()
     assert bool(orange > 100) is (yardstick is not None)

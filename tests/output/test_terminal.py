@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from tiedae_cli.cli.evaluation_table import evaluation_table, evaluation_values
-from tiedae_cli.errors import StorageError
+from tiedae_cli.errors import InputError, StorageError
 from tiedae_cli.model.evaluation import Evaluation
 from tiedae_cli.model.metrics import ErrorSum
+from tiedae_cli.output.figures import Answers
+from tiedae_cli.output.rows import Rows, write_rows
 from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text, write_output
 from tiedae_cli.runs.state import JOINT, EpochReport
 from tiedae_cli.training.trainer import Progress
@@ -115,6 +119,91 @@ def test_on_a_terminal_a_table_grows_under_the_bar() -> None:
     assert any("2/12 0.030000 - 1.50" in row and "best" not in row for row in rows)
 
 
+def test_a_long_training_keeps_every_kth_row_and_the_newest_over_the_bar() -> None:
+    terminal, shown = on_a_terminal(no_color=True, height=24)
+    with TrainingDisplay(terminal) as display:
+        for epoch in range(1, 38):
+            display.epoch(EpochReport(JOINT, epoch, 200, 1 / epoch, 0.04, 1.25, 1000.0, 0.01, True))
+            display.bar.refresh()
+            assert (display.bar.row is None) is (epoch == 1 or epoch % 10 == 0)
+    plain = re.sub(r"\x1b\[[0-9;]*[a-zA-Z]", "", shown.getvalue()).replace("\r", "\n").splitlines()
+    rows = [line.split()[0] for line in plain if line.endswith("best")]
+    assert {"1/200", "10/200", "20/200", "30/200"} <= set(rows) and rows[-1] == "37/200"  # stopped there
+    assert any(line.startswith("epoch 37/200") and "1,000 images/s" in line for line in plain)
+
+
+@pytest.mark.parametrize(("epochs", "rows"), [(1, 1), (20, 20), (21, 11), (60, 13), (200, 21), (1000, 21), (12_345, 13)])
+def test_the_rows_of_a_training_fit_a_window(epochs: int, rows: int) -> None:
+    terminal, shown = on_a_terminal(no_color=True)
+    display = TrainingDisplay(terminal)
+    for epoch in range(1, epochs + 1):
+        display.epoch(EpochReport(JOINT, epoch, epochs, 0.5, 0.04, 1.25, 1000.0, 0.01, False))
+    kept = [line.split()[0] for line in shown.getvalue().splitlines() if "/" in line]
+    assert kept[0] == f"1/{epochs}" and kept[-1] == f"{epochs}/{epochs}"
+    assert len(kept) in (rows, rows + 1)  # the last epoch may be none of the k-th
+
+
+def wide_table() -> Table:
+    table = Table(title="runs/mnist/best.safetensors on mnist, test split, 10,000 images of the kind that people draw by hand")
+    for heading in ("run", "squared error per image", "needless", "PSNR dB"):
+        table.add_column(heading, justify="left" if heading == "run" else "right")
+    table.add_row("runs/mnist-best", "0.9886", "1234567", "28.99")
+    table.add_row(Text("PCA, 150 components"), "2.6842", "7654321", "24.66")
+    return table
+
+
+@pytest.mark.parametrize("width", range(12, 100, 4))
+def test_no_width_breaks_a_word_of_a_table(width: int, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    Terminal().table(wide_table(), ("needless", "PSNR dB"))
+    found = capsys.readouterr()
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", found.out)
+    assert all(word in re.split(r"[\s│┃:]+", shown) for word in ("0.9886", "2.6842", "components", "squared", "image"))
+    assert (width < 15) or "runs/mnist-best" in shown
+    assert ("7654321" in shown) is ("needless" not in found.err)
+    if width >= 30:
+        assert max(map(len, shown.splitlines())) <= width
+
+
+def test_a_table_without_a_terminal_has_all_its_columns(capsys: Captured) -> None:
+    Terminal().table(wide_table(), ("needless", "PSNR dB"))
+    found = capsys.readouterr()
+    assert "7654321" in found.out and "28.99" in found.out and found.err == ""
+
+
+def test_a_table_that_fits_in_no_way_becomes_a_list(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setenv("COLUMNS", "22")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    Terminal().table(wide_table(), ("needless", "PSNR dB"))
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()]
+    assert "run: runs/mnist-best" in lines and "PSNR dB: 28.99" in lines
+
+
+def test_notes_break_between_words_on_a_terminal_and_lines_to_type_stay_whole() -> None:
+    terminal, shown = on_a_terminal(width=40)
+    terminal.note("best epoch 59: MSE 0.005519 per pixel, 2.1 times less than PCA")
+    terminal.note("interrupted; continue with: tiedae train --resume runs/digits-and-more")
+    assert shown.getvalue().splitlines() == [
+        "best epoch 59: MSE 0.005519 per pixel, ",
+        "2.1 times less than PCA",
+        "interrupted; continue with: tiedae train --resume runs/digits-and-more",
+    ]
+
+
+def test_bytes_are_not_written_into_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with pytest.raises(InputError, match=r"^stdout is a terminal, and this output is no text: name a file in place of -"):
+        write_output("-", b"\x89PNG\0")
+    rows = Rows([((0,), np.zeros((1, 2), np.float32))], 1, (2,), np.dtype(np.float32), "code")
+    with pytest.raises(InputError, match="is no text"):
+        write_rows("-", "npy", rows)
+    write_output("-", b"words\n")
+    assert capfdbinary.readouterr().out == b"words\n"
+
+
 def test_the_table_of_an_evaluation(capsys: Captured) -> None:
     Terminal().table(evaluation_table(EVALUATION, "runs/x/best.safetensors on digits"))
     lines = capsys.readouterr().out.splitlines()
@@ -156,35 +245,68 @@ def test_values_of_data_without_any_variance() -> None:
     assert "inf" in console.export_text()
 
 
+def answers(count: int, height: int = 28, width: int = 28) -> list[Answers]:
+    names = ("original", "PCA, 16 components", "reconstruction")
+    pictures = np.zeros((count, height, width))
+    return [
+        Answers(name, "mean 2.00" if index else "", pictures, [2.0] * count if index else None)
+        for index, name in enumerate(names)
+    ]
+
+
+TITLE = "digits: 64-16-64", "digits, test split"
+
+
 def test_the_preview_puts_two_pixels_into_a_character() -> None:
     terminal, shown = on_a_terminal()
-    tops = np.array([[[0, 1], [0.2, 0.4]]])  # one picture, two rows
-    terminal.preview(tops, 1 - tops)
-    lines = shown.getvalue().splitlines()
-    assert lines[0].startswith("\x1b[38;2;0;0;0;48;2;51;51;51m▀\x1b[0m\x1b[38;2;255;255;255;48;2;102;102;102m▀\x1b[0m ")
-    bottom = next(line for line in lines[1:] if "▀" in line)
-    assert bottom.startswith("\x1b[38;2;255;255;255;48;2;204;204;204m▀")
+    top = np.zeros((1, 20, 20))
+    top[0, 0, :2], top[0, 1, :2] = [0, 1], [0.2, 0.4]
+    terminal.preview([Answers("original", "", top), Answers("reconstruction", "", 1 - top, [1.0])], TITLE)
+    line = next(line for line in shown.getvalue().splitlines() if "▀" in line)
+    assert line.startswith("\x1b[38;2;0;0;0;48;2;51;51;51m▀\x1b[0m\x1b[38;2;255;255;255;48;2;102;102;102m▀")
+    assert "\x1b[38;2;255;255;255;48;2;204;204;204m▀" in line  # the reconstruction stands beside it, as in the PNG
 
 
-@pytest.mark.parametrize(("width", "fitting"), [(80, 8), (27, 3), (26, 2), (8, 0)])
-def test_the_preview_shows_as_many_as_fit(width: int, fitting: int) -> None:
+@pytest.mark.parametrize(("width", "together"), [(80, 2), (120, 3)])
+def test_a_few_items_have_a_row_each_with_pca_where_there_is_room(width: int, together: int) -> None:
+    terminal, shown = on_a_terminal(width=width, height=24)
+    terminal.preview(answers(8), TITLE)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).splitlines()
+    assert lines[:2] == list(TITLE)
+    assert [line.count("▀") for line in lines if "▀" in line] == [28 * together] * 28
+    captions = [line for line in lines if "original" in line]
+    assert len(captions) == 2 and all("reconstruction: 2.00" in line for line in captions)
+    assert all(("PCA, 16 components: 2.00" in line) is (together == 3) for line in captions)
+    assert lines[-1] == "2 of 8 shown here" and max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize(("width", "fitting"), [(80, 2), (120, 4), (29, 1), (27, 0)])
+def test_many_items_stand_over_each_other_as_many_as_fit(width: int, fitting: int) -> None:
     terminal, shown = on_a_terminal(width=width)
-    pictures = np.zeros((20, 7, 8, 3))  # an odd height, in colour
-    terminal.preview(pictures, pictures)
-    lines = [line for line in shown.getvalue().splitlines() if "▀" in line]
-    assert [line.count("▀") for line in lines] == [8 * fitting] * (8 if fitting else 0)
+    terminal.preview(answers(20), TITLE)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).splitlines()
+    assert [line.count("▀") for line in lines if "▀" in line] == [28 * fitting] * (42 if fitting else 0)
+    assert [line for line in lines if line.startswith(("original", "PCA", "recon"))] == (
+        ["original", "PCA, 16 components, mean 2.00", "reconstruction, mean 2.00"] if fitting else []
+    )
+
+
+def test_small_digits_are_enlarged_in_the_preview() -> None:
+    terminal, shown = on_a_terminal()
+    terminal.preview(answers(1, 8, 8), TITLE)
+    assert [line.count("▀") for line in shown.getvalue().splitlines() if "▀" in line] == [72] * 12
 
 
 @pytest.mark.parametrize("options", [{"no_color": True}, {"color_system": None}, {"quiet": True}])
 def test_no_preview_without_colour_or_when_quiet(options: dict[str, bool]) -> None:
     """Half blocks in one colour are a white bar, not a picture."""
     terminal, shown = on_a_terminal(**options)
-    terminal.preview(np.zeros((1, 8, 8)), np.ones((1, 8, 8)))
+    terminal.preview(answers(1), TITLE)
     assert shown.getvalue() == ""
 
 
 def test_no_preview_without_a_terminal(capsys: Captured) -> None:
-    Terminal().preview(np.zeros((1, 8, 8)), np.ones((1, 8, 8)))
+    Terminal().preview(answers(1), TITLE)
     assert capsys.readouterr() == ("", "")
 
 

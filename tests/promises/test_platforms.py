@@ -54,6 +54,7 @@ COMMANDS = r"""
 from pathlib import Path
 from typer.testing import CliRunner
 from tiedae_cli.cli.app import app
+from tiedae_cli.runs.opened import open_run
 
 def tiedae(*words):
     result = CliRunner().invoke(app, words)
@@ -67,8 +68,10 @@ for _ in range(2):
     tiedae("encode", "run", "-q", "--split", "test", "-o", "codes.npy")
     tiedae("score", "run", "-q", "--split", "test", "-o", "scores.csv")
     tiedae("reconstruct", "run", "-q", "--n", "2")
+held = []
 for number in range(2):
     tiedae("train", *small, "--config", "folder", "--set", "data.dataset=pics", "--run-dir", f"folder-{number}")
+    held.append(open_run(f"folder-{number}", "cpu").splits)  # maps the images, as a notebook would
     os.utime("pics/0.png", (0, 0))  # so that the images are decoded again, beside those that are still mapped
 left = [str(path) for path in Path().rglob(".tiedae-*")]
 assert not left, left

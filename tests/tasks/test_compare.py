@@ -142,30 +142,31 @@ def test_runs_whose_splits_differ_only_in_their_seed_have_other_items() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_pixel_of_every_row_is_a_sharp_square(channels: int) -> None:
-    shape = (5, 8, 8) if channels == 1 else (5, 8, 8, 3)
+    shape = (5, 24, 24) if channels == 1 else (5, 24, 24, 3)
     rows = [np.random.default_rng(seed).integers(0, 256, shape) / 255 for seed in range(3)]
-    picture = decoded(figures.labelled_rows([(f"run {i}", "a line", pictures) for i, pictures in enumerate(rows)]))
-    factor = 96 // 8
-    gap, strip_width, step = factor, 5 * (96 + factor) + factor, 96 + 2 * factor
-    left = picture.shape[1] - 12 - strip_width + gap
-    assert picture.shape[0] == 3 * step + 24
+    answered = [figures.Answers(f"run {i}", "a line", pictures) for i, pictures in enumerate(rows)]
+    picture = decoded(figures.labelled_rows(answered, ("title", "line")))
+    assert picture.shape[0] == 46 + 3 * 100 + 12
     for index, pictures in enumerate(rows):
-        top = 12 + index * step + gap
+        top = 46 + index * 100
         for column in range(5):
-            x = left + column * (96 + gap)
+            x = picture.shape[1] - 12 - (5 - column) * 100
             square = picture[top : top + 96, x : x + 96]
             expected = np.rint(255 * pictures[column]).astype(int)
             expected = expected[..., None].repeat(3, 2) if channels == 1 else expected
-            assert np.abs(square - np.kron(expected, np.ones((factor, factor, 1)))).max() <= 1
+            assert np.abs(square - np.kron(expected, np.ones((4, 4, 1)))).max() <= 1
 
 
 def test_rows_have_room_for_their_labels() -> None:
     picture = np.zeros((1, 1, 96))  # one pixel high: the text needs more
-    short = decoded(figures.labelled_rows([("a", "b", picture)] * 2))
-    long = decoded(figures.labelled_rows([("a", "b", picture), ("$x^2$ " * 30, "b", picture)]))
-    assert short.shape[0] == long.shape[0] == 2 * 48 + 24
+
+    def drawn(name: str) -> np.ndarray:
+        return decoded(figures.labelled_rows([figures.Answers(name, "b", picture)] * 2, ("t", "l")))
+
+    short, long = drawn("a"), drawn("$x^2$ " * 30)
+    assert short.shape[0] == long.shape[0] == 46 + 2 * 40 + 12
     assert long.shape[1] > short.shape[1]
-    assert (long[:12] == 255).all() and (long[:, :12] == 255).all()  # no letter touches the edge
+    assert (long[:8] == 255).all() and (long[:, :12] == 255).all()  # no letter touches the edge
 
 
 def test_compare_prints_one_table_in_the_order_given(runs: tuple[Run, Run]) -> None:
@@ -174,6 +175,15 @@ def test_compare_prints_one_table_in_the_order_given(runs: tuple[Run, Run]) -> N
     lines = [line.split() for line in result.stdout.splitlines() if "64-" in line]
     assert [line[:5] for line in lines] == [["five", "64-5", "no", "709", "5"], ["three", "64-12-3", "yes", "895", "3"]]
     assert "digits, test split, 300 images" in result.stdout
+    told = result.stdout.split("settings that differ")[1]
+    assert [" ".join(line.split()) for line in told.splitlines() if ":" in line and "value" not in line] == [
+        "model.hidden_sizes [5]: five",
+        "[12, 3]: three",
+        "model.tied false: five",
+        "true: three",
+        "training.epochs 1: five",
+        "2: three",
+    ]
 
 
 def test_compare_json_and_picture(runs: tuple[Run, Run], tmp_path: Path) -> None:
@@ -187,13 +197,23 @@ def test_compare_json_and_picture(runs: tuple[Run, Run], tmp_path: Path) -> None
     assert [run["pca"]["components"] for run in values["runs"]] == [3, 5]
     for run in values["runs"]:
         assert run["squared_error_per_image"] == pytest.approx(64 * run["mse_per_pixel"])
-    assert decoded(output.read_bytes()).shape[0] == 3 * 120 + 24
+    assert [run["settings"]["model.tied"] for run in values["runs"]] == [True, False]
+    assert (
+        decoded(output.read_bytes()).shape[0] == 46 + 100 + 4 * 116 + 12
+    )  # originals, and each code size's PCA before its run
+
+
+def test_the_pictures_path_is_printed_and_runs_alike_have_no_settings_to_tell(runs: tuple[Run, Run], tmp_path: Path) -> None:
+    output = tmp_path / "compare.png"
+    result = CliRunner().invoke(app, ["compare", str(runs[0].folder), str(runs[0].last), "-o", str(output)])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == str(output) and "settings" not in result.stdout
 
 
 def test_a_picture_on_stdout_is_alone_there(runs: tuple[Run, Run]) -> None:
     result = CliRunner().invoke(app, ["compare", str(runs[0].folder), str(runs[0].last), "-o", "-"])
     assert result.exit_code == 0, result.output
-    assert decoded(result.stdout_bytes).shape[0] == 3 * 120 + 24
+    assert decoded(result.stdout_bytes).shape[0] == 46 + 100 + 3 * 116 + 12
 
 
 def test_vectors_have_no_picture(tmp_path: Path) -> None:

@@ -167,14 +167,22 @@ def test_colour_weights_are_middle_gray_at_zero_and_keep_their_channels() -> Non
     np.testing.assert_allclose(pictures, [[[[0.5, 0.5, 0.5], [1.0, 0.25, 0.5]]]])
 
 
+def features(weight: torch.Tensor, form: DataForm) -> np.ndarray:
+    """Draw features and return the grid under its title and scale."""
+    drawn = decoded(figures.feature_grid(weight, form, "run"))
+    assert not (drawn[:76] == 255).all() and (drawn[-12:] == 255).all()
+    rows, columns = (np.flatnonzero((drawn[76:] == 153).all(2).any(axis)) for axis in (1, 0))
+    return drawn[76 : 76 + rows.max() + 1, 12 : columns.max() + 1]
+
+
 def test_features_are_drawn_strongest_first_as_sharp_squares() -> None:
     weight = torch.zeros(4, 4)
     for row, strength in enumerate((1.0, 4.0, 2.0, 3.0)):
         weight[row, row] = strength  # the row's own pixel is red
-    grid = decoded(figures.feature_grid(weight, DataForm((1, 2, 2))))
+    grid = features(weight, DataForm((1, 2, 2)))
     factor = gap = 32
     assert grid.shape == (2 * 2 * factor + 3 * gap, 2 * 2 * factor + 3 * gap, 3)
-    red = decoded(figures.feature_grid(torch.ones(1, 1), DataForm((1, 1, 1))))[100, 100]
+    red = features(torch.ones(1, 1), DataForm((1, 1, 1)))[100, 100]
     is_red = (grid == red).all(2)
     assert is_red.sum() == 4 * factor**2
     found = []
@@ -186,8 +194,17 @@ def test_features_are_drawn_strongest_first_as_sharp_squares() -> None:
 
 
 def test_at_most_a_hundred_features_are_drawn() -> None:
-    grid = decoded(figures.feature_grid(torch.randn(150, 64), DataForm((1, 8, 8))))
-    assert grid.shape == (10 * 72 + 8, 10 * 72 + 8, 3)
+    assert features(torch.randn(150, 64), DataForm((1, 8, 8))).shape == (10 * 72 + 8, 10 * 72 + 8, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_scale_of_the_features_runs_from_below_zero_to_above(channels: int) -> None:
+    drawn = decoded(figures.feature_grid(torch.randn(16, channels * 64), DataForm((channels, 8, 8)), "run"))
+    ramp = drawn[50, 12 + 85 : 12 + 85 + 170].astype(int)
+    if channels == 1:
+        assert ramp[3, 2] > ramp[3, 0] and ramp[-3, 0] > ramp[-3, 2] and (ramp[85] > 240).all()  # blue, white, red
+    else:
+        assert ramp[0].max() < 5 and ramp[-1].min() > 250 and abs(ramp[85] - 128).max() < 3  # black, middle gray, white
 
 
 @pytest.mark.parametrize("classes", [None, 3, 12, 47])
@@ -222,14 +239,14 @@ def test_inspect_json_and_both_pictures(run: Run, tmp_path: Path) -> None:
     assert values["form"] == {"kind": "images", "shape": [1, 8, 8]}
     assert values["config"]["training"]["batch_size"] == 150
     assert (values["epochs"], values["checkpoint_epochs"], values["features"]) == (3, 1, str(features))
-    assert decoded(features.read_bytes()).shape == (3 * 72 + 8, 4 * 72 + 8, 3)
+    assert decoded(features.read_bytes()).shape[0] == 76 + 3 * 72 + 8 + 12
     assert decoded(codes.read_bytes()).shape == (750, 900, 3)
 
 
 def test_a_picture_on_stdout_is_alone_there(run: Run) -> None:
     result = CliRunner().invoke(app, ["inspect", str(run.folder), "--features", "-"])
     assert result.exit_code == 0, result.output
-    assert decoded(result.stdout_bytes).shape == (3 * 72 + 8, 4 * 72 + 8, 3)
+    assert decoded(result.stdout_bytes).shape[0] == 76 + 3 * 72 + 8 + 12
 
 
 def test_two_pictures_need_two_files(run: Run) -> None:

@@ -10,6 +10,8 @@ from tiedae_cli.model.evaluation import Evaluation
 from tiedae_cli.model.metrics import ErrorSum
 from tiedae_cli.tasks.evaluation import Denoising
 
+NEEDLESS = ("PSNR dB", "squared error per vector", "raw squared error per vector")  # what a narrow window goes without
+
 
 def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising | None = None) -> Table:
     """Return the errors as a table: a row for the model, PCA and the mean image; of feature vectors in both units.
@@ -40,7 +42,7 @@ def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising |
             explained = errors.explained_variance(evaluation.mean_image)
             other_units = [f"{errors.psnr_db:.2f}"] if raw is None else ["-", "-"]
             cells = [f"{errors.mse_per_pixel:.6f}", f"{errors.squared_error_per_image:.4f}", *other_units]
-            table.add_row(f"{name}, {noise}", *cells, "-" if explained is None else f"{explained:.2%}")
+            table.add_row(f"{name},\n{noise}", *cells, "-" if explained is None else f"{explained:.2%}")
     return table
 
 

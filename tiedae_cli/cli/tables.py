@@ -1,6 +1,7 @@
 """What `inspect` and `compare` tell: tables for people, the same values as the JSON interface names them."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,8 @@ from rich.text import Text
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.tasks.comparison import ComparedRun
 from tiedae_cli.tasks.inspection import LayerSummary, TrainingSummary, parameter_count
+
+NEEDLESS = ("tied", "seconds", "code", "para-\nmeters", "MSE per\npixel")  # what `compare` goes without in a narrow window
 
 
 def layer_table(layers: Sequence[LayerSummary], title: str) -> Table:
@@ -122,6 +125,19 @@ def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
             f"{run.evaluation.pca.squared_error_per_image:.4f}",
             f"{run.seconds:,.1f}",
         )
+    return table
+
+
+def settings_table(settings: Mapping[str, Sequence[object]], names: Sequence[str]) -> Table:
+    """Return the settings in which runs differ: a row a setting, and every run's value in words beside its name."""
+    table = Table(title="settings that differ", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("setting", no_wrap=True)
+    table.add_column("value: run")
+    for key, values in settings.items():
+        runs_of: dict[str, list[str]] = {}
+        for name, value in zip(names, values, strict=True):
+            runs_of.setdefault(json.dumps(value), []).append(name)
+        table.add_row(key, Text("\n".join(f"{value}: {', '.join(runs)}" for value, runs in runs_of.items())))
     return table
 
 

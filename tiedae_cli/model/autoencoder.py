@@ -53,6 +53,12 @@ class TiedAutoencoder(nn.Module):
         return "-".join("x".join(map(str, shape)) for shape in shapes)
 
     @property
+    def round_trip(self) -> str:
+        """The shapes of an item's whole way, for example ``784-300-150-300-784``."""
+        shapes = self.shapes.split("-")
+        return "-".join((*shapes, *reversed(shapes[:-1])))
+
+    @property
     def tied(self) -> bool:
         """Whether the decoder uses the encoder's weights."""
         return all(layer.tied for layer in self.layers)

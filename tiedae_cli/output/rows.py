@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from tiedae_cli.errors import DataError, InputError
-from tiedae_cli.output.targets import opened_output
+from tiedae_cli.output.targets import opened_output, refuse_bytes_on_terminal
 
 FORMATS = ("npy", "csv", "jsonl")
 RowBlock = tuple[Sequence[str | int], np.ndarray]
@@ -75,9 +75,12 @@ def write_rows(target: str, kind: str, rows: Rows) -> int:
     """Write rows to a file, whole or not at all, or to stdout where the target is ``-``; return how many.
 
     Raises:
+        InputError: stdout is a terminal, and the format is no text.
         DataError: a number is not finite: the model and its input do not belong together.
         StorageError: it cannot be written.
     """
+    if kind == "npy":
+        refuse_bytes_on_terminal(target)
     blocks = _finite(rows.blocks)
     first = list(islice(blocks, 1))  # what is wrong at once is found before anything is written
     rows = replace(rows, blocks=chain(first, blocks))

@@ -72,6 +72,21 @@ def check_targets(*targets: str | None) -> None:
         seen.add(real)
 
 
+def refuse_bytes_on_terminal(*targets: str | None) -> None:
+    """Refuse to write what is no text into a terminal; a command asks before its work, and whoever writes bytes asks again.
+
+    Args:
+        targets: as in ``check_targets``, of outputs that are no text.
+
+    Raises:
+        InputError: one of them is ``-``, and stdout is a terminal.
+    """
+    if "-" in targets and sys.stdout.isatty():
+        raise InputError(
+            "stdout is a terminal, and this output is no text: name a file in place of -, or pipe it on (... | cat > FILE)"
+        )
+
+
 def _refuse_stdout_into_an_input() -> None:
     """Raise ``InputError`` where stdout is appended to a file that is being read: the reading would never end."""
     with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -10,16 +10,20 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from tiedae_cli.output.targets import opened_output
+from tiedae_cli.output.figures import Answers
+from tiedae_cli.output.preview import preview_lines
+from tiedae_cli.output.tables import fitted
+from tiedae_cli.output.targets import opened_output, refuse_bytes_on_terminal
 from tiedae_cli.runs.state import JOINT, EpochReport
 from tiedae_cli.system.reporting import progress_drawn_by
 from tiedae_cli.training.trainer import Progress as TrainingProgress
+
+MOST_ROWS = 20  # of a training's epochs, so that they fit a window of 24 lines
 
 
 class Terminal:
@@ -54,11 +58,17 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Tell people something, on stderr."""
-        self.console.print(Text(text), soft_wrap=True)
+        self._say(Text(text))
 
     def warn(self, text: str) -> None:
         """Warn people, on stderr."""
-        self.console.print(Text("warning: " + text, style="yellow"), soft_wrap=True)
+        self._say(Text("warning: " + text, style="yellow"))
+
+    def _say(self, text: Text) -> None:
+        """Print lines, on a terminal wrapped between words; a line to be typed stays whole, so that it can be copied."""
+        for line in text.split("\n"):
+            whole = not self.console.is_terminal or "tiedae " in line.plain
+            self.console.print(line, soft_wrap=whole)
 
     def result(self, text: str) -> None:
         """Print the one thing that the next command needs, on stdout; not where stdout carries JSON."""
@@ -72,13 +82,25 @@ class Terminal:
             sys.stdout.write(json_text(values) + "\n")
             sys.stdout.flush()
 
-    def table(self, table: Table) -> None:
-        """Print a table on stdout, in its full width where stdout is no terminal; not where stdout carries JSON."""
-        if not self.as_json:
-            console = Console(highlight=False)
-            if not console.is_terminal:
-                console = Console(highlight=False, width=200)
-            console.print(table)
+    def table(self, table: Table, needless: Sequence[str] = ()) -> None:
+        """Print a table on stdout, in its full width where stdout is no terminal; not where stdout carries JSON.
+
+        Args:
+            table: its title is printed over it.
+            needless: headings of columns that may go where the window is too narrow, the first one first.
+        """
+        if self.as_json:
+            return
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console = Console(highlight=False, width=200)
+        if table.title:
+            console.print(Text(str(table.title), style="italic"))
+            table.title = None
+        shown = fitted(table, needless, console)
+        console.print(shown.table)
+        if shown.left_out:
+            self.note(f"left out at {console.width} columns: {', '.join(shown.left_out)}; --json has them")
 
     @contextlib.contextmanager
     def draws_progress(self) -> Iterator[None]:
@@ -104,15 +126,17 @@ class Terminal:
             finally:
                 _stop(bar)
 
-    def preview(self, tops: np.ndarray, bottoms: np.ndarray) -> None:
-        """Draw pictures in [0, 1], (N, H, W) or (N, H, W, 3), over their partners in half-block characters, as many as fit."""
-        width = tops.shape[2] + 1
-        fitting = max(0, self.console.width // width)
+    def preview(self, answers: Sequence[Answers], title: tuple[str, str]) -> None:
+        """Draw items and what became of them in half-block characters, laid out and named as in the PNG, as many as fit.
+
+        Args:
+            answers: the originals first.
+            title: two lines.
+        """
         colour = self.console.color_system is not None and not self.console.no_color
-        if not self.interactive or not colour or fitting == 0:
-            return
-        for pictures in (tops[:fitting], bottoms[:fitting]):
-            self.console.print(_half_blocks(pictures))
+        if self.interactive and colour:
+            for line in preview_lines(answers, title, self.console.width, self.console.height):
+                self.console.print(line, no_wrap=True, overflow="crop")
 
 
 class _ToPeople(logging.Handler):
@@ -177,22 +201,6 @@ def _csv_line(cells: Sequence[object]) -> str:
     return buffer.getvalue()
 
 
-def _half_blocks(pictures: np.ndarray) -> Text:
-    if pictures.ndim == 3:
-        pictures = pictures[..., None].repeat(3, 3)
-    levels = np.rint(pictures * 255).astype(int)  # (N, H, W, 3)
-    if levels.shape[1] % 2:
-        levels = np.pad(levels, ((0, 0), (0, 1), (0, 0), (0, 0)))
-    text = Text(no_wrap=True)
-    for y in range(0, levels.shape[1], 2):
-        for picture in levels:
-            for upper, lower in zip(picture[y], picture[y + 1], strict=True):
-                text.append("▀", style=f"rgb({upper[0]},{upper[1]},{upper[2]}) on rgb({lower[0]},{lower[1]},{lower[2]})")
-            text.append(" ")
-        text.append("\n")
-    return text
-
-
 class _Rate(ProgressColumn):
     """Images per second of the current epoch."""
 
@@ -208,8 +216,22 @@ def _stop(bar: Progress) -> None:
         bar.stop()
 
 
+class _BarUnderRow(Progress):
+    """A bar, over it the row of the newest epoch where that one has no line of its own."""
+
+    row: Text | None = None
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Give the row and the bar."""
+        if self.row is not None:
+            yield self.row
+        yield from super().get_renderables()
+
+
 class TrainingDisplay:
     """Progress of a training: a bar over the epoch and a row an epoch; without a terminal a line an epoch.
+
+    Of a long training every k-th epoch keeps its row, so that the whole fits a window; the newest one stands over the bar.
 
     Args:
         terminal: where to draw.
@@ -218,7 +240,7 @@ class TrainingDisplay:
     def __init__(self, terminal: Terminal) -> None:
         self.terminal = terminal
         self.phase = ""
-        self.bar = Progress(
+        self.bar = _BarUnderRow(
             TextColumn("epoch {task.fields[label]}"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f}%"),
@@ -256,7 +278,12 @@ class TrainingDisplay:
         if self.terminal.interactive:
             value = "-" if validation is None else f"{validation:.6f}"
             row = f"{number:>11}  {report.train_mse_per_pixel:>10.6f}  {value:>10}  {report.seconds:>8.2f}"
-            self.terminal.console.print(Text(row + ("  best" if report.best else "")))
+            line = Text(row + ("  best" if report.best else ""))
+            kept = report.epoch in (1, report.epochs) or report.epoch % _every(report.epochs) == 0
+            self.bar.row = None if kept else line
+            self.bar.update(self.task, label=number, rate=report.images_per_second)
+            if kept:
+                self.terminal.console.print(line)
             return
         middle = "" if validation is None else f"validation MSE {validation:.6f}  "
         rate = f"{report.seconds:.2f} s  {report.images_per_second:,.0f} images/s"
@@ -275,11 +302,20 @@ class TrainingDisplay:
             self.terminal.console.print(Text(head, style="bold"))
 
 
+def _every(epochs: int) -> int:
+    """Return k so that every k-th of so many epochs makes at most 20 rows: 1, 2, 5, 10, 20 ..."""
+    power: int = 10 ** max(0, len(str(epochs // MOST_ROWS)) - 1)
+    return next(k * power for k in (1, 2, 5, 10) if epochs <= MOST_ROWS * k * power)
+
+
 def write_output(target: str, content: bytes) -> None:
-    """Write a result to a file, whole or not at all, or to stdout where the target is ``-``.
+    """Write bytes to a file, whole or not at all, or to stdout where the target is ``-``.
 
     Raises:
+        InputError: stdout is a terminal, and the content is no text.
         StorageError: the file cannot be written.
     """
+    if b"\0" in content:
+        refuse_bytes_on_terminal(target)
     with opened_output(target) as file:
         file.write(content)

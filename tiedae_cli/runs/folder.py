@@ -20,6 +20,7 @@ from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs import kept_pca
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.listing import OUTCOME, known_runs, require_runs
+from tiedae_cli.runs.state import SplitIdentity
 from tiedae_cli.system.locks import LOCK_FILE, holding
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.reading import open_regular
@@ -266,9 +267,9 @@ def principal_components(run: Run | Path | None, images: ImageSet, count: int) -
     run = Run(run) if isinstance(run, Path) else run
     keeps = run if run is not None and run.config.exists() else None
     if keeps is not None:
-        kept = _kept_components(keeps, key, images)
-        if kept is not None and kept.components.shape[1] >= count:
-            return kept.truncated(count)
+        kept = kept_components(keeps, SplitIdentity(len(images), key), images.form.pixels, count)
+        if kept is not None:
+            return kept
     fitted = pca.fit(images, count)
     if keeps is not None:
         with contextlib.suppress(StorageError):  # a read-only folder only costs the next fit
@@ -276,10 +277,18 @@ def principal_components(run: Run | Path | None, images: ImageSet, count: int) -
     return fitted
 
 
-def _kept_components(run: Run, key: str, images: ImageSet) -> pca.PrincipalComponents | None:
-    """Return what an earlier call kept, or None where it is damaged or of other data."""
+def kept_components(run: Run, data: SplitIdentity, pixels: int, count: int) -> pca.PrincipalComponents | None:
+    """Return what an earlier call kept; None where it is missing, damaged, of other data or of fewer components.
+
+    Args:
+        run: the run.
+        data: the training split.
+        pixels: D.
+        count: components.
+    """
     with contextlib.suppress(OSError), run.read(run.components) as file:
-        return kept_pca.believed(file, key, images.form.pixels, min(images.form.pixels, len(images)))
+        kept = kept_pca.believed(file, data.digest, pixels, min(pixels, data.images))
+        return kept.truncated(count) if kept is not None and kept.components.shape[1] >= count else None
     return None
 
 

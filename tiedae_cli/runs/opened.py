@@ -15,7 +15,7 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.evaluation import block_size
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint as checkpoints
-from tiedae_cli.runs.folder import RUNS, find_checkpoint, principal_components, separate_model
+from tiedae_cli.runs.folder import RUNS, Run, find_checkpoint, kept_components, principal_components, separate_model
 from tiedae_cli.system.runtime import resolve_device
 
 
@@ -78,6 +78,11 @@ class OpenRun:
     def components(self, count: int | None = None) -> PrincipalComponents:
         """Return PCA of the training split, with as many components as the code has numbers unless told otherwise."""
         return principal_components(self.path.parent, self.splits.train, count or self.network.sizes[-1])
+
+    def kept_components(self) -> PrincipalComponents | None:
+        """Return PCA of the training split as the run folder keeps it, without reading the data; None where it keeps none of this size."""
+        seen = self.trained.training.data.get("train")
+        return None if seen is None else kept_components(Run(self.path.parent), seen, self.form.pixels, self.network.sizes[-1])
 
     def refuse_vectors(self, why: str) -> None:
         """Raise ``InputError`` with this reason unless the model's items are pictures."""

@@ -3,19 +3,21 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from tiedae_cli.data.image_set import DataForm, ImageSet, Splits, check_split
 from tiedae_cli.errors import DataError
-from tiedae_cli.model.evaluation import Evaluation, evaluate, reconstruct_items
+from tiedae_cli.model.evaluation import Evaluation, evaluate
+from tiedae_cli.model.metrics import ErrorSum
 from tiedae_cli.output import figures
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import fingerprint, principal_components
 from tiedae_cli.runs.opened import OpenRun
 from tiedae_cli.tasks.inspection import parameter_count, run_history
+from tiedae_cli.tasks.reconstruction import reconstruct_images
 
 log = logging.getLogger(__name__)
 
@@ -158,14 +160,40 @@ def compare_runs(runs: Sequence[OpenRun], names: Sequence[str], split: str) -> t
 
 
 def comparison_picture(runs: Sequence[OpenRun], compared: Sequence[ComparedRun], images: ImageSet, source: str) -> bytes:
-    """Draw the same images, a row a run under the originals, and return the PNG.
+    """Draw the same images, a row a run under the originals and under PCA with as many numbers, and return the PNG.
 
     Raises:
         InputError: the runs' items are no pictures.
     """
-    rows = []
+    rows: list[figures.Answers] = []
+    drawn: set[int] = set()
     for run, found in zip(runs, compared, strict=True):
-        originals, reconstructions, _ = reconstruct_items(run.network, images, run.device)
-        line = f"squared error per image {found.evaluation.model.squared_error_per_image:.4g}"
-        rows.append((found.name, line, figures.as_pictures(reconstructions, images.form)))
-    return figures.labelled_rows([("original", source, figures.as_pictures(originals, images.form)), *rows])
+        evaluation, size = found.evaluation, run.network.sizes[-1]
+        answered = reconstruct_images(run.network, images, runs[0].components(size), ("", ""), run.device).answers
+        for one in answered[:-1]:  # the originals, and PCA of each code size once
+            if not rows or (one.errors is not None and size not in drawn):
+                line = "" if one.errors is None else _line(evaluation.pca)
+                rows.append(replace(one, line=line))
+        drawn.add(size)
+        rows.append(replace(answered[-1], name=found.name, line=_line(evaluation.model)))
+    return figures.labelled_rows(
+        rows, (source, "beside each row the mean over the whole split, under each image its own squared error")
+    )
+
+
+def _line(errors: ErrorSum) -> str:
+    return f"squared error per image {errors.squared_error_per_image:.4g}"
+
+
+def differing_settings(runs: Sequence[OpenRun]) -> dict[str, list[object]]:
+    """Return the settings in which the runs differ, each with its value in every run; where a run is kept is none."""
+    flat = [
+        {
+            f"{section}.{key}": value
+            for section, values in run.config.model_dump(mode="json").items()
+            if section != "output"
+            for key, value in values.items()
+        }
+        for run in runs
+    ]
+    return {key: [one[key] for one in flat] for key in flat[0] if any(one[key] != flat[0][key] for one in flat[1:])}

@@ -61,6 +61,30 @@ def measure_denoising(
     return Denoising(kind, level, **sums)
 
 
+def verdict(error: float, yardstick: float, count: int) -> str:
+    """Return in words how an error stands beside PCA's with so many numbers; empty where PCA leaves nothing to compare with."""
+    if yardstick <= 0:
+        return ""
+    less = error < yardstick
+    ratio = yardstick / max(error, 1e-12) if less else error / yardstick
+    return f", {ratio:.1f} times {'less' if less else 'more'} than PCA with the same {count} numbers ({yardstick:.6f})"
+
+
+def sentence(evaluation: Evaluation, code_size: int, value_name: str) -> str:
+    """Return an evaluation in a sentence, as a training says it at its end.
+
+    Args:
+        evaluation: of the model and of PCA.
+        code_size: numbers of the model's code.
+        value_name: what one value of an item is called.
+    """
+    error, yardstick = evaluation.model.mse_per_pixel, evaluation.pca.mse_per_pixel
+    against = verdict(error, yardstick, evaluation.components)
+    if evaluation.components != code_size:
+        against = against.replace("the same ", "")
+    return f"MSE {error:.6f} per {value_name}{against}"
+
+
 def evaluate_run(run: OpenRun, split: str, components: int | None) -> tuple[Evaluation, Denoising | None]:
     """Measure a model on a split beside PCA and the mean, and under the noise that it was trained with, if it was.
 

@@ -187,7 +187,7 @@ def draw_features(run: OpenRun) -> bytes:
     drawn = min(len(weight), figures.MOST_FEATURES)
     colours = "blue below zero, red above" if run.form.shape[0] < 3 else "middle gray at zero"
     log.info(f"--features: the strongest {drawn} of {len(weight):,}, each scaled by its largest weight; {colours}")
-    return figures.feature_grid(weight, form)
+    return figures.feature_grid(weight, form, run.trained.run)
 
 
 def draw_codes(run: OpenRun, split: str) -> bytes:

@@ -259,11 +259,9 @@ def _refuse_changes(found: Checkpoint, new: Config) -> None:
 
 
 def _describe(splits: Splits, trainer: Trainer) -> str:
-    shapes = trainer.model.shapes.split("-")
-    shape = "-".join((*shapes, *reversed(shapes[:-1])))
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     tied = "tied" if trainer.model.tied else "untied"
     where = f"{trainer.place.device}, {str(trainer.place.dtype).removeprefix('torch.')}"
     processes = f", {trainer.ranks.count} processes" if trainer.ranks.count > 1 else ""
     images = f"{len(splits.train):,} {splits.form.describe()} of {splits.source}"
-    return f"{shape} {tied}, {parameters:,} parameters, on {images}, {where}{processes}"
+    return f"{trainer.model.round_trip} {tied}, {parameters:,} parameters, on {images}, {where}{processes}"

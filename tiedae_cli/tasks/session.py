@@ -13,7 +13,7 @@ from tiedae_cli.config.yaml_reader import dump_config
 from tiedae_cli.data import Splits
 from tiedae_cli.data.image_set import ImageSet
 from tiedae_cli.errors import CheckpointError, DivergedError, Interrupted
-from tiedae_cli.model.evaluation import error_sum, reconstruct_items
+from tiedae_cli.model.evaluation import error_sum
 from tiedae_cli.output import figures
 from tiedae_cli.output.tensorboard import Board
 from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text
@@ -23,6 +23,8 @@ from tiedae_cli.runs.listing import Outcome
 from tiedae_cli.runs.state import EpochReport, SplitIdentity
 from tiedae_cli.system.interruption import StopSignals
 from tiedae_cli.system.portability import quoted
+from tiedae_cli.tasks.evaluation import verdict
+from tiedae_cli.tasks.reconstruction import pictured, reconstruct_images
 from tiedae_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -114,7 +116,10 @@ class Session:
 
     def _shown(self) -> ImageSet:
         """Return the split that pictures show: the test split, if there is one."""
-        return self.splits.test or self.splits.validation or self.splits.train
+        return self.splits.get(self._shown_name())
+
+    def _shown_name(self) -> str:
+        return next(name for name in ("test", "validation", "train") if len(self.splits.get(name)))
 
     def _save(self, best: bool) -> None:
         checkpoint = self.checkpoint()  # asked of all processes: it sums over them
@@ -194,22 +199,22 @@ class Session:
         yardstick = error_sum(components.reconstruct, splits.validation or splits.train, device).mse_per_pixel
         exact = count >= splits.form.pixels or yardstick == 0  # all but rounding is explained: no yardstick
         value_name = splits.form.value_name
-        loss = figures.loss_curve(history, None if exact else yardstick, count, value_name)
+        loss = figures.loss_curve(self.run.name, history, None if exact else yardstick, count, value_name)
         self.run.write(self.run.loss_figure, loss)
         pictures = [str(self.run.loss_figure)]
         if splits.form.kind == "images":  # feature vectors have no picture
             shown = self._shown().slice(0, self.config.output.images)
-            originals, reconstructions, errors = reconstruct_items(model, shown, device)
-            pairs = figures.reconstruction_pairs(originals, reconstructions, errors, splits.form)
-            self.run.write(self.run.reconstructions_figure, pairs)
+            title = pictured(self.run.name, model, f"{splits.source}, {self._shown_name()} split, the first {len(shown):,}")
+            drawn = reconstruct_images(model, shown, components, title, device)
+            self.run.write(self.run.reconstructions_figure, drawn.png())
             pictures.append(str(self.run.reconstructions_figure))
-        verdict = "" if exact else _verdict(best.selection_mse, yardstick, count)
+        against = "" if exact else verdict(best.selection_mse, yardstick, count)
         if self.trainer.initial_mse is not None:
             start = self.trainer.initial_mse
             gained = 1 - best.selection_mse / max(start, 1e-12)
             log.info(f"started at MSE {start:.6f} per {value_name}; training gained {gained:.1%}")
         log.info(
-            f"best epoch {best.epoch}: MSE {best.selection_mse:.6f} per {value_name}{verdict}\npictures: {', '.join(pictures)}"
+            f"best epoch {best.epoch}: MSE {best.selection_mse:.6f} per {value_name}{against}\npictures: {', '.join(pictures)}"
         )
         log.info(f"next: {self._next()}")
         return None if exact else yardstick
@@ -225,12 +230,6 @@ def identify(splits: Splits) -> dict[str, SplitIdentity]:
     """Return what tells one data set from another: sizes and digests of the splits that training sees."""
     seen = {"train": splits.train, "validation": splits.validation}
     return {name: SplitIdentity(len(images), fingerprint(images)) for name, images in seen.items()}
-
-
-def _verdict(error: float, yardstick: float, count: int) -> str:
-    less = error < yardstick
-    ratio = yardstick / max(error, 1e-12) if less else error / yardstick
-    return f", {ratio:.1f} times {'less' if less else 'more'} than PCA with the same {count} numbers ({yardstick:.6f})"
 
 
 def epoch_values(report: EpochReport) -> dict[str, Any]:

@@ -28,12 +28,14 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Measure several runs on the same items, beside PCA. With --output it draws the same images, a row a run."""
-    from tiedae_cli.cli.tables import comparison_table, comparison_values
+    from tiedae_cli.cli.tables import NEEDLESS, comparison_table, comparison_values, settings_table
     from tiedae_cli.data import choose
+    from tiedae_cli.output.targets import refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.opened import open_run
-    from tiedae_cli.tasks.comparison import compare_runs, comparison_picture
+    from tiedae_cli.tasks.comparison import compare_runs, comparison_picture, differing_settings
 
+    refuse_bytes_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         opened = [open_run(run, device) for run in runs]
         if output is not None:
@@ -43,6 +45,13 @@ def compare(
             source = f"{splits.source}, {split} split"
             write_output(output, comparison_picture(opened, compared, choose(splits.filled(split), count, None), source))
         if output != "-":
-            terminal.table(comparison_table(compared, splits.source))
+            terminal.table(comparison_table(compared, splits.source), NEEDLESS)
+            settings = differing_settings(opened)
+            if settings:
+                terminal.table(settings_table(settings, [run.name for run in compared]))
+            if output is not None:
+                terminal.result(output)
             values = [comparison_values(run) for run in compared]
-            terminal.json_line(split=split, images=len(splits.get(split)), runs=values, output=output)
+            told = [{key: found[index] for key, found in settings.items()} for index in range(len(values))]
+            runs_told = [{**one, "settings": differing} for one, differing in zip(values, told, strict=True)]
+            terminal.json_line(split=split, images=len(splits.get(split)), runs=runs_told, output=output)

@@ -1,6 +1,5 @@
 """``tiedae decode``: codes back to pictures or arrays."""
 
-import sys
 from typing import Annotated
 
 import typer
@@ -35,13 +34,14 @@ def decode(
     """Turn codes back into images or vectors. Images: a .png grid of up to 10,000, or an array. Vectors: in the data's own units."""
     from tiedae_cli.errors import InputError
     from tiedae_cli.output.rows import FORMATS, choose_format
+    from tiedae_cli.output.targets import refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.opened import open_run_with_inputs
     from tiedae_cli.tasks import coding
 
     kind = choose_format(file_format, as_json, output, ("png", *FORMATS), on_stdout="npy")
-    if output == "-" and kind in ("npy", "png") and sys.stdout.isatty():
-        raise InputError("stdout is a terminal: name a file with --output, or choose --format csv")
+    if kind in ("npy", "png"):
+        refuse_bytes_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(arguments[0], arguments[1:], device)
         if len(names) != 1:

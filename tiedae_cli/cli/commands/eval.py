@@ -22,13 +22,14 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure a model on a split, beside PCA. PCA has as many numbers as the code; beside both, the mean image."""
-    from tiedae_cli.cli.evaluation_table import evaluation_table, evaluation_values
+    from tiedae_cli.cli.evaluation_table import NEEDLESS, evaluation_table, evaluation_values
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.opened import open_run
-    from tiedae_cli.tasks.evaluation import evaluate_run
+    from tiedae_cli.tasks.evaluation import evaluate_run, sentence
 
     with Terminal(quiet, as_json) as terminal:
         run = open_run(model, device)
         result, denoising = evaluate_run(run, split, components)
-        terminal.table(evaluation_table(result, f"{run.path} on {run.splits.source}", denoising))
+        terminal.table(evaluation_table(result, f"{run.path} on {run.splits.source}", denoising), NEEDLESS)
+        terminal.note(sentence(result, run.network.sizes[-1], run.form.value_name))
         terminal.json_line(checkpoint=str(run.path), **evaluation_values(result, denoising))

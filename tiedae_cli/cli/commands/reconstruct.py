@@ -36,20 +36,21 @@ def reconstruct(
     debug: Debug = False,
 ) -> None:
     """Draw images beside their reconstructions. Prints the path of the PNG."""
-    from tiedae_cli.output import figures
+    from tiedae_cli.output.targets import refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.opened import open_run_with_inputs
     from tiedae_cli.system.storage import unused_name
     from tiedae_cli.tasks import reconstruction
 
+    refuse_bytes_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(model, files or [], device)
         drawn = reconstruction.reconstruct(run, names, split, count, seed)
         if preview:
-            terminal.preview(*(figures.as_pictures(rows, run.form) for rows in (drawn.originals, drawn.reconstructions)))
-        images = len(drawn.originals)
-        target = output or str(unused_name(run.path.parent / f"reconstructions-{images}.png", drawn.png))
-        write_output(target, drawn.png)
+            terminal.preview(drawn.answers, drawn.title)
+        png = drawn.png()
+        target = output or str(unused_name(run.path.parent / f"reconstructions-{drawn.images}.png", png))
+        write_output(target, png)
         if target != "-":
             terminal.result(target)
-            terminal.json_line(output=target, images=images, squared_errors=drawn.squared_errors)
+            terminal.json_line(output=target, images=drawn.images, squared_errors=drawn.squared_errors)

@@ -9,24 +9,27 @@ from tiedae_cli.output.figures.pairs import (
     most_pictures,
     picture_grid,
     pixel_grid,
-    reconstruction_pairs,
 )
-from tiedae_cli.output.figures.rows import labelled_rows
+from tiedae_cli.output.figures.rows import Answers, answers_picture, fits_labels, items_in_rows, labelled_rows, short_error
 from tiedae_cli.output.figures.weights import MOST_FEATURES, code_map, feature_grid, signed_pictures
 
 __all__ = [
     "MOST_FEATURES",
+    "Answers",
     "all_pictures",
+    "answers_picture",
     "as_pictures",
     "check_pairs",
     "code_map",
     "contact_sheet",
     "feature_grid",
+    "fits_labels",
+    "items_in_rows",
     "labelled_rows",
     "loss_curve",
     "most_pictures",
     "picture_grid",
     "pixel_grid",
-    "reconstruction_pairs",
+    "short_error",
     "signed_pictures",
 ]

@@ -1,6 +1,7 @@
 """What all pictures are made of: arrays of pixels, matplotlib figures without a display, and their PNG."""
 
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 DPI = 100
 INK, MODEL_COLOUR, YARDSTICK_COLOUR = "#222222", "#1f5fa8", "#c8501e"
+SMOOTH_BELOW = 20  # pixels a side: squares of an 8 x 8 digit hide what it is, those of a 28 x 28 one do not
 
 
 def as_pictures(rows: Tensor, form: DataForm) -> np.ndarray:
@@ -37,6 +39,32 @@ def tiles(stacks: Sequence[np.ndarray], columns: int, factor: int, background: i
             paste(canvas, y, x, picture, factor)
             y += height * factor + gap // 2
     return canvas
+
+
+def resized(pictures: np.ndarray, side: int, largest: int) -> np.ndarray:
+    """Return pictures in [0, 1], (N, H, W) or (N, H, W, 3), as large as people read them, (N, h, w, 3) uint8.
+
+    Small ones are enlarged by the largest whole factor that fits ``side``: below 20 pixels a side by bicubic interpolation, else every
+    pixel becomes a sharp square. Those beyond ``largest`` are shrunk to it.
+
+    Args:
+        pictures: at least one.
+        side: the longer side that is wanted, in pixels.
+        largest: the longer side that is allowed.
+    """
+    from PIL import Image
+
+    height, width = pictures.shape[1:3]
+    longer = max(height, width)
+    levels = np.rint((pictures if pictures.ndim == 4 else pictures[..., None]) * 255).astype(np.uint8)
+    levels = np.broadcast_to(levels, (*levels.shape[:3], 3))
+    factor = max(1, side // longer)
+    if SMOOTH_BELOW <= longer <= largest:
+        return levels.repeat(factor, 1).repeat(factor, 2)
+    scale = factor if longer < SMOOTH_BELOW else largest / longer
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    images = (Image.fromarray(np.ascontiguousarray(picture)) for picture in levels)
+    return np.stack([np.asarray(image.resize(size, Image.Resampling.BICUBIC)) for image in images])
 
 
 def paste(canvas: np.ndarray, y: int, x: int, picture: np.ndarray, factor: int) -> None:
@@ -70,3 +98,39 @@ def figure_png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor="white")
     return buffer.getvalue()
+
+
+class Page:
+    """A white picture on which images and words are put by their place from the upper left, in pixels.
+
+    Args:
+        width: in pixels.
+        height: in pixels.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self.canvas = np.full((height, width, 3), 255, dtype=np.uint8)
+        self.figure = new_figure(width / DPI, height / DPI)
+
+    def paste(self, x: int, y: int, levels: np.ndarray) -> None:
+        """Put an image, (H, W, 3) uint8, with its upper left corner here."""
+        self.canvas[y : y + levels.shape[0], x : x + levels.shape[1]] = levels
+
+    def write(self, x: float, y: float, text: str, size: float = 10, bold: bool = False, align: str = "left") -> None:
+        """Put a line of text with its upper edge at ``y`` and its left edge or middle at ``x``."""
+        height, width = self.canvas.shape[:2]
+        weight = "bold" if bold else "normal"
+        place = x / width, 1 - y / height
+        self.figure.text(*place, text, fontsize=size, weight=weight, color=INK, va="top", ha=align, parse_math=False)
+
+    def png(self) -> bytes:
+        """Return the page as a PNG."""
+        self.figure.figimage(self.canvas, origin="upper")
+        return figure_png(self.figure)
+
+
+def text_width(text: str, size: float = 10, bold: bool = False) -> int:
+    """Return how many pixels a line of text takes across."""
+    figure = new_figure(1, 1)
+    words = figure.text(0, 0, text, fontsize=size, weight="bold" if bold else "normal", parse_math=False)
+    return math.ceil(words.get_window_extent().width)

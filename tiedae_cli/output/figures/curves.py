@@ -1,32 +1,72 @@
 """The picture of a training: its errors by epoch beside PCA's."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from tiedae_cli.output.figures.canvas import MODEL_COLOUR, YARDSTICK_COLOUR, figure_png, new_figure
-from tiedae_cli.runs.state import EpochReport
+from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, YARDSTICK_COLOUR, figure_png, new_figure
+from tiedae_cli.runs.state import JOINT, EpochReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
-def loss_curve(history: Sequence[EpochReport], yardstick: float | None, components: int, value_name: str = "pixel") -> bytes:
-    """Draw training and validation error by epoch, PCA's validation error at the same code size as a line; return the PNG."""
-    from matplotlib.ticker import MaxNLocator
+def loss_curve(
+    run: str, history: Sequence[EpochReport], yardstick: float | None, components: int, value_name: str = "pixel"
+) -> bytes:
+    """Draw training and validation error by epoch, the best epoch marked, PCA's error at the same code size as a line; return the PNG.
 
+    Of a training with greedy pretraining only the epochs of all layers together: a layer's own error is not comparable.
+
+    Args:
+        run: its name, the title.
+        history: of all phases.
+        yardstick: PCA's validation error; None leaves its line out.
+        components: of PCA.
+        value_name: what one value of an item is called.
+    """
     figure = new_figure(8, 4.5)
     axes = figure.add_subplot()
-    epochs = [report.epoch for report in history]
+    reports = [report for report in history if report.phase == JOINT] or list(history)
+    epochs = [report.epoch for report in reports]
     marker = "o" if len(epochs) <= 30 else ""
-    series = [("training", [report.train_mse_per_pixel for report in history], "#8fb3d9")]
-    if all(report.validation_mse_per_pixel is not None for report in history):
-        series.append(("validation", [report.validation_mse_per_pixel or 0.0 for report in history], MODEL_COLOUR))
+    series = [("training", [report.train_mse_per_pixel for report in reports], "#8fb3d9")]
+    if all(report.validation_mse_per_pixel is not None for report in reports):
+        series.append(("validation", [report.validation_mse_per_pixel or 0.0 for report in reports], MODEL_COLOUR))
     for name, values, colour in series:
         axes.plot(epochs, values, marker=marker, markersize=4, color=colour, label=name)
+    best = next((report for report in reversed(reports) if report.best), None)
+    if best is not None:
+        told = f"best epoch {best.epoch}: {best.selection_mse:.3g}"
+        place = [best.epoch], [best.selection_mse]
+        axes.plot(*place, label=told, marker="o", markersize=10, markerfacecolor="none", markeredgecolor=INK, linestyle="")
     if yardstick is not None:
-        axes.axhline(yardstick, color=YARDSTICK_COLOUR, linestyle="--", label=f"PCA, {components} components")
-    axes.set_yscale("log")
+        axes.axhline(yardstick, color=YARDSTICK_COLOUR, linestyle="--", label=f"PCA, {components} components: {yardstick:.3g}")
+    values = [value for _, numbers, _ in series for value in numbers] + [yardstick or series[0][1][0]]
+    _scale(axes, epochs, min(values), max(values))
+    axes.set_title(run, fontsize=11, color=INK, parse_math=False)
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"mean squared error per {value_name}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(True, which="both", alpha=0.25)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     return figure_png(figure)
+
+
+def _scale(axes: "Axes", epochs: Sequence[int], lowest: float, highest: float) -> None:
+    """Mark whole epochs from the first to the last one, and errors by a logarithmic scale with plain numbers."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+
+    first, last = epochs[0], epochs[-1]
+    step = next(size for power in range(9) for size in (10**power, 2 * 10**power, 5 * 10**power) if (last - first) / size <= 20)
+    axes.xaxis.set_major_locator(FixedLocator(sorted({first, *(epoch for epoch in epochs if epoch % step == 0)})))
+    if first == last:
+        axes.set_xlim(first - 0.5, last + 0.5)
+    if lowest <= 0:
+        return
+    axes.set_yscale("log")
+    subs = (1.0, 2.0, 5.0) if highest / lowest > 5 else tuple(map(float, range(1, 10)))
+    if highest / lowest > 1.5:
+        axes.yaxis.set_major_locator(LogLocator(subs=subs))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,8 +1,7 @@
-"""Pictures of items: originals beside their reconstructions, grids, and the contact sheet of a screening."""
+"""Pictures of many items: grids, and the contact sheet of a screening."""
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -21,38 +20,10 @@ from tiedae_cli.output.figures.canvas import (
     tiles,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-LARGEST_PAIRS = 8  # images up to which each pair has a row of its own
 COMPACT, COMPACT_COLUMNS = 100, 10  # images up to which a grid of pairs has ten columns; beyond, it is about square
 MOST_PICTURES, LARGEST_GRID = 10_000, 1 << 25  # of one grid: pictures, and pixels (a square of about 5,800)
 SHEET_TITLE, SHEET_WIDTH = 50, 360  # of a contact sheet, in pixels: the title's height, the least width
 SHEET_GAP, SHEET_TEXT, SHEET_CAPTION = 14, 36, 150  # between pairs, under them, across a caption
-
-
-def reconstruction_pairs(originals: Tensor, reconstructions: Tensor, errors: Sequence[float], form: DataForm) -> bytes:
-    """Draw originals beside their reconstructions, (N, D) each, and return the PNG.
-
-    Up to 8: the reference's figure, 8 x 3N inches, a row a pair, each with its error. More: a compact grid, originals over
-    reconstructions, every pixel a sharp square.
-    """
-    left, right = as_pictures(originals, form), as_pictures(reconstructions, form)
-    if len(left) > LARGEST_PAIRS:
-        return pixel_grid(left, right)
-    figure = new_figure(8, 3 * len(left))
-    for row, error in enumerate(errors):
-        for column, (pictures, title) in enumerate(((left, "original"), (right, f"reconstruction, squared error {error:.2f}"))):
-            axes = figure.add_subplot(len(left), 2, 2 * row + column + 1)
-            _show(axes, pictures[row])
-            axes.set_title(title, fontsize=11, color=INK)
-    figure.tight_layout()
-    return figure_png(figure)
-
-
-def _show(axes: "Axes", picture: np.ndarray) -> None:
-    axes.imshow(picture, cmap="gray" if picture.ndim == 2 else None, vmin=0, vmax=1, interpolation="nearest")
-    axes.set_axis_off()
 
 
 def pixel_grid(top: np.ndarray, bottom: np.ndarray, largest_width: int = 1600) -> bytes:

@@ -1,39 +1,122 @@
-"""The picture of a comparison: the same items, a labelled row a run."""
+"""The picture of items and what became of them: each answer to the same items is a row with its name, or a column for a few items."""
 
-import itertools
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from tiedae_cli.output.figures.canvas import DPI, INK, figure_png, new_figure, tiles
+from tiedae_cli.output.figures.canvas import Page, resized, text_width
+
+LARGEST_PAIRS = 8  # items up to which each has a row of its own
+LARGEST_LABELLED = 100  # items up to which there is room for names and errors
+COLUMNS = 10  # items side by side; more begin a new block of rows
+MARGIN, GAP, BLOCK_GAP = 12, 4, 14  # pixels: around all, between images, between blocks
+LINE, LABEL = 16, 40  # pixels: a line of small text, and two lines of a row's label
+HEAD = 46  # pixels that the two lines of a title take
+SIDE, LARGE_SIDE = 96, 240  # pixels that the longer side of an enlarged image has at most, among many and among few
+LARGEST_SIDE = 320  # pixels to which a larger image is shrunk among many
 
 
-def labelled_rows(rows: Sequence[tuple[str, str, np.ndarray]]) -> bytes:
-    """Draw rows of pictures, each row beside its name and a line of text, every pixel a sharp square; return the PNG.
+@dataclass(frozen=True)
+class Answers:
+    """The items themselves, or what one model makes of them."""
+
+    name: str
+    """What the row is called."""
+    line: str
+    """What is to be said of it as a whole, in a line; may be empty."""
+    pictures: np.ndarray
+    """(N, H, W) or (N, H, W, 3), in [0, 1]."""
+    errors: Sequence[float] | None = None
+    """The squared error of each; None for the originals."""
+
+
+def items_in_rows(count: int) -> bool:
+    """Return whether so many items are drawn with a row an item, originals left, rather than with a column an item, originals on top."""
+    return count <= LARGEST_PAIRS
+
+
+def fits_labels(count: int) -> bool:
+    """Return whether so many items are drawn with names and errors; more only fit without."""
+    return count <= LARGEST_LABELLED
+
+
+def answers_picture(answers: Sequence[Answers], title: tuple[str, str]) -> bytes:
+    """Draw items and what became of them, up to eight with a row an item, more with a column an item; return the PNG.
 
     Args:
-        rows: name, line and pictures, (N, H, W) or (N, H, W, 3), of each row; all of one shape.
+        answers: the originals first; all of one shape.
+        title: two lines.
     """
-    columns, height, width = rows[0][2].shape[:3]
-    strips = [tiles((pictures,), columns, max(1, 96 // max(height, width))) for _, _, pictures in rows]
-    figure = new_figure(1, 1)
-    labels = [
-        (figure.text(0, 0, _shortened(name), va="bottom", weight="bold"), figure.text(0, 0, _shortened(line), va="top"))
-        for name, line, _ in rows
-    ]
-    for label in itertools.chain(*labels):
-        label.set(fontsize=10, color=INK, parse_math=False)
-    margin, step = 12, max(strips[0].shape[0], 48)  # pixels; two lines of text need 48
-    left = 2 * margin + math.ceil(max(label.get_window_extent().width for label in itertools.chain(*labels)))
-    total_width, total_height = left + strips[0].shape[1] + margin, len(rows) * step + 2 * margin
-    figure.set_size_inches(total_width / DPI, total_height / DPI)
-    for index, (strip, pair) in enumerate(zip(strips, labels, strict=True)):
-        middle = total_height - margin - (index + 0.5) * step
-        figure.figimage(strip, xo=left, yo=round(middle - strip.shape[0] / 2))
-        for label, above in zip(pair, (2, -2), strict=True):
-            label.set_position((margin / total_width, (middle + above) / total_height))
-    return figure_png(figure)
+    count = len(answers[0].pictures)
+    return _item_rows(answers, title) if items_in_rows(count) else labelled_rows(answers, title)
+
+
+def _item_rows(answers: Sequence[Answers], title: tuple[str, str]) -> bytes:
+    """Draw a row an item: 8 x 3N inches, as the reference does, original left, reconstruction right, PCA between them."""
+    count, columns = len(answers[0].pictures), len(answers)
+    width, height = 800, 300 * count
+    across, down = (width - 2 * MARGIN) // columns, (height - HEAD - MARGIN) // count
+    side = min(LARGE_SIDE, across - GAP, down - LINE - GAP)
+    images = [resized(one.pictures, side, side) for one in answers]
+    page = Page(width, height)
+    _write_title(page, title)
+    for row in range(count):
+        for column, (one, large) in enumerate(zip(answers, images, strict=True)):
+            x, y = MARGIN + column * across, HEAD + row * down
+            told = one.name if one.errors is None else f"{one.name}: {short_error(one.errors[row])}"
+            page.write(x + across / 2, y, _shortened(told), size=9, align="center")
+            page.paste(x + (across - large.shape[2]) // 2, y + LINE + 2, large[row])
+    return page.png()
+
+
+def labelled_rows(answers: Sequence[Answers], title: tuple[str, str]) -> bytes:
+    """Draw a row an answer beside its name, a column an item, ten items a block, each error under its image; return the PNG.
+
+    Args:
+        answers: the originals first; all of one shape.
+        title: two lines.
+    """
+    images = [resized(one.pictures, SIDE, LARGEST_SIDE) for one in answers]
+    count, down, across = images[0].shape[:3]
+    columns, blocks = min(count, COLUMNS), -(-count // COLUMNS)
+    names, lines = [_shortened(one.name) for one in answers], [_shortened(one.line) for one in answers]
+    left = 2 * MARGIN + max(text_width(text, bold=bold) for texts, bold in ((names, True), (lines, False)) for text in texts)
+    told = [_told(one, across) for one in answers]
+    heights = [max(down + GAP + (LINE if texts else 0), LABEL) for texts in told]
+    block = sum(heights) + BLOCK_GAP
+    widest = max(left + columns * (across + GAP), MARGIN + text_width(title[0], bold=True), MARGIN + text_width(title[1]))
+    page = Page(widest + MARGIN, HEAD + blocks * block - BLOCK_GAP + MARGIN)
+    _write_title(page, title)
+    for start in range(0, count, COLUMNS):
+        y = HEAD + start // COLUMNS * block
+        for name, line, large, texts, height in zip(names, lines, images, told, heights, strict=True):
+            middle = y + max(down, LABEL) / 2
+            page.write(MARGIN, middle - (17 if line else 8), name, bold=True)
+            page.write(MARGIN, middle + 1, line)
+            for index in range(start, min(start + COLUMNS, count)):
+                x = left + (index - start) * (across + GAP)
+                page.paste(x, y, large[index])
+                if texts:
+                    page.write(x + across / 2, y + down + 1, texts[index], size=8, align="center")
+            y += height
+    return page.png()
+
+
+def _told(one: Answers, across: int) -> list[str]:
+    """Return the errors as text; nothing where the images are too narrow for them."""
+    texts = [short_error(error) for error in one.errors or ()]
+    return texts if texts and text_width(max(texts, key=len), size=8) <= across else []
+
+
+def short_error(error: float) -> str:
+    """Return an error with three digits that count."""
+    return f"{error:#.3g}".rstrip(".") if 0.001 <= abs(error) < 1000 else f"{error:.3g}"
+
+
+def _write_title(page: Page, title: tuple[str, str]) -> None:
+    page.write(MARGIN, 8, title[0], bold=True)
+    page.write(MARGIN, 25, title[1], size=9)
 
 
 def _shortened(text: str, longest: int = 40) -> str:

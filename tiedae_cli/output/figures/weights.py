@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.data.image_set import DataForm
-from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, figure_png, new_figure, pixel_png, tiles
+from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, Page, figure_png, new_figure, text_width, tiles
 
 LONGEST_NAME = 24  # characters of a label in the legend
 LARGEST_LEGEND = 20  # classes that can be told apart by colour
 MOST_FEATURES = 100
+MARGIN, HEAD = 12, 76  # pixels around the grid of features, and over it
+SCALE_WIDTH = 340  # pixels of the scale with its numbers
 
 
 def signed_pictures(rows: Tensor, form: DataForm) -> np.ndarray:
@@ -30,19 +32,36 @@ def signed_pictures(rows: Tensor, form: DataForm) -> np.ndarray:
     return np.asarray(colormaps["RdBu_r"](images[:, 0])[..., :3])
 
 
-def feature_grid(weight: Tensor, form: DataForm, most: int = MOST_FEATURES) -> bytes:
-    """Draw the rows of the first layer's weight, (H, D), as a compact grid, the largest L2 norm first; return the PNG.
+def feature_grid(weight: Tensor, form: DataForm, run: str, most: int = MOST_FEATURES) -> bytes:
+    """Draw the rows of the first layer's weight, (H, D), as a grid, the largest L2 norm first, with a title and the scale; return the PNG.
 
     Args:
         weight: on the CPU.
         form: of the data, images.
+        run: its name.
         most: at most so many rows are drawn.
     """
     strongest = weight.norm(dim=1).argsort(descending=True, stable=True)[:most]
     pictures = signed_pictures(weight[strongest], form)
     columns = max(1, math.ceil(math.sqrt(len(pictures))))
     factor = max(1, 64 // max(pictures.shape[1:3]))
-    return pixel_png(tiles((pictures,), columns, factor, background=153))  # zero is white or middle gray: gaps are neither
+    grid = tiles((pictures,), columns, factor, background=153)  # zero is white or middle gray: gaps are neither
+    count = f"all {len(weight):,}" if len(pictures) == len(weight) else f"the strongest {len(pictures):,} of {len(weight):,}"
+    title = f"{run}: weights of the first layer, {count}", "strongest first; each is scaled by its own largest weight:"
+    width = max(grid.shape[1], text_width(title[0], bold=True), text_width(title[1], 9), SCALE_WIDTH)
+    page = Page(width + 2 * MARGIN, HEAD + grid.shape[0] + MARGIN)
+    page.write(MARGIN, 8, title[0], bold=True)
+    page.write(MARGIN, 25, title[1], size=9)
+    ramp = signed_pictures(torch.linspace(-1, 1, SCALE_WIDTH // 2)[None], DataForm((1, 1, SCALE_WIDTH // 2)))  # (1, 1, W, 3)
+    if form.shape[0] >= 3:
+        ramp = np.linspace(0, 1, SCALE_WIDTH // 2)[None, None, :, None].repeat(3, 3)
+    page.paste(MARGIN + SCALE_WIDTH // 4, 44, np.rint(ramp[0] * 255).astype(np.uint8).repeat(12, 0))
+    left, right = MARGIN + SCALE_WIDTH // 4, MARGIN + SCALE_WIDTH * 3 // 4
+    page.write(left - 14, 42, "\N{MINUS SIGN}1", size=9, align="center")
+    page.write((left + right) / 2, 57, "0", size=9, align="center")
+    page.write(right + 6, 42, "+1", size=9)
+    page.paste(MARGIN, HEAD, grid)
+    return page.png()
 
 
 def code_map(

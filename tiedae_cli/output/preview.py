@@ -1,0 +1,72 @@
+"""Pictures in a terminal: half-block characters, two pixels a character, laid out and named as in the PNG.
+
+Shapes: N items, H x W pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from rich.text import Text
+
+from tiedae_cli.output.figures import Answers, items_in_rows, short_error
+from tiedae_cli.output.figures.canvas import SMOOTH_BELOW, resized
+
+SIDE = 24  # pixels to which a small image is enlarged
+LEAST_ITEMS = 2  # are drawn also where the window is too low for them: it scrolls
+
+
+def preview_lines(answers: Sequence[Answers], title: tuple[str, str], width: int, height: int) -> Iterator[Text]:
+    """Draw as many items as fit; nothing where not even one does.
+
+    Args:
+        answers: the originals first; where the window is too narrow for all, PCA's are left out.
+        title: two lines.
+        width: of the window, in characters.
+        height: of the window, in lines.
+    """
+    originals = answers[0].pictures
+    enlarges = max(originals.shape[1:3]) < SMOOTH_BELOW
+    images = [resized(one.pictures, SIDE, 10**9) if enlarges else _levels(one.pictures) for one in answers]
+    count, down, across = images[0].shape[:3]
+    if across > width:
+        return
+    yield from (Text(line, style="bold" if line == title[0] else "") for line in title)
+    if not items_in_rows(count):
+        fitting = min(count, width // (across + 1) or 1)
+        for one, large in zip(answers, images, strict=True):
+            yield Text(f"{one.name}{', ' if one.line else ''}{one.line}")
+            yield from _half_blocks([large[index] for index in range(fitting)], across)
+    else:
+        names = [[_caption(one, index) for one in answers] for index in range(count)]
+        cell = max(across, *(len(name) for row in names for name in row))
+        if len(answers) * (cell + 1) > width and len(answers) > 2:
+            kept = (0, len(answers) - 1)
+            images, names = [images[index] for index in kept], [[row[index] for index in kept] for row in names]
+        fitting = min(count, max(LEAST_ITEMS, (height - 4) // (down // 2 + 1)))
+        for index in range(fitting):
+            yield Text(" ".join(name.ljust(cell) for name in names[index]))
+            yield from _half_blocks([large[index] for large in images], cell)
+    if fitting < count:
+        yield Text(f"{fitting} of {count:,} shown here")
+
+
+def _caption(one: Answers, index: int) -> str:
+    return one.name if one.errors is None else f"{one.name}: {short_error(one.errors[index])}"
+
+
+def _levels(pictures: np.ndarray) -> np.ndarray:
+    levels = np.rint((pictures if pictures.ndim == 4 else pictures[..., None]) * 255).astype(np.uint8)
+    return np.broadcast_to(levels, (*levels.shape[:3], 3))
+
+
+def _half_blocks(pictures: Sequence[np.ndarray], cell: int) -> Iterator[Text]:
+    """Draw images, (H, W, 3) uint8, side by side, each in a cell of so many characters."""
+    height, width = pictures[0].shape[:2]
+    for y in range(0, height, 2):
+        text = Text(no_wrap=True)
+        for picture in pictures:
+            lower = picture[y + 1] if y + 1 < height else np.zeros_like(picture[y])
+            for (r, g, b), (s, t, u) in zip(picture[y].tolist(), lower.tolist(), strict=True):
+                text.append("▀", style=f"rgb({r},{g},{b}) on rgb({s},{t},{u})")
+            text.append(" " * (cell - width + 1))
+        yield text

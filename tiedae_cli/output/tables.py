@@ -1,0 +1,84 @@
+"""Tables that fit the window: no word is broken; where the columns do not fit, the least needed ones go, and then each row is a list."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Column, Table
+from rich.text import Text
+
+UNBOUNDED = 10_000  # characters: nothing wraps
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a window shows of a table."""
+
+    table: Table | Text
+    """The table, or each row as a list of headings and values."""
+    left_out: list[str]
+    """Headings of the columns that do not fit."""
+
+
+def fitted(table: Table, needless: Sequence[str], console: Console) -> Fitted:
+    """Return a table as it fits a window.
+
+    Args:
+        table: without a title; rows of text.
+        needless: headings of columns that may go, the first one first.
+        console: the window.
+    """
+    columns, left_out = list(table.columns), []
+    for heading in ("", *needless):
+        gone = [column for column in columns if heading and column.header == heading]
+        columns = [column for column in columns if column not in gone]
+        left_out += [_plain(heading)] * len(gone)
+        candidate = _rebuilt(table, columns)
+        ranges = [_range(column, console) for column in candidate.columns]
+        frame = _width(candidate, console) - sum(one.maximum for one in ranges)
+        room = console.width - frame - sum(one.minimum for one in ranges)
+        if room >= 0:
+            for column, one in zip(candidate.columns, ranges, strict=True):
+                wider = min(room, one.maximum - one.minimum)
+                column.width = one.minimum + wider
+                room -= wider
+            return Fitted(candidate, left_out)
+    return Fitted(_listed(table), [])
+
+
+def _rebuilt(table: Table, columns: Sequence[Column]) -> Table:
+    new = Table(box=table.box, show_header=table.show_header, collapse_padding=table.collapse_padding, pad_edge=table.pad_edge)
+    for column in columns:
+        new.add_column(column.header, justify=column.justify)
+    for row, cells in zip(table.rows, zip(*(column.cells for column in columns), strict=True), strict=True):
+        new.add_row(*cells, end_section=row.end_section)
+    return new
+
+
+def _range(column: Column, console: Console) -> Measurement:
+    """Return the widths of the longest word and of the longest line of a column."""
+    options = console.options.update_width(UNBOUNDED)
+    found = [Measurement.get(console, options, cell) for cell in (column.header, *column.cells)]
+    return Measurement(max(one.minimum for one in found), max(one.maximum for one in found))
+
+
+def _width(table: Table, console: Console) -> int:
+    return Measurement.get(console, console.options.update_width(UNBOUNDED), table).maximum
+
+
+def _listed(table: Table) -> Text:
+    """Return the rows as lines, each heading before its value, an empty line between two rows."""
+    blocks = []
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        named = zip((_plain(column.header) for column in table.columns), map(_plain, cells), strict=True)
+        if table.show_header:
+            blocks.append("\n".join(f"{name}: {value}" if name else value for name, value in named if value))
+        else:
+            blocks.append(": ".join(value for _, value in named))
+    return Text(("\n\n" if table.show_header else "\n").join(blocks))
+
+
+def _plain(cell: object) -> str:
+    text = cell.plain if isinstance(cell, Text) else str(cell)
+    return text.replace("-\n", "").replace("\n", " ")
