@@ -26,11 +26,13 @@ TABLE_FIELDS = ("label", "columns", "ignore", "categories", "delimiter", "decima
 VECTOR_FIELDS = ("arrays", "scaling", "missing", "window", "stride", *TABLE_FIELDS)
 
 
-def load_splits(config: DataConfig) -> Splits:
+def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
     """Load the data set that a config names, or the folder or array at its path; a name wins over a path (``./mnist`` is a path).
 
     Args:
         config: the data section.
+        may_fill_root: whether ``data.root`` is what the user names, so that a download may go there; false where it comes out of a
+            checkpoint, which must not choose what is written: then it goes to the user's own place.
 
     Raises:
         DataError: an unknown name, or data that is missing, damaged or of no use; the message names the file.
@@ -48,7 +50,7 @@ def load_splits(config: DataConfig) -> Splits:
         return load_digits()
     if name in SOURCES:
         _refuse_fields(config, name, "test", "split_seed", "size", "mode", "range", "include", "exclude", *VECTOR_FIELDS)
-        return load_download(name, config.root and shown_path(config.root), config.validation)
+        return load_download(name, config.root and shown_path(config.root), config.validation, may_fill_root)
     path = os.path.expanduser(name)
     if os.path.isdir(path):
         _refuse_fields(config, name, "root", *VECTOR_FIELDS)

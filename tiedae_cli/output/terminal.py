@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import math
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from rich.text import Text
 from tiedae_cli.output.targets import opened_output
 from tiedae_cli.runs.state import JOINT, EpochReport
 from tiedae_cli.system.reporting import progress_drawn_by
+from tiedae_cli.system.text import shown, shown_lines
 from tiedae_cli.training.trainer import Progress as TrainingProgress
 
 
@@ -54,16 +56,17 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Tell people something, on stderr."""
-        self.console.print(Text(text), soft_wrap=True)
+        self.console.print(Text(shown_lines(text)), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Warn people, on stderr."""
-        self.console.print(Text("warning: " + text, style="yellow"), soft_wrap=True)
+        self.console.print(Text("warning: " + shown_lines(text), style="yellow"), soft_wrap=True)
 
     def result(self, text: str) -> None:
         """Print the one thing that the next command needs, on stdout; not where stdout carries JSON."""
         if self.prints and not self.as_json:
-            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+            sys.stdout.buffer.write(os.fsencode(shown(text) if sys.stdout.isatty() else text) + b"\n")  # a path is bytes
             sys.stdout.flush()
 
     def json_line(self, **values: Any) -> None:
@@ -75,10 +78,10 @@ class Terminal:
     def table(self, table: Table) -> None:
         """Print a table on stdout, in its full width where stdout is no terminal; not where stdout carries JSON."""
         if not self.as_json:
-            console = Console(highlight=False)
+            console = Console(highlight=False, markup=False, emoji=False)
             if not console.is_terminal:
-                console = Console(highlight=False, width=200)
-            console.print(table)
+                console = Console(highlight=False, markup=False, emoji=False, width=200)
+            console.print(_shown_table(table))
 
     @contextlib.contextmanager
     def draws_progress(self) -> Iterator[None]:
@@ -134,6 +137,20 @@ class _ToPeople(logging.Handler):
         show(record.getMessage())
 
 
+def _shown_table(table: Table) -> Table:
+    """Return a table in which text from outside is shown escaped; its cells, which may be such text, are no markup."""
+    for column in table.columns:
+        column._cells = [_shown_cell(cell) for cell in column.cells]
+    table.title = None if table.title is None else _shown_cell(table.title)
+    return table
+
+
+def _shown_cell(cell: Any) -> Any:
+    if isinstance(cell, Text) and shown_lines(cell.plain) != cell.plain:
+        return Text(shown_lines(cell.plain), style=cell.style)
+    return shown_lines(cell) if isinstance(cell, str) else cell
+
+
 def json_text(values: dict[str, Any]) -> str:
     """Return one line of JSON; what JSON cannot say (NaN, infinity) becomes null, at every depth."""
     return json.dumps(_sayable(values), allow_nan=False)
@@ -163,12 +180,18 @@ def write_values(target: str, kind: str, lines: Iterable[dict[str, Any]]) -> int
         for index, values in enumerate(lines):
             count += 1
             if kind == "csv":
-                cells = [str(value).lower() if isinstance(value, bool) else value for value in values.values()]
-                text = "".join(_csv_line(row) for row in ([list(values)] if index == 0 else []) + [cells])
+                cells = [_csv_cell(value) for value in values.values()]
+                text = "".join(_csv_line(row) for row in ([list(map(shown, values))] if index == 0 else []) + [cells])
             else:
                 text = json_text(values) + "\n"
             file.write(text.encode())
     return count
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return shown(value) if isinstance(value, str) else value
 
 
 def _csv_line(cells: Sequence[object]) -> str:

@@ -259,6 +259,8 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
         raise CheckpointError(f"{path}: damaged: its weights do not have the shapes that its config describes")
     if not all(bool(weight.isfinite().all()) for weight in tensors.values()):
         raise CheckpointError(f"{path}: damaged: its weights are not finite")
+    if not all(bool(values.isfinite().all()) for values in (errors, *optimizer.values())):
+        raise CheckpointError(f"{path}: damaged: what its optimizer remembers is not finite")
     position = {name: getattr(document.training, name) for name in _Position.model_fields}
     return Checkpoint(config, form, tensors, TrainingState(**position, errors=errors, optimizer=optimizer), document.run)
 

@@ -1,6 +1,7 @@
 """What all pictures are made of: arrays of pixels, matplotlib figures without a display, and their PNG."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -68,5 +69,7 @@ def new_figure(width: float, height: float) -> "Figure":
 def figure_png(figure: "Figure") -> bytes:
     """Return a figure as a PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in another script is drawn as boxes
+        figure.savefig(buffer, format="png", facecolor="white")
     return buffer.getvalue()

@@ -21,7 +21,8 @@ def loss_curve(history: Sequence[EpochReport], yardstick: float | None, componen
         axes.plot(epochs, values, marker=marker, markersize=4, color=colour, label=name)
     if yardstick is not None:
         axes.axhline(yardstick, color=YARDSTICK_COLOUR, linestyle="--", label=f"PCA, {components} components")
-    axes.set_yscale("log")
+    if any(value > 0 for _, values, _ in series for value in values):  # constant data are answered without an error
+        axes.set_yscale("log")
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"mean squared error per {value_name}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

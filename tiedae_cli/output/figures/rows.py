@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tiedae_cli.output.figures.canvas import DPI, INK, figure_png, new_figure, tiles
+from tiedae_cli.system.text import shown
 
 
 def labelled_rows(rows: Sequence[tuple[str, str, np.ndarray]]) -> bytes:
@@ -37,4 +38,5 @@ def labelled_rows(rows: Sequence[tuple[str, str, np.ndarray]]) -> bytes:
 
 
 def _shortened(text: str, longest: int = 40) -> str:
+    text = shown(text)
     return text if len(text) <= longest else text[: longest - 3] + "..."
