@@ -105,6 +105,24 @@ def test_a_name_in_a_checkpoint(name: str, command: str, digits_run: Path) -> No
         assert shown(name) in result.stdout.replace("\n", "")
 
 
+@pytest.mark.parametrize("name", ["caf\udce9", TITLE.removesuffix(".png"), "two\nlines"])
+def test_a_run_of_any_name_in_a_folder_of_any_name(name: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(name).mkdir()
+    monkeypatch.chdir(name)
+    np.save("x.npy", np.random.default_rng(0).integers(0, 256, (60, 4, 4), dtype=np.uint8))
+    small = ("--set", "data.dataset=x.npy", "--set", "training.epochs=1", "--set", "model.hidden_sizes=[3]")
+    for arguments in (
+        ("train", *small, "--run-dir", name),
+        ("eval", name),
+        ("train", "--resume", name),
+        ("inspect", name),
+        ("score", name),
+    ):
+        result = invoke(*arguments)
+        assert result.exit_code == 0, (arguments, result.output)
+        assert not COMMANDING.search(result.stderr)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -19,6 +19,7 @@ from tiedae_cli.data.statistics import scaled
 from tiedae_cli.data.windows import windowed
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.system.ledger import note_input
+from tiedae_cli.system.text import HIDDEN
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +88,9 @@ def shown_path(name: str) -> str:
 def absolute(config: DataConfig) -> DataConfig:
     """Return the section with absolute paths, so that it means the same from every folder."""
     path = os.path.expanduser(config.dataset)
-    moved = not is_data_set(config.dataset) and os.path.exists(path)
+    moved = not is_data_set(config.dataset) and os.path.exists(path) and not HIDDEN.search(os.path.abspath(path))
     root = None if config.root is None else os.path.abspath(os.path.expanduser(config.root))
+    root = config.root if root is not None and HIDDEN.search(root) else root  # which a config file cannot hold: it stays short
     return config.model_copy(update={"dataset": os.path.abspath(path) if moved else config.dataset, "root": root})
 
 

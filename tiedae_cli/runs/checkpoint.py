@@ -34,6 +34,7 @@ from tiedae_cli.runs.state import STRICT, EpochReport, SplitIdentity, TrainingSt
 from tiedae_cli.system.ledger import note_input
 from tiedae_cli.system.reading import open_regular
 from tiedae_cli.system.storage import replacing
+from tiedae_cli.system.text import shown
 
 SUFFIX = ".safetensors"
 FORMAT = "tiedae checkpoint"
@@ -129,7 +130,7 @@ class Checkpoint:
             "format": FORMAT,
             "version": VERSION,
             "tiedae": __version__,
-            "run": self.run,
+            "run": shown(self.run),  # which need not be UTF-8, as JSON is
             "config": self.config.model_dump(mode="json"),
             "form": {
                 "shape": list(self.form.shape),
