@@ -4,12 +4,15 @@ import atexit
 import gc
 import os
 import sys
+import warnings
 
 
 def main() -> None:
     """Run the command line of this process and leave with its exit code."""
     # torch's import leaves 200,000 objects that all stay: looking through them for garbage again and again slows a short training.
     gc.set_threshold(50_000)
+    if not sys.warnoptions:  # a warning of a library is for who writes programs with it; `python -W` shows them
+        warnings.simplefilter("ignore")
     try:
         from tiedae_cli.cli.app import run  # here, so that Ctrl-C during the imports shows no traceback
 

@@ -30,6 +30,8 @@ from tiedae_cli.errors import InputError, Interrupted, TiedaeError
 from tiedae_cli.system.interruption import stopping_at_once
 from tiedae_cli.system.ledger import keeping_a_ledger
 from tiedae_cli.system.portability import quoted
+from tiedae_cli.system.streams import LastingStream, open_closed_streams
+from tiedae_cli.system.text import note_names, shown_lines
 
 CLOSED_PIPE = 141  # 128 + SIGPIPE: what every Unix tool returns when its reader has gone
 INTERRUPTED = 130  # 128 + SIGINT
@@ -46,7 +48,7 @@ ELSEWHERE = {  # what others call the commands
     **dict.fromkeys(("list", "ls", "history", "status"), "runs"),
     **dict.fromkeys(("config", "samples", "examples", "recipes", "init"), "configs"),
 }
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+TAKES_NOTHING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # of stdout: full, lost or closed
 
 
 class ErrorsToExitCodes(TyperGroup):
@@ -69,7 +71,11 @@ class ErrorsToExitCodes(TyperGroup):
                 result = super().invoke(ctx)
                 sys.stdout.flush()
                 return result
-        except (typer.TyperException, typer.Exit, typer.Abort):  # usage errors, help and exits: Typer prints them
+        except typer.TyperException as error:  # usage errors: Typer prints them
+            if isinstance(getattr(error, "message", None), str):
+                error.message = shown_lines(error.message)
+            raise
+        except (typer.Exit, typer.Abort):
             raise
         except (Exception, KeyboardInterrupt) as error:  # whatever it is, nobody gets a traceback that did not ask for one
             code = _exit_code(error, ctx.meta.get("tiedae.debug", False))
@@ -105,7 +111,9 @@ def _exit_code(error: BaseException, debug: bool) -> int:
     if _is_out_of_memory(error):
         _say("error: out of memory: a smaller training.batch_size or smaller layers need less")
         return 1
-    if isinstance(error, OSError) and error.filename is None and error.errno in NO_ROOM:  # files are named by StorageError
+    if (
+        isinstance(error, OSError) and error.filename is None and error.errno in TAKES_NOTHING
+    ):  # files are named by StorageError
         _say(f"error: stdout: cannot be written: {error.strerror}")
         return 1
     reason = (str(error).strip().splitlines() or [""])[0][:200]
@@ -115,7 +123,7 @@ def _exit_code(error: BaseException, debug: bool) -> int:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):  # stderr may be closed or full too
-        print(text, file=sys.stderr)  # noqa: T201
+        print(shown_lines(text), file=sys.stderr)  # noqa: T201
 
 
 def _give_up_stdout() -> None:
@@ -177,9 +185,9 @@ app.command("help")(help_command.help_)
 
 def run() -> None:
     """Run the command line of this process."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # started with the stream closed (`>&-`)
-            setattr(sys, name, open(os.devnull, "w"))
+    open_closed_streams()
+    note_names(sys.argv)
+    sys.stderr = LastingStream(sys.stderr)
     try:
         app()
     except OSError as error:  # the app's own help or version, printed before any subcommand is invoked

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from tiedae_cli.config import keys
 from tiedae_cli.config.contradictions import contradictions
+from tiedae_cli.config.core_schema import OLD_BOOLS, construct_float, construct_int, use_core_schema
 from tiedae_cli.config.schema import Config
 from tiedae_cli.errors import ConfigError
 
@@ -28,7 +29,7 @@ KeyPath = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with YAML 1.2's floats (YAML 1.1 reads ``3e-3`` as a string) and a limit of nesting."""
+    """PyYAML's safe loader, with YAML 1.2's core schema and a limit of nesting."""
 
     depth = 0
 
@@ -43,13 +44,13 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's safe dumper, which quotes the strings that ``_Loader`` would read as floats."""
+    """PyYAML's safe dumper, which quotes the strings that ``_Loader`` would read as something else, also those of YAML 1.1."""
 
 
-for _side in (_Loader, _Dumper):
-    _side.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+0123456789.")
-    )
+use_core_schema(_Loader)
+_Loader.add_constructor("tag:yaml.org,2002:int", construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", construct_float)
+use_core_schema(_Dumper)
 
 
 def sample_configs() -> dict[str, Path]:
@@ -165,6 +166,8 @@ def _flatten(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _read_text(path: Path) -> str:
     try:
+        if path == STDIN and sys.stdin is None:
+            raise ConfigError("--config -: stdin is closed: there is nothing to read")
         with contextlib.nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
     except OSError as error:
@@ -350,6 +353,8 @@ def _line(item: Any, values: object, places: dict[KeyPath, str]) -> str:
     if kind in ("too_short", "too_long"):
         word, limit = ("at least", context["min_length"]) if kind == "too_short" else ("at most", context["max_length"])
         return f"{where}must hold {word} {limit} {'item' if limit == 1 else 'items'}, not {context['actual_length']}"
+    if kind == "bool_type" and str(item["input"]).lower() in OLD_BOOLS:
+        return f"{where}{item['input']} is a word in YAML 1.2; write {OLD_BOOLS[str(item['input']).lower()]}"
     message = (item["msg"][0].lower() + item["msg"][1:]).replace("input should", "must").replace("a valid tuple", "a list")
     return f"{where}{message}, not {_short(item['input'])}"
 

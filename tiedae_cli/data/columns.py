@@ -156,7 +156,7 @@ def _is_number(cell: str, decimal: str) -> bool:
         float(cell.replace(decimal, "."))
     except ValueError:
         return False
-    return "_" not in cell
+    return "_" not in cell and cell.isascii()
 
 
 def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[str, tuple[str, ...]]:

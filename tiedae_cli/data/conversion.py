@@ -11,7 +11,7 @@ import numpy as np
 
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.image_set import DataForm, ValueRange
-from tiedae_cli.data.sources.part import Bad, Part, RawBlock
+from tiedae_cli.data.sources.part import Bad, Part, RawBlock, item_name
 from tiedae_cli.errors import DataError
 
 FORMS = "N x D vectors, N x H x W images or N x C x H x W (or N x H x W x C) images"
@@ -67,17 +67,18 @@ class Reading:
         if values.dtype == np.uint8 or values.dtype.kind == "b" or not values.size:
             return everything
         with np.errstate(all="ignore"):
+            low, high = np.float64(self.low), np.float64(self.high)  # else a bound becomes infinity beside float16
             whole = self.target != np.uint8 or values.dtype.kind != "f" or bool((values == np.floor(values)).all())
-            if whole and self.low <= values.min() and values.max() <= self.high:  # false for NaN, which min and max pass on
+            if whole and low <= values.min() and values.max() <= high:  # false for NaN, which min and max pass on
                 return everything
-            wrong = ~((values >= self.low) & (values <= self.high))
+            wrong = ~((values >= low) & (values <= high))
             if not whole:
                 wrong |= values != np.floor(values)
             if self.allows_nan and values.dtype.kind == "f":
                 wrong &= ~np.isnan(values)
         for index in np.flatnonzero(wrong.any(1)).tolist():
             value = values[index, int(wrong[index].argmax())]
-            place = _place(rows[index])
+            place = item_name(rows[index])
             if self.columns is not None:
                 place += f", column {self.columns.values[int(wrong[index].argmax())]}"
             bad(DataError(f"{self.name}: {place} holds {self._problem(value)}"))
@@ -101,11 +102,6 @@ class Reading:
         else:
             advice = "np.clip(x, 0, 1) where it is rounding, else subtract the minimum and divide by the range"
         return f"{number:g}; images of floats must be in [0, 1]: {advice}. Feature vectors, N x D, may have any values"
-
-
-def _place(row: int | str) -> str:
-    """Return where an item stands, in words: rows count from 1, as lines do."""
-    return f"row {row + 1:,}" if isinstance(row, int) else row
 
 
 def reading_of(part: Part, allows_nan: bool = False, range: ValueRange | None = None) -> Reading:

@@ -219,6 +219,8 @@ class _Gaps:
 def _numbered(text: np.ndarray) -> tuple[Tensor, tuple[str, ...] | None]:
     """Return labels, (N,) int64, and what they stand for where they are words."""
     try:
+        if any("_" in str(word) or not str(word).isascii() for word in np.unique(text.astype(str))):  # Python takes 1_0 for 10
+            raise ValueError
         numbers = text.astype(np.float64)
         if np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all():
             return torch.from_numpy(numbers.astype(np.int64)), None

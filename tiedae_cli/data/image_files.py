@@ -5,7 +5,7 @@ import fnmatch
 import io
 import logging
 import os
-import sys
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,9 @@ from tiedae_cli.data.image_set import DataForm, ImageSet, ValueRange, range_of
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.ledger import note_input
+from tiedae_cli.system.reading import open_regular, what_it_is
+from tiedae_cli.system.streams import stdin
+from tiedae_cli.system.text import note_names
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,6 +35,10 @@ SUFFIXES = frozenset(
 def is_image_file(name: str) -> bool:
     """Return whether a file's name says that it is an image."""
     return Path(name).suffix.lower() in SUFFIXES
+
+
+FORMATS = "PNG JPEG BMP DIB GIF TIFF WEBP PPM JPEG2000 TGA AVIF".split()  # all are pixels; others start programs (EPS)
+LARGEST_STREAM = 1 << 28  # bytes of an image that comes from a pipe
 
 
 @dataclass(frozen=True)
@@ -80,10 +87,22 @@ def image_names(folder: Path, selection: Selection = Selection()) -> tuple[list[
             continue
         visited.add((information.st_dev, information.st_ino))
         shown = [Path(parent, name).relative_to(folder).as_posix() for name in files if name[0] != "."]
-        images = [name for name in shown if is_image_file(name) and selection.takes(name)]
+        images = [name for name in shown if is_image_file(name) and selection.takes(name) and _may_be_read(folder / name)]
+        note_names(images)
         others += len(shown) - len(images)
         found += images
     return sorted(found), others
+
+
+def _may_be_read(path: Path) -> bool:
+    """Return whether a name in a folder is a file's, and say so where it is not; one that leads nowhere is told when it is opened."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return True
+    if not stat.S_ISREG(mode):
+        log.warning(f"{path}: {what_it_is(mode)}, not a file; left out")
+    return stat.S_ISREG(mode)
 
 
 def expand_folders(names: Iterable[str], selection: Selection = Selection()) -> list[Path]:  # noqa: B008
@@ -230,10 +249,16 @@ def decode_image(path: Path, file: IO[bytes] | None = None) -> "Image":
     """Do what ``open_image`` does in a thread, whose caller entered ``image_warnings``: warning filters belong to the process."""
     from PIL import Image, ImageOps
 
-    stream = sys.stdin.buffer if file is None and str(path) == "-" else file
-    source = path if stream is None else io.BytesIO(stream.read())
+    stream = stdin() if file is None and str(path) == "-" else file
+    if stream is not None:
+        content = stream.read(LARGEST_STREAM + 1)
+        if len(content) > LARGEST_STREAM:
+            raise DataError(f"{path}: no image: goes on after {LARGEST_STREAM >> 20} MiB")
     try:
-        with Image.open(source) as image:
+        with (
+            open_regular(path) if stream is None else io.BytesIO(content) as source,
+            Image.open(source, formats=FORMATS) as image,
+        ):
             image.load()
             if image.mode == "F":
                 raise ValueError("floating-point pixels have no known range; save them as a .npy array")
@@ -243,12 +268,19 @@ def decode_image(path: Path, file: IO[bytes] | None = None) -> "Image":
             return ImageOps.exif_transpose(image)  # a copy: the file is closed here, also where it is damaged
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        reason = error.strerror if error.errno is not None else None  # Pillow's own have no number
+        raise DataError(f"{path}: cannot be read: {reason}" if reason else _not_an_image(path, error)) from None
     except (
         Exception
     ) as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, DecompressionBombError ...
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        reason = "unknown format" if "cannot identify" in reason else reason
-        raise DataError(f"{path}: not an image that can be decoded ({reason})") from None
+        raise DataError(_not_an_image(path, error)) from None
+
+
+def _not_an_image(path: Path, error: Exception) -> str:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = "unknown format" if "cannot identify" in reason else reason
+    return f"{path}: not an image that can be decoded ({reason})"
 
 
 def has_wide_mode(path: Path) -> bool:
@@ -256,7 +288,7 @@ def has_wide_mode(path: Path) -> bool:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
             return is_wide(image)
     except Exception:  # whatever Pillow meets: decoding tells it
         return False

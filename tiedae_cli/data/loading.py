@@ -19,6 +19,7 @@ from tiedae_cli.data.statistics import scaled
 from tiedae_cli.data.windows import windowed
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.system.ledger import note_input
+from tiedae_cli.system.text import HIDDEN
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +27,13 @@ TABLE_FIELDS = ("label", "columns", "ignore", "categories", "delimiter", "decima
 VECTOR_FIELDS = ("arrays", "scaling", "missing", "window", "stride", *TABLE_FIELDS)
 
 
-def load_splits(config: DataConfig) -> Splits:
+def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
     """Load the data set that a config names, or the folder or array at its path; a name wins over a path (``./mnist`` is a path).
 
     Args:
         config: the data section.
+        may_fill_root: whether ``data.root`` is what the user names, so that a download may go there; false where it comes out of a
+            checkpoint, which must not choose what is written: then it goes to the user's own place.
 
     Raises:
         DataError: an unknown name, or data that is missing, damaged or of no use; the message names the file.
@@ -48,7 +51,7 @@ def load_splits(config: DataConfig) -> Splits:
         return load_digits()
     if name in SOURCES:
         _refuse_fields(config, name, "test", "split_seed", "size", "mode", "range", "include", "exclude", *VECTOR_FIELDS)
-        return load_download(name, config.root and shown_path(config.root), config.validation)
+        return load_download(name, config.root and shown_path(config.root), config.validation, may_fill_root)
     path = os.path.expanduser(name)
     if os.path.isdir(path):
         _refuse_fields(config, name, "root", *VECTOR_FIELDS)
@@ -110,11 +113,11 @@ def shown_path(name: str) -> str:
 def absolute(config: DataConfig) -> DataConfig:
     """Return the section with absolute paths, so that it means the same from every folder."""
     path = os.path.expanduser(config.dataset)
-    moved = not is_data_set(config.dataset) and os.path.exists(path)
+    moved = not is_data_set(config.dataset) and os.path.exists(path) and not HIDDEN.search(os.path.abspath(path))
     root = None if config.root is None else os.path.abspath(os.path.expanduser(config.root))
-    return config.model_copy(
-        update={"dataset": os.path.abspath(path) if moved else data_set_name(config.dataset) or config.dataset, "root": root}
-    )
+    root = config.root if root is not None and HIDDEN.search(root) else root  # which a config file cannot hold: it stays short
+    dataset = os.path.abspath(path) if moved else data_set_name(config.dataset) or config.dataset
+    return config.model_copy(update={"dataset": dataset, "root": root})
 
 
 def _scaled(splits: Splits, config: DataConfig) -> Splits:

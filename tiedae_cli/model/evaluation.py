@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.errors import DataError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.metrics import ErrorSum
@@ -110,7 +111,17 @@ def error_sum(
 def evaluate(
     model: TiedAutoencoder, components: pca.PrincipalComponents, images: ImageSet, split: str, device: torch.device
 ) -> Evaluation:
-    """Measure a model, PCA and the mean image on one split; of feature vectors also in the raw features' units."""
+    """Measure a model, PCA and the mean image on one split; of feature vectors also in the raw features' units.
+
+    Raises:
+        DataError: an error is not finite: a value is too large for float32's arithmetic; the message names the item.
+    """
+    errors = item_errors(model, images, device)
+    if not errors.isfinite().all():
+        row = int((~errors.isfinite()).nonzero()[0].item())
+        raise DataError(
+            f"row {row + 1:,} of the {split} split: its values are too large for this model: its error is not finite"
+        )
 
     def measure(raw: bool, inner: Evaluation | None) -> Evaluation:
         return Evaluation(

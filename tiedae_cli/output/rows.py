@@ -17,8 +17,10 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
+from tiedae_cli.data.sources.part import item_name
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.output.targets import opened_output, refuse_bytes_on_terminal
+from tiedae_cli.system.text import shown
 
 FORMATS = ("npy", "csv", "jsonl")
 RowBlock = tuple[Sequence[str | int], np.ndarray]
@@ -95,7 +97,7 @@ def _finite(blocks: Iterable[RowBlock]) -> Iterator[RowBlock]:
         wrong = np.flatnonzero(~np.isfinite(block.reshape(len(block), -1)).all(1))
         if len(wrong):
             raise DataError(
-                f"item {items[wrong[0]]}: the model answers it with NaN or infinity; are its values in the model's range?"
+                f"{item_name(items[wrong[0]])}: the model answers it with NaN or infinity; are its values in the model's range?"
             )
         yield items, block
 
@@ -152,5 +154,5 @@ def _write_lines(file: IO[bytes], heading: str, rows: Rows, line: Callable[[str 
 
 def _cell(item: str | int) -> str:
     """Return a name as a CSV cell."""
-    text = str(item)
+    text = shown(str(item))
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import math
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from tiedae_cli.output.tables import fitted
 from tiedae_cli.output.targets import opened_output, refuse_bytes_on_terminal
 from tiedae_cli.runs.state import JOINT, EpochReport
 from tiedae_cli.system.reporting import progress_drawn_by
+from tiedae_cli.system.text import shown, shown_lines
 from tiedae_cli.training.trainer import Progress as TrainingProgress
 
 MOST_ROWS = 20  # of a training's epochs, so that they fit a window of 24 lines
@@ -58,11 +60,11 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Tell people something, on stderr."""
-        self._say(Text(text))
+        self._say(Text(shown_lines(text)))
 
     def warn(self, text: str) -> None:
         """Warn people, on stderr."""
-        self._say(Text("warning: " + text, style="yellow"))
+        self._say(Text("warning: " + shown_lines(text), style="yellow"))
 
     def _say(self, text: Text) -> None:
         """Print lines, on a terminal wrapped between words; a line to be typed stays whole, so that it can be copied."""
@@ -73,7 +75,8 @@ class Terminal:
     def result(self, text: str) -> None:
         """Print the one thing that the next command needs, on stdout; not where stdout carries JSON."""
         if self.prints and not self.as_json:
-            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+            sys.stdout.buffer.write(os.fsencode(shown(text) if sys.stdout.isatty() else text) + b"\n")  # a path is bytes
             sys.stdout.flush()
 
     def json_line(self, **values: Any) -> None:
@@ -91,16 +94,17 @@ class Terminal:
         """
         if self.as_json:
             return
-        console = Console(highlight=False)
+        console = Console(highlight=False, markup=False, emoji=False)
         if not console.is_terminal:
-            console = Console(highlight=False, width=200)
+            console = Console(highlight=False, markup=False, emoji=False, width=200)
+        table = _shown_table(table)
         if table.title:
             console.print(Text(str(table.title), style="italic"))
             table.title = None
-        shown = fitted(table, needless, console)
-        console.print(shown.table)
-        if shown.left_out:
-            self.note(f"left out at {console.width} columns: {', '.join(shown.left_out)}; --json has them")
+        fitting = fitted(table, needless, console)
+        console.print(fitting.table)
+        if fitting.left_out:
+            self.note(f"left out at {console.width} columns: {', '.join(fitting.left_out)}; --json has them")
 
     @contextlib.contextmanager
     def draws_progress(self) -> Iterator[None]:
@@ -158,6 +162,20 @@ class _ToPeople(logging.Handler):
         show(record.getMessage())
 
 
+def _shown_table(table: Table) -> Table:
+    """Return a table in which text from outside is shown escaped; its cells, which may be such text, are no markup."""
+    for column in table.columns:
+        column._cells = [_shown_cell(cell) for cell in column.cells]
+    table.title = None if table.title is None else _shown_cell(table.title)
+    return table
+
+
+def _shown_cell(cell: Any) -> Any:
+    if isinstance(cell, Text) and shown_lines(cell.plain) != cell.plain:
+        return Text(shown_lines(cell.plain), style=cell.style)
+    return shown_lines(cell) if isinstance(cell, str) else cell
+
+
 def json_text(values: dict[str, Any]) -> str:
     """Return one line of JSON; what JSON cannot say (NaN, infinity) becomes null, at every depth."""
     return json.dumps(_sayable(values), allow_nan=False)
@@ -187,12 +205,18 @@ def write_values(target: str, kind: str, lines: Iterable[dict[str, Any]]) -> int
         for index, values in enumerate(lines):
             count += 1
             if kind == "csv":
-                cells = [str(value).lower() if isinstance(value, bool) else value for value in values.values()]
-                text = "".join(_csv_line(row) for row in ([list(values)] if index == 0 else []) + [cells])
+                cells = [_csv_cell(value) for value in values.values()]
+                text = "".join(_csv_line(row) for row in ([list(map(shown, values))] if index == 0 else []) + [cells])
             else:
                 text = json_text(values) + "\n"
             file.write(text.encode())
     return count
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return shown(value) if isinstance(value, str) else value
 
 
 def _csv_line(cells: Sequence[object]) -> str:

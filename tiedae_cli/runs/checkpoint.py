@@ -34,6 +34,7 @@ from tiedae_cli.runs.state import STRICT, EpochReport, SplitIdentity, TrainingSt
 from tiedae_cli.system.ledger import note_input
 from tiedae_cli.system.reading import open_regular
 from tiedae_cli.system.storage import replacing
+from tiedae_cli.system.text import shown
 
 SUFFIX = ".safetensors"
 FORMAT = "tiedae checkpoint"
@@ -129,7 +130,7 @@ class Checkpoint:
             "format": FORMAT,
             "version": VERSION,
             "tiedae": __version__,
-            "run": self.run,
+            "run": shown(self.run),  # which need not be UTF-8, as JSON is
             "config": self.config.model_dump(mode="json"),
             "form": {
                 "shape": list(self.form.shape),
@@ -259,6 +260,8 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
         raise CheckpointError(f"{path}: damaged: its weights do not have the shapes that its config describes")
     if not all(bool(weight.isfinite().all()) for weight in tensors.values()):
         raise CheckpointError(f"{path}: damaged: its weights are not finite")
+    if not all(bool(values.isfinite().all()) for values in (errors, *optimizer.values())):
+        raise CheckpointError(f"{path}: damaged: what its optimizer remembers is not finite")
     position = {name: getattr(document.training, name) for name in _Position.model_fields}
     return Checkpoint(config, form, tensors, TrainingState(**position, errors=errors, optimizer=optimizer), document.run)
 

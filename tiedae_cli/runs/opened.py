@@ -63,7 +63,7 @@ class OpenRun:
         Raises:
             DataError: the data is missing, damaged, or not of the model's form any more.
         """
-        return load_splits(self.config.data).for_model(self.form, str(self.path))
+        return load_splits(self.config.data, False).for_model(self.form, str(self.path))
 
     def split(self, name: str) -> ImageSet:
         """Return the items of a split.

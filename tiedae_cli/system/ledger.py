@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tiedae_cli.system.text import note_names
+
 Identity = tuple[int, int]  # device and number of a file, whatever its names
 
 
@@ -47,6 +49,7 @@ def ledger() -> Ledger:
 
 def note_input(path: Path | str) -> None:
     """Note that this command reads a file, a folder of images or, for ``-``, stdin; what is not there is noted by nobody."""
+    note_names([str(path)])
     book = _current.get()
     if book is None:
         return

@@ -107,7 +107,7 @@ def resume(
         _refuse_changes(found, wanted)
         _check_trackers(wanted)
         place = choose_place(device, wanted.training, ranks)
-        splits = data_to_train_on(wanted).for_model(found.form, str(path))
+        splits = data_to_train_on(wanted, config is not None).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
         trainer = Trainer(wanted, splits, place)
         try:
@@ -131,14 +131,18 @@ def _check_trackers(config: Config) -> None:
         optional_package("tensorboard", "tensorboard")
 
 
-def data_to_train_on(config: Config) -> Splits:
+def data_to_train_on(config: Config, may_fill_root: bool = True) -> Splits:
     """Load a config's data.
+
+    Args:
+        config: the config.
+        may_fill_root: as in ``load_splits``.
 
     Raises:
         DataError: the data is missing, damaged or of no use.
         ConfigError: the data and the config do not go together.
     """
-    splits = load_splits(config.data)
+    splits = load_splits(config.data, may_fill_root)
     if splits.form.kind == "vectors" and config.model.output == "sigmoid":
         raise ConfigError(
             "model.output: sigmoid stays in [0, 1], but features are standardised (mean 0, deviation 1): use linear"

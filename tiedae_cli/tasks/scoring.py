@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.data.image_set import Block
+from tiedae_cli.data.sources.part import item_name
 from tiedae_cli.data.windows import Windows, windows_of
 from tiedae_cli.errors import DataError, InputError, TiedaeError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
@@ -139,7 +140,7 @@ def _checked(scored: Scored, bad: Callable[[DataError], None]) -> Scored:
     if not wrong.any():
         return scored
     for index in wrong.nonzero().flatten().tolist():
-        bad(DataError(f"item {block.items[index]}: its values are too large for this model"))
+        bad(DataError(f"{item_name(block.items[index])}: its values are too large for this model"))
     kept = (~wrong).nonzero().flatten().tolist()
     return Scored(Block([block.items[index] for index in kept], block.values[kept]), errors[kept])
 

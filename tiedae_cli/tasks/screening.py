@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.output import figures
 from tiedae_cli.output.terminal import write_output
 from tiedae_cli.runs.opened import OpenRun
+from tiedae_cli.system.text import shown
 from tiedae_cli.tasks.scoring import Failures, Scored, Tally, detection_values, score_blocks, score_rows, score_values
 
 log = logging.getLogger(__name__)
@@ -54,9 +56,12 @@ class Screening:
             default: the quantile where neither is given.
 
         Raises:
-            InputError: an input does not exist.
+            InputError: an input does not exist, or the threshold is no number.
             DataError: the data are needed and cannot be read, or do not fit the model.
         """
+        for option, value in (("--quantile", quantile), ("--threshold", limit)):
+            if value is not None and not math.isfinite(value):
+                raise InputError(f"{option} {value}: must be a finite number")
         needed = not names or quantile is not None
         splits = None if limit is not None and not needed else self._splits(needed)
         self.limit = limit
@@ -137,7 +142,7 @@ class Screening:
         if not is_data_set(name):
             return self.reader.open_rows([name])
         data = DataConfig(dataset=name, root=self.run.config.data.root)
-        return self._rows(load_splits(data).for_model(self.run.form, str(self.run.path)).filled("test"))
+        return self._rows(load_splits(data, False).for_model(self.run.form, str(self.run.path)).filled("test"))
 
     def check_can_draw(self) -> None:
         """Raise ``InputError`` unless the model's items are pictures."""
@@ -170,7 +175,7 @@ class Screening:
             return
         values, errors = worst.values[:count], worst.squared_errors[:count].tolist()
         reconstructions = self.network(values.to(self.device)).cpu()
-        captions = [f"{error:.2f}\n{_short(str(item))}" for item, error in zip(worst.items, errors, strict=False)]
+        captions = [f"{error:.2f}\n{_short(shown(str(item)))}" for item, error in zip(worst.items, errors, strict=False)]
         outliers = [self.limit is not None and error > self.limit for error in errors]
         title = f"the {count} largest squared errors of {self.tally.items:,} items\noriginal beside reconstruction"
         title += "" if self.limit is None else f"; coloured: above {self.limit:.4g}"

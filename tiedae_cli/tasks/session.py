@@ -85,6 +85,7 @@ class Session:
         saved = time.monotonic()
         for report in self.trainer.train():
             stopping = self.ranks.any(stop.received is not None)
+            asked = stop.saving_is_asked_for()
             if isinstance(report, EpochReport):
                 self._save(best=report.best)
                 self._record(report)
@@ -95,10 +96,12 @@ class Session:
                 saved = time.monotonic()
             else:
                 display.progress(report)
-                due = self.ranks.any(time.monotonic() - saved > self.config.training.checkpoint_every)
+                due = self.ranks.any(asked or time.monotonic() - saved > self.config.training.checkpoint_every)
                 if stopping or due:
                     self._save(best=False)
                     saved = time.monotonic()
+            if asked:
+                log.info(f"saved in epoch {report.epoch}, as SIGUSR1 asks; the training goes on")
             if stopping:
                 return
 

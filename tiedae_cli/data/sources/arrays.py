@@ -23,6 +23,7 @@ from torch import Tensor
 from tiedae_cli.data.sources.named_arrays import NamedArray, open_arrays
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
 from tiedae_cli.errors import DataError
+from tiedae_cli.system.reading import open_regular
 
 MAGIC = b"\x93NUMPY"
 READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}  # 3.0 exists for field names only
@@ -54,7 +55,7 @@ def open_npy(path: Path) -> dict[str, Part]:
         DataError: it cannot be read, is cut off or too long, or is no array of numbers.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header = _read_header(file, str(path))
             start, actual = file.tell(), os.fstat(file.fileno()).st_size
     except OSError as error:

@@ -4,7 +4,6 @@ import codecs
 import gzip
 import io
 import os
-import sys
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from tiedae_cli.data.sources.matrices import HDF5, MATLAB, open_hdf5, open_matla
 from tiedae_cli.data.sources.part import Part
 from tiedae_cli.data.sources.tables import Joined, Table, TableOptions, open_table, stream_table
 from tiedae_cli.errors import DataError
+from tiedae_cli.system.streams import stdin
 
 SUFFIXES = {
     ".npy": "npy",
@@ -117,7 +117,7 @@ def open_stream(name: str) -> tuple[str, IO[bytes]]:
     Raises:
         DataError: it is empty, or nothing that can be read front to back.
     """
-    raw = sys.stdin.buffer if name == "-" else open(name, "rb")
+    raw = stdin() if name == "-" else open(name, "rb")
     head = raw.read(HEAD_BYTES)
     if not head:
         raise DataError(f"{name}: empty; expected a .npy array, an image or rows of numbers")

@@ -75,12 +75,13 @@ def files_of(name: str, root: str | None) -> Iterator[Path]:
         yield from (folder / part).rglob("*") if (folder / part).is_dir() else [folder / part]
 
 
-def load_download(name: str, root: str | None, validation: float | None) -> Splits:
+def load_download(name: str, root: str | None, validation: float | None, may_fill_root: bool = True) -> Splits:
     """Load one of ``SOURCES``, downloading it where it is absent.
 
     Args:
         name: a key of ``SOURCES``.
         root: folder of the data; None for ``default_root()``.
+        may_fill_root: whether a download may go to ``root``; else to ``default_root()``.
         validation: images of the training split for validation, or a fraction of them; None for the data set's own number.
 
     Raises:
@@ -88,6 +89,9 @@ def load_download(name: str, root: str | None, validation: float | None) -> Spli
     """
     source = SOURCES[name]
     folder = Path(root) if root else default_root()
+    if root and not may_fill_root and not any(path.is_file() for path in files_of(name, root)):
+        log.info(f"{name}: not in {folder}, which a checkpoint names; looked for in {default_root()}")
+        folder = default_root()
     train, test = (_read(name, source, folder, train) for train in (True, False))
     count = portion_count(source.validation if validation is None else validation, len(train))
     if count >= len(train):

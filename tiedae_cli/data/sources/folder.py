@@ -317,9 +317,12 @@ def _decoded(listing: Listing, target: Target) -> Iterator[np.ndarray | DataErro
 
     threads = os.cpu_count() or 1
     block = max(threads, min(1024, BLOCK_BYTES // int(np.prod(target.shape))))  # what may wait decoded for the disk
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         for start in range(0, len(listing.names), block):
             yield from pool.map(decode, listing.names[start : start + block])
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # who stops does not wait for a disk that does not answer
 
 
 def _mixed_sizes(listing: Listing, target: Target, name: str, height: int, width: int) -> DataError:

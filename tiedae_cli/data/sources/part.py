@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 Bad = Callable[[DataError], None]  # is told of an item that cannot be read; if it returns, that one is left out
 
 
+def item_name(item: int | str) -> str:
+    """Return what a message calls an item: rows count from 1 there, as lines do; in results they count from 0, as numpy's do."""
+    return f"row {item + 1:,}" if isinstance(item, int) else item
+
+
 def stop(problem: DataError) -> None:
     """Answer a bad item by stopping: what a reader does whose rows must match its input's."""
     raise problem

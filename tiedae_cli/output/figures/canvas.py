@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.system.text import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,7 +98,9 @@ def new_figure(width: float, height: float) -> "Figure":
 def figure_png(figure: "Figure") -> bytes:
     """Return a figure as a PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in another script is drawn as boxes
+        figure.savefig(buffer, format="png", facecolor="white")
     return buffer.getvalue()
 
 
@@ -121,7 +125,7 @@ class Page:
         height, width = self.canvas.shape[:2]
         weight = "bold" if bold else "normal"
         place = x / width, 1 - y / height
-        self.figure.text(*place, text, fontsize=size, weight=weight, color=INK, va="top", ha=align, parse_math=False)
+        self.figure.text(*place, shown(text), fontsize=size, weight=weight, color=INK, va="top", ha=align, parse_math=False)
 
     def png(self) -> bytes:
         """Return the page as a PNG."""
@@ -132,5 +136,5 @@ class Page:
 def text_width(text: str, size: float = 10, bold: bool = False) -> int:
     """Return how many pixels a line of text takes across."""
     figure = new_figure(1, 1)
-    words = figure.text(0, 0, text, fontsize=size, weight="bold" if bold else "normal", parse_math=False)
+    words = figure.text(0, 0, shown(text), fontsize=size, weight="bold" if bold else "normal", parse_math=False)
     return math.ceil(words.get_window_extent().width)

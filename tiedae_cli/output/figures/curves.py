@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, YARDSTICK_COLOUR, figure_png, new_figure
 from tiedae_cli.runs.state import JOINT, EpochReport
+from tiedae_cli.system.text import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +44,7 @@ def loss_curve(
         axes.axhline(yardstick, color=YARDSTICK_COLOUR, linestyle="--", label=f"PCA, {components} components: {yardstick:.3g}")
     values = [value for _, numbers, _ in series for value in numbers] + [yardstick or series[0][1][0]]
     _scale(axes, epochs, min(values), max(values))
-    axes.set_title(run, fontsize=11, color=INK, parse_math=False)
+    axes.set_title(shown(run), fontsize=11, color=INK, parse_math=False)
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"mean squared error per {value_name}")
     axes.grid(True, which="both", alpha=0.25)

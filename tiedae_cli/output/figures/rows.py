@@ -120,4 +120,5 @@ def _write_title(page: Page, title: tuple[str, str]) -> None:
 
 
 def _shortened(text: str, longest: int = 40) -> str:
+    text = shown(text)
     return text if len(text) <= longest else text[: longest - 3] + "..."

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tiedae_cli.data.image_set import DataForm
 from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, Page, figure_png, new_figure, text_width, tiles
+from tiedae_cli.system.text import shown
 
 LONGEST_NAME = 24  # characters of a label in the legend
 LARGEST_LEGEND = 20  # classes that can be told apart by colour
@@ -94,7 +95,7 @@ def code_map(
         axes.legend(title="label", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_xlabel(axes_names[0])
     axes.set_ylabel(axes_names[1])
-    axes.set_title(title, fontsize=11, color=INK)
+    axes.set_title(shown(title), fontsize=11, color=INK, parse_math=False)
     axes.grid(True, alpha=0.25)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
