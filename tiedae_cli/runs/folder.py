@@ -48,6 +48,7 @@ class Run:
         self.loss_figure = folder / "loss.png"
         self.reconstructions_figure = folder / "reconstructions.png"
         self.components = folder / "pca.npz"
+        self.report = folder / "report.html"
 
     def __fspath__(self) -> str:
         return str(self.folder)

@@ -19,9 +19,12 @@ from tiedae_cli.output.tensorboard import Board
 from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run, fingerprint, principal_components
+from tiedae_cli.runs.opened import OpenRun
 from tiedae_cli.runs.state import EpochReport, SplitIdentity
 from tiedae_cli.system.interruption import StopSignals
 from tiedae_cli.system.portability import quoted
+from tiedae_cli.tasks.defaults import QUANTILE
+from tiedae_cli.tasks.report import writing
 from tiedae_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -166,6 +169,7 @@ class Session:
             )
         self.trainer.model.load_state_dict(self.run.load(self.run.best).weights)
         self._draw(history, best)
+        self._tell_of_report()
         with self._board() as board:
             if board is not None:
                 board.finish(len(history), self.trainer.model, self._shown(), self.trainer.place.device)
@@ -177,6 +181,16 @@ class Session:
         self.terminal.json_line(
             event="done", run=str(self.run.folder), checkpoint=str(self.run.best), epochs=len(history), best=epoch_values(best)
         )
+
+    def _tell_of_report(self) -> None:
+        """Write the report if the config asks for it, else say how to."""
+        if not self.config.output.report or self.run.moved():
+            log.info(f"a page to look at: tiedae report {quoted(str(self.run.folder))}")
+            return
+        opened = OpenRun(self.run.best, self.trainer.place.device, self.splits)
+        split = next(name for name in ("test", "validation", "train") if len(self.splits.get(name)))
+        self.run.write(self.run.report, writing.report([opened], [str(self.run.folder)], split, QUANTILE))
+        log.info(f"report: {self.run.report}")
 
     def _draw(self, history: Sequence[EpochReport], best: EpochReport) -> None:
         model, device, splits = self.trainer.model, self.trainer.place.device, self.splits

@@ -32,4 +32,3 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr bu
 Json = Annotated[bool, typer.Option("--json", help="JSON Lines on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", callback=_remember_debug, is_eager=True, help="Show tracebacks.")]
 Split = Annotated[str, typer.Option("--split", metavar="SPLIT", help="train, validation or test.")]
-QUANTILE = 0.99  # of the validation errors: the threshold of outliers
