@@ -7,10 +7,12 @@ written beside this file; the noise and the models follow from fixed seeds.
 """
 
 import argparse
+import base64
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +32,8 @@ DOCS = Path(__file__).resolve().parent
 LARGEST_PALETTE = 256  # colours of a picture here: enough for the eye, a third of the bytes
 STROKES = {"training.l2": "0.02"}  # clears the border, which no digit touches, and smooths the strokes
 SHOWN = 10  # digits of the denoising picture
+NINTH = """for (let i = 0; i < 18; i++) { document.querySelector('.next').click(); tiedae.bench.frame(); }
+    scrollTo(0, 0)"""  # a nine on the board
 TWO_NUMBERS = {  # mnist-best as a deep net with a code of two numbers
     "model.hidden_sizes": "[500, 250, 2]",
     "model.activation": "silu",
@@ -46,6 +50,7 @@ def main() -> None:
         "features": draw_features,
         "denoising": draw_denoising,
         "codes": draw_codes,
+        "report": draw_report,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/gallery"), help="folder of the trained models")
@@ -104,6 +109,30 @@ def draw_codes(runs: Path) -> None:
     """Draw the test digits as points, by a code of two numbers."""
     run = train(runs, "mnist-best", "two-numbers", TWO_NUMBERS)
     tiedae("inspect", run, "--codes", DOCS / "codes.png")
+
+
+def draw_report(runs: Path) -> None:
+    """Photograph the top of a report, in Chromium (needs ``pip install -e '.[dev]'``, chromium and chromium-driver)."""
+    from selenium import webdriver
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    page = (train(runs, "mnist-best") / "report.html").resolve()
+    tiedae("report", page.parent)
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--hide-scrollbars", "--window-size=1160,1000"):
+        options.add_argument(argument)
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        browser.get(page.as_uri())
+        WebDriverWait(browser, 60).until(lambda one: one.execute_script("return !!window.tiedae"))
+        browser.execute_script(NINTH)
+        time.sleep(1)  # until the last frame is painted
+        foot = browser.execute_script("return document.querySelector('.sliders').getBoundingClientRect().bottom + 16")
+        view = {"x": 0, "y": 0, "width": 1145, "height": foot, "scale": 0.75}
+        taken = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": view})
+        (DOCS / "report.png").write_bytes(base64.b64decode(taken["data"]))
+    finally:
+        browser.quit()
 
 
 @torch.inference_mode()

@@ -25,7 +25,19 @@ from tiedae_cli.config.yaml_reader import parse_config, sample_configs
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {"README.md": (ROOT / "README.md").read_text()}
-for _name in ("config", "data", "commands", "python", "recipes", "promises", "speed", "scaling", "machines", "architecture"):
+for _name in (
+    "config",
+    "data",
+    "commands",
+    "report",
+    "python",
+    "recipes",
+    "promises",
+    "speed",
+    "scaling",
+    "machines",
+    "architecture",
+):
     PAGES[f"docs/{_name}.md"] = (ROOT / "docs" / f"{_name}.md").read_text()
 README = "\n".join(PAGES.values())
 PROSE = re.sub(r"```.*?```", "", README, flags=re.DOTALL)  # without the blocks of output

@@ -21,6 +21,7 @@ from tiedae_cli.cli.commands import export as export_command
 from tiedae_cli.cli.commands import help as help_command
 from tiedae_cli.cli.commands import inspect as inspect_command
 from tiedae_cli.cli.commands import reconstruct as reconstruct_command
+from tiedae_cli.cli.commands import report as report_command
 from tiedae_cli.cli.commands import runs as runs_command
 from tiedae_cli.cli.commands import schema as schema_command
 from tiedae_cli.cli.commands import score as score_command
@@ -174,6 +175,7 @@ app.command("reconstruct")(reconstruct_command.reconstruct)
 app.command("inspect")(inspect_command.inspect)
 app.command("export")(export_command.export)
 app.command("compare")(compare_command.compare)
+app.command("report")(report_command.report)
 app.command("encode")(encode_command.encode)
 app.command("decode")(decode_command.decode)
 app.command("score")(score_command.score)

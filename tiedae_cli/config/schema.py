@@ -323,6 +323,8 @@ class OutputConfig(Section):
     """Folder that holds the run folders."""
     images: Annotated[int, Field(ge=1, le=100)] = 10
     """Test images in `reconstructions.png`."""
+    report: bool = False
+    """Also write the report, `report.html`, at the end of a training."""
     tensorboard: bool = False
     """Also write scalars, reconstructions and the code projection for TensorBoard (needs the extra `tensorboard`)."""
 

@@ -51,6 +51,7 @@ class Run:
         self.reconstructions_figure = folder / "reconstructions.png"
         self.components = folder / "pca.npz"
         self.outcome = folder / OUTCOME
+        self.report = folder / "report.html"
 
     def __fspath__(self) -> str:
         return str(self.folder)

@@ -25,12 +25,14 @@ class OpenRun:
     Args:
         path: the checkpoint.
         device: where to compute.
+        splits: its data, where somebody has read it already.
 
     Raises:
         CheckpointError: the file is damaged or another tool's.
     """
 
-    def __init__(self, path: Path, device: torch.device) -> None:
+    def __init__(self, path: Path, device: torch.device, splits: Splits | None = None) -> None:
+        self._read = splits
         self.path = path
         self.device = device
         self.trained = checkpoints.load(path)
@@ -63,7 +65,7 @@ class OpenRun:
         Raises:
             DataError: the data is missing, damaged, or not of the model's form any more.
         """
-        return load_splits(self.config.data, False).for_model(self.form, str(self.path))
+        return self._read or load_splits(self.config.data, False).for_model(self.form, str(self.path))
 
     def split(self, name: str) -> ImageSet:
         """Return the items of a split.

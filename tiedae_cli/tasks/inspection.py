@@ -152,13 +152,18 @@ def map_codes(model: TiedAutoencoder, images: ImageSet) -> CodeMap:
         images = choose(images, MOST_POINTS, 0)
     size, cpu = batch_size(images), torch.device("cpu")
     codes = torch.cat([model.encode(images.batch(i, i + size, cpu)) for i in range(0, len(images), size)])  # (N, K)
+    return plane_of(codes, images.labels, images.label_names)
+
+
+def plane_of(codes: Tensor, labels: Tensor | None = None, label_names: tuple[str, ...] | None = None) -> CodeMap:
+    """Return codes, (N, K), as points: the code itself where it has two numbers, else its two principal components."""
     points, axes = codes, ("code, number 1", "code, number 2")
     if codes.shape[1] == 1:
         spread = torch.rand(len(codes), 1, generator=torch.Generator().manual_seed(0))
         points, axes = torch.cat([codes, spread], 1), ("code", "no meaning: spread at random")
     if codes.shape[1] > 2:
         points, axes = _two_components(codes)
-    return CodeMap(points, images.labels, axes, images.label_names)
+    return CodeMap(points, labels, axes, label_names)
 
 
 def _two_components(codes: Tensor) -> tuple[Tensor, tuple[str, str]]:

@@ -28,7 +28,15 @@ from tiedae_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "data.root", "output.runs", "output.images", "output.tensorboard")
+MAY_CHANGE = (
+    "training.epochs",
+    "training.checkpoint_every",
+    "data.root",
+    "output.runs",
+    "output.images",
+    "output.report",
+    "output.tensorboard",
+)
 
 
 @contextlib.contextmanager

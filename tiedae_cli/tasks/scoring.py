@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from tiedae_cli.model.metrics import auroc
 
 log = logging.getLogger(__name__)
 
+LARGEST_QUANTILE = 1 << 24  # what torch.quantile takes
 MOST_NAMED = 10  # bad items that are named one by one
 
 
@@ -197,6 +199,11 @@ class _Waiting:
         self.items, self.values, self.offset = self.items[done:], self.values[done:], windows.done
         self.sums, self.counts = self.sums[done:], self.counts[done:]
         return Scored(block, found)
+
+
+def error_quantile(errors: Tensor, quantile: float) -> float:
+    """Return the error, of (N,) float64 on the CPU, that a fraction ``quantile`` does not exceed."""
+    return errors.quantile(quantile).item() if len(errors) < LARGEST_QUANTILE else float(np.quantile(errors, quantile))
 
 
 def score_values(

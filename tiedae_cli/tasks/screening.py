@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from tiedae_cli.config import DataConfig
@@ -21,12 +20,20 @@ from tiedae_cli.output import figures
 from tiedae_cli.output.terminal import write_output
 from tiedae_cli.runs.opened import OpenRun
 from tiedae_cli.system.text import shown
-from tiedae_cli.tasks.scoring import Failures, Scored, Tally, detection_values, score_blocks, score_rows, score_values
+from tiedae_cli.tasks.scoring import (
+    Failures,
+    Scored,
+    Tally,
+    detection_values,
+    error_quantile,
+    score_blocks,
+    score_rows,
+    score_values,
+)
 
 log = logging.getLogger(__name__)
 
 SHEET, LARGEST_SHEET = 24, 100  # pairs on a contact sheet: without --top, and at most
-LARGEST_QUANTILE = 1 << 24  # what torch.quantile takes
 CAPTION = 24  # characters of an item's name under its picture
 
 
@@ -88,9 +95,7 @@ class Screening:
             log.warning(f"no threshold: {splits.source} has no validation split here; give --threshold")
             return
         errors = torch.cat([scored.squared_errors for scored in self._scored(self._rows(splits.validation))])
-        self.limit = (
-            errors.quantile(quantile).item() if len(errors) < LARGEST_QUANTILE else float(np.quantile(errors, quantile))
-        )
+        self.limit = error_quantile(errors, quantile)
         above = int((errors > self.limit).sum())
         log.info(
             f"threshold: squared error {self.limit:.6g}, the {quantile:g} quantile of {len(errors):,} validation errors "

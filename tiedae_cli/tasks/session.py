@@ -20,11 +20,14 @@ from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.folder import Run, fingerprint, principal_components
 from tiedae_cli.runs.listing import Outcome
+from tiedae_cli.runs.opened import OpenRun
 from tiedae_cli.runs.state import EpochReport, SplitIdentity
 from tiedae_cli.system.interruption import StopSignals
 from tiedae_cli.system.portability import quoted
+from tiedae_cli.tasks.defaults import QUANTILE
 from tiedae_cli.tasks.evaluation import verdict
 from tiedae_cli.tasks.reconstruction import pictured, reconstruct_images
+from tiedae_cli.tasks.report import writing
 from tiedae_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -179,6 +182,7 @@ class Session:
         yardstick = self._draw(history, best)
         asked = self.config.training.epochs
         self._keep_outcome(Outcome("finished", asked, best.epoch, best.selection_mse, yardstick))
+        self._write_report()
         with self._board() as board:
             if board is not None:
                 board.finish(len(history), self.trainer.model, self._shown(), self.trainer.place.device)
@@ -193,6 +197,15 @@ class Session:
 
     def _keep_outcome(self, outcome: Outcome) -> None:
         self.run.write(self.run.outcome, outcome.text().encode())
+
+    def _write_report(self) -> None:
+        """Write the report if the config asks for it."""
+        if not self.config.output.report or self.run.moved():
+            return
+        opened = OpenRun(self.run.best, self.trainer.place.device, self.splits)
+        split = next(name for name in ("test", "validation", "train") if len(self.splits.get(name)))
+        self.run.write(self.run.report, writing.report([opened], [str(self.run.folder)], split, QUANTILE))
+        log.info(f"report: {self.run.report}")
 
     def _draw(self, history: Sequence[EpochReport], best: EpochReport) -> float | None:
         """Draw the figures and tell the verdict; return PCA's error, where it is a yardstick."""
@@ -226,7 +239,7 @@ class Session:
         """Return the commands that one wants now."""
         folder = quoted(self.run.folder)
         what = "reconstruct" if self.splits.form.kind == "images" else "score"
-        return f"tiedae eval {folder} | tiedae {what} {folder} | tiedae inspect {folder}"
+        return f"tiedae eval {folder} | tiedae {what} {folder} | tiedae report {folder}"
 
 
 def identify(splits: Splits) -> dict[str, SplitIdentity]:

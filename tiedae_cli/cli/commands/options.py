@@ -49,4 +49,3 @@ Debug = Annotated[bool, typer.Option("--debug", callback=_remember_debug, is_eag
 Split = Annotated[
     str, typer.Option("--split", metavar="SPLIT", autocompletion=completion.splits, help="train, validation or test.")
 ]
-QUANTILE = 0.99  # of the validation errors: the threshold of outliers

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import QUANTILE, Debug, Device, Inputs, Json, Model, Output, Quiet, Split
+from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split
+from tiedae_cli.tasks.defaults import QUANTILE
 
 
 def score(

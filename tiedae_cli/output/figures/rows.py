@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tiedae_cli.output.figures.canvas import Page, resized, text_width
+from tiedae_cli.system.text import shown
 
 LARGEST_PAIRS = 8  # items up to which each has a row of its own
 LARGEST_LABELLED = 100  # items up to which there is room for names and errors

@@ -1,0 +1,54 @@
+"""``tiedae report``: one or several runs as a page to look at and a model to play with."""
+
+from typing import Annotated
+
+import typer
+
+from tiedae_cli.cli.commands.options import Debug, Device, Json, Quiet, Split
+from tiedae_cli.tasks.defaults import QUANTILE
+
+
+def report(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN",
+            show_default="the newest run",
+            help="Checkpoints, run folders (their best.safetensors) or runs' names; several are compared.",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE|-",
+            show_default="report.html in the run folder",
+            help="Where to write; - is stdout.",
+        ),
+    ] = None,
+    split: Split = "test",
+    quantile: Annotated[
+        float,
+        typer.Option("--quantile", metavar="Q", min=0, max=1, help="Of the validation errors: larger ones are outliers."),
+    ] = QUANTILE,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write one HTML page that tells of runs and lets you play with their models. It needs no network. Prints its path."""
+    from tiedae_cli.output.terminal import Terminal, write_output
+    from tiedae_cli.runs.opened import open_run
+    from tiedae_cli.tasks.report.writing import report, report_path
+
+    with Terminal(quiet, as_json) as terminal:
+        opened = [open_run(run, device) for run in runs] if runs else [open_run(None, device)]
+        names = runs or [str(opened[0].path)]
+        content = report(opened, names, split, quantile)
+        target = str(report_path(opened, content)) if output is None else output
+        write_output(target, content)
+        if target != "-":
+            terminal.result(target)
+            checkpoints = [str(run.path) for run in opened]
+            terminal.json_line(output=target, checkpoints=checkpoints, split=split, bytes=len(content))

@@ -1,0 +1,198 @@
+// The model itself, in typed arrays: encode, decode, and what lies between. Layers are a list, as in the model that was trained.
+
+const SELU_ALPHA = 1.6732632423543772;
+const SELU_SCALE = 1.0507009873554805;
+
+// Abramowitz & Stegun 7.1.26: |error| < 1.5e-7.
+function erf(x) {
+  const t = 1 / (1 + 0.3275911 * Math.abs(x));
+  const sum = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
+  return Math.sign(x) * (1 - sum * Math.exp(-x * x));
+}
+
+const ACTIVATIONS = {
+  linear: (x) => x,
+  relu: (x) => (x > 0 ? x : 0),
+  elu: (x) => (x > 0 ? x : Math.expm1(x)),
+  selu: (x) => SELU_SCALE * (x > 0 ? x : SELU_ALPHA * Math.expm1(x)),
+  sigmoid: (x) => 1 / (1 + Math.exp(-x)),
+  tanh: Math.tanh,
+  silu: (x) => x / (1 + Math.exp(-x)),
+  gelu: (x) => 0.5 * x * (1 + erf(x / Math.SQRT2)),
+  softplus: (x) => (x > 20 ? x : Math.log1p(Math.exp(x))),
+};
+
+function activate(values, name) {
+  const f = ACTIVATIONS[name];
+  if (name !== "linear") for (let i = 0; i < values.length; i++) values[i] = f(values[i]);
+  return values;
+}
+
+// A weight as 32-bit floats: it travels as they are, or as 16-bit whole numbers with a factor for each row.
+function weightOf(packed) {
+  const values = array(packed.values);
+  if (!packed.scale) return values;
+  const scale = array(packed.scale);
+  const size = values.length / scale.length;
+  const weight = new Float32Array(values.length);
+  for (let o = 0; o < scale.length; o++) for (let i = o * size; i < (o + 1) * size; i++) weight[i] = values[i] * scale[o];
+  return weight;
+}
+
+// encode: f(W x + b); decode: g(W^T h + c). W is (outputs, inputs), row after row.
+class Dense {
+  constructor(spec) {
+    this.inputs = spec.input_shape[0];
+    this.outputs = spec.output_shape[0];
+    this.activation = spec.activation;
+    this.decoderActivation = spec.decoder_activation;
+    this.weight = weightOf(spec.weight);
+    this.transposed = spec.decoder_weight ? weightOf(spec.decoder_weight) : this.weight;
+    this.encoderBias = array(spec.encoder_bias);
+    this.decoderBias = array(spec.decoder_bias);
+  }
+
+  encode(x) {
+    const { inputs, weight } = this;
+    const y = new Float32Array(this.outputs);
+    const whole = inputs - (inputs % 4);
+    for (let o = 0; o < y.length; o++) {
+      const start = o * inputs;
+      let a = 0, b = 0, c = 0, d = 0;
+      for (let i = 0; i < whole; i += 4) {
+        a += weight[start + i] * x[i];
+        b += weight[start + i + 1] * x[i + 1];
+        c += weight[start + i + 2] * x[i + 2];
+        d += weight[start + i + 3] * x[i + 3];
+      }
+      for (let i = whole; i < inputs; i++) a += weight[start + i] * x[i];
+      y[o] = a + b + c + d + this.encoderBias[o];
+    }
+    return activate(y, this.activation);
+  }
+
+  decode(h) {
+    const { inputs, transposed } = this;
+    const sum = Float64Array.from(this.decoderBias);
+    for (let o = 0; o < this.outputs; o++) {
+      const value = h[o];
+      if (value === 0) continue;
+      const start = o * inputs;
+      for (let i = 0; i < inputs; i++) sum[i] += transposed[start + i] * value;
+    }
+    return activate(Float32Array.from(sum), this.decoderActivation);
+  }
+}
+
+// W is a kernel, (K, C, k, k), that moves over an image of (C, H, W) values every s pixels; decode is its adjoint. One bias a channel.
+class Convolution {
+  constructor(spec) {
+    [this.channels, this.height, this.width] = spec.input_shape;
+    [this.kernels, this.high, this.wide] = spec.output_shape;
+    Object.assign(this, { kernel: spec.kernel, stride: spec.stride, padding: spec.padding });
+    this.activation = spec.activation;
+    this.decoderActivation = spec.decoder_activation;
+    this.weight = weightOf(spec.weight);
+    this.transposed = spec.decoder_weight ? weightOf(spec.decoder_weight) : this.weight;
+    this.encoderBias = array(spec.encoder_bias);
+    this.decoderBias = array(spec.decoder_bias);
+  }
+
+  // Calls act(place of the weight, first output, first input, rows, outputs a row) for each weight and each row that it meets.
+  walk(act) {
+    const { channels, height, width, kernels, high, wide, kernel, stride, padding } = this;
+    for (let o = 0; o < kernels; o++) for (let c = 0; c < channels; c++) for (let u = 0; u < kernel; u++) for (let v = 0; v < kernel; v++) {
+      const weight = ((o * channels + c) * kernel + u) * kernel + v;
+      const first = Math.max(0, Math.ceil((padding[1] - v) / stride));
+      const last = Math.min(wide - 1, Math.floor((width - 1 + padding[1] - v) / stride));
+      for (let y = 0; y < high; y++) {
+        const row = y * stride + u - padding[0];
+        if (row < 0 || row >= height || last < first) continue;
+        act(weight, (o * high + y) * wide + first, (c * height + row) * width + first * stride + v - padding[1], last - first + 1);
+      }
+    }
+  }
+
+  encode(x) {
+    const { weight, stride } = this;
+    const area = this.high * this.wide;
+    const y = Float32Array.from({ length: this.kernels * area }, (_, i) => this.encoderBias[Math.floor(i / area)]);
+    this.walk((place, output, input, count) => {
+      const factor = weight[place];
+      for (let i = 0; i < count; i++) y[output + i] += factor * x[input + i * stride];
+    });
+    return activate(y, this.activation);
+  }
+
+  decode(h) {
+    const { transposed, stride } = this;
+    const area = this.height * this.width;
+    const x = Float32Array.from({ length: this.channels * area }, (_, i) => this.decoderBias[Math.floor(i / area)]);
+    this.walk((place, output, input, count) => {
+      const factor = transposed[place];
+      for (let i = 0; i < count; i++) x[input + i * stride] += factor * h[output + i];
+    });
+    return activate(x, this.decoderActivation);
+  }
+}
+
+const LAYERS = { dense: Dense, convolution: Convolution };
+
+class Network {
+  constructor(spec) {
+    this.layers = spec.layers.map((layer) => new LAYERS[layer.kind](layer));
+    this.topK = spec.code_top_k;
+    this.meanCode = array(spec.mean_code);
+    this.deviations = spec.deviations;
+    this.shares = spec.shares;
+    this.directions = spec.deviations.map((_, i) => row(spec.directions, i));
+    this.scale = spec.form.scale;
+    this.offset = spec.form.offset;
+  }
+
+  encode(x) {
+    const code = this.layers.reduce((values, layer) => layer.encode(values), x);
+    if (this.topK === null || this.topK >= code.length) return code;
+    const kept = Array.from(code.keys()).sort((a, b) => code[b] - code[a] || a - b).slice(0, this.topK);
+    const sparse = new Float32Array(code.length);
+    for (const unit of kept) sparse[unit] = code[unit];
+    return sparse;
+  }
+
+  decode(code) {
+    return this.layers.reduceRight((values, layer) => layer.decode(values), code);
+  }
+
+  reconstruct(x) {
+    return this.decode(this.encode(x));
+  }
+
+  // How far a code lies from the mean along each direction, in deviations.
+  coordinates(code) {
+    return this.directions.map((direction, i) => {
+      let sum = 0;
+      for (let k = 0; k < code.length; k++) sum += direction[k] * (code[k] - this.meanCode[k]);
+      return this.deviations[i] > 0 ? sum / this.deviations[i] : 0;
+    });
+  }
+
+  // A code moved along the directions by so many deviations each.
+  moved(code, steps) {
+    const result = Float32Array.from(code);
+    steps.forEach((step, i) => {
+      const length = step * this.deviations[i];
+      if (length) for (let k = 0; k < result.length; k++) result[k] += length * this.directions[i][k];
+    });
+    return result;
+  }
+}
+
+function squaredError(a, b) {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += (a[i] - b[i]) ** 2;
+  return sum;
+}
+
+function mixed(a, b, t) {
+  return a.map((value, i) => (1 - t) * value + t * b[i]);
+}
