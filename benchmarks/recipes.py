@@ -64,8 +64,9 @@ def why_not(name: str) -> str | None:
     if "gpu" in name and not torch.cuda.is_available():
         return "needs a CUDA device"
     root = config.data.root or os.environ.get("TIEDAE_DATA", "")
-    if config.data.dataset == "mnist" and not (Path(root) / "MNIST").is_dir():
-        return "needs MNIST: set TIEDAE_DATA"
+    folder = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}.get(config.data.dataset)
+    if folder is not None and not (Path(root) / folder).is_dir():
+        return f"needs {folder}: set TIEDAE_DATA"
     return None
 
 
