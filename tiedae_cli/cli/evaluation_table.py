@@ -42,7 +42,7 @@ def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising |
             explained = errors.explained_variance(evaluation.mean_image)
             other_units = [f"{errors.psnr_db:.2f}"] if raw is None else ["-", "-"]
             cells = [f"{errors.mse_per_pixel:.6f}", f"{errors.squared_error_per_image:.4f}", *other_units]
-            table.add_row(f"{name},\n{noise}", *cells, "-" if explained is None else f"{explained:.2%}")
+            table.add_row(f"{name}, {noise}", *cells, "-" if explained is None else f"{explained:.2%}")
     return table
 
 

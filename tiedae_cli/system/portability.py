@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib.util
 import os
+import platform
 import re
 import shlex
 import sys
@@ -63,6 +64,11 @@ def replace(source: str, target: str, folder: int | None) -> None:
             return os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder)
         time.sleep(pause)
     os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def machine_name() -> str:
+    """Return the system and the processor, in words."""
+    return f"{platform.system()} {platform.machine()}"
 
 
 def quoted(word: str | PurePath) -> str:

@@ -1,7 +1,6 @@
 """The story of a run: what it reached in a sentence, what was set, and how its error fell by epoch."""
 
 import math
-import shlex
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +11,7 @@ from tiedae_cli.model.metrics import ErrorSum
 from tiedae_cli.runs.folder import Run
 from tiedae_cli.runs.opened import OpenRun
 from tiedae_cli.runs.state import JOINT, EpochReport
+from tiedae_cli.system.portability import quoted
 from tiedae_cli.tasks.comparison import ComparedRun
 from tiedae_cli.tasks.evaluation import measure_denoising
 from tiedae_cli.tasks.inspection import run_history
@@ -33,7 +33,7 @@ def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any
     """Return a run's verdict, errors, settings and circumstances."""
     history = run_history(run.path, run.trained)
     folder = Run(run.path.parent)
-    again = shlex.join(["tiedae", "train", "--config", str(folder.config)]) if folder.config.exists() else None
+    again = f"tiedae train --config {quoted(folder.config)}" if folder.config.exists() else None
     evaluation = found.evaluation
     denoising = measure_denoising(
         run.network, run.components(), splits.filled(evaluation.split), run.config.training, run.device

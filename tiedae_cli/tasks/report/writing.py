@@ -4,7 +4,6 @@ Shapes: N items of the split, P of them on the map, D values an item.
 """
 
 import os
-import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from tiedae_cli.output.html.packing import Arrays
 from tiedae_cli.output.html.page import render
 from tiedae_cli.runs.folder import Run, principal_components
 from tiedae_cli.runs.opened import OpenRun
+from tiedae_cli.system.portability import machine_name
 from tiedae_cli.system.reporting import progress
 from tiedae_cli.system.storage import unused_name
 from tiedae_cli.tasks.comparison import ComparedRun, compare_runs
@@ -77,7 +77,7 @@ def _head(splits: Splits, split: str, images: ImageSet, chosen: Chosen, quantile
     return {
         "version": __version__,
         "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, torch {torch.__version__}",
+        "machine": f"{machine_name()}, {os.cpu_count()} processors, torch {torch.__version__}",
         "source": splits.source,
         "split": split,
         "items": len(images),
