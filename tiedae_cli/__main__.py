@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import logging
 import os
 import sys
 import warnings
@@ -13,6 +14,7 @@ def main() -> None:
     gc.set_threshold(50_000)
     if not sys.warnoptions:  # a warning of a library is for who writes programs with it; `python -W` shows them
         warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())  # nor is what a library logs for people
     try:
         from tiedae_cli.cli.app import run  # here, so that Ctrl-C during the imports shows no traceback
 
