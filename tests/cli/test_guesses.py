@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tiedae_cli.cli import completion
-from tiedae_cli.cli.app import app
+from tiedae_cli.cli.app import _wrapped, app
 from tiedae_cli.cli.settings import as_assignments
 from tiedae_cli.config import Config, keys
 from tiedae_cli.config.yaml_reader import load_config, parse_config, sample_configs
@@ -227,6 +227,13 @@ def test_every_key_is_an_option_with_its_help() -> None:
     text = tiedae("train", "--help")[1]
     for section, key in keys.properties():
         assert f"  --{key.replace('_', '-')} " in text and f"Keys of the config, {section}:" in text
+
+
+def test_errors_on_a_terminal_break_between_words_and_lines_to_type_stay_whole() -> None:
+    words = "error: " + "word " * 30
+    assert all(len(line) <= 40 and not line.startswith(" ") for line in _wrapped(words, 40).split("\n"))
+    line = "error: no run yet: train one with tiedae train --config mnist --set data.dataset=x.npy"
+    assert _wrapped(line, 40) == line and _wrapped("a\nb", 40) == "a\nb"
 
 
 def test_every_synonym_names_a_key() -> None:

@@ -105,6 +105,7 @@ def gradients(parameters: FlatParameters, number: int) -> None:
         gradient.copy_(value)
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_muon_is_torchs_for_matrices_and_adam_for_biases(tied: bool) -> None:
     """torch.optim.Muon orthogonalises in bfloat16: 8 bits, so each step differs by about 1% of its size."""

@@ -4,7 +4,9 @@ import contextlib
 import difflib
 import errno
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 from typing import Annotated, Any
 
@@ -124,7 +126,16 @@ def _exit_code(error: BaseException, debug: bool) -> int:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):  # stderr may be closed or full too
-        print(shown_lines(text), file=sys.stderr)  # noqa: T201
+        lines = shown_lines(text)
+        print(_wrapped(lines, shutil.get_terminal_size().columns) if sys.stderr.isatty() else lines, file=sys.stderr)  # noqa: T201
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Return text wrapped between words; a line to be typed stays whole, so that it can be copied."""
+    return "\n".join(
+        line if "tiedae " in line else "\n".join(textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False))
+        for line in text.split("\n")
+    )
 
 
 def _give_up_stdout() -> None:

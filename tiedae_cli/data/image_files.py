@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -39,6 +40,13 @@ def is_image_file(name: str) -> bool:
 
 FORMATS = "PNG JPEG BMP DIB GIF TIFF WEBP PPM JPEG2000 TGA AVIF".split()  # all are pixels; others start programs (EPS)
 LARGEST_STREAM = 1 << 28  # bytes of an image that comes from a pipe
+
+
+@cache
+def raster_formats() -> list[str]:
+    """Return those of ``FORMATS`` that this Pillow knows: older ones have no AVIF of their own."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 @dataclass(frozen=True)
@@ -257,7 +265,7 @@ def decode_image(path: Path, file: IO[bytes] | None = None) -> "Image":
     try:
         with (
             open_regular(path) if stream is None else io.BytesIO(content) as source,
-            Image.open(source, formats=FORMATS) as image,
+            Image.open(source, formats=raster_formats()) as image,
         ):
             image.load()
             if image.mode == "F":
@@ -288,7 +296,7 @@ def has_wide_mode(path: Path) -> bool:
     from PIL import Image
 
     try:
-        with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
+        with open_regular(path) as file, Image.open(file, formats=raster_formats()) as image:
             return is_wide(image)
     except Exception:  # whatever Pillow meets: decoding tells it
         return False

@@ -42,9 +42,9 @@ class ComparedRun:
     path: Path
     """Its checkpoint."""
     sizes: tuple[int, ...]
+    """D, H_1 ... H_L; the last is the code size."""
     shapes: str
     """The same for people: images as channels x height x width."""
-    """D, H_1 ... H_L; the last is the code size."""
     tied: bool
     parameters: int
     evaluation: Evaluation

@@ -114,7 +114,7 @@ class Page:
 
     def __init__(self, width: int, height: int) -> None:
         self.canvas = np.full((height, width, 3), 255, dtype=np.uint8)
-        self.figure = new_figure(width / DPI, height / DPI)
+        self.figure = new_figure((width + 1e-3) / DPI, (height + 1e-3) / DPI)  # older matplotlib rounds 505.999 down
 
     def paste(self, x: int, y: int, levels: np.ndarray) -> None:
         """Put an image, (H, W, 3) uint8, with its upper left corner here."""
