@@ -45,6 +45,8 @@ LARGEST_STREAM = 1 << 28  # bytes of an image that comes from a pipe
 @cache
 def raster_formats() -> list[str]:
     """Return those of ``FORMATS`` that this Pillow knows: older ones have no AVIF of their own."""
+    from PIL import Image
+
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 
