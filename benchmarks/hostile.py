@@ -80,6 +80,7 @@ OUTPUTS = {  # the command line, its output option, what it reads
     "inspect --codes": (("inspect", "copy.safetensors"), "--codes", "copy.safetensors"),
     "export -o": (("export", "copy.safetensors", "--format", "safetensors"), "-o", "copy.safetensors"),
     "compare -o": (("compare", "copy.safetensors", RUN), "-o", "copy.safetensors"),
+    "report -o": (("report", "copy.safetensors"), "-o", "copy.safetensors"),
 }
 
 
@@ -161,6 +162,21 @@ def text() -> Iterator[Attack]:
             ("inspect", "forged.safetensors"),
             code=0,
             prepare=partial(forge, run=name),
+        )
+        yield Attack(
+            "text",
+            f"a table of runs with {name!r}",
+            ("runs",),
+            code=0,
+            prepare=partial(shutil.copytree, RUN, f"runs/{name}"),
+        )
+        yield Attack(
+            "text",
+            f"a report of a run called {name!r}",
+            ("report", "forged.safetensors", "-o", "report.html"),
+            code=0,
+            prepare=partial(forge, run=name),
+            may_change=("report.html",),
         )
         yield Attack(
             "text",

@@ -32,6 +32,7 @@ OUTPUTS: dict[tuple[str, str], list[str]] = {
     ("inspect", "--codes"): ["inspect", RUN],
     ("export", "--output"): ["export", RUN, "--format", "safetensors"],
     ("compare", "--output"): ["compare", RUN, RUN],
+    ("report", "--output"): ["report", RUN],
 }
 INPUTS = {
     "encode": "x.npy",
@@ -41,6 +42,7 @@ INPUTS = {
     "inspect": "copy.safetensors",
     "export": "copy.safetensors",
     "compare": "copy.safetensors",
+    "report": "copy.safetensors",
 }
 
 
@@ -78,7 +80,7 @@ def refused(arguments: list[str]) -> str:
 
 
 def test_every_output_option_is_tried_here() -> None:
-    found = {(name, option) for name, option in output_options() if name != "report"}
+    found = {(name, option) for name, option in output_options()}
     assert found == set(OUTPUTS)
 
 

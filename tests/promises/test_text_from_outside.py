@@ -123,6 +123,16 @@ def test_a_run_of_any_name_in_a_folder_of_any_name(name: str, empty_folder: Path
         assert not COMMANDING.search(result.stderr)
 
 
+@pytest.mark.parametrize("name", [TITLE, "caf\udce9", "[bold]:smile:", "\u202ex"])
+def test_a_table_and_a_report_of_runs_of_any_name(name: str, digits_run: Path) -> None:
+    digits_run.rename(digits_run.parent / name)
+    for command in ("runs", "report"):
+        result = invoke(command)
+        assert result.exit_code == 0, result.output
+        assert not COMMANDING.search(result.stderr) and (command == "report" or not COMMANDING.search(result.stdout))
+        assert command == "report" or shown(name)[:6] in result.stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

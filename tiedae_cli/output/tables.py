@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
+
+from tiedae_cli.system.text import shown_lines
 
 UNBOUNDED = 10_000  # characters: nothing wraps
 
@@ -82,3 +85,17 @@ def _listed(table: Table) -> Text:
 def _plain(cell: object) -> str:
     text = cell.plain if isinstance(cell, Text) else str(cell)
     return text.replace("-\n", "").replace("\n", " ")
+
+
+def shown_table(table: Table) -> Table:
+    """Return a table in which text from outside is shown escaped; its cells, which may be such text, are no markup."""
+    for column in table.columns:
+        column._cells = [_shown_cell(cell) for cell in column.cells]
+    table.title = None if table.title is None else _shown_cell(table.title)
+    return table
+
+
+def _shown_cell(cell: Any) -> Any:
+    if isinstance(cell, Text) and shown_lines(cell.plain) != cell.plain:
+        return Text(shown_lines(cell.plain), style=cell.style)
+    return shown_lines(cell) if isinstance(cell, str) else cell

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tiedae_cli.output.figures import Answers
 from tiedae_cli.output.preview import preview_lines
-from tiedae_cli.output.tables import fitted
+from tiedae_cli.output.tables import fitted, shown_table
 from tiedae_cli.output.targets import opened_output, refuse_bytes_on_terminal
 from tiedae_cli.runs.state import JOINT, EpochReport
 from tiedae_cli.system.reporting import progress_drawn_by
@@ -97,7 +97,7 @@ class Terminal:
         console = Console(highlight=False, markup=False, emoji=False)
         if not console.is_terminal:
             console = Console(highlight=False, markup=False, emoji=False, width=200)
-        table = _shown_table(table)
+        table = shown_table(table)
         if table.title:
             console.print(Text(str(table.title), style="italic"))
             table.title = None
@@ -160,20 +160,6 @@ class _ToPeople(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         show = self.terminal.warn if record.levelno >= logging.WARNING else self.terminal.note
         show(record.getMessage())
-
-
-def _shown_table(table: Table) -> Table:
-    """Return a table in which text from outside is shown escaped; its cells, which may be such text, are no markup."""
-    for column in table.columns:
-        column._cells = [_shown_cell(cell) for cell in column.cells]
-    table.title = None if table.title is None else _shown_cell(table.title)
-    return table
-
-
-def _shown_cell(cell: Any) -> Any:
-    if isinstance(cell, Text) and shown_lines(cell.plain) != cell.plain:
-        return Text(shown_lines(cell.plain), style=cell.style)
-    return shown_lines(cell) if isinstance(cell, str) else cell
 
 
 def json_text(values: dict[str, Any]) -> str:

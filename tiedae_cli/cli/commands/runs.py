@@ -26,8 +26,9 @@ def runs(
     from rich.console import Console
 
     from tiedae_cli.cli.runs_table import runs_table
+    from tiedae_cli.output.tables import shown_table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-    console.print(runs_table(found, console.width))
+        console = Console(highlight=False, markup=False, emoji=False, width=200)
+    console.print(shown_table(runs_table(found, console.width)))

@@ -36,7 +36,7 @@ def render(document: Mapping[str, Any], arrays: Arrays) -> bytes:
     page = environment.from_string(_read("template.html")).render(
         plain, style=style, script=script, policy=policy, data=embeddable(json_text(plain)), block=arrays.text()
     )
-    return page.encode()
+    return page.encode(errors="backslashreplace")  # of a name that is not UTF-8
 
 
 def _read(name: str) -> str:
