@@ -17,6 +17,7 @@ from tiedae_cli.config import (
     DenseWords,
     ModelConfig,
     OutputConfig,
+    ScoreConfig,
     TrainingConfig,
     schema,
 )
@@ -33,7 +34,7 @@ from tiedae_cli.config.yaml_reader import (
 )
 from tiedae_cli.errors import ConfigError
 
-SECTIONS = (DataConfig, ModelConfig, TrainingConfig, OutputConfig)
+SECTIONS = (DataConfig, ModelConfig, TrainingConfig, ScoreConfig, OutputConfig)
 
 
 def problems(text: str, assignments: list[str] | None = None) -> list[str]:
@@ -186,7 +187,7 @@ def test_problems_come_in_the_order_of_the_file() -> None:
             "my.yaml:4: training.epochs: given twice; the first is at my.yaml:2",
         ),
         ("model: {}\nmodel: {}", "my.yaml:2: model: given twice; the first is at my.yaml:1"),
-        ("- 1\n- 2", "my.yaml:1: a config is a mapping with the sections data, model, training, output"),
+        ("- 1\n- 2", "my.yaml:1: a config is a mapping with the sections data, model, training, score, output"),
         ("just text", "my.yaml:1: a config is a mapping"),
         ("data: {dataset: mnist\nmodel: x", "my.yaml:2: not valid YAML: "),
         ("data:\n\tdataset: mnist", "my.yaml:2: not valid YAML: "),

@@ -20,7 +20,7 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.data import load_splits
 from tiedae_cli.data.streams import Block
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.metrics import auroc
+from tiedae_cli.model.metrics import auroc, average_precision, precision_at_n
 from tiedae_cli.tasks.scoring import Scored, Worst
 
 PIXELS = random_bytes(11, 8, 8)
@@ -63,7 +63,7 @@ def test_every_item_in_order_with_the_threshold(
     monkeypatch.setattr("tiedae_cli.model.evaluation.BATCH_VALUES", block_values)
     lines, stderr = run()
     expected, validation = split_errors(model, "test"), split_errors(model, "validation")
-    threshold = torch.quantile(validation, 0.99).item()
+    threshold = validation.sort().values[198].item()  # 2 of 201 places are above the 199th of 200
     assert [line["item"] for line in lines] == list(range(300))
     assert list(lines[0]) == ["item", "squared_error", "mse_per_pixel", "threshold", "outlier"]
     assert numbers(lines, "squared_error") == pytest.approx(expected.tolist(), rel=1e-5)
@@ -72,7 +72,8 @@ def test_every_item_in_order_with_the_threshold(
     assert [line["outlier"] for line in lines] == (expected > threshold).tolist()
     count = int((expected > threshold).sum())
     assert stderr == (
-        f"threshold: squared error {threshold:.6g}, the 0.99 quantile of 200 validation errors (2 lie above it)\n"
+        f"threshold: squared error {threshold:.6g} by 200 validation items; "
+        "expected false alarms 0.00995 (95% interval 0.0012 to 0.028)\n"
         f"{count} of 300 items are above the threshold\n"
     )
 
@@ -80,10 +81,13 @@ def test_every_item_in_order_with_the_threshold(
 def test_quantile_and_threshold(model: TiedAutoencoder) -> None:
     lines, _ = run("--quantile", "0.5")
     assert lines[0]["threshold"] == pytest.approx(split_errors(model, "validation").median().item(), rel=0.01)
-    assert lines[0]["threshold"] == pytest.approx(torch.quantile(split_errors(model, "validation"), 0.5).item(), rel=1e-6)
+    assert lines[0]["threshold"] == pytest.approx(split_errors(model, "validation").sort().values[100].item(), rel=1e-6)
+    assert run("--false-alarms", "0.5")[0] == lines
+    stderr = run("--false-alarms", "0.001", code=2)[1]
+    assert "200 validation items are too few for a false-alarm rate of 0.001, which needs 999: --false-alarms 0.005" in stderr
     lines, _ = run("x.npy", "--threshold", "20.5")
     assert lines[0]["threshold"] == 20.5
-    assert "--quantile and --threshold: give one" in run("--quantile", "0.5", "--threshold", "1", code=2)[1]
+    assert "--quantile and --threshold: give one of them" in run("--quantile", "0.5", "--threshold", "1", code=2)[1]
 
 
 def test_the_worst_first(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,8 +109,11 @@ def test_worst_keeps_the_largest_and_of_equal_ones_the_first(blocks: list[list[i
         worst.add(Scored(Block(items, errors[:, None].to(torch.float32)), errors))
     flat = [(error, f"{number}.{place}") for number, block in enumerate(blocks) for place, error in enumerate(block)]
     expected = sorted(flat, key=lambda pair: -pair[0])[:count]
-    assert list(zip(worst.squared_errors.tolist(), worst.items, strict=True)) == expected
-    assert worst.values.flatten().tolist() == worst.squared_errors.tolist()
+    if worst.scored is None:
+        assert not blocks
+        return
+    assert list(zip(worst.scored.scores.tolist(), worst.scored.block.items, strict=True)) == expected
+    assert worst.scored.block.values.flatten().tolist() == worst.scored.squared_errors.tolist()
 
 
 def test_csv_holds_the_same(model: TiedAutoencoder) -> None:
@@ -118,7 +125,9 @@ def test_csv_holds_the_same(model: TiedAutoencoder) -> None:
     assert result.stdout == "scores.csv\n"
     assert list(csv.DictReader(io.StringIO(Path("scores.csv").read_text()))) == rows
     result = CliRunner().invoke(app, ["score", "x.npy", "-o", "scores.csv", "--json"])
-    assert json.loads(result.stdout) == {"output": "scores.csv", "items": 11}
+    said = json.loads(result.stdout)
+    assert (said["output"], said["items"], said["threshold"]) == ("scores.csv", 11, lines[0]["threshold"])
+    assert said["outliers"] == sum(line["outlier"] is True for line in lines)
 
 
 def make_folder() -> None:
@@ -194,7 +203,8 @@ def test_against_intruders(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("tiedae_cli.model.evaluation.BATCH_VALUES", 7 * 64)
     lines, _ = run("--against", "x.npy", "--quantile", "0.9")
     usual, others = split_errors(model, "test"), errors_of(model, DIGITS.normalise(PIXELS.reshape(11, 64)))
-    threshold = torch.quantile(split_errors(model, "validation"), 0.9).item()
+    threshold = split_errors(model, "validation").sort().values[180].item()  # 20 of 201 places are above
+    found, alarms = int((others > threshold).sum()), int((usual > threshold).sum())
     pairs = (others[:, None] > usual[None]).to(torch.float64).mean().item()
     assert lines == [
         {
@@ -204,7 +214,13 @@ def test_against_intruders(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPat
             "auroc": pytest.approx(pairs, abs=1e-12),
             "squared_error_per_image": pytest.approx(usual.mean().item(), rel=1e-5),
             "intruders_squared_error_per_image": pytest.approx(others.mean().item(), rel=1e-5),
+            "average_precision": pytest.approx(average_precision(usual, others), abs=1e-9),
+            "precision_at_n": pytest.approx(precision_at_n(usual, others), abs=1e-9),
             "threshold": pytest.approx(threshold, rel=1e-5),
+            "true_positives": found,
+            "false_positives": alarms,
+            "false_negatives": 11 - found,
+            "true_negatives": 300 - alarms,
             "false_alarm_rate": pytest.approx((usual > threshold).to(torch.float64).mean().item()),
             "detection_rate": pytest.approx((others > threshold).to(torch.float64).mean().item()),
         }

@@ -34,6 +34,10 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
         yield ("data", "split_seed"), "data.split_seed: the splits of windows are ranges of rows, not drawn; remove it"
     if config.training.warmup and config.training.schedule == "one_cycle":
         yield ("training", "warmup"), "training.warmup: one_cycle has its own warm-up; remove one of the two"
+    if config.score.rank == "neighbours" and config.data.window > 1:
+        yield ("score", "rank"), "score.rank: neighbours ranks single rows; windows of rows are ranked by squared_error"
+    if config.training.steps and config.training.epochs != type(config.training).model_fields["epochs"].default:
+        yield ("training", "steps"), "training.steps: training.epochs already says how long; remove one of the two"
 
 
 def _layers(model: ModelConfig) -> Iterator[tuple[tuple[str, str], str]]:

@@ -266,6 +266,9 @@ class TrainingConfig(Section):
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 5
     """Passes over the training split."""
+    steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """Optimisation steps of the whole training, instead of `epochs`: as many whole passes as come closest. For recipes that
+    are to take the same time on small and large data."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 150
     """Images per optimisation step (over all processes)."""
     optimizer: Optimizer = "adam"
@@ -316,6 +319,16 @@ class TrainingConfig(Section):
     """Seconds after which a long epoch is also saved in its middle."""
 
 
+class ScoreConfig(Section):
+    """By what `score` ranks items."""
+
+    rank: Literal["squared_error", "neighbours"] = "squared_error"
+    """`squared_error` of the reconstruction, or `neighbours`: the distance of an item, and of its whitened reconstruction error, to the
+    nearest training items (of the recipe `anomalies`). Its statistics and up to 8,192 training items are kept in `best.safetensors`."""
+    neighbours: Annotated[int, Field(ge=1, le=1000)] = 3
+    """How many of the nearest training items `neighbours` looks at."""
+
+
 class OutputConfig(Section):
     """Where a run goes and what it draws."""
 
@@ -335,4 +348,5 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    score: ScoreConfig = ScoreConfig()
     output: OutputConfig = OutputConfig()

@@ -126,6 +126,8 @@ class Block:
     """(B, D) float32 on the CPU"""
     series: int = 0
     """Of rows that windows are made of: which uninterrupted run of rows they belong to."""
+    labels: Sequence[str] | None = None
+    """What each item is called, where the source says it."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,14 @@ class ImageSet:
     def positions(self, items: Tensor) -> Tensor:
         """Return in which of ``rows`` the items are, (B,) int64 -> (B,) int64."""
         return items if self.indices is None else self.indices[items]
+
+    def label_texts(self, start: int, stop: int) -> list[str] | None:
+        """Return what items start to stop are called; None where the source has no labels."""
+        return None if self.labels is None else [self.label_text(label) for label in self.labels[start:stop].tolist()]
+
+    def label_text(self, label: int) -> str:
+        """Return what a label stands for."""
+        return str(label) if self.label_names is None else self.label_names[label]
 
     def raw(self, start: int, stop: int) -> Tensor:
         """Return the raw values of items start to stop, (B, D); a copy only where the set has ``indices``."""

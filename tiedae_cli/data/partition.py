@@ -81,17 +81,13 @@ def _normal(items: ImageSet, config: DataConfig, source: str) -> tuple[Tensor, T
         return everything, everything[:0]
     if items.labels is None:
         raise ConfigError(f"data.normal: {source}: has no labels (data.label names the column of a table)")
-    names = {label: _label_text(items, label) for label in sorted(set(items.labels.tolist()))}
+    names = {label: items.label_text(label) for label in sorted(set(items.labels.tolist()))}
     wanted = [label for label, name in names.items() if name in config.normal]
     if not wanted:
         known = ", ".join(list(names.values())[:12])
         raise ConfigError(f"data.normal: {source}: no item has the label {', '.join(config.normal)} (it has {known})")
     normal = torch.isin(items.labels, torch.tensor(wanted))
     return everything[normal], everything[~normal]
-
-
-def _label_text(items: ImageSet, label: int) -> str:
-    return str(label) if items.label_names is None else items.label_names[label]
 
 
 def portion_count(portion: float, total: int) -> int:

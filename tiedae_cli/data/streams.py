@@ -44,7 +44,10 @@ class Items:
 def split_items(images: ImageSet, size: int) -> Items:
     """Return the items of a set in blocks of ``size``."""
     starts = range(0, len(images), size)
-    blocks = (Block(range(i, min(i + size, len(images))), images.batch(i, i + size, CPU)) for i in starts)
+    blocks = (
+        Block(range(i, min(i + size, len(images))), images.batch(i, i + size, CPU), labels=images.label_texts(i, i + size))
+        for i in starts
+    )
     return Items(blocks, len(images))
 
 
@@ -178,18 +181,19 @@ class ItemReader:
                     self._series += 1
                     for raw in part.read(self.size, self.bad):
                         good = reading.convert(raw, self.bad)
-                        for rows, values in self._unbroken(good):
+                        for rows, values, labels in self._unbroken(good):
                             plain = alone and len(parts) == 1
                             names = rows if plain else [label(split, row) for row in rows]
-                            yield Block(names, self._seen(reading, values), self._series)
+                            yield Block(names, self._seen(reading, values), self._series, labels or _labels(part, rows))
 
         return Items(blocks(), sum(count for count in counts if count is not None) if None not in counts else None)
 
-    def _unbroken(self, block: RawBlock) -> Iterator[tuple[Sequence[int | str], np.ndarray]]:
+    def _unbroken(self, block: RawBlock) -> Iterator[tuple[Sequence[int | str], np.ndarray, list[str] | None]]:
         """Yield a block's items; where they are rows of windows, those before and after a row that is left out as two series."""
+        labels = None if block.labels is None else [str(label) for label in block.labels]
         if self.window == 1 or not len(block.rows):
             if len(block.rows):
-                yield block.rows, block.values
+                yield block.rows, block.values, labels
             return
         rows = np.array(block.rows)
         breaks = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
@@ -197,7 +201,7 @@ class ItemReader:
             if rows[start] != self._next:
                 self._series += 1
             self._next = int(rows[end - 1]) + 1
-            yield block.rows[start:end], block.values[start:end]
+            yield block.rows[start:end], block.values[start:end], None if labels is None else labels[start:end]
 
     def _arrays(self, name: str) -> dict[str, str]:
         """Return what the config says of the arrays of a file: only of the file that the model was trained on."""
@@ -221,6 +225,13 @@ class ItemReader:
             self.bad(DataError(f"{name}: cannot be read: {error.strerror or error}"))
         except DataError as problem:
             self.bad(problem)
+
+
+def _labels(part: Part, rows: Sequence[int | str]) -> list[str] | None:
+    """Return what the items of a part at these rows are called, where labels lie beside them."""
+    if part.labels is None or isinstance(rows[0], str):
+        return None
+    return [str(label) for label in part.labels[torch.tensor([int(row) for row in rows])].tolist()]
 
 
 def raw_array(values: Tensor, form: DataForm, as_float: bool) -> np.ndarray:

@@ -50,3 +50,35 @@ def auroc(usual: Tensor, intruders: Tensor) -> float:
     ordered, _ = usual.sort()
     below, not_above = (torch.searchsorted(ordered, intruders, right=right).sum().item() for right in (False, True))
     return (below + not_above) / (2 * len(usual) * len(intruders))
+
+
+def average_precision(usual: Tensor, intruders: Tensor) -> float:
+    """Return the average, over the intruders, of the share of intruders among all that score as high: sum (R_i - R_(i-1)) P_i.
+
+    Items of equal scores are taken together, as scikit-learn's ``average_precision_score`` does; the share of intruders tells nothing
+    apart.
+
+    Args:
+        usual: errors, (N,), N > 0.
+        intruders: errors, (M,), M > 0, of the same type.
+    """
+    values, counts = torch.unique_consecutive(intruders.sort().values, return_counts=True)
+    reached = counts.flip(0).cumsum(0).flip(0)  # intruders that score as high
+    alarms = len(usual) - torch.searchsorted(usual.sort().values, values)  # usual items that do
+    precisions = reached / (reached + alarms)
+    return float((counts * precisions).sum()) / len(intruders)
+
+
+def precision_at_n(usual: Tensor, intruders: Tensor) -> float:
+    """Return the share of intruders among the M highest scores, where M is their number; of equal scores each counts in proportion.
+
+    Args:
+        usual: errors, (N,), N > 0.
+        intruders: errors, (M,), M > 0, of the same type.
+    """
+    scores = torch.cat([usual, intruders])
+    least = scores.kthvalue(len(usual) + 1).values  # the M-th highest
+    surely = int((scores > least).sum())
+    found, tied = int((intruders > least).sum()), int((intruders == least).sum())
+    equal = int((scores == least).sum())
+    return (found + (len(intruders) - surely) * tied / equal) / len(intruders)

@@ -30,6 +30,7 @@ from tiedae_cli.data.gathering import available_memory
 from tiedae_cli.data.image_set import KINDS, DataForm, ValueRange
 from tiedae_cli.errors import CheckpointError, ConfigError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
+from tiedae_cli.model.ranking import Ranking, believed_ranking
 from tiedae_cli.runs.state import STRICT, EpochReport, SplitIdentity, TrainingState
 from tiedae_cli.system.ledger import note_input
 from tiedae_cli.system.reading import open_regular
@@ -100,6 +101,8 @@ class Checkpoint:
     training: TrainingState
     run: str
     """The name of the run that wrote it."""
+    ranking: Ranking | None = None
+    """What ``score.rank`` needs of the training items; None where that is nothing, or training is not done."""
 
     def model(self, device: torch.device) -> TiedAutoencoder:
         """Return the trained model on a device."""
@@ -154,6 +157,7 @@ class Checkpoint:
         }
         tensors = {
             **self.weights,
+            **({} if self.ranking is None else {f"score.{name}": value for name, value in self.ranking.tensors().items()}),
             **{f"optimizer.{name}": buffer for name, buffer in self.training.optimizer.items()},
             **{name: value for name, value in beside.items() if isinstance(value, Tensor)},
         }
@@ -256,6 +260,8 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
         expected = build_autoencoder(form.shape, config.model).state_dict()
     errors = tensors.pop("training.errors", torch.zeros(0))
     optimizer = {name.removeprefix("optimizer."): tensors.pop(name) for name in list(tensors) if name.startswith("optimizer.")}
+    found = {name.removeprefix("score."): tensors.pop(name) for name in list(tensors) if name.startswith("score.")}
+    ranking = believed_ranking(found, form.pixels, config.score.neighbours)
     if _kinds(tensors) != _kinds(expected):
         raise CheckpointError(f"{path}: damaged: its weights do not have the shapes that its config describes")
     if not all(bool(weight.isfinite().all()) for weight in tensors.values()):
@@ -263,7 +269,9 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
     if not all(bool(values.isfinite().all()) for values in (errors, *optimizer.values())):
         raise CheckpointError(f"{path}: damaged: what its optimizer remembers is not finite")
     position = {name: getattr(document.training, name) for name in _Position.model_fields}
-    return Checkpoint(config, form, tensors, TrainingState(**position, errors=errors, optimizer=optimizer), document.run)
+    return Checkpoint(
+        config, form, tensors, TrainingState(**position, errors=errors, optimizer=optimizer), document.run, ranking
+    )
 
 
 def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> DataForm:

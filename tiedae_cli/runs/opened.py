@@ -14,6 +14,7 @@ from tiedae_cli.errors import InputError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.evaluation import block_size
 from tiedae_cli.model.pca import PrincipalComponents
+from tiedae_cli.model.ranking import Ranking, fit_ranking
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.folder import RUNS, Run, find_checkpoint, kept_components, principal_components, separate_model
 from tiedae_cli.system.runtime import resolve_device
@@ -66,6 +67,22 @@ class OpenRun:
             DataError: the data is missing, damaged, or not of the model's form any more.
         """
         return self._read or load_splits(self.config.data, False).for_model(self.form, str(self.path))
+
+    @cached_property
+    def ranking(self) -> Ranking | None:
+        """By what items are ranked, on the device; None is the squared error.
+
+        Raises:
+            DataError: its statistics are not in the checkpoint, of a training that was stopped, and the data cannot be read.
+        """
+        score = self.config.score
+        if score.rank == "squared_error":
+            return None
+        kept = self.trained.ranking
+        if kept is None:
+            train = self.split("train")
+            kept = fit_ranking(self.network, train, score.neighbours, self.config.training.seed, self.device)
+        return kept.to(self.device)
 
     def split(self, name: str) -> ImageSet:
         """Return the items of a split.

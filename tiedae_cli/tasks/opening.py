@@ -61,6 +61,7 @@ def start(
     config = config.model_copy(update={"data": absolute(config.data)})
     place = choose_place(device, config.training, ranks)
     splits = data_to_train_on(config)
+    config = in_epochs(config, len(splits.train))
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
     trainer = Trainer(config, splits, place, weights)
     if not ranks.leads:
@@ -112,6 +113,8 @@ def resume(
         assert found is not None
         wanted = config or parse_config(dump_config(found.config), str(run.config), assignments)
         wanted = wanted.model_copy(update={"data": absolute(wanted.data)})
+        if "train" in found.training.data:
+            wanted = in_epochs(wanted, found.training.data["train"].images)
         _refuse_changes(found, wanted)
         _check_trackers(wanted)
         place = choose_place(device, wanted.training, ranks)
@@ -131,6 +134,16 @@ def resume(
             more = f"tiedae train --resume {quoted(run.folder)} --epochs {2 * wanted.training.epochs}"
             log.info(f"{run.folder}: complete, {wanted.training.epochs:,} epochs; for more: {more}")
         yield session
+
+
+def in_epochs(config: Config, items: int) -> Config:
+    """Return the config with ``training.steps`` as whole epochs of so many training items, at least one."""
+    training = config.training
+    if training.steps is None:
+        return config
+    of_epoch = items // max(1, min(training.batch_size, items))
+    epochs = max(1, round(training.steps / max(1, of_epoch)))
+    return config.model_copy(update={"training": training.model_copy(update={"epochs": epochs, "steps": None})})
 
 
 def _check_trackers(config: Config) -> None:

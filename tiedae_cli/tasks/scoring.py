@@ -17,8 +17,9 @@ from tiedae_cli.data.sources.part import item_name
 from tiedae_cli.data.windows import Windows, windows_of
 from tiedae_cli.errors import DataError, InputError, TiedaeError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.evaluation import squared_errors, value_errors
-from tiedae_cli.model.metrics import auroc
+from tiedae_cli.model.evaluation import value_errors
+from tiedae_cli.model.ranking import Ranking
+from tiedae_cli.tasks.labelled import Labelled, separation
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,23 @@ class Scored:
     block: Block
     squared_errors: Tensor
     """(B,) float64, summed over an item's values."""
+    ranked: Tensor | None = None
+    """(B,) float64, by what the items are ranked, where that is not the squared error."""
+    reconstructions: Tensor | None = None
+    """(B, D), where they are asked for."""
+
+    @property
+    def scores(self) -> Tensor:
+        """By what the items are ranked and judged, (B,) float64."""
+        return self.squared_errors if self.ranked is None else self.ranked
+
+    def only(self, kept: Sequence[int]) -> "Scored":
+        """Return the items at some positions."""
+        block = self.block
+        labels = None if block.labels is None else [block.labels[index] for index in kept]
+        rest = Block([block.items[index] for index in kept], block.values[kept], block.series, labels)
+        others = (None if value is None else value[kept] for value in (self.ranked, self.reconstructions))
+        return Scored(rest, self.squared_errors[kept], *others)
 
 
 class Failures:
@@ -66,7 +84,7 @@ class Failures:
 
 
 class Worst:
-    """The items with the largest errors of a stream; keeps no more than these.
+    """The items with the highest scores of a stream; keeps no more than these.
 
     Args:
         count: how many.
@@ -74,34 +92,41 @@ class Worst:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.items: list[str | int] = []
-        self.squared_errors = torch.zeros(0, dtype=torch.float64)  # largest first
-        self.values = torch.zeros(0, 0)  # (N, D)
+        self.scored: Scored | None = None  # highest score first
 
     def add(self, scored: Scored) -> None:
-        """Take a block into account; of equal errors the earlier item comes first."""
-        errors = torch.cat([self.squared_errors, scored.squared_errors])
-        kept = errors.argsort(descending=True, stable=True)[: self.count]
-        items = [*self.items, *scored.block.items]
-        self.items = [items[index] for index in kept.tolist()]
-        self.squared_errors = errors[kept]
-        before = self.values if len(self.values) else scored.block.values[:0]
-        self.values = torch.cat([before, scored.block.values])[kept]
+        """Take a block into account; of equal scores the earlier item comes first."""
+        together = scored if self.scored is None else _joined(self.scored, scored)
+        self.scored = together.only(together.scores.argsort(descending=True, stable=True)[: self.count].tolist())
+
+
+def _joined(first: Scored, second: Scored) -> Scored:
+    """Return the items of two blocks of one stream as one."""
+    one, other = first.block, second.block
+    labels = None if one.labels is None or other.labels is None else [*one.labels, *other.labels]
+    block = Block([*one.items, *other.items], torch.cat([one.values, other.values]), labels=labels)
+    pairs = ((first.ranked, second.ranked), (first.reconstructions, second.reconstructions))
+    rest = (None if left is None or right is None else torch.cat([left, right]) for left, right in pairs)
+    return Scored(block, torch.cat([first.squared_errors, second.squared_errors]), *rest)
 
 
 class Tally:
     """What is counted and kept while a stream is scored.
 
     Args:
-        limit: a larger squared error makes an outlier; None: nothing does.
+        limit: a higher score makes an outlier; None: nothing does.
         worst: how many of the worst items are kept.
-        all_errors: whether each item's error is kept (8 bytes an item).
+        all_scores: whether each item's score is kept (8 bytes an item).
+        normal: labels of usual items, where labels are to be judged by.
     """
 
-    def __init__(self, limit: float | None, worst: int = 0, all_errors: bool = False) -> None:
+    def __init__(
+        self, limit: float | None, worst: int = 0, all_scores: bool = False, normal: Sequence[str] | None = None
+    ) -> None:
         self.limit = limit
         self.worst = Worst(worst)
-        self.all_errors = all_errors
+        self.all_scores = all_scores
+        self.labelled = None if normal is None else Labelled(normal)
         self.items = 0
         self.outliers = 0
         self.squared_error = 0.0
@@ -110,41 +135,60 @@ class Tally:
     def watch(self, blocks: Iterable[Scored]) -> Iterator[Scored]:
         """Yield the blocks and take each into account."""
         for scored in blocks:
-            errors = scored.squared_errors
-            self.items += len(errors)
-            self.outliers += 0 if self.limit is None else int((errors > self.limit).sum().item())
-            self.squared_error += errors.sum().item()
+            scores = scored.scores
+            self.items += len(scores)
+            self.outliers += 0 if self.limit is None else int((scores > self.limit).sum().item())
+            self.squared_error += scored.squared_errors.sum().item()
             if self.worst.count:
                 self.worst.add(scored)
-            if self.all_errors:
-                self.kept.append(errors)
+            if self.all_scores:
+                self.kept.append(scores)
+            if self.labelled is not None:
+                self.labelled.add(scored.block.labels, scores)
             yield scored
 
     @property
-    def squared_errors(self) -> Tensor:
-        """All errors, (N,) float64, where they are kept."""
+    def scores(self) -> Tensor:
+        """All scores, (N,) float64, where they are kept."""
         return torch.cat([torch.zeros(0, dtype=torch.float64), *self.kept])
 
 
+@torch.inference_mode()
 def score_blocks(
-    model: TiedAutoencoder, blocks: Iterable[Block], device: torch.device, bad: Callable[[DataError], None]
+    model: TiedAutoencoder,
+    blocks: Iterable[Block],
+    device: torch.device,
+    bad: Callable[[DataError], None],
+    ranking: Ranking | None = None,
+    reconstructions: bool = False,
 ) -> Iterator[Scored]:
-    """Yield each block with its items' squared errors; an item whose error is NaN is told to ``bad`` and left out."""
+    """Yield each block with its items' scores; an item whose error is NaN is told to ``bad`` and left out.
+
+    Args:
+        model: the autoencoder, on the device.
+        blocks: the items.
+        device: where to compute.
+        bad: is told of what cannot be scored.
+        ranking: by what items are ranked, on the device; None is the squared error.
+        reconstructions: whether they are kept with the block.
+    """
     for block in blocks:
-        errors = squared_errors(model, block.values.to(device)).cpu().to(torch.float64)
-        yield _checked(Scored(block, errors), bad)
+        x = block.values.to(device)
+        made = model(x)
+        residuals = made - x
+        ranked = None if ranking is None else ranking.scores(x, residuals).cpu().to(torch.float64)
+        errors = residuals.square_().sum(1).cpu().to(torch.float64)
+        yield _checked(Scored(block, errors, ranked, made.cpu() if reconstructions else None), bad)
 
 
 def _checked(scored: Scored, bad: Callable[[DataError], None]) -> Scored:
     """Return a block without the items whose error is NaN."""
-    block, errors = scored.block, scored.squared_errors
-    wrong = errors.isnan()
+    wrong = scored.squared_errors.isnan() | scored.scores.isnan()
     if not wrong.any():
         return scored
     for index in wrong.nonzero().flatten().tolist():
-        bad(DataError(f"{item_name(block.items[index])}: its values are too large for this model"))
-    kept = (~wrong).nonzero().flatten().tolist()
-    return Scored(Block([block.items[index] for index in kept], block.values[kept]), errors[kept])
+        bad(DataError(f"{item_name(scored.block.items[index])}: its values are too large for this model"))
+    return scored.only((~wrong).nonzero().flatten().tolist())
 
 
 def score_rows(
@@ -206,20 +250,31 @@ def error_quantile(errors: Tensor, quantile: float) -> float:
     return errors.quantile(quantile).item() if len(errors) < LARGEST_QUANTILE else float(np.quantile(errors, quantile))
 
 
-def score_values(
-    items: Sequence[str | int], squared_errors: Tensor, pixels: int, limit: float | None
-) -> Iterator[dict[str, Any]]:
-    """Yield what is written of each item, as the JSON interface names it; nothing about outliers without a limit."""
-    for item, error in zip(items, squared_errors.tolist(), strict=True):
-        values = {"item": item, "squared_error": error, "mse_per_pixel": error / pixels}
-        yield values if limit is None else {**values, "threshold": limit, "outlier": error > limit}
+def score_values(scored: Scored, pixels: int, limit: float | None, labels: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield what is written of each item, as the JSON interface names it; nothing about outliers without a limit.
+
+    Args:
+        scored: the items.
+        pixels: D.
+        limit: a higher score makes an outlier.
+        labels: whether labels are written.
+    """
+    errors, scores = scored.squared_errors.tolist(), scored.scores.tolist()
+    for index, item in enumerate(scored.block.items):
+        values: dict[str, Any] = {"item": item}
+        if labels and scored.block.labels is not None:
+            values["label"] = scored.block.labels[index]
+        if scored.ranked is not None:
+            values["score"] = scores[index]
+        values |= {"squared_error": errors[index], "mse_per_pixel": errors[index] / pixels}
+        yield values if limit is None else {**values, "threshold": limit, "outlier": scores[index] > limit}
 
 
 def detection_values(usual: Tally, intruders: Tally, name: str) -> dict[str, Any]:
-    """Return how well the error tells intruders from usual items, as the JSON interface names it.
+    """Return how well the score tells intruders from usual items, as the JSON interface names it.
 
     Args:
-        usual: of the items that belong, all errors kept.
+        usual: of the items that belong, all scores kept.
         intruders: of those that do not, the same.
         name: of the intruders.
 
@@ -229,15 +284,13 @@ def detection_values(usual: Tally, intruders: Tally, name: str) -> dict[str, Any
     for tally, kind in ((usual, "items to score"), (intruders, f"intruders in {name}")):
         if not tally.items:
             raise InputError(f"no {kind}: nothing to compare")
-    values = {
+    measures = separation(usual.scores, intruders.scores, usual.limit)
+    return {
         "items": usual.items,
         "against": name,
         "intruders": intruders.items,
-        "auroc": auroc(usual.squared_errors, intruders.squared_errors),
+        "auroc": measures.pop("auroc"),
         "squared_error_per_image": usual.squared_error / usual.items,
         "intruders_squared_error_per_image": intruders.squared_error / intruders.items,
+        **measures,
     }
-    if usual.limit is None:
-        return values
-    rates = {"false_alarm_rate": usual.outliers / usual.items, "detection_rate": intruders.outliers / intruders.items}
-    return {**values, "threshold": usual.limit, **rates}

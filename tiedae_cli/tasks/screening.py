@@ -16,20 +16,14 @@ from tiedae_cli.data.loading import is_data_set
 from tiedae_cli.data.streams import ItemReader, Items, split_rows
 from tiedae_cli.data.windows import row_form
 from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.model.threshold import CONFIDENCE, Threshold, least_items, threshold_of
 from tiedae_cli.output import figures
 from tiedae_cli.output.terminal import write_output
 from tiedae_cli.runs.opened import OpenRun
 from tiedae_cli.system.text import shown
-from tiedae_cli.tasks.scoring import (
-    Failures,
-    Scored,
-    Tally,
-    detection_values,
-    error_quantile,
-    score_blocks,
-    score_rows,
-    score_values,
-)
+from tiedae_cli.tasks.labelled import described
+from tiedae_cli.tasks.reasons import reasons
+from tiedae_cli.tasks.scoring import Failures, Scored, Tally, detection_values, score_blocks, score_rows, score_values
 
 log = logging.getLogger(__name__)
 
@@ -42,38 +36,46 @@ class Screening:
 
     Args:
         run: the model.
+        explain: how many of the values that carry an outlier's error are written.
+
+    Raises:
+        InputError: reasons are asked for, and the model's items are windows.
     """
 
-    def __init__(self, run: OpenRun) -> None:
+    def __init__(self, run: OpenRun, explain: int | None = None) -> None:
+        if explain is not None and run.form.window > 1:
+            raise InputError(f"--explain: this model takes {run.form.describe()}; reasons are given of single rows")
+        self.explain = explain
         self.run = run
         self.device, self.form, self.network = run.device, row_form(run.form), run.network
         self.failures = Failures()
         self.reader = ItemReader(run.form, run.block_size, self.failures.add, data=run.config.data)
         self.limit: float | None = None
+        self.judged: Threshold | None = None
         self.tally = Tally(None)
 
-    def open(self, names: Sequence[str], split: str, limit: float | None, quantile: float | None, default: float) -> Items:
+    def open(self, names: Sequence[str], split: str, limit: float | None, rate: float | None, default: float) -> Items:
         """Return the items of the inputs, or of a split where there are none, and set the threshold.
 
         Args:
             names: files, folders, ``-``.
             split: train, validation or test.
             limit: the threshold, if it is given.
-            quantile: of the validation errors, if it is given; it is then an error that there are none.
-            default: the quantile where neither is given.
+            rate: the false-alarm rate that the threshold is set for, if it is given; it is then an error that it cannot be.
+            default: the rate where neither is given.
 
         Raises:
-            InputError: an input does not exist, or the threshold is no number.
+            InputError: an input does not exist, the threshold is no number, or there are too few validation items for the rate.
             DataError: the data are needed and cannot be read, or do not fit the model.
         """
-        for option, value in (("--quantile", quantile), ("--threshold", limit)):
+        for option, value in (("--false-alarms", rate), ("--threshold", limit)):
             if value is not None and not math.isfinite(value):
                 raise InputError(f"{option} {value}: must be a finite number")
-        needed = not names or quantile is not None
+        needed = not names or rate is not None
         splits = None if limit is not None and not needed else self._splits(needed)
         self.limit = limit
         if limit is None and splits is not None:
-            self._set_threshold(splits, default if quantile is None else quantile, needed=quantile is not None)
+            self._set_threshold(splits, default if rate is None else rate, asked=rate is not None)
         if names:
             return self.reader.open_rows(names)
         assert splits is not None  # without inputs they are needed
@@ -88,46 +90,78 @@ class Screening:
             log.warning(f"no threshold, for the model's data cannot be read ({problem}); --threshold needs none")
             return None
 
-    def _set_threshold(self, splits: Splits, quantile: float, needed: bool) -> None:
+    def _set_threshold(self, splits: Splits, rate: float, asked: bool) -> None:
         if not len(splits.validation):
-            if needed:
-                raise InputError(f"--quantile: {splits.source} has no validation split here; give --threshold")
+            if asked:
+                raise InputError(f"--false-alarms: {splits.source} has no validation split here; give --threshold")
             log.warning(f"no threshold: {splits.source} has no validation split here; give --threshold")
             return
-        errors = torch.cat([scored.squared_errors for scored in self._scored(self._rows(splits.validation))])
-        self.limit = error_quantile(errors, quantile)
-        above = int((errors > self.limit).sum())
-        log.info(
-            f"threshold: squared error {self.limit:.6g}, the {quantile:g} quantile of {len(errors):,} validation errors "
-            f"({above:,} lie{'s' if above == 1 else ''} above it)"
-        )
-        if len(errors) * (1 - quantile) < 1 and quantile < 1:
-            log.warning(
-                f"{len(errors):,} validation errors are too few for a {quantile:g} quantile: the threshold is their largest"
-            )
+        scores = torch.cat([scored.scores for scored in self._scored(self._rows(splits.validation))])
+        least = least_items(rate) if rate else 0  # 0 asks for the largest score
+        if len(scores) < least:
+            problem = f"{len(scores):,} validation items are too few for a false-alarm rate of {rate:g}, which needs {least:,}"
+            smallest = f"{math.ceil(1e4 / (len(scores) + 1)) / 1e4:g}"
+            if asked:
+                raise InputError(f"{problem}: --false-alarms {smallest}, or train with --set data.validation={least}")
+            log.warning(f"{problem}: the threshold is their highest score")
+        found = self.judged = threshold_of(scores, rate)
+        self.limit = found.value
+        name = "squared error" if self.run.ranking is None else "score"
+        promise = f"expected false alarms {found.expected:.3g}"
+        if self.run.form.window == 1:
+            promise += f" ({CONFIDENCE:.0%} interval {found.low:.2g} to {found.high:.2g})"
+        else:
+            promise += ", if rows to come are like them"  # rows of a series are not independent: no interval
+        log.info(f"threshold: {name} {found.value:.6g} by {found.items:,} validation items; {promise}")
 
     def _rows(self, images: ImageSet) -> Items:
         return split_rows(images, self.reader.size, self.run.config.data.stride)
 
-    def _scored(self, items: Items) -> Iterator[Scored]:
+    def _scored(self, items: Items, reconstructions: bool = False) -> Iterator[Scored]:
         """Score items; where the model's are windows, the rows that they are made of."""
         window, bad = self.run.form.window, self.failures.add
         if window == 1:
-            return score_blocks(self.network, items.blocks, self.device, bad)
+            return score_blocks(self.network, items.blocks, self.device, bad, self.run.ranking, reconstructions)
         return score_rows(self.network, items.blocks, self.device, bad, window, self.run.config.data.stride)
 
-    def lines(self, items: Items, top: int | None, draws: bool) -> Iterator[dict[str, Any]]:
-        """Score the items and yield what is written of each, in order, or of the ``top`` worst, worst first."""
-        self.tally = Tally(self.limit, max(top or 0, SHEET if draws else 0))
-        blocks = self.tally.watch(self._scored(items))
-        for scored in blocks:
-            if top is None:
-                yield from score_values(scored.block.items, scored.squared_errors, self.form.pixels, self.limit)
-        if top is not None:
-            worst = self.tally.worst
-            yield from score_values(worst.items[:top], worst.squared_errors[:top], self.form.pixels, self.limit)
+    def lines(self, items: Items, top: int | None, draws: bool, summary: bool = False) -> Iterator[dict[str, Any]]:
+        """Score the items and yield what is written of each, in order, or of the ``top`` worst, worst first; or one object about all."""
+        data = self.run.config.data
+        judges = summary or data.label is not None or bool(data.normal)
+        self.tally = Tally(self.limit, max(top or 0, SHEET if draws else 0), normal=data.normal if judges else None)
+        for scored in self.tally.watch(self._scored(items, reconstructions=self.explain is not None)):
+            if top is None and not summary:
+                yield from self._written(scored)
+        worst = self.tally.worst.scored
+        if top is not None and worst is not None and not summary:
+            yield from self._written(worst.only(range(min(top, len(worst.scores)))))
         if not self.tally.items:
             self.failures.finish(scored=0)  # here, so that no empty file takes the place of an older one
+        elif summary:
+            yield self.summary()
+
+    def _written(self, scored: Scored) -> Iterator[dict[str, Any]]:
+        lines = score_values(scored, self.form.pixels, self.limit, labels=self.tally.labelled is not None)
+        if self.explain is None or scored.reconstructions is None:
+            yield from lines
+            return
+        found = reasons(scored.block.values, scored.reconstructions, self.form, self.explain)
+        for values, because in zip(lines, found, strict=True):
+            yield {**values, "because": because} if values.get("outlier", True) else values
+
+    def summary(self) -> dict[str, Any]:
+        """Return what is to say about all items, as the JSON interface names it."""
+        tally = self.tally
+        values: dict[str, Any] = {"items": tally.items, "squared_error_per_image": tally.squared_error / max(tally.items, 1)}
+        if self.limit is not None:
+            values |= {"threshold": self.limit, "outliers": tally.outliers}
+        if self.judged is not None:
+            values["expected_false_alarm_rate"] = self.judged.expected
+            if self.run.form.window == 1:
+                values["false_alarm_rate_interval"] = [self.judged.low, self.judged.high]
+        labelled = tally.labelled
+        judged = labelled is not None and labelled.labels and labelled.why_not() is None
+        return {**values, **labelled.values(self.limit)} if labelled is not None and judged else values
 
     def detection(self, items: Items, name: str, draws: bool) -> Iterator[dict[str, Any]]:
         """Score the items and known intruders, and yield one object: how well the error tells them apart.
@@ -136,8 +170,8 @@ class Screening:
             InputError: there is no file, folder or data set of that name, or there are no items of one kind.
         """
         intruders = self._intruders(name)
-        self.tally = Tally(self.limit, SHEET if draws else 0, all_errors=True)
-        others = Tally(self.limit, all_errors=True)
+        self.tally = Tally(self.limit, SHEET if draws else 0, all_scores=True)
+        others = Tally(self.limit, all_scores=True)
         for tally, stream in ((self.tally, items), (others, intruders)):
             for _ in tally.watch(self._scored(stream)):
                 pass
@@ -174,15 +208,16 @@ class Screening:
         Raises:
             StorageError: the file cannot be written.
         """
-        worst = self.tally.worst
-        count = min(len(worst.items), top or SHEET, LARGEST_SHEET)
-        if not count:
+        kept = self.tally.worst.scored
+        if kept is None:
             return
-        values, errors = worst.values[:count], worst.squared_errors[:count].tolist()
+        worst = kept.only(range(min(len(kept.scores), top or SHEET, LARGEST_SHEET)))
+        count, values, errors = len(worst.scores), worst.block.values, worst.scores.tolist()
         reconstructions = self.network(values.to(self.device)).cpu()
-        captions = [f"{error:.2f}\n{_short(shown(str(item)))}" for item, error in zip(worst.items, errors, strict=False)]
+        captions = [f"{error:.2f}\n{_short(shown(str(item)))}" for item, error in zip(worst.block.items, errors, strict=True)]
         outliers = [self.limit is not None and error > self.limit for error in errors]
-        title = f"the {count} largest squared errors of {self.tally.items:,} items\noriginal beside reconstruction"
+        which = "largest squared errors" if worst.ranked is None else "highest scores"
+        title = f"the {count} {which} of {self.tally.items:,} items\noriginal beside reconstruction"
         title += "" if self.limit is None else f"; coloured: above {self.limit:.4g}"
         png = figures.contact_sheet(values, reconstructions, captions, outliers, title, self.form)
         write_output(str(path), png)
@@ -196,6 +231,9 @@ class Screening:
         """
         if self.limit is not None and self.tally.items:
             log.info(f"{self.tally.outliers:,} of {self.tally.items:,} items are above the threshold")
+        labelled = self.tally.labelled
+        if labelled is not None and labelled.labels:
+            log.info(labelled.why_not() or described(labelled.values(self.limit)))
         self.failures.finish(self.tally.items)
 
 

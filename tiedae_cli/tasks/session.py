@@ -1,6 +1,7 @@
 """One training from its first step to its last picture: saves, reports, draws, and obeys signals."""
 
 import contextlib
+import io
 import logging
 import signal
 import time
@@ -14,6 +15,7 @@ from tiedae_cli.data import Splits
 from tiedae_cli.data.image_set import ImageSet
 from tiedae_cli.errors import CheckpointError, DivergedError, Interrupted
 from tiedae_cli.model.evaluation import error_sum
+from tiedae_cli.model.ranking import fit_ranking
 from tiedae_cli.output import figures
 from tiedae_cli.output.tensorboard import Board
 from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text
@@ -178,7 +180,10 @@ class Session:
             raise CheckpointError(
                 f"{self.run.best}: lost; one more epoch makes it again: {self._resume_command()} --set training.epochs=N"
             )
-        self.trainer.model.load_state_dict(self.run.load(self.run.best).weights)
+        kept = self.run.load(self.run.best)
+        self.trainer.model.load_state_dict(kept.weights)
+        if self.config.score.rank != "squared_error":
+            self._keep_ranking(kept)
         yardstick = self._draw(history, best)
         asked = self.config.training.epochs
         self._keep_outcome(Outcome("finished", asked, best.epoch, best.selection_mse, yardstick))
@@ -194,6 +199,14 @@ class Session:
         self.terminal.json_line(
             event="done", run=str(self.run.folder), checkpoint=str(self.run.best), epochs=len(history), best=epoch_values(best)
         )
+
+    def _keep_ranking(self, best: Checkpoint) -> None:
+        """Write the best checkpoint again, with what the score needs of the training items."""
+        training, device = self.config.training, self.trainer.place.device
+        ranking = fit_ranking(self.trainer.model, self.splits.train, self.config.score.neighbours, training.seed, device)
+        file = io.BytesIO()
+        replace(best, ranking=ranking).write(file)
+        self.run.write(self.run.best, file.getvalue())
 
     def _keep_outcome(self, outcome: Outcome) -> None:
         self.run.write(self.run.outcome, outcome.text().encode())

@@ -14,6 +14,7 @@ from tiedae_cli.data.sources.part import stop
 from tiedae_cli.data.streams import ItemReader, raw_array, raw_shape
 from tiedae_cli.model import evaluation
 from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.ranking import Ranking
 from tiedae_cli.runs.opened import OpenRun, open_run
 from tiedae_cli.tasks.scoring import score_rows
 
@@ -41,6 +42,7 @@ class Model:
     def __init__(self, run: OpenRun) -> None:
         self.path, self.config, self.form, self.device = run.path, run.config, run.form, run.device
         self.module = run.network
+        self._run = run
 
     def encode(self, x: Array) -> np.ndarray:
         """Return the codes of items, (N, ...) -> (N, K) float32.
@@ -71,15 +73,19 @@ class Model:
         )
 
     def score(self, x: Array) -> np.ndarray:
-        """Return the squared error of each item in the model's units, summed over its values, (N, ...) -> (N,) float64.
+        """Return the score of each item, (N, ...) -> (N,) float64: its squared error in the model's units, summed over its values.
 
+        With ``score.rank`` set, by what that says.
         Of a model of windows, each row's: the mean over the windows that hold it.
 
         Raises:
             DataError: as in ``encode``.
         """
+        ranking = self._run.ranking
 
         def errors(values: Tensor) -> np.ndarray:
+            if ranking is not None:
+                return _ranked(self.module, values.to(self.device), ranking)
             return evaluation.squared_errors(self.module, values.to(self.device)).cpu().to(torch.float64).numpy()
 
         if self.form.window == 1:
@@ -116,6 +122,11 @@ class Model:
 
 def _as_array(x: Array) -> np.ndarray:
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+
+
+@torch.inference_mode()
+def _ranked(model: TiedAutoencoder, x: Tensor, ranking: Ranking) -> np.ndarray:
+    return ranking.scores(x, model(x) - x).cpu().to(torch.float64).numpy()
 
 
 def load(model: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:

@@ -1,4 +1,4 @@
-"""``tiedae score``: each item's squared error, and which items are outliers."""
+"""``tiedae score``: each item's score, which items are outliers, and why."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split
-from tiedae_cli.tasks.defaults import QUANTILE
+from tiedae_cli.tasks.defaults import FALSE_ALARMS
 
 
 def score(
@@ -19,15 +19,24 @@ def score(
             "--top", metavar="K", min=1, max=1_000_000, show_default="all, in order", help="The K worst, worst first."
         ),
     ] = None,
-    quantile: Annotated[
+    rate: Annotated[
         float | None,
         typer.Option(
-            "--quantile", metavar="Q", min=0, max=1, show_default=str(QUANTILE), help="Of the validation errors: the threshold."
+            "--false-alarms",
+            metavar="RATE",
+            min=0,
+            max=1,
+            show_default=str(FALSE_ALARMS),
+            help="Set the threshold so that this fraction of usual items is expected above it.",
         ),
+    ] = None,
+    quantile: Annotated[
+        float | None,
+        typer.Option("--quantile", metavar="Q", min=0, max=1, show_default=False, help="The same as --false-alarms 1 - Q."),
     ] = None,
     limit: Annotated[
         float | None,
-        typer.Option("--threshold", metavar="ERROR", show_default="the quantile", help="Outliers have a larger squared error."),
+        typer.Option("--threshold", metavar="ERROR", show_default="by the false alarms", help="Outliers have a higher score."),
     ] = None,
     sheet: Annotated[
         Path | None,
@@ -42,6 +51,20 @@ def score(
             help="Known intruders (file, folder or data set): print one object, how well the error tells them apart.",
         ),
     ] = None,
+    explain: Annotated[
+        int | None,
+        typer.Option(
+            "--explain",
+            metavar="K",
+            min=1,
+            max=1_000_000,
+            show_default=False,
+            help="Add to each outlier the K values that carry most of its error, each beside what the model expected.",
+        ),
+    ] = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print one object about all items; with labels how well they are told apart.")
+    ] = False,
     output: Output = "-",
     file_format: Annotated[
         str | None,
@@ -60,23 +83,29 @@ def score(
     from tiedae_cli.runs.opened import open_run_with_inputs
     from tiedae_cli.tasks.screening import Screening
 
-    if quantile is not None and limit is not None:
-        raise InputError("--quantile and --threshold: give one of them")
+    given = {"--false-alarms": rate, "--quantile": quantile, "--threshold": limit}
+    if len(both := [name for name, value in given.items() if value is not None]) > 1:
+        raise InputError(f"{' and '.join(both)}: give one of them")
+    rate = rate if quantile is None else 1 - quantile
+    if summary and (top is not None or explain is not None or against is not None):
+        raise InputError("--summary prints one object about all items; --top, --explain and --against have no place there")
     if against is not None and top is not None:
         raise InputError("--against prints one object about all items; --top has no place there")
+    if explain is not None and (file_format == "csv" or output.endswith(".csv")):
+        raise InputError("--explain: reasons are lists, which CSV cannot hold: --format jsonl")
     kind = choose_format(file_format, as_json, output, ("jsonl", "csv"), on_stdout="jsonl")
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(model, inputs or [], device)
-        screening = Screening(run)
+        screening = Screening(run, explain)
         if sheet is not None:
             screening.check_can_draw()
-        items = screening.open(names, split, limit, quantile, QUANTILE)
+        items = screening.open(names, split, limit, rate, FALSE_ALARMS)
         check_targets(output, None if sheet is None else str(sheet))
         draws = sheet is not None
-        lines = screening.lines(items, top, draws) if against is None else screening.detection(items, against, draws)
+        lines = screening.lines(items, top, draws, summary) if against is None else screening.detection(items, against, draws)
         with screening.drawing(lines, sheet, top):
             write_values(output, kind, lines)
         if output != "-":
             terminal.result(output)
-            terminal.json_line(output=output, items=screening.tally.items)
+            terminal.json_line(output=output, **screening.summary())
         screening.finish()

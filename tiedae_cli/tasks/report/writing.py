@@ -14,6 +14,7 @@ import torch
 from tiedae_cli import __version__
 from tiedae_cli.data.image_set import ImageSet, Splits
 from tiedae_cli.errors import InputError
+from tiedae_cli.model.threshold import threshold_of
 from tiedae_cli.model.evaluation import item_errors
 from tiedae_cli.output.html.packing import Arrays
 from tiedae_cli.output.html.page import render
@@ -28,7 +29,6 @@ from tiedae_cli.tasks.report.items import error_histograms, shown_items
 from tiedae_cli.tasks.report.network import embedded_network
 from tiedae_cli.tasks.report.story import history_chapter, run_facts, vector_columns
 from tiedae_cli.tasks.report.weights import feature_chapter
-from tiedae_cli.tasks.scoring import error_quantile
 
 MOST_RUNS = 8  # columns of one page
 STEPS = 4  # of one run, for the progress bar
@@ -102,7 +102,7 @@ def _run_chapter(
     """Return what the page tells of one run."""
     network, device = run.network, run.device
     seen = splits.validation
-    limit = error_quantile(item_errors(network, seen, device), quantile) if len(seen) else None
+    limit = threshold_of(item_errors(network, seen, device), 1 - quantile).value if len(seen) else None
     facts = run_facts(run, found, splits)
     return {
         **facts,

@@ -1,0 +1,126 @@
+"""The score ``neighbours``: how far an item, and what the model makes of it, lie from the nearest training items.
+
+With the residual r(x) = decode(encode(x)) - x, its mean m and covariance S = L L^T over the training items, w(x) = L^-1 (r(x) - m) is
+the error in the unit of what is usual in each direction. With d_i(x) the distance of x to the i-th nearest of the references (training
+items, all or a random choice) and e_i(x) the same of the pair (x, w(x)),
+
+    score(x) = sqrt((1/k) sum_(i <= k) d_i(x) * (1/k) sum_(i <= k) e_i(x)) / sqrt(D)
+
+The first knows clusters and gaps that a network smooths over (Ramaswamy et al. 2000), the second what the network knows of how values
+go together. S is shrunk towards a multiple of the unit matrix (Ledoit & Wolf 2004), so that it can be inverted where items are few.
+Shapes: N items, B items a block, D values an item, M references.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.model.evaluation import batch_size
+
+SHRINKAGE = 0.1
+REFERENCES = 8192  # items at most
+REFERENCE_VALUES = 1 << 23  # values of all references at most (32 MiB), but
+LEAST_REFERENCES = 512
+DISTANCES = 1 << 22  # of one block, in memory at once
+NAMES = ("mean", "whitening", "references")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The statistics of the training items that the score needs."""
+
+    mean: Tensor
+    """(D,) of the residuals."""
+    whitening: Tensor
+    """(D, D), lower triangular: the inverse of the Cholesky factor of S."""
+    references: Tensor
+    """(M, 2 D): training items as the model sees them, each beside its w."""
+    neighbours: int
+    """k"""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what a checkpoint keeps, by name."""
+        return {name: getattr(self, name) for name in NAMES}
+
+    def to(self, device: torch.device) -> "Ranking":
+        """Return it on a device."""
+        return Ranking(**{name: value.to(device) for name, value in self.tensors().items()}, neighbours=self.neighbours)
+
+    @torch.inference_mode()
+    def scores(self, x: Tensor, residuals: Tensor) -> Tensor:
+        """Return the score of each item, (B, D) and (B, D) -> (B,) float32."""
+        white = whitened(residuals, self.mean, self.whitening)
+        step = max(1, DISTANCES // len(self.references))
+        blocks = zip(torch.split(x, step), torch.split(white, step), strict=True)
+        return torch.cat([self._block_scores(*block) for block in blocks]) if len(x) else x.new_zeros(0)
+
+    def _block_scores(self, x: Tensor, white: Tensor) -> Tensor:
+        items, residuals = torch.split(self.references, x.shape[1], 1)
+        apart = torch.cdist(x, items)  # (B, M)
+        together = torch.hypot(apart, torch.cdist(white, residuals))
+        count = min(self.neighbours, len(items))
+        first, second = (distances.topk(count, 1, largest=False).values.mean(1) for distances in (apart, together))
+        return (first * second / x.shape[1]).sqrt()
+
+
+def whitened(residuals: Tensor, mean: Tensor, whitening: Tensor) -> Tensor:
+    """Return w of residuals, (B, D) -> (B, D)."""
+    return (residuals - mean) @ whitening.t()
+
+
+@torch.inference_mode()
+def fit_ranking(
+    reconstruct: Callable[[Tensor], Tensor], train: ImageSet, neighbours: int, seed: int, device: torch.device
+) -> Ranking:
+    """Return the statistics of a trained model's training items.
+
+    Args:
+        reconstruct: the model, (B, D) -> (B, D).
+        train: its training items.
+        neighbours: k.
+        seed: of the choice of references where there are more items than are kept.
+        device: where to compute; the statistics are on the CPU.
+    """
+    size, width = batch_size(train), train.form.pixels
+    total, products = torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
+    for start in range(0, len(train), size):
+        x = train.batch(start, start + size, device)
+        residuals = (reconstruct(x) - x).cpu().to(torch.float64)
+        total += residuals.sum(0)
+        products += residuals.t() @ residuals
+    mean = total / len(train)
+    covariance = products / len(train) - torch.outer(mean, mean)
+    spread = covariance.diagonal().mean().clamp_min(1e-12)
+    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * spread * torch.eye(width, dtype=torch.float64)
+    factor = torch.linalg.cholesky(shrunk)
+    whitening = torch.linalg.solve_triangular(factor, torch.eye(width, dtype=torch.float64), upper=False)
+    count = min(len(train), REFERENCES, max(LEAST_REFERENCES, REFERENCE_VALUES // (2 * width)))
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:count].sort().values
+    mean, whitening = mean.to(torch.float32), whitening.to(torch.float32)
+    references = []
+    for part in torch.split(chosen, size):
+        x = train.subset(part).batch(0, len(part), device)
+        residuals = (reconstruct(x) - x).cpu()
+        references.append(torch.cat([x.cpu(), whitened(residuals, mean, whitening)], 1))
+    return Ranking(mean, whitening, torch.cat(references), neighbours)
+
+
+def believed_ranking(tensors: Mapping[str, Tensor], width: int, neighbours: int) -> Ranking | None:
+    """Return the ranking that a checkpoint's tensors make, None where it has none.
+
+    Raises:
+        ValueError: they are not one of this width.
+    """
+    if not tensors:
+        return None
+    if set(tensors) != set(NAMES):
+        raise ValueError("its score has other statistics")
+    shapes = [tuple(tensors[name].shape) for name in NAMES]
+    if shapes[:2] != [(width,), (width, width)] or shapes[2][1:] != (2 * width,) or not shapes[2][0]:
+        raise ValueError("the statistics of its score do not have its data's form")
+    if not all(value.dtype == torch.float32 and bool(value.isfinite().all()) for value in tensors.values()):
+        raise ValueError("the statistics of its score are not finite numbers")
+    return Ranking(**tensors, neighbours=neighbours)

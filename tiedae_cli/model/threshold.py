@@ -1,0 +1,66 @@
+"""The threshold of a score: an order statistic of held-out usual items, and the false-alarm rate that it promises.
+
+Of n independent held-out items and a usual item to come, all of one distribution without ties, the chance that the new score exceeds
+the k-th smallest held-out one follows Beta(n + 1 - k, k) (David & Nagaraja 2003, "Order Statistics", section 2.3), whatever the
+distribution of the scores is. Its mean is the expected false-alarm rate, its central quantiles are the interval.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CONFIDENCE = 0.95
+BISECTIONS = 60  # halvings of [0, 1], beyond the digits of a double near the answer
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A threshold, and how often usual items will exceed it."""
+
+    value: float
+    """A larger score makes an outlier."""
+    items: int
+    """n, held-out usual items that it was taken from."""
+    expected: float
+    """Expected false-alarm rate."""
+    low: float
+    """Lower end of its interval at ``CONFIDENCE``."""
+    high: float
+    """Upper end."""
+
+
+def least_items(rate: float) -> int:
+    """Return how many held-out items a false-alarm rate needs: the expected rate of the largest of n is 1 / (n + 1)."""
+    return math.ceil(1 / rate - 1 - 1e-9)
+
+
+def threshold_of(scores: Tensor, rate: float) -> Threshold:
+    """Return the smallest order statistic whose expected false-alarm rate is at most ``rate``; the largest score where none is.
+
+    Args:
+        scores: of held-out usual items, (n,), n > 0.
+        rate: from 0 to 1.
+    """
+    count = len(scores)
+    above = min(max(math.floor(rate * (count + 1) + 1e-9), 1), count)  # n + 1 - k
+    value = scores.kthvalue(count + 1 - above).values.item()
+    low, high = (beta_quantile(above, count + 1 - above, share) for share in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
+    return Threshold(value, count, above / (count + 1), low, high)
+
+
+def beta_quantile(a: int, b: int, share: float) -> float:
+    """Return the quantile of Beta(a, b) for whole a, b >= 1, by P(Beta(a, b) <= x) = P(Binomial(a + b - 1, x) >= a)."""
+    if a > b:
+        return 1 - beta_quantile(b, a, 1 - share)
+    trials = a + b - 1
+    successes = torch.arange(a, dtype=torch.float64)
+    gamma = torch.lgamma(torch.tensor([trials + 1.0], dtype=torch.float64))
+    ways = gamma - torch.lgamma(successes + 1) - torch.lgamma(trials - successes + 1)  # (a,) logarithms
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        fewer = torch.exp(ways + successes * math.log(middle) + (trials - successes) * math.log1p(-middle)).sum().item()
+        low, high = (middle, high) if 1 - fewer < share else (low, middle)
+    return (low + high) / 2

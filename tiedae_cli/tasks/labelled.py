@@ -1,0 +1,92 @@
+"""How well scores tell items apart that labels call usual or strange."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.model.metrics import auroc, average_precision, precision_at_n
+
+OUTLIER_LABELS = ({"0"}, {"0", "1"}, {"1"})  # without ``data.normal``, 1 is an outlier, as in the field's benchmarks
+
+
+@dataclass
+class Labelled:
+    """The scores of items whose labels are known.
+
+    Args:
+        normal: labels of usual items, from ``data.normal``; without them 1 is an outlier among 0 and 1.
+    """
+
+    normal: Sequence[str]
+    labels: list[str] = field(default_factory=list)
+    scores: list[Tensor] = field(default_factory=list)
+
+    def add(self, labels: Sequence[str] | None, scores: Tensor) -> None:
+        """Note the items of a block."""
+        if labels is not None:
+            self.labels += labels
+            self.scores.append(scores)
+
+    def why_not(self) -> str | None:
+        """Return why these labels judge nothing; None where they do."""
+        found = set(self.labels)
+        if not found:
+            return None
+        if not self.normal and found not in OUTLIER_LABELS:
+            known = ", ".join(sorted(found)[:6])
+            return f"the labels ({known}) do not say which items are usual: train with --set 'data.normal=[LABEL, ...]'"
+        strange = sum(self._strange())
+        if strange in (0, len(self.labels)):
+            kind = "usual" if strange == 0 else "outliers"
+            return f"by their labels all {len(self.labels):,} items are {kind}: AUROC needs both kinds"
+        return None
+
+    def _strange(self) -> list[bool]:
+        normal = set(self.normal) if self.normal else {"0"}
+        return [label not in normal for label in self.labels]
+
+    def values(self, limit: float | None) -> dict[str, Any]:
+        """Return the measures as the JSON interface names them; to be called where ``why_not`` is None and there are labels."""
+        scores, strange = torch.cat(self.scores), torch.tensor(self._strange())
+        return separation(scores[~strange], scores[strange], limit)
+
+
+def separation(usual: Tensor, strange: Tensor, limit: float | None) -> dict[str, Any]:
+    """Return how well scores tell strange items, (M,), from usual ones, (N,), as the JSON interface names it."""
+    values = {
+        "auroc": auroc(usual, strange),
+        "average_precision": average_precision(usual, strange),
+        "precision_at_n": precision_at_n(usual, strange),
+    }
+    if limit is None:
+        return values
+    found, alarms = int((strange > limit).sum()), int((usual > limit).sum())
+    return {
+        **values,
+        "threshold": limit,
+        "true_positives": found,
+        "false_positives": alarms,
+        "false_negatives": len(strange) - found,
+        "true_negatives": len(usual) - alarms,
+        "false_alarm_rate": alarms / len(usual),
+        "detection_rate": found / len(strange),
+    }
+
+
+def described(values: dict[str, Any]) -> str:
+    """Return the measures in words."""
+    text = (
+        f"by the labels: AUROC {values['auroc']:.4f}, average precision {values['average_precision']:.4f}, "
+        f"precision at n {values['precision_at_n']:.4f}"
+    )
+    if "threshold" not in values:
+        return text
+    strange = values["true_positives"] + values["false_negatives"]
+    usual = values["false_positives"] + values["true_negatives"]
+    return (
+        f"{text}\nabove the threshold: {values['true_positives']:,} of {strange:,} outliers, "
+        f"{values['false_positives']:,} of {usual:,} usual items ({values['false_alarm_rate']:.2%})"
+    )
