@@ -2,9 +2,9 @@
 
     python benchmarks/adbench.py FOLDER [--seeds 5] [--rows 6000] [--output FILE.json]
 
-FOLDER holds files ``NUMBER_NAME.npz`` with ``X`` (N x D) and ``y`` (1 = outlier), and may hold ``published_auroc.csv``. Of each table at most
-``--rows`` rows are drawn. A random half of the usual rows is for training, the rest and all outliers are scored. Every detector sees the
-same values, standardised by the training rows, and no label. One line of JSON a table, seed and detector; the means at the end.
+FOLDER holds files ``NUMBER_NAME.npz`` with ``X`` (N x D) and ``y`` (1 = outlier). Of each table at most ``--rows`` rows are drawn.
+A random half of the usual rows is for training, the rest and all outliers are scored. Every detector sees the same values,
+standardised by the training rows, and no label. One line of JSON a table, seed and detector; the means at the end.
 Needs the extra ``bench``.
 """
 
@@ -28,7 +28,7 @@ Fit = Callable[[np.ndarray, int], Scorer]
 
 
 def recipe(train: np.ndarray, seed: int) -> Scorer:
-    """The recipe as it is shipped; a tenth of the training rows is its validation split."""
+    """Train the recipe as it is shipped; a tenth of the training rows is its validation split."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "x.npy"
         np.save(data, train.astype(np.float32))
@@ -38,26 +38,26 @@ def recipe(train: np.ndarray, seed: int) -> Scorer:
 
 
 def neighbours(train: np.ndarray, seed: int) -> Scorer:
-    """The distance to the fifth nearest training row."""
+    """Score by the distance to the fifth nearest training row."""
     found = NearestNeighbors(n_neighbors=5).fit(train)
     return lambda x: found.kneighbors(x)[0][:, -1]
 
 
 def forest(train: np.ndarray, seed: int) -> Scorer:
-    """Isolation forest, scikit-learn's defaults."""
+    """Grow an isolation forest, scikit-learn's defaults."""
     found = IsolationForest(random_state=seed).fit(train)
     return lambda x: -found.score_samples(x)
 
 
 def components(train: np.ndarray, seed: int) -> Scorer:
-    """The squared distance from the mean with each principal component in the unit of its deviation (Shyu et al. 2003)."""
+    """Score by the squared distance from the mean, each principal component in units of its deviation (Shyu et al. 2003)."""
     found = PCA().fit(train)
     scale = np.sqrt(np.maximum(found.explained_variance_, 1e-9))
     return lambda x: ((found.transform(x) / scale) ** 2).sum(1)
 
 
 def tails(train: np.ndarray, seed: int) -> Scorer:
-    """ECOD (Li et al. 2022), PyOD's."""
+    """Score by ECOD (Li et al. 2022), PyOD's."""
     from pyod.models.ecod import ECOD
 
     found = ECOD()

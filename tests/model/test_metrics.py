@@ -3,8 +3,11 @@
 import math
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tiedae_cli.model.metrics import ErrorSum
+from tiedae_cli.model.metrics import ErrorSum, average_precision, precision_at_n
 
 
 def test_units() -> None:
@@ -29,3 +32,23 @@ def test_explained_variance() -> None:
     assert mean.explained_variance(mean) == 0.0
     assert ErrorSum(160.0, 5, 4).explained_variance(mean) == -1.0  # worse than the mean
     assert ErrorSum(1.0, 5, 4).explained_variance(ErrorSum(0.0, 5, 4)) is None
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=12), st.lists(st.integers(0, 6), min_size=1, max_size=12))
+def test_average_precision_and_precision_at_n(usual: list[int], strange: list[int]) -> None:
+    everything = [(score, 0) for score in usual] + [(score, 1) for score in strange]
+    levels = sorted(set(usual + strange), reverse=True)
+    area, before = 0.0, 0
+    for level in levels:  # the definition: sum over the thresholds of (R_i - R_(i-1)) P_i
+        chosen = [kind for score, kind in everything if score >= level]
+        area += (sum(chosen) - before) / len(strange) * sum(chosen) / len(chosen)
+        before = sum(chosen)
+    scores = tuple(torch.tensor(values, dtype=torch.float64) for values in (usual, strange))
+    assert average_precision(*scores) == pytest.approx(area, abs=1e-9)
+    expected, room = 0.0, len(strange)
+    for level in levels:  # of equal scores that do not all fit, each counts in proportion
+        tied = [kind for score, kind in everything if score == level]
+        taken = min(room, len(tied))
+        expected, room = expected + sum(tied) * taken / len(tied), room - taken
+    scores = tuple(torch.tensor(values, dtype=torch.float64) for values in (usual, strange))
+    assert precision_at_n(*scores) == pytest.approx(expected / len(strange), abs=1e-9)

@@ -28,6 +28,7 @@ PAGES = {"README.md": (ROOT / "README.md").read_text()}
 for _name in (
     "config",
     "data",
+    "anomalies",
     "commands",
     "report",
     "python",
@@ -86,7 +87,8 @@ def shortened(words: list[str]) -> list[str]:
     if words[0] != "train" or {"--resume", "--print-config"} & set(words):
         return words
     fitting = ["--set", "data.validation=50"] if any(word.startswith("mnist") for word in words) else []
-    return [*words, "--set", "training.epochs=1", *fitting]
+    length = "training.steps=1" if "anomalies" in words else "training.epochs=1"
+    return [*words, "--set", length, *fitting]
 
 
 def write_mnist(raw: Path) -> None:

@@ -37,7 +37,10 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     if config.score.rank == "neighbours" and config.data.window > 1:
         yield ("score", "rank"), "score.rank: neighbours ranks single rows; windows of rows are ranked by squared_error"
     if config.training.steps and config.training.epochs != type(config.training).model_fields["epochs"].default:
-        yield ("training", "steps"), "training.steps: training.epochs already says how long; remove one of the two"
+        yield (
+            ("training", "steps"),
+            "training.steps: training.epochs already says how long; remove one of the two, or set training.steps=null",
+        )
 
 
 def _layers(model: ModelConfig) -> Iterator[tuple[tuple[str, str], str]]:

@@ -65,7 +65,7 @@ def average_precision(usual: Tensor, intruders: Tensor) -> float:
     values, counts = torch.unique_consecutive(intruders.sort().values, return_counts=True)
     reached = counts.flip(0).cumsum(0).flip(0)  # intruders that score as high
     alarms = len(usual) - torch.searchsorted(usual.sort().values, values)  # usual items that do
-    precisions = reached / (reached + alarms)
+    precisions = reached.to(torch.float64) / (reached + alarms)
     return float((counts * precisions).sum()) / len(intruders)
 
 

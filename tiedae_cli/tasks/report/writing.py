@@ -14,8 +14,8 @@ import torch
 from tiedae_cli import __version__
 from tiedae_cli.data.image_set import ImageSet, Splits
 from tiedae_cli.errors import InputError
-from tiedae_cli.model.threshold import threshold_of
 from tiedae_cli.model.evaluation import item_errors
+from tiedae_cli.model.threshold import threshold_of
 from tiedae_cli.output.html.packing import Arrays
 from tiedae_cli.output.html.page import render
 from tiedae_cli.runs.folder import Run, principal_components

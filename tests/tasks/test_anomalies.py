@@ -1,0 +1,111 @@
+"""The recipe ``anomalies`` end to end: trained on the usual rows of a table with labels, scored, judged and explained."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import tiedae_cli as tiedae
+from tiedae_cli.cli.app import app
+from tiedae_cli.config.yaml_reader import load_config
+from tiedae_cli.runs import checkpoint
+
+NAMES = ("speed", "power", "heat", "noise")
+SMALL = ["--set", "training.steps=60", "--set", "model.hidden_sizes=[16, 8]", "--set", "training.batch_size=64"]
+
+
+def invoke(*arguments: str, code: int = 0) -> tuple[list[dict[str, object]], str]:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == code, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")], result.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table whose columns depend on each other, and a run of the recipe on its usual rows."""
+    place = tmp_path_factory.mktemp("anomalies")
+    random = np.random.default_rng(0)
+    base = random.normal(size=(400, 2))
+    rows = np.c_[base, base.sum(1), base[:, 0] - base[:, 1]] + 0.05 * random.normal(size=(400, 4))
+    rows[:30, 2] += 6  # heat does not follow speed and power
+    with open(place / "table.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*NAMES, "state"])
+        writer.writerows([*row, "broken" if number < 30 else "good"] for number, row in enumerate(100 + 10 * rows))
+    labelled = ["--set", "data.label=state", "--set", "data.normal=[good]", "--set", "data.validation=0.3"]
+    data = ["--set", f"data.dataset={place / 'table.csv'}", *labelled]
+    invoke("train", "--config", "anomalies", *data, *SMALL, "--run-dir", str(place / "run"), "-q")
+    return place
+
+
+def test_steps_become_epochs(folder: Path) -> None:
+    config = load_config(folder / "run" / "config.yaml")
+    assert (config.training.steps, config.training.epochs) == (None, 20)  # 222 rows are 3 batches of 64
+    invoke("train", "--resume", str(folder / "run"), "-q")  # the statistics are made again
+
+
+def test_rows_are_ranked_judged_and_labelled(folder: Path) -> None:
+    lines, stderr = invoke("score", str(folder / "run"), "--false-alarms", "0.02")
+    assert list(lines[0]) == ["item", "label", "score", "squared_error", "mse_per_pixel", "threshold", "outlier"]
+    assert all(line["outlier"] == (float(str(line["score"])) > float(str(line["threshold"]))) for line in lines)
+    strange = {line["item"] for line in lines if line["label"] == "broken"}
+    top = invoke("score", str(folder / "run"), "--top", "30", "-q")[0]
+    assert {line["item"] for line in top} == strange
+    assert "by the labels: AUROC 1.0000, average precision 1.0000, precision at n 1.0000" in stderr
+    assert "above the threshold: 30 of 30 outliers" in stderr
+    (said,) = invoke("score", str(folder / "run"), str(folder / "table.csv"), "--summary", "--false-alarms", "0.02", "-q")[0]
+    assert (said["items"], said["auroc"], said["true_positives"], said["false_negatives"]) == (400, 1.0, 30, 0)
+    assert said["expected_false_alarm_rate"] == pytest.approx(2 / 112)
+
+
+def test_why(folder: Path) -> None:
+    lines = invoke("score", str(folder / "run"), "--top", "40", "--explain", "2", "-q")[0]
+    for line in lines:
+        assert ("because" in line) == line["outlier"]
+    broken = [line["because"] for line in lines if line.get("label") == "broken"]
+    for because in broken:
+        assert isinstance(because, list) and len(because) == 2
+        assert because[0]["share"] >= because[1]["share"] > 0
+        assert set(because[0]) == {"column", "value", "expected", "share"} and because[0]["column"] in NAMES
+    with open(folder / "table.csv", newline="") as file:
+        cells = list(csv.DictReader(file))
+    first = next(line for line in lines if "because" in line)
+    run = invoke("score", str(folder / "run"), str(folder / "table.csv"), "--top", "1", "--explain", "4", "-q")[0][0]
+    for reason in run["because"]:  # type: ignore[attr-defined]
+        assert reason["value"] == pytest.approx(float(cells[int(str(run["item"]))][reason["column"]]), rel=1e-5)
+    assert sum(reason["share"] for reason in run["because"]) == pytest.approx(1, abs=1e-5)  # type: ignore[attr-defined]
+    assert first["outlier"] is True
+    assert "which CSV cannot hold" in invoke("score", str(folder / "run"), "--explain", "2", "--format", "csv", code=2)[1]
+
+
+def test_the_checkpoint_holds_the_statistics(folder: Path) -> None:
+    ranking = checkpoint.load(folder / "run" / "best.safetensors").ranking
+    assert ranking is not None and ranking.references.shape == (222, 8)
+    assert checkpoint.load(folder / "run" / "last.safetensors").ranking is None
+    best = invoke("score", str(folder / "run"), str(folder / "table.csv"), "-q")[0]
+    rows = np.genfromtxt(folder / "table.csv", delimiter=",", skip_header=1, usecols=range(4))
+    found = tiedae.load(folder / "run").score(rows)
+    assert found == pytest.approx([float(str(line["score"])) for line in best], rel=1e-4)
+
+
+def test_labels_that_judge_nothing(folder: Path, tmp_path: Path) -> None:
+    lines = (folder / "table.csv").read_text().splitlines()
+    (tmp_path / "good.csv").write_text("\n".join([lines[0], *lines[31:60]]))
+    stderr = invoke("score", str(folder / "run"), str(tmp_path / "good.csv"))[1]
+    assert "by their labels all 29 items are usual: AUROC needs both kinds" in stderr
+
+
+def test_refusals(folder: Path, tmp_path: Path) -> None:
+    run = str(folder / "run")
+    assert "which needs 9,999: --false-alarms" in invoke("score", run, "--false-alarms", "0.0001", code=2)[1]
+    assert "have no place there" in invoke("score", run, "--summary", "--top", "3", code=2)[1]
+    lines = (folder / "table.csv").read_text().splitlines()
+    (tmp_path / "less.csv").write_text("\n".join(line.split(",", 1)[1] for line in lines))
+    assert "lacks the columns speed" in invoke("score", run, str(tmp_path / "less.csv"), code=2)[1]
+    order = [[cells[index] for index in (3, 4, 0, 2, 1)] for cells in (line.split(",") for line in lines)]
+    (tmp_path / "moved.csv").write_text("\n".join(",".join(cells) for cells in order))
+    moved, same = (invoke("score", run, str(path), "-q")[0] for path in (tmp_path / "moved.csv", folder / "table.csv"))
+    assert moved == same
