@@ -205,6 +205,18 @@ def test_what_a_dead_process_left_is_removed_by_the_next_one_that_writes_there(t
     assert sorted(path.name for path in tmp_path.iterdir()) == [held.name, mine.name, "new"]
 
 
+def test_a_signal_that_arrives_as_the_temporary_file_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiedae_cli.system import portability
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(portability, "flock", stopped)
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "new"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_renamed_stays_the_one_that_is_meant(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with HeldFolder(tmp_path / "a") as folder, folder.replacing("file") as file:

@@ -94,8 +94,10 @@ class HeldFolder:
             StorageError: the folder or the disk does not take it; no temporary file is left.
         """
         with told_as_storage_error(self.path / name):
-            temporary, file = self._new_temporary()
-            try:
+            temporary = _new_name()
+            try:  # from before there is a file: a signal may arrive as soon as it is made
+                while (file := self._held_file(temporary)) is None:
+                    temporary = _new_name()
                 with file:
                     yield file
                     sync_file(file)
@@ -107,16 +109,19 @@ class HeldFolder:
                 raise
             self.sync()
 
-    def _new_temporary(self) -> tuple[str, IO[bytes]]:
-        """Return the name of a new file and the file, held until it is closed."""
-        while True:
-            name = TEMPORARY_PREFIX + secrets.token_hex(8)
-            file = open(name, "xb", opener=self._opener)
+    def _held_file(self, name: str) -> IO[bytes] | None:
+        """Make a file, held until it is closed; None if another process took it for a dead one's before it was held."""
+        file = open(name, "xb", opener=self._opener)
+        try:
             with contextlib.suppress(OSError):  # a file system without locks
                 portability.flock(file.fileno(), wait=True)
-            if os.fstat(file.fileno()).st_nlink:  # nobody took it for a dead process's, before it was held
-                return name, file
+            if os.fstat(file.fileno()).st_nlink:
+                return file
+        except BaseException:
             file.close()
+            raise
+        file.close()
+        return None
 
     def _opener(self, name: str, flags: int) -> int:
         return os.open(self._at(name), flags, 0o666, dir_fd=self.descriptor)
@@ -207,6 +212,10 @@ class HeldFolder:
                     self._unlink(name)
             finally:
                 os.close(descriptor)
+
+
+def _new_name() -> str:
+    return TEMPORARY_PREFIX + secrets.token_hex(8)
 
 
 @contextlib.contextmanager
