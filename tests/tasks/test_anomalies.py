@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(0)
     base = random.normal(size=(400, 2))
     rows = np.c_[base, base.sum(1), base[:, 0] - base[:, 1]] + 0.05 * random.normal(size=(400, 4))
-    rows[:30, 2] += 6  # heat does not follow speed and power
+    rows[:30, 2] += 15  # heat does not follow speed and power
     with open(place / "table.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*NAMES, "state"])
