@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import recipes
 
-from tiedae_cli.config.yaml_reader import load_config, sample_configs
+from tiedae_cli.config.samples import sample_configs
+from tiedae_cli.config.yaml_reader import load_config
 from tiedae_cli.data import load_splits
 
 COUNT, SIDE = 2_000, 28

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tiedae_cli.config.yaml_reader import load_config, sample_configs
+from tiedae_cli.config.samples import sample_configs
+from tiedae_cli.config.yaml_reader import load_config
 from tiedae_cli.data.image_set import SPLITS
 from tiedae_cli.data.sources.digits import load_digits
 

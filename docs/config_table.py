@@ -8,7 +8,7 @@
 import json
 from typing import Any
 
-from tiedae_cli.config import Config
+from tiedae_cli.config.keys import alternatives, properties
 
 HEAD = "| key | default | values | meaning |\n|---|---|---|---|"
 
@@ -20,12 +20,7 @@ def main() -> None:
 
 def table() -> str:
     """Return the table as Markdown: a row a field, each with its key path."""
-    schema = Config.model_json_schema()
-    rows = [
-        row(f"{section}.{key}", field)
-        for section in schema["properties"]
-        for key, field in schema["$defs"][f"{section.capitalize()}Config"]["properties"].items()
-    ]
+    rows = [row(".".join(key), field) for key, field in properties().items()]
     return "\n".join([HEAD, *rows])
 
 
@@ -38,7 +33,7 @@ def row(key: str, field: dict[str, Any]) -> str:
 
 def values(field: dict[str, Any]) -> str:
     """Return which values a field takes, in words."""
-    kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
+    kinds = alternatives(field)
     if [kind.get("type") for kind in kinds] == ["integer", "number"]:
         return "a count, or a fraction below 1"
     (kind,) = kinds

@@ -12,7 +12,8 @@ from tiedae_cli.cli import completion
 from tiedae_cli.cli.app import _wrapped, app
 from tiedae_cli.cli.settings import as_assignments
 from tiedae_cli.config import Config, keys
-from tiedae_cli.config.yaml_reader import load_config, parse_config, sample_configs
+from tiedae_cli.config.samples import sample_configs
+from tiedae_cli.config.yaml_reader import load_config, parse_config
 
 QUICK = ("epochs=1", "hidden_sizes=8", "batch_size=20")
 
@@ -102,11 +103,36 @@ def test_data_and_configs_by_their_names(words: str, run: str, sample: str | Non
         ("--size 32", "data.size", (32, 32)),
         ("--size 32,24", "data.size", (32, 24)),
         ("data.dataset=~/x.csv", "data.dataset", "~/x.csv"),
+        ("--steps 300", "training.steps", 300),
     ],
 )
 def test_keys_in_every_spelling(words: str, key: str, value: object) -> None:
     section, name = key.split(".")
     assert getattr(getattr(settled("digits", *words.split()), section), name) == value
+
+
+@pytest.mark.parametrize(
+    ("config", "words", "kept", "gone"),
+    [
+        ("digits", "layers=conv 4 3 2, dense 8", "model.layers", "model.hidden_sizes"),
+        ("anomalies", "epochs=5", "training.epochs", "training.steps"),
+        ("anomalies", "epochs=7", "training.epochs", "training.steps"),
+    ],
+)
+def test_a_key_replaces_the_configs_other_way_to_say_it(config: str, words: str, kept: str, gone: str) -> None:
+    own_data()
+    found = settled(config, "features.npy", words) if config == "anomalies" else settled(config, words)
+    value = {name: getattr(getattr(found, name.split(".")[0]), name.split(".")[1]) for name in (kept, gone)}
+    assert value[gone] is None and (value[kept] == int(words[-1]) if kept == "training.epochs" else value[kept])
+
+
+@pytest.mark.parametrize("epochs", [5, 7])
+def test_both_ways_to_say_it_are_a_contradiction(epochs: int) -> None:
+    Path("my.yaml").write_text(f"training: {{epochs: {epochs}, steps: 100}}")
+    for words in (("my.yaml",), ("digits", f"epochs={epochs}", "steps=100")):
+        code, _, err = tiedae("train", *words)
+        assert code == 2 and "training.steps: training.epochs already says how long" in err, words
+    assert settled("digits", "steps=100").training.steps == 100  # what is printed reads back
 
 
 def test_another_tools_name_is_answered_with_ours() -> None:
@@ -177,6 +203,13 @@ def test_a_finished_run_says_that_it_is_complete_and_how_to_prolong_it() -> None
     assert [json.loads(line)["epochs"] for line in tiedae("runs", "--json")[1].splitlines()] == [2]
 
 
+def test_a_long_training_in_a_pipe_has_few_lines_and_all_of_its_epochs_in_the_metrics() -> None:
+    _, _, err = tiedae("train", "digits", "epochs=60", "hidden_sizes=4", "batch_size=500")
+    told = [line.split()[1] for line in err.splitlines() if line.startswith("epoch ")]
+    assert told == ["1/60", *(f"{epoch}/60" for epoch in range(5, 61, 5))]
+    assert len(Path("runs/digits/metrics.jsonl").read_text().splitlines()) == 60
+
+
 def test_runs_tells_what_is_there() -> None:
     assert tiedae("train", "-q", *QUICK)[0] == 0
     assert tiedae("train", "-q", *QUICK, "training.learning_rate=10", "training.loss=squared_error", "output=sigmoid")[0] in (
@@ -192,6 +225,11 @@ def test_runs_tells_what_is_there() -> None:
     assert 0 < run["pca_mse_per_pixel"] < run["mse_per_pixel"]
     metrics = Path("runs/digits/metrics.jsonl").read_text().splitlines()
     assert run["mse_per_pixel"] == min(json.loads(line)["validation_mse_per_pixel"] for line in metrics)
+    damaged = Path("runs/digits/outcome.json").read_text()
+    for text in ('{"state": "finished", "epochs": 1, "pca_mse_per_pixel": "x"}', "[]", "{}", '{"state": 3, "epochs": 1}'):
+        Path("runs/digits/outcome.json").write_text(text)
+        assert tiedae("runs")[0] == 0 and '"pca_mse_per_pixel": null' in tiedae("runs", "--json")[1]
+    Path("runs/digits/outcome.json").write_text(damaged)
     table = tiedae("runs")[1]
     assert all(word in table for word in ("digits", "1 of 1", "finished", "unreadable"))
     Path("runs/digits/outcome.json").unlink()
@@ -215,6 +253,9 @@ def test_generated_configs_name_the_schema_for_editors() -> None:
 def test_configs_schema_and_help() -> None:
     code, out, _ = tiedae("configs")
     assert code == 0 and [line.split()[0] for line in out.splitlines()] == list(sample_configs())
+    for name in ("-", "nope", "my.yaml"):
+        code, _, err = tiedae("configs", name)
+        assert code == 2 and f"{name}: no sample config has that name" in err
     assert tiedae("configs", "digits")[1] == sample_configs()["digits"].read_text()
     schema = json.loads(tiedae("schema")[1])
     assert "epochs" in schema["$defs"]["TrainingConfig"]["properties"]

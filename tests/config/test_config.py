@@ -21,17 +21,8 @@ from tiedae_cli.config import (
     TrainingConfig,
     schema,
 )
-from tiedae_cli.config.yaml_reader import (
-    LARGEST_FILE,
-    changed_fields,
-    dump_config,
-    find_config,
-    load_config,
-    parse_config,
-    run_name,
-    sample_configs,
-    validate_config,
-)
+from tiedae_cli.config.samples import find_config, run_name, sample_configs
+from tiedae_cli.config.yaml_reader import LARGEST_FILE, changed_fields, dump_config, load_config, parse_config, validate_config
 from tiedae_cli.errors import ConfigError
 
 SECTIONS = (DataConfig, ModelConfig, TrainingConfig, ScoreConfig, OutputConfig)

@@ -18,7 +18,18 @@ FLOORS = (
     {"cli", "__main__"},
 )
 LAZY = {"torchvision", "matplotlib", "PIL"}
-NO_TORCH = ("errors", "config", "config.yaml_reader", "system.storage", "system.interruption", "cli.app", "__main__")
+NO_TORCH = (
+    "errors",
+    "config",
+    "config.yaml_reader",
+    "config.samples",
+    "runs.listing",
+    "cli.completion",
+    "system.storage",
+    "system.interruption",
+    "cli.app",
+    "__main__",
+)
 
 
 def name_of(path: Path) -> str:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tiedae_cli.config.yaml_reader import find_config, load_config
+from tiedae_cli.config.samples import find_config
+from tiedae_cli.config.yaml_reader import load_config
 from tiedae_cli.data import load_splits
 from tiedae_cli.model.evaluation import error_sum
 from tiedae_cli.system.runtime import Place

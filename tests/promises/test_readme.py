@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config, keys
-from tiedae_cli.config.yaml_reader import parse_config, sample_configs
+from tiedae_cli.config.samples import sample_configs
+from tiedae_cli.config.yaml_reader import parse_config
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {"README.md": (ROOT / "README.md").read_text()}

@@ -1,6 +1,7 @@
 """Only what was meant is opened, in bounded time and memory: files, in formats that are pixels, of the size that was promised."""
 
 import io
+import json
 import os
 import resource
 import shutil
@@ -182,3 +183,13 @@ def test_a_run_is_its_folder_and_not_its_name() -> None:
         assert f"seed: {seed}" in Path(folder, "config.yaml").read_text()
         assert Path(folder, "metrics.jsonl").read_text().count("\n") == 2
         assert Path(folder, "loss.png").exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "outcome.json"])
+def test_the_list_of_runs_waits_for_no_pipe(digits_run: Path, name: str) -> None:
+    (digits_run / name).unlink()
+    os.mkfifo(digits_run / name)
+    result = CliRunner().invoke(app, ["runs", "--json"])
+    assert result.exit_code == 0 and json.loads(result.stdout)["state"] == (
+        "finished" if name == "outcome.json" else "unreadable"
+    )

@@ -109,3 +109,10 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "moved.csv").write_text("\n".join(",".join(cells) for cells in order))
     moved, same = (invoke("score", run, str(path), "-q")[0] for path in (tmp_path / "moved.csv", folder / "table.csv"))
     assert moved == same
+
+
+def test_a_report_names_no_threshold_that_score_does_not_use(folder: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["report", str(folder / "run"), "-o", str(tmp_path / "page.html"), "-q"])
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "page.html").read_text()
+    assert '"threshold":null' in page.replace(" ", "") and "There is no threshold" in page

@@ -4,19 +4,22 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-RUNS = Path("runs")
+
+def samples(incomplete: str) -> list[str]:
+    """Return sample configs."""
+    from tiedae_cli.config.samples import sample_configs
+
+    return [name for name in sample_configs() if name.startswith(incomplete)]
 
 
 def configs(incomplete: str) -> list[str]:
     """Return sample configs and YAML files."""
-    from tiedae_cli.config.yaml_reader import sample_configs
-
-    return [name for name in (*sample_configs(), *_paths(incomplete, (".yaml", ".yml"))) if name.startswith(incomplete)]
+    return [name for name in (*samples(incomplete), *_paths(incomplete, (".yaml", ".yml"))) if name.startswith(incomplete)]
 
 
 def runs(incomplete: str) -> list[str]:
     """Return the runs under ``runs/``, the newest first, then paths."""
-    from tiedae_cli.runs.listing import run_folders
+    from tiedae_cli.runs.listing import RUNS, run_folders
 
     names = [folder.name for folder in run_folders(RUNS)]
     return [name for name in (*names, *_paths(incomplete)) if name.startswith(incomplete)]

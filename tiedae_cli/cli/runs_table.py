@@ -9,30 +9,24 @@ from rich.text import Text
 
 from tiedae_cli.runs.listing import RunSummary
 
-WIDE = 100  # columns of a terminal from which all columns of the table have room
+NEEDLESS = ("shape", "PCA's", "saved", "data")  # what a narrow window goes without
 STYLES = {"running": "bold", "diverged": "red", "unreadable": "red"}
 
 
-def runs_table(runs: Sequence[RunSummary], width: int) -> Table:
-    """Return a row a run; in a narrow terminal without the shape and PCA's error."""
-    wide = width >= WIDE
+def runs_table(runs: Sequence[RunSummary]) -> Table:
+    """Return a row a run."""
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for heading in ("run", "data", *(("shape",) if wide else ())):
-        table.add_column(heading, overflow="ellipsis", no_wrap=True)
-    for heading in ("epochs", "MSE", *(("PCA's",) if wide else ())):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("saved", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+    for heading in ("run", "data", "shape", "epochs", "MSE", "PCA's", "saved", "state"):
+        table.add_column(heading, justify="right" if heading in ("epochs", "MSE", "PCA's") else "left")
     for run in runs:
-        when = datetime.fromisoformat(run.when).astimezone().strftime("%Y-%m-%d %H:%M")
         table.add_row(
             Text(run.name),
             Text(run.data),
-            *((run.shape,) if wide else ()),
+            run.shape,
             f"{run.epochs:,} of {run.asked:,}",
             _number(run.mse_per_pixel),
-            *((_number(run.pca_mse_per_pixel),) if wide else ()),
-            when,
+            _number(run.pca_mse_per_pixel),
+            datetime.fromisoformat(run.when).astimezone().strftime("%Y-%m-%d %H:%M"),
             Text(run.state, style=STYLES.get(run.state, "")),
         )
     return table

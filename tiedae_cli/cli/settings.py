@@ -127,8 +127,9 @@ def _is_switch(key: tuple[str, str]) -> bool:
 
 def _values(field: dict[str, Any]) -> str:
     """Return what a key's value looks like, as help shows it."""
-    alternatives = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
-    kind = alternatives[0] if alternatives else {}
+    from tiedae_cli.config import keys
+
+    kind = keys.alternatives(field)[0] if field else {}
     if "enum" in kind:
         return "|".join(map(str, kind["enum"]))
     names = {"integer": "N", "number": "X", "boolean": "", "array": "A,B,...", "object": "NAME", "string": "TEXT"}

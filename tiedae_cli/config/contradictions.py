@@ -36,7 +36,7 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
         yield ("training", "warmup"), "training.warmup: one_cycle has its own warm-up; remove one of the two"
     if config.score.rank == "neighbours" and config.data.window > 1:
         yield ("score", "rank"), "score.rank: neighbours ranks single rows; windows of rows are ranked by squared_error"
-    if config.training.steps and config.training.epochs != type(config.training).model_fields["epochs"].default:
+    if config.training.steps and "epochs" in config.training.model_fields_set:
         yield (
             ("training", "steps"),
             "training.steps: training.epochs already says how long; remove one of the two, or set training.steps=null",

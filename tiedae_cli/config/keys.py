@@ -10,6 +10,12 @@ from tiedae_cli.errors import ConfigError
 
 Key = tuple[str, str]  # (section, key)
 CODE_SIZE = ("model", "code_size")  # no key: the last of model.hidden_sizes
+INSTEAD: dict[Key, Key] = {  # one of the two says it: whoever types one replaces the config's other
+    ("model", "hidden_sizes"): ("model", "layers"),
+    ("model", "layers"): ("model", "hidden_sizes"),
+    ("training", "epochs"): ("training", "steps"),
+    ("training", "steps"): ("training", "epochs"),
+}
 NULLS = ("", "~", "null")
 SYNONYMS: dict[str, Key] = {
     **dict.fromkeys(("data", "dataset_path", "data_path", "input"), ("data", "dataset")),
@@ -62,7 +68,11 @@ def properties() -> dict[Key, dict[str, Any]]:
 
 def kinds(key: Key) -> list[dict[str, Any]]:
     """Return the JSON schemas of what a key may hold, without null."""
-    field = properties()[key]
+    return alternatives(properties()[key])
+
+
+def alternatives(field: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the JSON schemas of what a field may hold, without null."""
     return [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.config.yaml_reader import suggestion
+from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.sources.dialect import MISSING
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.data.sources.tables import NAME_COLUMN, Table, TableBlock

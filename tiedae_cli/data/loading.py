@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.config.yaml_reader import suggestion
+from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.columns import all_columns, choose_columns
 from tiedae_cli.data.gathering import gather
 from tiedae_cli.data.image_set import SPLITS, Splits

@@ -24,6 +24,26 @@ class Fitted:
     """Headings of the columns that do not fit."""
 
 
+def print_table(table: Table, needless: Sequence[str] = ()) -> str:
+    """Print a table on stdout as it fits the window, in full where stdout is no terminal; return what was left out, if anything.
+
+    Args:
+        table: its title is printed over it; its cells are text, no markup.
+        needless: headings of columns that may go where the window is too narrow, the first one first.
+    """
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, emoji=False, width=200)
+    table = shown_table(table)
+    if table.title:
+        console.print(Text(str(table.title), style="italic"))
+        table.title = None
+    fitting = fitted(table, needless, console)
+    console.print(fitting.table)
+    left_out = ", ".join(fitting.left_out)
+    return f"left out at {console.width} columns: {left_out}; --json has them" if left_out else ""
+
+
 def fitted(table: Table, needless: Sequence[str], console: Console) -> Fitted:
     """Return a table as it fits a window.
 

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tiedae_cli.output.figures import Answers
 from tiedae_cli.output.preview import preview_lines
-from tiedae_cli.output.tables import fitted, shown_table
+from tiedae_cli.output.tables import print_table
 from tiedae_cli.output.targets import opened_output, refuse_bytes_on_terminal
 from tiedae_cli.runs.state import JOINT, EpochReport
 from tiedae_cli.system.reporting import progress_drawn_by
@@ -92,19 +92,9 @@ class Terminal:
             table: its title is printed over it.
             needless: headings of columns that may go where the window is too narrow, the first one first.
         """
-        if self.as_json:
-            return
-        console = Console(highlight=False, markup=False, emoji=False)
-        if not console.is_terminal:
-            console = Console(highlight=False, markup=False, emoji=False, width=200)
-        table = shown_table(table)
-        if table.title:
-            console.print(Text(str(table.title), style="italic"))
-            table.title = None
-        fitting = fitted(table, needless, console)
-        console.print(fitting.table)
-        if fitting.left_out:
-            self.note(f"left out at {console.width} columns: {', '.join(fitting.left_out)}; --json has them")
+        left_out = "" if self.as_json else print_table(table, needless)
+        if left_out:
+            self.note(left_out)
 
     @contextlib.contextmanager
     def draws_progress(self) -> Iterator[None]:
@@ -241,7 +231,8 @@ class _BarUnderRow(Progress):
 class TrainingDisplay:
     """Progress of a training: a bar over the epoch and a row an epoch; without a terminal a line an epoch.
 
-    Of a long training every k-th epoch keeps its row, so that the whole fits a window; the newest one stands over the bar.
+    Of a long training every k-th epoch keeps its row or line, so that the whole fits a window; in a terminal the newest one stands over
+    the bar. ``metrics.jsonl`` has all.
 
     Args:
         terminal: where to draw.
@@ -284,12 +275,12 @@ class TrainingDisplay:
         if report.phase != self.phase:
             self._head(report)
         number = f"{report.epoch}/{report.epochs}"
+        kept = report.epoch in (1, report.epochs) or report.epoch % _every(report.epochs) == 0
         validation = report.validation_mse_per_pixel
         if self.terminal.interactive:
             value = "-" if validation is None else f"{validation:.6f}"
             row = f"{number:>11}  {report.train_mse_per_pixel:>10.6f}  {value:>10}  {report.seconds:>8.2f}"
             line = Text(row + ("  best" if report.best else ""))
-            kept = report.epoch in (1, report.epochs) or report.epoch % _every(report.epochs) == 0
             self.bar.row = None if kept else line
             self.bar.update(self.task, label=number, rate=report.images_per_second)
             if kept:
@@ -297,7 +288,8 @@ class TrainingDisplay:
             return
         middle = "" if validation is None else f"validation MSE {validation:.6f}  "
         rate = f"{report.seconds:.2f} s  {report.images_per_second:,.0f} images/s"
-        self.terminal.note(f"epoch {number}  train MSE {report.train_mse_per_pixel:.6f}  {middle}{rate}")
+        if kept:
+            self.terminal.note(f"epoch {number}  train MSE {report.train_mse_per_pixel:.6f}  {middle}{rate}")
 
     def _head(self, report: EpochReport) -> None:
         """Begin a phase."""

@@ -26,7 +26,6 @@ from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.reading import open_regular
 from tiedae_cli.system.storage import TEMPORARY_PREFIX, HeldFolder, sync_file, told_as_storage_error
 
-RUNS = Path("runs")  # where runs are looked for when no config says otherwise
 CHECKPOINTS = ("last.safetensors", "previous.safetensors", "best.safetensors")
 STATE = (*CHECKPOINTS, "config.yaml", "metrics.jsonl", "pca.npz", OUTCOME)  # what no output ever replaces
 OLD_STATE = ("last.pt", "previous.pt", "best.pt")  # of tiedae 0.1

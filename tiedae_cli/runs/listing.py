@@ -13,7 +13,9 @@ import yaml
 from tiedae_cli.errors import InputError
 from tiedae_cli.system.locks import is_held
 from tiedae_cli.system.portability import quoted
+from tiedae_cli.system.reading import open_regular
 
+RUNS = Path("runs")  # where runs are looked for when no config says otherwise
 OUTCOME = "outcome.json"
 LARGEST = 1 << 24  # bytes of a file that is read
 NAMED = 8  # runs that a message names
@@ -99,8 +101,7 @@ def summarise(folder: Path) -> RunSummary:
         shape = "-".join(map(str, model.get("layers") or model["hidden_sizes"]))
         history = [json.loads(line) for line in _read(folder / "metrics.jsonl").splitlines() if line.strip()]
         epochs = [entry for entry in history if entry.get("phase", "joint") == "joint"]
-        errors = [entry.get("validation_mse_per_pixel") or entry.get("train_mse_per_pixel") for entry in epochs]
-        best = min((error for error in errors if error is not None), default=None)
+        best = min((error for entry in epochs if (error := _selection(entry)) is not None), default=None)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return RunSummary(folder.name, "?", "?", 0, 0, None, None, when, "unreadable")
     outcome = read_outcome(folder)
@@ -111,8 +112,17 @@ def summarise(folder: Path) -> RunSummary:
 def read_outcome(folder: Path) -> Outcome | None:
     """Return how a training ended; None where it has not, or nothing whole says so."""
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return Outcome(**json.loads(_read(folder / OUTCOME)))
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(Outcome).validate_json(_read(folder / OUTCOME), strict=True)
     return None
+
+
+def _selection(epoch: dict[str, Any]) -> float | None:
+    """Return the error by which an epoch is chosen: validation, where there is one, else training."""
+    found = epoch.get("validation_mse_per_pixel")
+    error = epoch.get("train_mse_per_pixel") if found is None else found
+    return None if error is None else float(error)
 
 
 def _state(folder: Path, outcome: Outcome | None, asked: int, done: int) -> str:
@@ -124,7 +134,7 @@ def _state(folder: Path, outcome: Outcome | None, asked: int, done: int) -> str:
 
 
 def _read(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(LARGEST).decode()
 
 

@@ -16,7 +16,8 @@ from tiedae_cli.model.evaluation import block_size
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.model.ranking import Ranking, fit_ranking
 from tiedae_cli.runs import checkpoint as checkpoints
-from tiedae_cli.runs.folder import RUNS, Run, find_checkpoint, kept_components, principal_components, separate_model
+from tiedae_cli.runs.folder import Run, find_checkpoint, kept_components, principal_components, separate_model
+from tiedae_cli.runs.listing import RUNS
 from tiedae_cli.system.runtime import resolve_device
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tiedae_cli.config import Config
-from tiedae_cli.config.yaml_reader import dump_config, find_config, load_config, parse_config, run_name
+from tiedae_cli.config.samples import find_config, run_name
+from tiedae_cli.config.yaml_reader import dump_config, load_config, parse_config
 from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs.folder import Run
 from tiedae_cli.system.runtime import Ranks, resolve_device

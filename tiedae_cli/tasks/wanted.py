@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiedae_cli.config import keys
-from tiedae_cli.config.yaml_reader import find_config, load_config, run_name, sample_configs, suggestion
+from tiedae_cli.config.problems import suggestion
+from tiedae_cli.config.samples import find_config, run_name, sample_configs
+from tiedae_cli.config.yaml_reader import load_config
 from tiedae_cli.errors import ConfigError, InputError
 from tiedae_cli.system.portability import quoted
 

@@ -12,7 +12,7 @@ from tiedae_cli.cli.commands.options import Debug, Json
 def configs(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", show_default="all", autocompletion=completion.configs, help="Print this one, as YAML."),
+        typer.Argument(metavar="NAME", show_default="all", autocompletion=completion.samples, help="Print this one, as YAML."),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -21,10 +21,14 @@ def configs(
 
     tiedae configs mnist > my.yaml
     """
-    from tiedae_cli.config.yaml_reader import find_config, sample_configs
+    from tiedae_cli.config.problems import suggestion
+    from tiedae_cli.config.samples import sample_configs
+    from tiedae_cli.errors import InputError
 
     if name is not None:
-        typer.echo(find_config(name).read_text(encoding="utf-8"), nl=False)
+        if name.lower() not in sample_configs():
+            raise InputError(f"{name}: no sample config has that name{suggestion(name.lower(), sample_configs())}")
+        typer.echo(sample_configs()[name.lower()].read_text(encoding="utf-8"), nl=False)
         return
     width = max(map(len, sample_configs()))
     for found, path in sample_configs().items():

@@ -68,7 +68,7 @@ def train(
         typer.echo(dump_config(values or Config()), nl=False)
         return
     from tiedae_cli.output.terminal import Terminal
-    from tiedae_cli.runs.folder import RUNS
+    from tiedae_cli.runs.listing import RUNS
     from tiedae_cli.system.runtime import joined_ranks, resolve_device
     from tiedae_cli.tasks import opening
 

@@ -102,7 +102,8 @@ def _run_chapter(
     """Return what the page tells of one run."""
     network, device = run.network, run.device
     seen = splits.validation
-    limit = threshold_of(item_errors(network, seen, device), 1 - quantile).value if len(seen) else None
+    judged = len(seen) > 0 and run.config.score.rank == "squared_error"  # else by training rows that the page does not hold
+    limit = threshold_of(item_errors(network, seen, device), 1 - quantile).value if judged else None
     facts = run_facts(run, found, splits)
     return {
         **facts,

@@ -39,17 +39,22 @@ function weightOf(packed) {
   return weight;
 }
 
+// What every kind of layer holds; a tied layer decodes with the weight that it encodes with.
+function takeParameters(layer, spec) {
+  layer.activation = spec.activation;
+  layer.decoderActivation = spec.decoder_activation;
+  layer.weight = weightOf(spec.weight);
+  layer.transposed = spec.decoder_weight ? weightOf(spec.decoder_weight) : layer.weight;
+  layer.encoderBias = array(spec.encoder_bias);
+  layer.decoderBias = array(spec.decoder_bias);
+}
+
 // encode: f(W x + b); decode: g(W^T h + c). W is (outputs, inputs), row after row.
 class Dense {
   constructor(spec) {
     this.inputs = spec.input_shape[0];
     this.outputs = spec.output_shape[0];
-    this.activation = spec.activation;
-    this.decoderActivation = spec.decoder_activation;
-    this.weight = weightOf(spec.weight);
-    this.transposed = spec.decoder_weight ? weightOf(spec.decoder_weight) : this.weight;
-    this.encoderBias = array(spec.encoder_bias);
-    this.decoderBias = array(spec.decoder_bias);
+    takeParameters(this, spec);
   }
 
   encode(x) {
@@ -90,12 +95,7 @@ class Convolution {
     [this.channels, this.height, this.width] = spec.input_shape;
     [this.kernels, this.high, this.wide] = spec.output_shape;
     Object.assign(this, { kernel: spec.kernel, stride: spec.stride, padding: spec.padding });
-    this.activation = spec.activation;
-    this.decoderActivation = spec.decoder_activation;
-    this.weight = weightOf(spec.weight);
-    this.transposed = spec.decoder_weight ? weightOf(spec.decoder_weight) : this.weight;
-    this.encoderBias = array(spec.encoder_bias);
-    this.decoderBias = array(spec.decoder_bias);
+    takeParameters(this, spec);
   }
 
   // Calls act(place of the weight, first output, first input, rows, outputs a row) for each weight and each row that it meets.

@@ -1,0 +1,111 @@
+"""What is wrong with a config, in lines for people: the place, the key, what is wrong, and what to type instead."""
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from tiedae_cli.config import keys
+from tiedae_cli.config.core_schema import OLD_BOOLS
+from tiedae_cli.config.schema import Config
+
+KeyPath = tuple[str | int, ...]
+
+
+def suggestion(name: object, known: Sequence[str] | dict[str, Any]) -> str:
+    """Return " (did you mean ...?)" for a close name, else the list of the known ones."""
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
+
+
+def place_of(places: dict[KeyPath, str], path: KeyPath) -> str:
+    """Return the place of the nearest key path that has one."""
+    while path and path not in places:
+        path = path[:-1]
+    return places.get(path, "config")
+
+
+def in_order_of_reading(items: Sequence[Any], values: object, places: dict[KeyPath, str]) -> list[Any]:
+    """Sort pydantic's errors, which come in the schema's order, as the user wrote what they are about."""
+    read = {place: number for number, place in enumerate(dict.fromkeys(places.values()))}
+    inside = {tuple(item["loc"])[:-1] for item in items}  # a list of which all items are wrong is not also too short
+    items = [item for item in items if item["type"] != "too_short" or tuple(item["loc"]) not in inside]
+    return sorted(items, key=lambda item: read.get(place_of(places, _given_path(tuple(item["loc"]), values)), len(read)))
+
+
+def line_of(item: Any, values: object, places: dict[KeyPath, str]) -> str:
+    """Turn one pydantic error into a line for people."""
+    path = _given_path(tuple(item["loc"]), values)
+    where = f"{place_of(places, path)}: {dotted(path)}: "
+    kind, context = item["type"], item.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{where}unknown key{_home(path, item['input']) or suggestion(path[-1], list(_siblings(path)))}"
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", context["expected"])
+        return f"{where}{short(item['input'])} is not a choice{suggestion(short(item['input']).strip(chr(39)), choices)}"
+    if kind in ("model_type", "model_attributes_type"):
+        known = ", ".join(_siblings((*path, "")))
+        return f"{where}expected a section with keys ({known}), not {short(item['input'])}"
+    if kind in ("too_short", "too_long"):
+        word, limit = ("at least", context["min_length"]) if kind == "too_short" else ("at most", context["max_length"])
+        return f"{where}must hold {word} {limit} {'item' if limit == 1 else 'items'}, not {context['actual_length']}"
+    if kind == "bool_type" and str(item["input"]).lower() in OLD_BOOLS:
+        return f"{where}{item['input']} is a word in YAML 1.2; write {OLD_BOOLS[str(item['input']).lower()]}"
+    message = (item["msg"][0].lower() + item["msg"][1:]).replace("input should", "must").replace("a valid tuple", "a list")
+    return f"{where}{message}, not {short(item['input'])}"
+
+
+def _home(path: KeyPath, value: object) -> str:
+    """Return where a key belongs that stands in the wrong place or has another tool's name; empty where nothing is known of it."""
+    key = keys.find_key(str(path[-1]))
+    if key is None or len(path) > 2:
+        return ""
+    if key == keys.CODE_SIZE:
+        return f"; the code's size is the last of model.hidden_sizes: `model: {{hidden_sizes: [300, {short(value)}]}}`"
+    shown = json.dumps(value) if isinstance(value, (list, bool, int, float)) else str(value)
+    return f"; type `{key[0]}: {{{key[1]}: {short(shown, 60).strip(chr(39))}}}`"
+
+
+def _given_path(location: KeyPath, values: object) -> KeyPath:
+    """Cut pydantic's names of union members and tuples off a location: keep what the user's values hold."""
+    path: KeyPath = ()
+    for depth, part in enumerate(location):
+        if isinstance(values, dict) and (part in values or depth < 2):
+            values = values.get(part)
+        elif isinstance(values, (list, tuple)) and isinstance(part, int) and part < len(values):
+            values = values[part]
+        else:
+            break
+        path = (*path, part)
+    return path
+
+
+def _siblings(path: KeyPath) -> dict[str, Any]:
+    """Return the keys that the schema has where the last part of the path stands."""
+    model: type[BaseModel] = Config
+    for part in path[:-1]:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return {}
+        model = field.annotation
+    return dict(model.model_fields)
+
+
+def dotted(path: KeyPath) -> str:
+    """Return a key path as ``section.key``."""
+    return ".".join(short(part, 60).strip("'") for part in path) or "config"
+
+
+def short(value: object, width: int = 40) -> str:
+    """Return a value as text that fits a line; containers by their kind only, for they may be huge."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "a huge number"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= width else text[: width - 3] + "..."
