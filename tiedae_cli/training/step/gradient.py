@@ -46,22 +46,32 @@ class Half:
     scratch: Tensor | None
     """Where the product may write; None: into new memory."""
     preactivation: Tensor
-    """(B, *outputs), of the newest batch."""
+    """(B, *outputs), of the newest batch; where the product fills given memory, always the same view of it."""
+
+    def __post_init__(self) -> None:
+        """Make the views that every step needs: small calls between two products cost ten times their time alone."""
+        self.gradient_as_output = self.gradient.view(self.output.shape)
+        self.bias_dimensions = [0, *range(2, self.gradient.dim())]
+        self.fills = False  # whether the gradient at the input goes straight to where the half before reads it
+        if self.scratch is not None:
+            self.preactivation = self.scratch.view(self.output.shape)
 
     def forward(self) -> None:
         """Compute the output from the input."""
-        self.preactivation = self.product(self.input, self.weight, self.bias, self.scratch).view(self.output.shape)
+        product = self.product(self.input, self.weight, self.bias, self.scratch)
+        if self.scratch is None:
+            self.preactivation = product.view(self.output.shape)
         self.activation.forward(self.preactivation, self.output)
 
     def backward(self, gradient: Tensor) -> None:
         """Turn the gradient at the output into that at the pre-activation, and sum that for the bias."""
         kept = self.preactivation if self.activation.keeps_input else self.output
-        self.activation.backward(gradient, kept, self.gradient.view(self.output.shape))
+        self.activation.backward(gradient, kept, self.gradient_as_output)
         self.sum_bias()
 
     def sum_bias(self) -> None:
         """Compute the bias's gradient: the sum over all but its own dimension."""
-        torch.sum(self.gradient, [0, *range(2, self.gradient.dim())], out=self.bias_gradient)
+        torch.sum(self.gradient, self.bias_dimensions, out=self.bias_gradient)
 
 
 class Gradient:
@@ -109,6 +119,9 @@ class Gradient:
         self.code = self.halves[len(model.layers) - 1]
         self.last_layer = model.layers[0]
         self.weight_gradients = self._weight_gradients(model)
+        self.backwards = list(zip(reversed(self.halves), reversed(self.halves[:-1]), strict=False))
+        for half, before in self.backwards:
+            half.fills = half.scratch is not None and before.gradient.shape == half.input.shape
 
     def _encoder(self, model: TiedAutoencoder) -> list[Half]:
         half, depth, halves = self.half, len(model.layers), []
@@ -184,9 +197,12 @@ class Gradient:
             last.sum_bias()
         else:
             last.backward(last.gradient)
-        for half, before in zip(reversed(self.halves), reversed(self.halves[:-1]), strict=False):
-            out = before.gradient if before.gradient.shape == half.input.shape else None
-            gradient = half.adjoint(half.gradient, half.weight, None, out).view(before.output.shape)
+        for half, before in self.backwards:
+            if half.fills:
+                half.adjoint(half.gradient, half.weight, None, before.gradient)
+                gradient = before.gradient_as_output
+            else:
+                gradient = half.adjoint(half.gradient, half.weight, None, None).view(before.output.shape)
             if before is self.code and self.penalty is not None:
                 self.penalty.backward(before.output, gradient)
             before.backward(gradient)
