@@ -231,7 +231,7 @@ def test_runs_tells_what_is_there() -> None:
         assert tiedae("runs")[0] == 0 and '"pca_mse_per_pixel": null' in tiedae("runs", "--json")[1]
     Path("runs/digits/outcome.json").write_text(damaged)
     table = tiedae("runs")[1]
-    assert all(word in table for word in ("digits", "1 of 1", "finished", "unreadable"))
+    assert all(word in table for word in ("digits", "1/1", "finished", "unreadable"))
     Path("runs/digits/outcome.json").unlink()
     config = Path("runs/digits/config.yaml")
     config.write_text(config.read_text().replace("epochs: 1,", "epochs: 9,").replace("epochs: 1\n", "epochs: 9\n"))

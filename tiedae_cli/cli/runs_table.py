@@ -23,10 +23,10 @@ def runs_table(runs: Sequence[RunSummary]) -> Table:
             Text(run.name),
             Text(run.data),
             run.shape,
-            f"{run.epochs:,} of {run.asked:,}",
+            f"{run.epochs}/{run.asked}",
             _number(run.mse_per_pixel),
             _number(run.pca_mse_per_pixel),
-            datetime.fromisoformat(run.when).astimezone().strftime("%Y-%m-%d %H:%M"),
+            datetime.fromisoformat(run.when).astimezone().strftime("%Y-%m-%dT%H:%M"),
             Text(run.state, style=STYLES.get(run.state, "")),
         )
     return table
