@@ -66,6 +66,18 @@ def test_two_processes_equal_one(runs):
         torch.testing.assert_close(two.weights[name], weight, rtol=1e-3, atol=1e-5, msg=name)
 
 
+def test_two_processes_equal_one_on_convolutions(tmp_path):
+    """With what sums over the whole batch: a penalty on the mean code, and Muon's matrices of kernels."""
+    model = ["layers=[conv 6 4 2, conv 8 3 2, dense 6]", "code_activation=sigmoid", "activation=silu", "sparsity=kl"]
+    training = settings(epochs=1, batch_size=60, optimizer="muon", learning_rate=0.003, pretraining_epochs=1, flip="true")
+    for processes, name in ((1, "one"), (2, "two")):
+        for code, _, stderr in finish(launch(tmp_path, processes, "digits", *model, "--run-dir", name, "-q", *training)):
+            assert code == 0, stderr
+    one, two = (checkpoint.load(tmp_path / name / "last.safetensors") for name in ("one", "two"))
+    for name, weight in one.weights.items():
+        torch.testing.assert_close(two.weights[name], weight, rtol=1e-2, atol=1e-4, msg=name)
+
+
 def test_errors_count_every_image_once(runs):
     """The validation split has 200 images, which two processes share; the training errors are sums over both."""
     for one, two in zip(*(metrics(runs / name) for name in ("one", "two")), strict=True):

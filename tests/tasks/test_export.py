@@ -105,6 +105,19 @@ def test_convolutions_answer_in_onnxruntime_as_in_torch(form: DataForm, words: t
         assert len(uses) == 2 * expected and set(uses) == set(kernels)
 
 
+@pytest.mark.parametrize("words", [["dense 12", "dense 9"], ["conv 3 3 2", "conv 2 2 2"]], ids=["dense", "code of channels"])
+def test_only_the_largest_units_of_a_code_stay(words: list[str]) -> None:
+    trained = untrained(DataForm((3, 7, 6)), hidden_sizes=None, layers=words, activation="silu", code_top_k=3)
+    content, x = onnx_file(trained, "both", raw=False), torch.rand(5, 126)
+    found = answers(content, x.numpy())
+    assert ((found["code"] != 0).sum(1) == 3).all()
+    with torch.inference_mode():
+        np.testing.assert_allclose(found["code"], trained.model(CPU).encode(x), atol=1e-5)
+        np.testing.assert_allclose(found["reconstruction"], trained.model(CPU)(x), atol=1e-5)
+    code = answers(onnx_file(trained, "encoder", raw=False), x.numpy())["code"]
+    np.testing.assert_allclose(code, found["code"], atol=1e-6)
+
+
 def test_the_halves_one_after_the_other_are_the_whole() -> None:
     trained, x = untrained(IMAGES), np.random.default_rng(0).random((5, 20))
     both = answers(onnx_file(trained, "both", raw=False), x)

@@ -182,14 +182,17 @@ def test_gradient_clipping_bounds_the_norm_and_keeps_the_direction():
     torch.testing.assert_close(clipped / clipped.norm(), free / free.norm())
 
 
-def test_the_graphs_operations_are_the_plain_steps():
+@pytest.mark.parametrize(
+    "words", [["dense 20", "dense 8"], ["conv 6 4 2", "conv 4 3 1", "dense 8"]], ids=["dense", "convolutions"]
+)
+def test_the_graphs_operations_are_the_plain_steps(words):
     """What a CUDA graph captures, run one by one on the CPU: counter, order and rates looked up on the device."""
     splits = load_splits(Config().data)
-    variants = ({}, {"corruption": "masking", "gradient_clip": 0.1}, {"optimizer": "muon"})
+    variants = ({}, {"corruption": "masking", "gradient_clip": 0.1}, {"flip": True}, {"optimizer": "muon"})
     for training in (TrainingConfig(batch_size=100, **variant) for variant in variants):
         results = []
         for captured in (False, True):
-            model = build_autoencoder(64, ModelConfig(hidden_sizes=(20, 8)), seeded(0))
+            model = build_autoencoder((1, 8, 8), ModelConfig(layers=words), seeded(0))
             step = TrainingStep(model, splits.train, training, CPU)
             if captured:
                 step.captured = CapturedStep(step, capture=False)

@@ -121,6 +121,15 @@ class _Graph:
             inputs = (preactivation, self.last) if kind == "Mul" else (self.last,)
             self.add(kind, *inputs, **values)
 
+    def keep_largest(self, count: int) -> None:
+        """Append what sets all but the largest numbers of each item to zero."""
+        rows = self.last
+        self.add("Shape")
+        self.add("ConstantOfShape")  # zeros
+        zeros, number = self.last, self.constant("code_top_k", torch.tensor([count]))
+        self.nodes.append(self.onnx.helper.make_node("TopK", (rows, number), ("largest", "places")))
+        self.add("ScatterElements", zeros, "places", "largest", axis=1)
+
     def name(self, name: str) -> None:
         """Give the newest value its public name."""
         self.nodes[-1].output[0] = self.last = name
@@ -150,7 +159,6 @@ def onnx_file(trained: Checkpoint, part: Part, raw: bool) -> bytes:
         if raw:
             _normalise(graph, trained.form)
         _encode(graph, model)
-        graph.reshape(code)
         graph.name("code")
     if part != "encoder":
         _decode(graph, model)
@@ -164,6 +172,9 @@ def onnx_file(trained: Checkpoint, part: Part, raw: bool) -> bytes:
 def _encode(graph: _Graph, model: TiedAutoencoder) -> None:
     for index, layer in enumerate(model.layers):
         graph.layer(index, layer, "encoder", layer.activation)
+    graph.reshape((model.sizes[-1],))
+    if model.code_top_k is not None:
+        graph.keep_largest(model.code_top_k)
 
 
 def _decode(graph: _Graph, model: TiedAutoencoder) -> None:
