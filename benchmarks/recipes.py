@@ -4,7 +4,9 @@
 
 A promise is the line `# Promise: METRIC <= NUMBER` on top of a sample config; there is no other list. Each recipe is trained and
 evaluated by the command line, as a user would. Exit code 1 if one is missed. A recipe whose data or device is not here is left out,
-and said so. `folder` and `vectors` run on the bundled digits, written out as PNG files and as an array.
+and said so. `folder` and `vectors` run on the bundled digits, written out as PNG files and as an array; `cifar10` on
+cifar/cifar10-jpeg.npz in $TIEDAE_DATA: 20,000 training and 4,000 test images of CIFAR-10 that were JPEG files in between, as arrays
+`train` and `test` of N x 32 x 32 x 3; `photos` on 7,000 of them, enlarged to 64 x 64 and written out as PNG files.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from tiedae_cli.config.samples import sample_configs
 from tiedae_cli.config.yaml_reader import load_config
@@ -44,19 +47,44 @@ def promises() -> dict[str, tuple[str, float]]:
 
 
 def own_data(name: str, folder: Path) -> list[str]:
-    """Write the digits as what ``folder`` and ``vectors`` read; return the options that name them."""
-    splits = load_digits()
-    if name == "folder":
-        from PIL import Image
+    """Write what a recipe for the user's own data reads, where it is one; return the options that name it."""
+    if name == "cifar10":
+        return ["--set", f"data.dataset={cifar()}"]
+    if name == "photos":
+        write_photos(folder / "images")
+    elif name == "folder":
+        write_digits(folder / "images")
+    elif name == "vectors":
+        splits = load_digits()
+        rows = np.concatenate([splits.get(split).rows.numpy() for split in SPLITS]).astype(np.float32)
+        np.save(folder / "features.npy", rows)
+        return ["--set", f"data.dataset={folder / 'features.npy'}"]
+    else:
+        return []
+    return ["--set", f"data.dataset={folder / 'images'}"]
 
-        for split in SPLITS:
-            (folder / "images" / split).mkdir(parents=True)
-            for index, image in enumerate(splits.get(split).images[:, 0].numpy()):
-                Image.fromarray(image).save(folder / "images" / split / f"{index:04}.png")
-        return ["--set", f"data.dataset={folder / 'images'}"]
-    rows = np.concatenate([splits.get(split).rows.numpy() for split in SPLITS]).astype(np.float32)
-    np.save(folder / "features.npy", rows)
-    return ["--set", f"data.dataset={folder / 'features.npy'}"]
+
+def cifar() -> Path:
+    """Return the path of the images of `cifar10`, whether they are there or not."""
+    return Path(os.environ.get("TIEDAE_DATA", "")) / "cifar" / "cifar10-jpeg.npz"
+
+
+def write_digits(folder: Path) -> None:
+    """Write the bundled digits as PNG files, a folder a split."""
+    splits = load_digits()
+    for split in SPLITS:
+        (folder / split).mkdir(parents=True)
+        for index, image in enumerate(splits.get(split).images[:, 0].numpy()):
+            Image.fromarray(image).save(folder / split / f"{index:04}.png")
+
+
+def write_photos(folder: Path) -> None:
+    """Write images of CIFAR-10, twice as large, as PNG files: 6,000 of the training, 1,000 of the test."""
+    with np.load(cifar()) as arrays:
+        for split, count in (("train", 6000), ("test", 1000)):
+            (folder / split).mkdir(parents=True)
+            for index, pixels in enumerate(arrays[split][:count]):
+                Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC).save(folder / split / f"{index:04}.png")
 
 
 def why_not(name: str) -> str | None:
@@ -68,6 +96,8 @@ def why_not(name: str) -> str | None:
     folder = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}.get(config.data.dataset)
     if folder is not None and not (Path(root) / folder).is_dir():
         return f"needs {folder}: set TIEDAE_DATA"
+    if name in ("cifar10", "photos") and not cifar().is_file():
+        return "needs cifar/cifar10-jpeg.npz: set TIEDAE_DATA"
     return None
 
 
@@ -79,7 +109,7 @@ def tiedae(*arguments: str) -> str:
 
 def run(name: str, metric: str, folder: Path) -> tuple[float, float]:
     """Return what a recipe reaches, and the seconds of its whole training command."""
-    options = own_data(name, folder) if name in ("folder", "vectors") else []
+    options = own_data(name, folder)
     began = time.perf_counter()
     checkpoint = tiedae("train", "-q", "--config", name, "--run-dir", str(folder / "run"), *options).strip()
     seconds = time.perf_counter() - began

@@ -42,7 +42,8 @@ def values(field: dict[str, Any]) -> str:
     if kind["type"] == "object":
         return "a name, or names by role"
     if kind["type"] == "array" and "items" in kind and kind["items"].get("type") == "string":
-        return "a list of text"
+        examples = " or ".join(f"`{example}`" for example in kind["items"].get("examples", []))
+        return f"a list, each as {examples}" if examples else "a list of text"
     if kind["type"] == "array":
         length = f"{kind['minItems']} to {kind['maxItems']}" if kind["minItems"] != kind["maxItems"] else kind["minItems"]
         inner = values((kind.get("prefixItems") or [kind["items"]])[0])

@@ -12,9 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from tiedae_cli.config import (
     Config,
-    ConvolutionWords,
     DataConfig,
-    DenseWords,
     ModelConfig,
     OutputConfig,
     ScoreConfig,
@@ -22,6 +20,7 @@ from tiedae_cli.config import (
     schema,
 )
 from tiedae_cli.config.samples import find_config, run_name, sample_configs
+from tiedae_cli.config.schema import ConvolutionWords, DenseWords
 from tiedae_cli.config.yaml_reader import LARGEST_FILE, changed_fields, dump_config, load_config, parse_config, validate_config
 from tiedae_cli.errors import ConfigError
 

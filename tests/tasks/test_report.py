@@ -48,6 +48,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+def test_a_page_says_which_layers_it_does_not_compute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "LIVE", {"Gemm"})
+    run = train_small(tmp_path / "run", hidden_sizes=None, layers=["conv 3 3 2", "dense 5"])
+    result = CliRunner().invoke(app, ["report", str(run.folder), "-o", str(tmp_path / "run.html"), "-q"])
+    assert result.exit_code == 0, result.output
+    said = "small is not live here: a page does not compute Conv, which it has layers of."
+    assert said.replace("small", "run") in (tmp_path / "run.html").read_text()
+
+
 def document(page: Path) -> dict[str, Any]:
     text = page.read_text()
     found: dict[str, Any] = json.loads(

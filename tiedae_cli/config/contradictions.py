@@ -1,8 +1,9 @@
 """What the fields of a config say against each other; these rules hold for YAML files and for checkpoints alike."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
-from tiedae_cli.config.schema import Config, DenseWords, ModelConfig
+from tiedae_cli.config.schema import Config, ModelConfig
 
 
 def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
@@ -50,9 +51,8 @@ def _layers(model: ModelConfig) -> Iterator[tuple[tuple[str, str], str]]:
     elif not model.encoder:
         yield ("model", "hidden_sizes"), "model.hidden_sizes: null, and model.layers says nothing; expected one of them"
     else:
-        last = model.encoder[-1]
-        dense = [isinstance(words, DenseWords) for words in model.encoder]
-        if sorted(dense) != dense:
+        if any(after.takes_images and not words.gives_images for words, after in pairwise(model.encoder)):
             yield ("model", "layers"), "model.layers: a dense layer leaves no image to convolve; convolutions come first"
-        if isinstance(last, DenseWords) and model.code_top_k and model.code_top_k > last.units:
-            yield ("model", "code_top_k"), f"model.code_top_k: the code has only {last.units} units"
+        size = model.encoder[-1].size
+        if size and model.code_top_k and model.code_top_k > size:
+            yield ("model", "code_top_k"), f"model.code_top_k: the code has only {size} units"

@@ -6,7 +6,7 @@ a config that names only the data set trains that model on it.
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -98,6 +98,13 @@ class DenseWords:
     """What ``dense UNITS`` says."""
 
     units: int
+    takes_images: ClassVar = False
+    gives_images: ClassVar = False
+
+    @property
+    def size(self) -> int | None:
+        """Its outputs, where the words alone say them."""
+        return self.units
 
 
 @dataclass(frozen=True)
@@ -107,13 +114,23 @@ class ConvolutionWords:
     channels: int
     kernel: int = 4
     stride: int = 2
+    takes_images: ClassVar = True
+    gives_images: ClassVar = True
+
+    @property
+    def size(self) -> int | None:
+        """None: the outputs depend on the image."""
+        return None
+
+
+LayerWords = DenseWords | ConvolutionWords
 
 
 LARGEST_KERNEL = 64
 LAYER_FORMS = "`dense UNITS` or `conv CHANNELS KERNEL STRIDE`"
 
 
-def layer_words(text: str) -> DenseWords | ConvolutionWords:
+def layer_words(text: str) -> LayerWords:
     """Return what the words of one layer say.
 
     Raises:
@@ -153,7 +170,9 @@ def _layer(value: Any) -> Any:
 
 
 LAYER_MESSAGE = "must be {forms} (without KERNEL and STRIDE: 4 and 2)"
-LayerText = Annotated[str, Field(pattern="^(dense|conv)( [0-9]+)+$"), BeforeValidator(_layer)]
+LayerText = Annotated[
+    str, Field(pattern="^(dense|conv)( [0-9]+)+$", examples=["conv 48 4 2", "dense 128"]), BeforeValidator(_layer)
+]
 
 
 class Section(BaseModel):
@@ -254,7 +273,7 @@ class ModelConfig(Section):
         return values
 
     @property
-    def encoder(self) -> tuple[DenseWords | ConvolutionWords, ...]:
+    def encoder(self) -> tuple[LayerWords, ...]:
         """The encoder's layers, however they were worded."""
         if self.layers is not None:
             return tuple(map(layer_words, self.layers))

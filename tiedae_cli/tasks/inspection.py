@@ -186,9 +186,9 @@ def draw_features(run: OpenRun) -> bytes:
         InputError: the model's items are no pictures.
     """
     run.refuse_vectors(f"--features: draws weights as images, but {run.path} takes {run.form.describe()}")
-    first = run.network.layers[0].weight.detach().cpu()
-    weight = first.flatten(1)  # (H, D), or a kernel of (C, k, k) values a row
-    form = run.form if first.dim() == 2 else replace(run.form, shape=(first.shape[1], first.shape[2], first.shape[3]))
+    features = run.network.layers[0].features(run.form.shape)
+    weight, (_, channels, height, width) = features.flatten(1), features.shape
+    form = replace(run.form, shape=(channels, height, width))
     drawn = min(len(weight), figures.MOST_FEATURES)
     colours = "blue below zero, red above" if run.form.shape[0] < 3 else "middle gray at zero"
     log.info(f"--features: the strongest {drawn} of {len(weight):,}, each scaled by its largest weight; {colours}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tiedae_cli.config import Config, ConvolutionWords
+from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
 from tiedae_cli.data import DataForm, Splits, load_splits
 from tiedae_cli.data.loading import absolute
@@ -168,7 +168,7 @@ def data_to_train_on(config: Config, may_fill_root: bool = True) -> Splits:
         raise ConfigError(
             "model.output: sigmoid stays in [0, 1], but features are standardised (mean 0, deviation 1): use linear"
         )
-    if splits.form.kind == "vectors" and any(isinstance(words, ConvolutionWords) for words in config.model.encoder):
+    if splits.form.kind == "vectors" and any(words.takes_images for words in config.model.encoder):
         raise ConfigError(
             f"model.layers: convolutions look at neighbouring pixels; {splits.source} holds {splits.form.describe()}: use dense"
         )

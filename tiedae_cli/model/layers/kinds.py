@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from tiedae_cli.config import ConvolutionWords, DenseWords, ModelConfig
+from tiedae_cli.config import ModelConfig
+from tiedae_cli.config.schema import DenseWords, LayerWords
 from tiedae_cli.model.layers.convolution import Convolution
 from tiedae_cli.model.layers.dense import Dense
 from tiedae_cli.model.layers.layer import Layer, Shape
@@ -26,7 +27,7 @@ def build_layers(shape: Shape, config: ModelConfig) -> Sequence[Layer]:
     return layers
 
 
-def _build(words: DenseWords | ConvolutionWords, shape: Shape, activation: str, decoder_activation: str, tied: bool) -> Layer:
+def _build(words: LayerWords, shape: Shape, activation: str, decoder_activation: str, tied: bool) -> Layer:
     if isinstance(words, DenseWords):
         return Dense(math.prod(shape), words.units, activation, decoder_activation, tied)
     channels, height, width = shape

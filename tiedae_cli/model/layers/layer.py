@@ -91,6 +91,15 @@ class Layer(nn.Module, ABC):
         weight = "weight" if part == "encoder" or self.tied else "decoder_weight"
         return weight, f"{part}_bias"
 
+    def features(self, item_shape: Shape) -> Tensor:
+        """Return what each output looks at in an item, on the CPU: its row of W, (O, *item_shape), or its kernel, (K, C, k, k).
+
+        Args:
+            item_shape: of the items, where this is the first layer.
+        """
+        rows = self.weight.detach().cpu()
+        return rows.view(-1, *item_shape) if rows.dim() == 2 else rows
+
     # What a kind of layer says of itself
 
     @abstractmethod

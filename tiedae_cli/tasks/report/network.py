@@ -12,11 +12,12 @@ from torch import Tensor
 
 from tiedae_cli.data.image_set import DataForm
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.layers import Convolution, Layer
+from tiedae_cli.model.layers import Layer
 from tiedae_cli.output.html.packing import Arrays
 from tiedae_cli.runs.opened import OpenRun
 from tiedae_cli.tasks.report.codes import Chosen
 
+LIVE = {"Gemm", "Conv"}  # ONNX operators of the layers that scripts/network.js has
 MOST_PARAMETERS = 8_000_000  # of a model that travels in a page: 16 MB
 UNSEEN = 1 / 2048  # an eighth of a gray level: what 16 bits may change of any value
 CHECKED = 256  # items on which that is measured
@@ -39,6 +40,9 @@ def embedded_network(run: OpenRun, chosen: Chosen, arrays: Arrays) -> dict[str, 
     count = sum(parameter.numel() for parameter in network.parameters())
     if count > MOST_PARAMETERS:
         return {"missing": f"its {count:,} parameters are more than the {MOST_PARAMETERS:,} that a page carries"}
+    unknown = {layer.operator("encoder")[0] for layer in network.layers} - LIVE
+    if unknown:
+        return {"missing": f"a page does not compute {' and '.join(sorted(unknown))}, which it has layers of"}
     wide = rounding_shows(network, chosen.values[:CHECKED])
 
     def pack(weight: Tensor) -> dict[str, Any]:
@@ -60,8 +64,7 @@ def embedded_network(run: OpenRun, chosen: Chosen, arrays: Arrays) -> dict[str, 
 
 def _layer(layer: Layer, pack: Pack, arrays: Arrays) -> dict[str, Any]:
     return {
-        "kind": "dense",
-        **(_kernel(layer) if isinstance(layer, Convolution) else {}),
+        "operator": layer.operator("encoder"),
         "input_shape": list(layer.input_shape),
         "output_shape": list(layer.output_shape),
         "activation": layer.activation,
@@ -71,10 +74,6 @@ def _layer(layer: Layer, pack: Pack, arrays: Arrays) -> dict[str, Any]:
         "encoder_bias": arrays.add(layer.encoder_bias.detach().numpy()),
         "decoder_bias": arrays.add(layer.decoder_bias.detach().numpy()),
     }
-
-
-def _kernel(layer: Convolution) -> dict[str, Any]:
-    return {"kind": "convolution", "kernel": layer.kernel, "stride": layer.stride, "padding": layer.padding}
 
 
 def rounded(weight: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -20,8 +20,8 @@ MOST_COLUMNS = 60  # of the weights of vectors
 
 def feature_chapter(network: TiedAutoencoder, form: DataForm, arrays: Arrays) -> dict[str, Any]:
     """Return the rows of the first weight with the largest norms, each scaled by its largest value, as int8."""
-    first = network.layers[0].weight.detach().cpu()
-    weight = first.flatten(1)  # (H, D), or a kernel of (C, k, k) values a row
+    features = network.layers[0].features(form.shape)
+    weight = features.flatten(1)  # (H, D), or a kernel of (C, k, k) values a row
     norms = weight.norm(dim=1)
     count = max(1, min(MOST_FEATURES, MOST_VALUES // weight.shape[1]))
     order = norms.argsort(descending=True, stable=True)[:count]
@@ -35,7 +35,7 @@ def feature_chapter(network: TiedAutoencoder, form: DataForm, arrays: Arrays) ->
         "units": order.tolist(),
         "norms": norms[order].tolist(),
         "of": len(weight),
-        "shape": list(form.shape if first.dim() == 2 else first.shape[1:]),
+        "shape": list(features.shape[1:]),
         "column_names": None if names is None else [names[place] for place in columns.tolist()],
         "rows": arrays.add((scaled * 127).round().numpy().astype(np.int8)),
     }

@@ -94,7 +94,8 @@ class Convolution {
   constructor(spec) {
     [this.channels, this.height, this.width] = spec.input_shape;
     [this.kernels, this.high, this.wide] = spec.output_shape;
-    Object.assign(this, { kernel: spec.kernel, stride: spec.stride, padding: spec.padding });
+    const { kernel_shape: [kernel], strides: [stride], pads } = spec.operator[1];
+    Object.assign(this, { kernel, stride, padding: pads });
     takeParameters(this, spec);
   }
 
@@ -136,11 +137,11 @@ class Convolution {
   }
 }
 
-const LAYERS = { dense: Dense, convolution: Convolution };
+const LAYERS = { Gemm: Dense, Conv: Convolution }; // by their ONNX operators
 
 class Network {
   constructor(spec) {
-    this.layers = spec.layers.map((layer) => new LAYERS[layer.kind](layer));
+    this.layers = spec.layers.map((layer) => new LAYERS[layer.operator[0]](layer));
     this.topK = spec.code_top_k;
     this.meanCode = array(spec.mean_code);
     this.deviations = spec.deviations;
