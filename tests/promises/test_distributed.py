@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tiedae_cli.data.loading import load_splits
+from tiedae_cli.model.autoencoder import build_autoencoder
+from tiedae_cli.model.evaluation import error_sum
 from tiedae_cli.runs import checkpoint
 
 LIMIT = 120  # seconds after which a process that hangs fails the test
@@ -87,6 +90,22 @@ def test_errors_count_every_image_once(runs):
 
 def metrics(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "soap"])
+def test_optimizers_of_matrices_move_both_processes_alike(optimizer, tmp_path):
+    """Each process takes bases and polar factors of the summed gradient; were they to differ, so would the weights that each holds."""
+    arguments = settings(optimizer=optimizer, epochs=2, batch_size=60, learning_rate=0.003, precision="bfloat16")
+    for processes, name in ((1, "one"), (2, "two")):
+        for code, _, stderr in finish(launch(tmp_path, processes, "-q", "--run-dir", name, *arguments)):
+            assert code == 0, stderr
+    one, two = (metrics(tmp_path / name)[-1]["validation_mse_per_pixel"] for name in ("one", "two"))
+    assert two == pytest.approx(one, rel=0.02)
+    saved = checkpoint.load(tmp_path / "two" / "last.safetensors")
+    alone = build_autoencoder(saved.form.shape, saved.config.model)
+    alone.load_state_dict(saved.weights)
+    splits = load_splits(saved.config.data)
+    assert two == pytest.approx(error_sum(alone, splits.validation, torch.device("cpu")).mse_per_pixel, rel=1e-6)
 
 
 def test_two_processes_resume_together(runs):

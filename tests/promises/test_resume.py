@@ -54,6 +54,7 @@ model: {layers: [conv 6 4 2, dense 12, dense 1], activation: silu}
 training: {optimizer: muon, momentum: 0.9, epochs: 2, batch_size: 100, learning_rate: 0.003, schedule: one_cycle, gradient_clip: 1.0,
            pretraining_epochs: 1}
 """
+SOAP = MUON.replace("muon, momentum: 0.9", "soap")
 TIMINGS = ("seconds", "images_per_second", "epochs")  # the last is what was asked for
 
 
@@ -105,8 +106,8 @@ def history(trainer: Trainer) -> list[dict]:
 
 @pytest.mark.parametrize(
     "text",
-    [PLAIN, EVERYTHING_RANDOM, UNTIED, CONVOLUTIONS, MUON],
-    ids=["plain", "everything random", "untied, bfloat16", "convolutions", "muon"],
+    [PLAIN, EVERYTHING_RANDOM, UNTIED, CONVOLUTIONS, MUON, SOAP],
+    ids=["plain", "everything random", "untied, bfloat16", "convolutions", "muon", "soap"],
 )
 def test_interrupted_after_any_step(text, tmp_path):
     """Stopped and saved again and again, in the middle of epochs, at their ends and between phases."""

@@ -188,7 +188,8 @@ def test_gradient_clipping_bounds_the_norm_and_keeps_the_direction():
 def test_the_graphs_operations_are_the_plain_steps(words):
     """What a CUDA graph captures, run one by one on the CPU: counter, order and rates looked up on the device."""
     splits = load_splits(Config().data)
-    variants = ({}, {"corruption": "masking", "gradient_clip": 0.1}, {"flip": True}, {"optimizer": "muon"})
+    optimizers = ({"optimizer": "muon"}, {"optimizer": "soap"})
+    variants = ({}, {"corruption": "masking", "gradient_clip": 0.1}, {"flip": True}, *optimizers)
     for training in (TrainingConfig(batch_size=100, **variant) for variant in variants):
         results = []
         for captured in (False, True):

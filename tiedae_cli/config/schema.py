@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 Activation = Literal["elu", "relu", "silu", "gelu", "selu", "softplus", "sigmoid", "tanh", "linear"]
 Output = Literal["linear", "sigmoid"]
 Loss = Literal["mse", "squared_error", "cross_entropy"]
-Optimizer = Literal["adam", "muon"]
+Optimizer = Literal["adam", "muon", "soap"]
 Schedule = Literal["constant", "cosine", "one_cycle"]
 Corruption = Literal["none", "gaussian", "masking", "salt_and_pepper"]
 Sparsity = Literal["none", "l1", "kl"]
@@ -291,10 +291,10 @@ class TrainingConfig(Section):
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 150
     """Images per optimisation step (over all processes)."""
     optimizer: Optimizer = "adam"
-    """`adam`, or `muon`: the momentum of each weight matrix is made orthogonal before it is a step, which needs far fewer steps, each with
-    more arithmetic; biases, and weights of one row or column, by Adam."""
+    """`adam`; `soap`: Adam in the eigenbasis of each weight's gradients, which needs far fewer steps, each with about twice the arithmetic;
+    or `muon`: the momentum of each weight is made orthogonal. Biases, and weights of one row or column, are always moved by Adam."""
     momentum: Annotated[float, Field(ge=0, lt=1, strict=False)] | None = None
-    """Weight of the past in the running mean of the gradients; without it the optimizer's own: `adam` 0.9 (its beta 1), `muon` 0.95."""
+    """Weight of the past in the running mean of the gradients; without it 0.9 with `adam` and `soap` (beta 1), 0.95 with `muon`."""
     learning_rate: Annotated[float, Field(gt=0, le=10, strict=False)] = 0.01
     """Step size, about how far a step moves a weight (with `muon` a fifth of it); the highest value of the schedule."""
     schedule: Schedule = "constant"

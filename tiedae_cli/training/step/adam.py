@@ -2,13 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from tiedae_cli.training.step.parameters import FlatParameters
-
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+class Flat(Protocol):
+    """Parameters and their gradient in one buffer each, (P,), weights first."""
+
+    @property
+    def master(self) -> Tensor: ...  # noqa: D102
+
+    @property
+    def gradient(self) -> Tensor: ...  # noqa: D102
+
+    @property
+    def weight_count(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -29,21 +41,23 @@ class Adam:
     The penalty l2 * 1/2 * sum(W^2) adds l2 * W to the gradient, which the fused kernel does on its way.
 
     Args:
-        parameters: the flat parameters, weights first.
+        parameters: what is moved, weights first.
         l2: the penalty's factor.
         momentum: beta_1, the weight of the past in the first moment.
         ranges: [start, stop) of the parameters that it moves, each within the weights or the biases; all of them by default.
+        beta2: the weight of the past in the second moment.
     """
 
     def __init__(
         self,
-        parameters: FlatParameters,
+        parameters: Flat,
         l2: float,
         momentum: float = BETA1,
         ranges: Sequence[tuple[int, int]] | None = None,
+        beta2: float = BETA2,
     ) -> None:
         self.parameters = parameters
-        self.momentum = momentum
+        self.momentum, self.beta2 = momentum, beta2
         weights, all_of_them = parameters.weight_count, len(parameters.master)
         if ranges is None:
             ranges = [(0, weights), (weights, all_of_them)] if l2 else [(0, all_of_them)]
@@ -79,7 +93,7 @@ class Adam:
                 group.steps,
                 lr=learning_rate,
                 beta1=self.momentum,
-                beta2=BETA2,
+                beta2=self.beta2,
                 weight_decay=group.decay,
                 eps=EPSILON,
                 amsgrad=False,

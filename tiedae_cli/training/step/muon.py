@@ -6,7 +6,7 @@ m rows and n columns a weight, m <= n (a taller weight is seen transposed).
 import contextlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ DAMPING = 1e-6  # of the Gram matrix, over its largest eigenvalue: float32's rou
 
 
 @dataclass(frozen=True)
-class Matrix:
+class MovedMatrix:
     """A weight, the wider side second, with its gradient, its momentum and the buffers of its products."""
 
     value: Tensor
@@ -117,21 +117,17 @@ class Muon:
         polynomials: tuple[tuple[float, float, float], ...] = POLYNOMIALS,
     ) -> None:
         self.parameters, self.l2, self.mu = parameters, l2, momentum
-        values, gradients = parameters.views(parameters.master), parameters.views(parameters.gradient)
-        names = [name for name, value in values.items() if _is_matrix(value)]
-        self.momentum = parameters.master.new_zeros(sum(values[name].numel() for name in names))
-        parts = torch.split(self.momentum, [values[name].numel() for name in names])
-        self.matrices: list[Matrix] = []
-        for name, part in zip(names, parts, strict=True):
-            value, gradient = values[name].flatten(1), gradients[name].flatten(1)
-            past = part.view_as(value)
-            if len(value) > value.shape[1]:
-                value, gradient, past = value.t(), gradient.t(), past.t()
+        found = parameters.matrices()
+        self.momentum = parameters.master.new_zeros(sum(matrix.stop - matrix.start for matrix in found))
+        self.matrices: list[MovedMatrix] = []
+        begin = 0
+        for matrix in found:
+            value, gradient = matrix.of(parameters.master), matrix.of(parameters.gradient)
+            past = replace(matrix, start=begin).of(self.momentum)
             scale = RMS * math.sqrt(value.shape[1])
-            self.matrices.append(Matrix(value, gradient, past, PolarFactor(value, polynomials), scale))
-        vectors = [value for value in values.values() if value.dim() > 1 and not _is_matrix(value)]
-        ranges = [(int(value.storage_offset()), int(value.storage_offset()) + value.numel()) for value in vectors]
-        self.adam = Adam(parameters, l2, ranges=[*ranges, (parameters.weight_count, len(parameters.master))])
+            self.matrices.append(MovedMatrix(value, gradient, past, PolarFactor(value, polynomials), scale))
+            begin += value.numel()
+        self.adam = Adam(parameters, l2, ranges=parameters.vectors())
 
     def step(self, learning_rate: float | Tensor) -> None:
         """Update the parameters from their gradient, which is used up."""
@@ -149,11 +145,6 @@ class Muon:
     def buffers(self) -> dict[str, Tensor]:
         """Return what it remembers, not copied: the matrices' momentum, and Adam's moments and count of steps for the rest."""
         return {"momentum": self.momentum, **self.adam.buffers()}
-
-
-def _is_matrix(value: Tensor) -> bool:
-    """Return whether a parameter has more than one row and more than one column."""
-    return value.dim() > 1 and min(len(value), value[0].numel()) > 1
 
 
 @contextlib.contextmanager

@@ -1,9 +1,30 @@
 """All parameters of a model in one flat buffer, so that Adam, gradient norms and all-reduce are one operation each."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from tiedae_cli.model.autoencoder import TiedAutoencoder
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Where a weight lies in a flat buffer, seen as a matrix, (m, n), m <= n: ``flatten(1)``, transposed if it is taller than wide."""
+
+    start: int
+    rows: int
+    columns: int
+
+    @property
+    def stop(self) -> int:
+        """Its end in the flat buffer."""
+        return self.start + self.rows * self.columns
+
+    def of(self, flat: Tensor) -> Tensor:
+        """Return its view of a flat buffer, (P,), as (m, n)."""
+        view = flat[self.start : self.stop].view(self.rows, self.columns)
+        return view.t() if self.rows > self.columns else view
 
 
 class FlatParameters:
@@ -34,6 +55,22 @@ class FlatParameters:
         """Return a buffer of this layout, (P,), as the model's parameters by their names."""
         parts = torch.split(flat, [shape.numel() for shape in self.shapes])
         return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
+
+    def matrices(self) -> list[Matrix]:
+        """Return the weights of more than one row and more than one column."""
+        return [
+            Matrix(int(value.storage_offset()), len(value), value[0].numel())
+            for value in self.views(self.master).values()
+            if value.dim() > 1 and min(len(value), value[0].numel()) > 1
+        ]
+
+    def vectors(self) -> list[tuple[int, int]]:
+        """Return [start, stop) of all else: weights of one row or column, and the biases together."""
+        weights = [view for view in self.views(self.master).values() if view.dim() > 1]
+        taken = {matrix.start for matrix in self.matrices()}
+        starts = [(int(weight.storage_offset()), weight.numel()) for weight in weights]
+        ranges = [(start, start + count) for start, count in starts if start not in taken]
+        return [*ranges, (self.weight_count, len(self.master))]
 
     def refresh_compute(self) -> None:
         """Copy the master parameters into the type of the products, before a step."""

@@ -1,7 +1,8 @@
 """The pieces of the hot path become one optimisation step.
 
 ``batch.py`` how a batch reaches the model; ``gradient.py`` forward and backward by hand; ``penalty.py`` what the loss adds on the code;
-``parameters.py`` the flat buffer; ``adam.py`` and ``muon.py`` the update; ``graph.py`` their capture on CUDA; here they become a step.
+``parameters.py`` the flat buffer; ``adam.py``, ``muon.py`` and ``soap.py`` the update; ``graph.py`` their capture on CUDA; here they
+become a step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from tiedae_cli.training.step.graph import CapturedStep
 from tiedae_cli.training.step.muon import Muon
 from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.step.penalty import CodePenalty
+from tiedae_cli.training.step.soap import Soap
 
 
 class TrainingStep:
@@ -84,6 +86,8 @@ class TrainingStep:
 
     def run(self, step: int) -> None:
         """Take one step of the epoch; its squared error goes to ``errors``."""
+        if isinstance(self.optimizer, Soap):
+            self.optimizer.prepare(self.epoch * self.steps + step)  # on the host: no CUDA graph holds it
         if self.captured is not None:
             self.captured.run(step)
             return
@@ -125,7 +129,8 @@ class TrainingStep:
             buffer.copy_(state[name])
 
 
-def _optimizer(parameters: FlatParameters, training: TrainingConfig) -> Adam | Muon:
+def _optimizer(parameters: FlatParameters, training: TrainingConfig) -> Adam | Muon | Soap:
     """Return the optimizer that a config names, with its own momentum unless the config gives one."""
-    kind: type[Adam] | type[Muon] = {"adam": Adam, "muon": Muon}[training.optimizer]
+    kinds: dict[str, type[Adam] | type[Muon] | type[Soap]] = {"adam": Adam, "muon": Muon, "soap": Soap}
+    kind = kinds[training.optimizer]
     return kind(parameters, training.l2) if training.momentum is None else kind(parameters, training.l2, training.momentum)

@@ -1,0 +1,126 @@
+"""SOAP on one side: Adam in the eigenbasis of each weight's gradients, where their entries are least correlated.
+
+m rows and n columns a weight, m <= n (a taller weight is seen transposed).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.training.step.adam import Adam
+from tiedae_cli.training.step.parameters import FlatParameters
+
+MOMENTUM = 0.9
+BETA = 0.95  # weight of the past in the covariance and in the second moment; Adam's 0.999 is slower to the same error
+EVERY = 10  # steps between two eigenbases: an eigendecomposition takes as long as ten products of the step
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Every parameter's gradient, and the step that Adam makes of it, in the weights' eigenbases; all else as it is."""
+
+    master: Tensor
+    """(P,) the step, zero before it."""
+    gradient: Tensor
+    """(P,)"""
+    weight_count: int
+
+
+@dataclass(frozen=True)
+class TurnedMatrix:
+    """A weight, the wider side second, and its eigenbasis."""
+
+    value: Tensor
+    """(m, n)"""
+    gradient: Tensor
+    """(m, n)"""
+    turned_gradient: Tensor
+    """(m, n) Q^T G"""
+    turned_step: Tensor
+    """(m, n)"""
+    first_moment: Tensor
+    """(m, n) in the basis"""
+    covariance: Tensor
+    """(m, m) L, running mean of G G^T"""
+    basis: Tensor
+    """(m, m) Q, its eigenvectors as columns"""
+
+
+class Soap:
+    """SOAP (Vyas et al. 2024, "SOAP: Improving and Stabilizing Shampoo using Adam", algorithm 3), one-sided as in its section 7.1.
+
+    For a weight W, (m, n), m <= n, with gradient G (of a tied weight the sum over both uses), learning rate r:
+
+        L <- beta L + (1 - beta) G G^T         Q the eigenvectors of L, anew every 10 steps
+        W <- W - r Q Adam(Q^T G)               Adam's moments are kept in the basis Q; the first one turns with it
+
+    Where Q is the unit matrix this is Adam, and a learning rate means the same for both. Biases, and weights of one row or one column,
+    are moved by Adam. The penalty l2 * 1/2 * sum(W^2) adds l2 * W to G.
+
+    Args:
+        parameters: the flat parameters, weights first.
+        l2: the penalty's factor.
+        momentum: beta_1 of Adam.
+    """
+
+    def __init__(self, parameters: FlatParameters, l2: float, momentum: float = MOMENTUM) -> None:
+        self.parameters, self.l2 = parameters, l2
+        self.turned = Turned(torch.zeros_like(parameters.master), torch.zeros_like(parameters.master), parameters.weight_count)
+        self.adam = Adam(self.turned, 0.0, momentum, beta2=BETA)
+        found = parameters.matrices()
+        sides = [min(matrix.rows, matrix.columns) for matrix in found]
+        like, squares = parameters.master, [side * side for side in sides]
+        self.covariances, self.bases = like.new_zeros(sum(squares)), like.new_zeros(sum(squares))
+        self.matrices: list[TurnedMatrix] = []
+        parts = zip(found, sides, torch.split(self.covariances, squares), torch.split(self.bases, squares), strict=True)
+        for matrix, side, covariance, basis in parts:
+            turned = TurnedMatrix(
+                matrix.of(like),
+                matrix.of(parameters.gradient),
+                matrix.of(self.turned.gradient),
+                matrix.of(self.turned.master),
+                matrix.of(self.adam.first_moment),
+                covariance.view(side, side),
+                basis.view(side, side),
+            )
+            turned.basis.fill_diagonal_(1.0)
+            self.matrices.append(turned)
+        self.vectors = [slice(start, stop) for start, stop in parameters.vectors()]
+
+    def prepare(self, step: int) -> None:
+        """Before a step, of the whole training: take each weight's eigenbasis anew if it is time."""
+        if step % EVERY == 1:
+            for matrix in self.matrices:
+                if matrix.covariance.isfinite().all():  # a training that diverged is told by its loss
+                    _turn(matrix)
+
+    def step(self, learning_rate: float | Tensor) -> None:
+        """Update the parameters from their gradient, which is used up."""
+        values, gradient, turned = self.parameters.master, self.parameters.gradient, self.turned
+        weights = self.parameters.weight_count
+        if self.l2:
+            gradient[:weights].add_(values[:weights], alpha=self.l2)
+        for matrix in self.matrices:
+            matrix.covariance.addmm_(matrix.gradient, matrix.gradient.t(), beta=BETA, alpha=1 - BETA)
+            torch.mm(matrix.basis.t(), matrix.gradient, out=matrix.turned_gradient)
+        for vector in self.vectors:
+            turned.gradient[vector].copy_(gradient[vector])
+        turned.master.zero_()
+        self.adam.step(learning_rate)
+        for matrix in self.matrices:
+            matrix.value.addmm_(matrix.basis, matrix.turned_step)
+        for vector in self.vectors:
+            values[vector].add_(turned.master[vector])
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return what it remembers, not copied: Adam's moments and count of steps, the covariances and the bases, (sum of m^2,) each."""
+        return {**self.adam.buffers(), "covariances": self.covariances, "bases": self.bases}
+
+
+def _turn(matrix: TurnedMatrix) -> None:
+    """Replace a basis by the eigenvectors of the covariance, and turn the first moment into it."""
+    _, vectors = torch.linalg.eigh(matrix.covariance)
+    change = vectors.t() @ matrix.basis  # (m, m)
+    matrix.first_moment.copy_(change @ matrix.first_moment)
+    matrix.basis.copy_(vectors)
