@@ -53,7 +53,7 @@ def trained_kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     folder, before = tmp_path_factory.mktemp("convolutions"), Path.cwd()
     os.chdir(folder)
     np.save("x.npy", PIXELS.numpy())
-    train("runs/net", *request.param, "epochs=2", "pretraining_epochs=1", "flip=true", "shift=1")
+    train("runs/net", *request.param, "epochs=2", "pretraining_epochs=1", "flip=true", "shift=1", "shift_edges=mirror")
     os.chdir(before)
     return folder
 

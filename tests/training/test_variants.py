@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from tiedae_cli.system.runtime import Place
 from tiedae_cli.tasks.opening import initial_weights
 from tiedae_cli.training.phases import Phases
 from tiedae_cli.training.step import TrainingStep
-from tiedae_cli.training.step.batch import Batch, corrupted
+from tiedae_cli.training.step.batch import Batch, corrupted, mirrored
 from tiedae_cli.training.step.gradient import Gradient
 from tiedae_cli.training.step.graph import CapturedStep
 from tiedae_cli.training.step.parameters import FlatParameters
@@ -165,6 +166,25 @@ def test_random_choices_are_a_function_of_the_position_and_cut_by_rank():
         half, _ = one_image(training, (rank, 2))
         half.fill(torch.arange(4)[2 * rank : 2 * rank + 2], 3, 8)
         assert torch.equal(half.input, first[2 * rank : 2 * rank + 2])
+
+
+@pytest.mark.parametrize(("side", "reach"), [(5, 2), (3, 2), (2, 5), (1, 3), (4, 0)])
+def test_mirrored_pixels_are_numpys(side, reach):
+    expected = np.pad(np.arange(side), reach, mode="reflect")
+    assert mirrored(side, reach).tolist() == expected.tolist()
+
+
+def test_mirrored_edges_show_the_image_alone():
+    """Each shifted image is a window of the image with mirrored edges; all nine places are met, and each colour moves alike."""
+    image = torch.arange(3 * 5 * 4, dtype=torch.uint8).view(1, 3, 5, 4)
+    count = 200
+    images = ImageSet(image.repeat(count, 1, 1, 1), None, DataForm((3, 5, 4), scale=1.0))
+    target = torch.zeros(count, 60)
+    batch = Batch(images, TrainingConfig(shift=1, shift_edges="mirror"), target, target)
+    batch.fill(torch.arange(count), 0, 0)
+    wide = np.pad(image[0].numpy(), ((0, 0), (1, 1), (1, 1)), mode="reflect")
+    windows = {tuple(wide[:, top : top + 5, left : left + 4].ravel().tolist()) for top in range(3) for left in range(3)}
+    assert {tuple(row) for row in target.int().tolist()} == windows
 
 
 def test_gradient_clipping_bounds_the_norm_and_keeps_the_direction():

@@ -17,6 +17,7 @@ Loss = Literal["mse", "squared_error", "cross_entropy"]
 Optimizer = Literal["adam", "muon", "soap"]
 Schedule = Literal["constant", "cosine", "one_cycle"]
 Corruption = Literal["none", "gaussian", "masking", "salt_and_pepper"]
+Edges = Literal["zero", "mirror"]
 Sparsity = Literal["none", "l1", "kl"]
 Precision = Literal["float32", "bfloat16", "auto"]
 HiddenSize = Annotated[int, Field(ge=1, le=65_536)]
@@ -318,6 +319,8 @@ class TrainingConfig(Section):
     """Of the noise: the standard deviation of `gaussian`, the fraction of values that `masking` and `salt_and_pepper` change."""
     shift: Annotated[int, Field(ge=0, le=1000)] = 0
     """Pixels by which each training image is moved at random, in both directions, each time that it is seen."""
+    shift_edges: Edges = "zero"
+    """What moves in at the edges of an image that is shifted: `zero`, or `mirror`, its own pixels mirrored, for photographs."""
     flip: bool = False
     """Each training image is mirrored, left for right, half of the times that it is seen: for photographs, not for letters or digits."""
     sparsity: Sparsity = "none"

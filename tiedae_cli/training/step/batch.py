@@ -40,6 +40,7 @@ class Batch:
         self.raw = self.rows.new_empty(input.shape)
         self.scale = torch.as_tensor(self.form.scale, dtype=input.dtype, device=input.device)
         self.generator = torch.Generator(device=input.device)
+        self.mirrored = [mirrored(side, training.shift).to(input.device) for side in self.form.shape[1:]]
         # Whether the host takes part in each step: it seeds random choices, and it holds data that does not fit on the device.
         draws = training.corruption != "none" or training.shift > 0 or training.flip
         self.needs_host = draws or self.rows.device != input.device
@@ -73,10 +74,14 @@ class Batch:
         return torch.where(mirrored, images.flip(3), images).view(len(images), -1)
 
     def _shifted(self, raw: Tensor, epoch: int, step: int) -> Tensor:
-        """Return the raw batch with each image moved by up to ``shift`` pixels in both directions, zeros moving in."""
+        """Return the raw batch with each image moved by up to ``shift`` pixels in both directions; zeros or mirrored pixels move in."""
         reach, (channels, height, width) = self.training.shift, self.form.shape
         images = raw.view(-1, channels, height, width)
-        padded = F.pad(images, (reach, reach, reach, reach))
+        if self.training.shift_edges == "mirror":
+            rows, columns = self.mirrored
+            padded = images[:, :, rows][:, :, :, columns]
+        else:
+            padded = F.pad(images, (reach, reach, reach, reach))
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2 reach + 1, 2 reach + 1, H, W), a view
         count = len(images)
         moves = (self._noise(torch.rand, (count, 2), SHIFTS, epoch, step) * (2 * reach + 1)).to(torch.int64)  # (B, 2)
@@ -87,6 +92,16 @@ class Batch:
         kind = self.training.corruption
         noise = self._noise(NOISE[kind], tuple(self.target.shape), CORRUPTION, epoch, step)
         self.input.copy_(corrupted(self.target, kind, self.training.corruption_level, noise))
+
+
+def mirrored(side: int, reach: int) -> Tensor:
+    """Return which pixel of a side is seen at each place from ``reach`` before it to ``reach`` after it, (side + 2 reach,) int64.
+
+    The pixels at the ends are mirrors: 2 1 0 1 2 1 0 of three pixels and a reach of two.
+    """
+    period = max(1, 2 * (side - 1))
+    places = torch.arange(-reach, side + reach) % period
+    return torch.minimum(places, period - places)
 
 
 def corrupted(clean: Tensor, kind: str, level: float, noise: Tensor) -> Tensor:
