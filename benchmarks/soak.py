@@ -1,11 +1,12 @@
 """Kill a training with SIGKILL at random instants, resume it, repeat until it is done, and compare the result to the bit.
 
-    python benchmarks/soak.py --kills 100          (add --json for one line of JSON)
+    python benchmarks/soak.py --kills 100          (add --json for one line of JSON, --short for epochs of a few milliseconds)
 
 Each process is ``python -m tiedae_cli train --resume --config FILE --run-dir DIR``, the one command line that a scheduler would restart.
 The training saves about ten times a second and at the end of each epoch, so that many kills fall into the middle of saving; every
-eighth falls into the start of the process. When a training is done, weights, optimizer, best model and history must equal those of
-a training that was never interrupted; then the next one begins, until there were enough kills. Exit code 1 if one differs.
+eighth falls into the start of the process. With ``--short`` it saves once a second, many epochs at a time. When a training is done,
+weights, optimizer, best model and history must equal those of a training that was never interrupted; then the next one begins, until
+there were enough kills. Exit code 1 if one differs.
 """
 
 import argparse
@@ -32,6 +33,11 @@ model: {{hidden_sizes: [512, 256, 16], activation: silu, code_activation: linear
 training: {{epochs: {epochs}, batch_size: 10, learning_rate: 0.002, schedule: one_cycle, l2: 0, loss: squared_error,
            corruption: masking, pretraining_epochs: 2, checkpoint_every: 0.001}}
 """
+SHORT = """\
+data: {{dataset: digits}}
+model: {{hidden_sizes: [64, 16], activation: silu, code_activation: linear, output: sigmoid}}
+training: {{epochs: {epochs}, batch_size: 600, learning_rate: 0.01, l2: 0, loss: squared_error, corruption: masking, pretraining_epochs: 2}}
+"""
 LONGEST = 2.0  # seconds after the start of training in which a kill falls
 TIMINGS = ("seconds", "images_per_second")  # of an epoch: the only things that may differ
 
@@ -53,7 +59,8 @@ def main() -> None:
     """Run the soak and print how many kills were survived."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="how many times to kill")
-    parser.add_argument("--epochs", type=int, default=30, help="of each training")
+    parser.add_argument("--epochs", type=int, help="of each training; 30, and 1,000 short ones")
+    parser.add_argument("--short", action="store_true", help="epochs of two steps, of which about one a second is saved")
     parser.add_argument("--seed", type=int, default=1, help="of the instants")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     options = parser.parse_args()
@@ -61,7 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = folder / "soak.yaml"
-        config.write_text(CONFIG.format(epochs=options.epochs))
+        config.write_text((SHORT if options.short else CONFIG).format(epochs=options.epochs or (1000 if options.short else 30)))
         finish(begin(config, folder / "whole"))
         reference = result(folder / "whole")
         while tally.kills < options.kills:

@@ -9,6 +9,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,9 @@ from tiedae_cli.runs.state import EpochReport
 from tiedae_cli.system.interruption import StopSignals, stopping_at_once
 from tiedae_cli.system.locks import LOCK_FILE
 from tiedae_cli.system.runtime import Place
+from tiedae_cli.system.storage import HeldFolder
+from tiedae_cli.tasks.saving import Saving
+from tiedae_cli.tasks.session import Session
 from tiedae_cli.training import trainer as training
 from tiedae_cli.training.trainer import Trainer
 
@@ -378,6 +382,53 @@ def test_killed_between_the_last_checkpoint_and_the_best_one(config, monkeypatch
     train("-q", "--resume", "run", "--set", "training.epochs=2")
     assert len(checkpoint.load(Path("run/best.safetensors")).training.history) == 2
     assert Path("run/config.yaml").exists()
+
+
+class PowerCut(Exception):
+    pass
+
+
+@pytest.mark.parametrize("operation", ["replacing", "link_or_copy", "append_line"])
+def test_a_power_cut_between_epochs_that_are_saved_together(operation, config, monkeypatch):
+    """Every third of the short epochs is saved, with the best one before it; the power goes before each write in turn."""
+    config.write_text(PLAIN.replace("epochs: 3", "epochs: 9"))
+    monkeypatch.setattr(Trainer, "_lowest_mse", lambda self: float("inf") if self.epoch + 1 in (1, 2, 4, 5, 8) else 0.0)
+    train("-q", "--config", config, "--run-dir", "whole")
+    whole = checkpoint.load(Path("whole/best.safetensors"))
+    assert len(whole.training.history) == 8
+    reports = checkpoint.load(Path("whole/last.safetensors")).training.history
+    epochs = [(report.epoch, report.train_mse_per_pixel, report.best) for report in reports]
+    usual = getattr(HeldFolder, operation)
+    cuts = 0
+    for cut in range(2, 100):  # the first write makes the run
+        waited, calls = cycle([0.0, 0.0, 1.5]), 0
+
+        def counted(*arguments, stop=cut):
+            nonlocal calls
+            calls += 1
+            if calls == stop:
+                raise PowerCut
+            return usual(*arguments)
+
+        run = Path(f"{operation}-{cut}")
+        with monkeypatch.context() as patch:
+            patch.setattr(Saving, "_waited", lambda _, waited=waited: next(waited))
+            patch.setattr(training, "REPORT_EVERY", 1e9)
+            patch.setattr(HeldFolder, operation, counted)
+            patch.setattr(Session, "_finish", lambda _: None)
+            result = CliRunner().invoke(app, ["train", "--device", "cpu", "-q", "--config", str(config), "--run-dir", str(run)])
+        if calls < cut:
+            break
+        assert result.exit_code
+        cuts += 1
+        train("-q", "--resume", run)
+        assert_same_bits(last("whole"), last(run))
+        best = checkpoint.load(run / "best.safetensors")
+        assert_same_bits(dict(whole.weights), dict(best.weights))
+        assert len(best.training.history) == len(whole.training.history)
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert [(line["epoch"], line["train_mse_per_pixel"], line["best"]) for line in lines] == epochs
+    assert cuts >= 2
 
 
 @pytest.mark.parametrize("loss", ["missing", "damaged"])

@@ -338,7 +338,7 @@ class TrainingConfig(Section):
     init_from: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """Checkpoint or run folder whose weights training starts from; an untied model may start from a tied one."""
     checkpoint_every: Annotated[float, Field(gt=0, le=1_000_000, strict=False)] = 60.0
-    """Seconds after which a long epoch is also saved in its middle."""
+    """Seconds after which a long epoch is also saved in its middle; of epochs that take less than a second about one a second is saved."""
 
 
 class ScoreConfig(Section):

@@ -4,7 +4,6 @@ import contextlib
 import io
 import logging
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -30,6 +29,7 @@ from tiedae_cli.tasks.defaults import QUANTILE
 from tiedae_cli.tasks.evaluation import verdict
 from tiedae_cli.tasks.reconstruction import pictured, reconstruct_images
 from tiedae_cli.tasks.report import writing
+from tiedae_cli.tasks.saving import Saving
 from tiedae_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class Session:
         self.ranks = trainer.place.ranks
         self.terminal = terminal
         self.data = identify(splits)
+        self.saving = Saving(run, self.ranks, self.checkpoint, config.training.checkpoint_every)
         self.board: Board | None = None
 
     def train(self) -> None:
@@ -72,6 +73,7 @@ class Session:
             try:
                 self._train(stop, display)
             except DivergedError as error:
+                self.saving.give_up()
                 if self.ranks.leads:
                     self._keep_outcome(Outcome("diverged", self.config.training.epochs))
                 raise DivergedError(f"{error}\nThe last good state is {self.run.last}") from None
@@ -87,28 +89,25 @@ class Session:
 
     def _train(self, stop: StopSignals, display: TrainingDisplay) -> None:
         """Train to the end or to a signal, and leave everything saved."""
-        saved = time.monotonic()
         for report in self.trainer.train():
             stopping = self.ranks.any(stop.received is not None)
             asked = stop.saving_is_asked_for()
             if isinstance(report, EpochReport):
-                self._save(best=report.best)
-                self._record(report)
+                values = epoch_values(report)
+                self.saving.after_epoch(report.best, json_text(values), stopping or asked)
+                self.terminal.json_line(**values)
                 if self.board is not None:
                     shown = self._shown().slice(0, self.config.output.images)
                     self.board.epoch(report, len(self.trainer.history), self.trainer.model, shown, self.trainer.place.device)
                 display.epoch(report)
-                saved = time.monotonic()
             else:
                 display.progress(report)
-                due = self.ranks.any(asked or time.monotonic() - saved > self.config.training.checkpoint_every)
-                if stopping or due:
-                    self._save(best=False)
-                    saved = time.monotonic()
+                self.saving.after_step(stopping or asked)
             if asked:
                 log.info(f"saved in epoch {report.epoch}, as SIGUSR1 asks; the training goes on")
             if stopping:
                 return
+        self.saving.finish()
 
     @contextlib.contextmanager
     def _board(self) -> Iterator[Board | None]:
@@ -129,11 +128,6 @@ class Session:
     def _shown_name(self) -> str:
         return next(name for name in ("test", "validation", "train") if len(self.splits.get(name)))
 
-    def _save(self, best: bool) -> None:
-        checkpoint = self.checkpoint()  # asked of all processes: it sums over them
-        if self.ranks.leads:
-            self.run.save(checkpoint, best)
-
     def checkpoint(self) -> Checkpoint:
         """Return everything as it stands now."""
         state = replace(self.trainer.state(), data=self.data)
@@ -145,7 +139,7 @@ class Session:
             log.warning(f"{self.run.best}: not the best epoch's weights; from here on the best is chosen anew")
             at_epoch_end = self.trainer.step_in_epoch == 0
             self.trainer.forget_best(stand_in=at_epoch_end)
-            self._save(best=at_epoch_end)
+            self.saving.save(best=at_epoch_end)
         if self.ranks.leads:
             lines = (json_text(epoch_values(report)) + "\n" for report in self.trainer.history)
             self.run.write(self.run.config, dump_config(self.config).encode())
@@ -163,12 +157,6 @@ class Session:
             self.run.link(self.run.last, self.run.best)
             return False
         return seen < best  # it may have seen more, where an older file than last.safetensors is resumed
-
-    def _record(self, report: EpochReport) -> None:
-        values = epoch_values(report)
-        if self.ranks.leads:
-            self.run.append_line(self.run.metrics, json_text(values))
-        self.terminal.json_line(**values)
 
     def _resume_command(self) -> str:
         return f"tiedae train --resume {quoted(self.run.folder)}"

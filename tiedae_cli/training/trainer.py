@@ -167,9 +167,10 @@ class Trainer:
 
     def _stops_early(self) -> bool:
         """Return whether the joint phase has gone on for ``early_stopping`` epochs without a new best one."""
-        patience, done = self.training.early_stopping, [report for report in self.history if report.phase == JOINT]
-        if patience is None or self.phase.name != JOINT or not done:
+        patience = self.training.early_stopping
+        if patience is None or self.phase.name != JOINT or not self.epoch:
             return False
+        done = [report for report in self.history if report.phase == JOINT]
         return self.epoch - max((report.epoch for report in done if report.best), default=self.epoch) >= patience
 
     def _errors(self) -> Tensor:
