@@ -10,8 +10,19 @@ from PIL import Image
 
 from tiedae_cli.data.image_set import DataForm
 from tiedae_cli.errors import InputError
-from tiedae_cli.output.figures import Answers, answers_picture, as_pictures, check_pairs, labelled_rows, loss_curve, pixel_grid
+from tiedae_cli.output.figures import (
+    Answers,
+    Envelope,
+    answers_picture,
+    as_pictures,
+    check_pairs,
+    labelled_rows,
+    loss_curve,
+    pixel_grid,
+    series_plot,
+)
 from tiedae_cli.output.figures.canvas import resized
+from tiedae_cli.output.figures.pairs import HEAT, heat
 from tiedae_cli.runs.state import JOINT, EpochReport
 
 GRAY, COLOUR = DataForm((1, 5, 4)), DataForm((3, 5, 4))
@@ -201,3 +212,33 @@ def test_the_loss_curve(epochs: int, validation: float | None, yardstick: float 
     assert bool(orange > 100) is (yardstick is not None)
     blue = (np.abs(canvas.astype(int) - [0x1F, 0x5F, 0xA8]).max(2) < 12).sum()
     assert bool(blue > 20) is (validation is not None)
+
+
+def test_the_error_map_is_pale_at_no_error_and_dark_at_the_largest() -> None:
+    errors = np.array([[[0.0, 1.0], [0.35, 0.7]], [[0.0, 0.0], [0.5, 0.25]]])
+    found = heat(errors)
+    assert found.shape == (2, 2, 2, 3)
+    assert (found[0, 0, 0] == HEAT[0]).all() and (found[0, 0, 1] == HEAT[3]).all()
+    assert (found[0, 1, 0] == HEAT[1]).all() and (found[0, 1, 1] == HEAT[2]).all()
+    brightness = heat(np.linspace(0, 1, 50).reshape(1, 1, 50)).sum(-1).flatten()
+    assert (np.diff(brightness) < 0).all()  # also in gray
+    assert (heat(np.zeros((1, 2, 2))) == HEAT[0]).all()
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_the_plot_of_a_series_colours_the_rows_above_the_threshold(width: int) -> None:
+    count = 50
+    top = np.zeros(count)
+    top[20:25] = 2.0
+    values = np.sin(np.arange(count))[:, None] * [1, 5]
+    series = Envelope(count * width, width, values - (width > 1), values + (width > 1), top)
+    with_limit, without = (decode(series_plot(series, ["a", "b"], limit, "x", "score")) for limit in (1.0, None))
+    assert with_limit.shape == without.shape == (620, 1200, 3)
+    red = with_limit[:, :, 0].astype(int) - with_limit[:, :, 2]
+    shaded = np.flatnonzero((red > 30).sum(0) > 300)  # columns of the picture that are coloured nearly from top to bottom
+    axes = np.flatnonzero((without[300] < 250).any(1))
+    left, right = axes.min(), 1190
+    assert left + (right - left) * 0.38 < shaded.min() and shaded.max() < left + (right - left) * 0.52
+    assert ((without[:, :, 0].astype(int) - without[:, :, 2]) < 30).all()
+    alone = Envelope(count, 1, np.empty((count, 0)), np.empty((count, 0)), top)
+    assert decode(series_plot(alone, [], 1.0, "x", "score")).shape == (340, 1200, 3)

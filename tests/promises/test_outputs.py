@@ -27,6 +27,7 @@ OUTPUTS: dict[tuple[str, str], list[str]] = {
     ("decode", "--output"): ["decode", RUN, "codes.npy", "--format", "npy"],
     ("score", "--output"): ["score", RUN, "x.npy", "--format", "csv"],
     ("score", "--contact-sheet"): ["score", RUN, "x.npy"],
+    ("score", "--plot"): ["score", RUN, "x.npy"],
     ("reconstruct", "--output"): ["reconstruct", RUN, "photos", "--no-preview"],
     ("inspect", "--features"): ["inspect", RUN],
     ("inspect", "--codes"): ["inspect", RUN],

@@ -116,3 +116,62 @@ def test_a_report_names_no_threshold_that_score_does_not_use(folder: Path, tmp_p
     assert result.exit_code == 0, result.output
     page = (tmp_path / "page.html").read_text()
     assert '"threshold":null' in page.replace(" ", "") and "There is no threshold" in page
+
+
+def test_bad_rows_of_a_stream_are_named_and_left_out(folder: Path) -> None:
+    lines = (folder / "table.csv").read_text().splitlines()[:40]
+    whole = invoke("score", str(folder / "run"), str(folder / "table.csv"), "-q")[0]
+    for row, cells in ((5, "1,nan,2,3,good"), (9, "1,,2,3,good"), (20, "1,2,much,3,good")):
+        lines[row] = cells
+    result = CliRunner().invoke(app, ["score", str(folder / "run"), "-"], input="\n".join(lines))
+    assert result.exit_code == 1
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["item"] for line in found] == [row for row in range(39) if row not in (4, 8, 19)]
+    assert [line["score"] for line in found] == pytest.approx([whole[line["item"]]["score"] for line in found], rel=1e-4)
+    for problem in (
+        "row 5, column power holds NaN",
+        "row 9, column power holds NaN",
+        "row 20, column heat: 'much' is not a number",
+    ):
+        assert f"warning: -: {problem}" in result.stderr
+    assert "error: 3 could not be read, 36 are scored:" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("usual", "strange", "settings", "message"),
+    [
+        ("alike", 5, (), "all 16 training items are alike: there is nothing to learn from them"),
+        ("different", 5, ("data.normal=[fine]",), "data.normal: t.csv: no item has the label fine (it has broken, good)"),
+        (2, 9, (), "t.csv has 2 items with the label good; with 1 for test and 1 for validation none is left for training"),
+        (3, 9, (), "t.csv: only one item is for training"),
+        (0, 9, (), "data.normal: t.csv: no item has the label good (it has broken)"),
+    ],
+)
+def test_tables_that_nothing_is_learned_from(
+    usual: str | int, strange: int, settings: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    count = usual if isinstance(usual, int) else 20
+    rows = [[0 if usual == "alike" else row, row % 3 if usual != "alike" else 1, "good"] for row in range(count)]
+    with open("t.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["x", "y", "state"], *rows, *([row, -row, "broken"] for row in range(strange))])
+    given = [word for setting in ("data.label=state", "data.normal=[good]", *settings) for word in ("--set", setting)]
+    _, stderr = invoke("train", "--config", "anomalies", "--set", "data.dataset=t.csv", *given, *SMALL, code=2)
+    assert message in stderr
+    assert not Path("runs").exists()
+
+
+def test_a_table_of_usual_rows_alone_is_trained_on_and_judges_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open("t.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["x", "y", "state"], *([row % 7, row % 5, "good"] for row in range(40))])
+    data = ["--set", "data.dataset=t.csv", "--set", "data.label=state", "--set", "data.normal=[good]"]
+    invoke("train", "--config", "anomalies", *data, *SMALL, "--run-dir", "run", "-q")
+    (said,), stderr = invoke("score", "run", "--summary")
+    assert said["items"] == 4 and "auroc" not in said
+    assert "by their labels all 4 items are usual: AUROC needs both kinds" in stderr
+    assert "warning: 4 validation items are too few for a false-alarm rate of 0.01, which needs 99" in stderr
+    assert (
+        "--false-alarms 0.2, or train with --set data.validation=99"
+        in invoke("score", "run", "--false-alarms", "0.01", code=2)[1]
+    )

@@ -237,9 +237,9 @@ def test_the_contact_sheet_shows_the_worst_sharply(model: TiedAutoencoder) -> No
     lines, stderr = run("x.npy", "--top", "2", "--contact-sheet", "worst.png", "--threshold", "0")
     assert "the 2 worst: worst.png\n" in stderr
     sheet = np.asarray(Image.open("worst.png").convert("L"))
-    assert sheet.shape == (50 + 96 + 36 + 14, 14 + 2 * (2 * 96 + 2 + 14))  # one row: title, pictures, captions, gap
+    assert sheet.shape == (50 + 96 + 36 + 14, 14 + 2 * (3 * 96 + 4 + 14))  # one row: title, pictures, captions, gap
     for index, line in enumerate(lines):
-        left = 14 + index * (2 * 96 + 2 + 14)
+        left = 14 + index * (3 * 96 + 4 + 14)
         cell = sheet[50 : 50 + 96, left : left + 96].reshape(8, 12, 8, 12)
         assert (cell == cell[:, :1, :, :1]).all()
         assert np.abs(cell[:, 0, :, 0].astype(int) - PIXELS[line["item"]].numpy().astype(int)).max() <= 1  # type: ignore[index]

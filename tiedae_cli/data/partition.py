@@ -45,7 +45,9 @@ def partition(given: dict[str, ImageSet], config: DataConfig, source: str) -> Sp
         raise DataError(f"{source}: its train split is empty")
     if sum(counts.values()) >= len(usual):
         wanted = " and ".join(f"{count:,} for {name}" for name, count in counts.items())
-        raise ConfigError(f"data: {source} has {len(usual):,} items; with {wanted} none is left for training")
+        whose = f" with the label {', '.join(config.normal)}" if config.normal else ""
+        counted = f"{len(usual):,} item{'s' * (len(usual) != 1)}{whose}"
+        raise ConfigError(f"data: {source} has {counted}; with {wanted} none is left for training")
     if config.window > 1:
         return _ranges(whole, usual, parts, counts, source)
     generator = torch.Generator().manual_seed(config.split_seed)

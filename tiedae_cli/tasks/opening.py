@@ -11,10 +11,11 @@ from torch import Tensor
 
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
-from tiedae_cli.data import DataForm, Splits, load_splits
+from tiedae_cli.data import DataForm, ImageSet, Splits, load_splits
 from tiedae_cli.data.loading import absolute
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder, untied_weights
+from tiedae_cli.model.evaluation import batch_size
 from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
@@ -28,6 +29,7 @@ from tiedae_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
+CPU = torch.device("cpu")
 MAY_CHANGE = (
     "training.epochs",
     "training.checkpoint_every",
@@ -160,7 +162,7 @@ def data_to_train_on(config: Config, may_fill_root: bool = True) -> Splits:
         may_fill_root: as in ``load_splits``.
 
     Raises:
-        DataError: the data is missing, damaged or of no use.
+        DataError: the data is missing, damaged or of no use, such as rows that are all alike.
         ConfigError: the data and the config do not go together.
     """
     splits = load_splits(config.data, may_fill_root)
@@ -175,7 +177,21 @@ def data_to_train_on(config: Config, may_fill_root: bool = True) -> Splits:
     for key, what in (("shift", "moves"), ("flip", "mirrors")):
         if splits.form.kind == "vectors" and getattr(config.training, key):
             raise ConfigError(f"training.{key}: {what} images; {splits.source} holds {splits.form.describe()}")
+    if splits.form.kind == "vectors" and _all_alike(splits.train):
+        count = (
+            f"all {len(splits.train):,} training items are alike" if len(splits.train) > 1 else "only one item is for training"
+        )
+        raise DataError(f"{splits.source}: {count}: there is nothing to learn from them")
     return splits
+
+
+def _all_alike(items: ImageSet) -> bool:
+    """Return whether no item differs from the first one; a few are read where the second one differs."""
+    first, size = items.batch(0, 1, CPU), batch_size(items)
+    return all(
+        torch.equal(block, first.expand_as(block))
+        for block in (items.batch(i, i + size, CPU) for i in range(0, len(items), size))
+    )
 
 
 def initial_weights(config: Config, form: DataForm) -> dict[str, Tensor]:

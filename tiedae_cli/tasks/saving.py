@@ -33,6 +33,7 @@ class Saving:
         self.position = position
         self.every = every
         self.saved = time.monotonic()
+        self.first = True  # no epoch is saved yet: the first one is at once, so that there is something to look at
         self.best: Checkpoint | None = None  # of an epoch that was not saved
         self.lines: list[str] = []  # of epochs that were not saved
 
@@ -45,7 +46,8 @@ class Saving:
             at_once: it cannot wait.
         """
         self.lines.append(line)
-        if self.ranks.any(at_once or self._waited() >= min(AT_MOST_LOST, self.every)):
+        if self.ranks.any(at_once or self.first or self._waited() >= min(AT_MOST_LOST, self.every)):
+            self.first = False
             self.save(best)
         elif best:
             now = self.position()

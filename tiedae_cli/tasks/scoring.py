@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tiedae_cli.data.image_set import Block
+from tiedae_cli.data.image_set import Block, DataForm
 from tiedae_cli.data.sources.part import item_name
 from tiedae_cli.data.windows import Windows, windows_of
 from tiedae_cli.errors import DataError, InputError, TiedaeError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.evaluation import value_errors
 from tiedae_cli.model.ranking import Ranking
 from tiedae_cli.tasks.labelled import Labelled, separation
+from tiedae_cli.tasks.reasons import Evidence, Witnesses, evidence
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ class Scored:
     """(B,) float64, summed over an item's values."""
     ranked: Tensor | None = None
     """(B,) float64, by what the items are ranked, where that is not the squared error."""
-    reconstructions: Tensor | None = None
-    """(B, D), where they are asked for."""
+    evidence: Evidence | None = None
+    """Why, where it is asked for."""
 
     @property
     def scores(self) -> Tensor:
@@ -49,8 +49,9 @@ class Scored:
         block = self.block
         labels = None if block.labels is None else [block.labels[index] for index in kept]
         rest = Block([block.items[index] for index in kept], block.values[kept], block.series, labels)
-        others = (None if value is None else value[kept] for value in (self.ranked, self.reconstructions))
-        return Scored(rest, self.squared_errors[kept], *others)
+        ranked = None if self.ranked is None else self.ranked[kept]
+        why = None if self.evidence is None else self.evidence.only(torch.tensor(kept, dtype=torch.int64))
+        return Scored(rest, self.squared_errors[kept], ranked, why)
 
 
 class Failures:
@@ -96,7 +97,10 @@ class Worst:
 
     def add(self, scored: Scored) -> None:
         """Take a block into account; of equal scores the earlier item comes first."""
-        together = scored if self.scored is None else _joined(self.scored, scored)
+        before = self.scored
+        if before is not None and not len(scored.scores):  # rows of a series that no window holds yet
+            return
+        together = scored if before is None or not len(before.scores) else _joined(before, scored)
         self.scored = together.only(together.scores.argsort(descending=True, stable=True)[: self.count].tolist())
 
 
@@ -105,9 +109,9 @@ def _joined(first: Scored, second: Scored) -> Scored:
     one, other = first.block, second.block
     labels = None if one.labels is None or other.labels is None else [*one.labels, *other.labels]
     block = Block([*one.items, *other.items], torch.cat([one.values, other.values]), labels=labels)
-    pairs = ((first.ranked, second.ranked), (first.reconstructions, second.reconstructions))
-    rest = (None if left is None or right is None else torch.cat([left, right]) for left, right in pairs)
-    return Scored(block, torch.cat([first.squared_errors, second.squared_errors]), *rest)
+    ranked = None if first.ranked is None or second.ranked is None else torch.cat([first.ranked, second.ranked])
+    why = None if first.evidence is None or second.evidence is None else first.evidence.joined(second.evidence)
+    return Scored(block, torch.cat([first.squared_errors, second.squared_errors]), ranked, why)
 
 
 class Tally:
@@ -160,7 +164,7 @@ def score_blocks(
     device: torch.device,
     bad: Callable[[DataError], None],
     ranking: Ranking | None = None,
-    reconstructions: bool = False,
+    explain: tuple[DataForm, int] | None = None,
 ) -> Iterator[Scored]:
     """Yield each block with its items' scores; an item whose error is NaN is told to ``bad`` and left out.
 
@@ -170,7 +174,7 @@ def score_blocks(
         device: where to compute.
         bad: is told of what cannot be scored.
         ranking: by what items are ranked, on the device; None is the squared error.
-        reconstructions: whether they are kept with the block.
+        explain: the items' form, and how many of the values that carry an item's error are kept; None: none.
     """
     for block in blocks:
         x = block.values.to(device)
@@ -178,7 +182,8 @@ def score_blocks(
         residuals = made - x
         ranked = None if ranking is None else ranking.scores(x, residuals).cpu().to(torch.float64)
         errors = residuals.square_().sum(1).cpu().to(torch.float64)
-        yield _checked(Scored(block, errors, ranked, made.cpu() if reconstructions else None), bad)
+        why = None if explain is None else evidence(block.values, made.cpu(), *explain)
+        yield _checked(Scored(block, errors, ranked, why), bad)
 
 
 def _checked(scored: Scored, bad: Callable[[DataError], None]) -> Scored:
@@ -191,6 +196,7 @@ def _checked(scored: Scored, bad: Callable[[DataError], None]) -> Scored:
     return scored.only((~wrong).nonzero().flatten().tolist())
 
 
+@torch.inference_mode()
 def score_rows(
     model: TiedAutoencoder,
     blocks: Iterable[Block],
@@ -198,6 +204,7 @@ def score_rows(
     bad: Callable[[DataError], None],
     window: int,
     stride: int,
+    explain: tuple[DataForm, int] | None = None,
 ) -> Iterator[Scored]:
     """Yield rows of series with their squared errors: of each row the mean, over the windows that hold it, of its own error there.
 
@@ -208,41 +215,61 @@ def score_rows(
         bad: is told of what cannot be scored.
         window: rows of a window.
         stride: rows from one window to the next.
+        explain: the windows' form, and how many of the values that carry a window's error are kept; None: none.
     """
-    waiting = _Waiting()
+    waiting = _Waiting(window)
     for windows in windows_of(blocks, window, stride, bad):
         x = windows.values.to(device)  # (B, W * D)
-        errors = value_errors(model, x).view(len(x), window, x.shape[1] // window).sum(2).cpu().to(torch.float64)  # (B, W)
-        yield _checked(waiting.take(windows, errors), bad)
+        made = model(x)
+        why = None if explain is None or not len(x) else evidence(windows.values, made.cpu(), *explain)
+        errors = (made - x).square_().view(len(x), window, x.shape[1] // window).sum(2).cpu().to(torch.float64)  # (B, W)
+        yield _checked(waiting.take(windows, errors, why), bad)
         if windows.ends:
-            waiting = _Waiting()
+            waiting = _Waiting(window)
 
 
 class _Waiting:
-    """Rows that a window to come may still hold: their values, sums of errors and windows that held them."""
+    """Rows that a window to come may still hold: their values, sums of errors and windows that held them.
 
-    def __init__(self) -> None:
-        self.items: list[str | int] = []
+    Args:
+        window: W.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.items: list[str | int] = []  # also of the rows before, which a window to come may hold
         self.values = torch.zeros(0, 0)  # (n, D)
         self.sums, self.counts = torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)  # (n,)
         self.offset = 0  # of the first, in its series
+        self.witnesses: Witnesses | None = None
 
-    def take(self, windows: Windows, errors: Tensor) -> Scored:
-        """Add the errors of windows, (B, W), and return the rows that are done."""
+    def take(self, windows: Windows, errors: Tensor, why: Evidence | None) -> Scored:
+        """Add the errors of windows, (B, W), and what carries them, and return the rows that are done."""
         rows = windows.rows
         self.items = [*self.items, *rows.items]
         self.values = torch.cat([self.values, rows.values]) if len(self.values) else rows.values
         more = torch.zeros(len(rows.items), dtype=torch.float64)
         self.sums, self.counts = torch.cat([self.sums, more]), torch.cat([self.counts, more])
+        starts = torch.tensor(windows.starts, dtype=torch.int64)
         if windows.starts:
-            places = (torch.tensor(windows.starts)[:, None] - self.offset + torch.arange(errors.shape[1])).flatten()
+            places = (starts[:, None] - self.offset + torch.arange(errors.shape[1])).flatten()
             self.sums.index_add_(0, places, errors.flatten())
             self.counts.index_add_(0, places, torch.ones(len(places), dtype=torch.float64))
-        done = windows.done - self.offset
-        block, found = Block(self.items[:done], self.values[:done]), self.sums[:done] / self.counts[:done]
-        self.items, self.values, self.offset = self.items[done:], self.values[done:], windows.done
+        if why is not None:
+            self.witnesses = self.witnesses or Witnesses(self.values.shape[1], len(self.sums) - len(more))
+        if self.witnesses is not None:
+            self.witnesses.add(len(more), why, starts, errors, self.offset)
+        return self._done(windows.done)
+
+    def _done(self, row: int) -> Scored:
+        """Return the rows before this row of the series, and forget them."""
+        done, before = row - self.offset, len(self.items) - len(self.sums)
+        block, found = Block(self.items[before : before + done], self.values[:done]), self.sums[:done] / self.counts[:done]
+        why = None if self.witnesses is None else self.witnesses.take(done, self.items, self.offset - before)
+        self.values, self.offset = self.values[done:], row
         self.sums, self.counts = self.sums[done:], self.counts[done:]
-        return Scored(block, found)
+        self.items = self.items[max(0, before + done - self.window) :]
+        return Scored(block, found, evidence=why)
 
 
 def error_quantile(errors: Tensor, quantile: float) -> float:

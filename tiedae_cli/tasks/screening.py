@@ -1,11 +1,10 @@
-"""One screening from its checkpoint to its contact sheet: opens the items, sets the threshold, scores, draws, and says what failed."""
+"""One screening from its checkpoint to its last line: opens the items, sets the threshold, scores, and says what failed."""
 
 import contextlib
 import logging
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,18 +16,12 @@ from tiedae_cli.data.streams import ItemReader, Items, split_rows
 from tiedae_cli.data.windows import row_form
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.model.threshold import CONFIDENCE, Threshold, least_items, threshold_of
-from tiedae_cli.output import figures
-from tiedae_cli.output.terminal import write_output
 from tiedae_cli.runs.opened import OpenRun
-from tiedae_cli.system.text import shown
 from tiedae_cli.tasks.labelled import described
-from tiedae_cli.tasks.reasons import reasons
 from tiedae_cli.tasks.scoring import Failures, Scored, Tally, detection_values, score_blocks, score_rows, score_values
+from tiedae_cli.tasks.screening_pictures import Pictures
 
 log = logging.getLogger(__name__)
-
-SHEET, LARGEST_SHEET = 24, 100  # pairs on a contact sheet: without --top, and at most
-CAPTION = 24  # characters of an item's name under its picture
 
 
 class Screening:
@@ -37,15 +30,12 @@ class Screening:
     Args:
         run: the model.
         explain: how many of the values that carry an outlier's error are written.
-
-    Raises:
-        InputError: reasons are asked for, and the model's items are windows.
+        pictures: what is drawn of the items.
     """
 
-    def __init__(self, run: OpenRun, explain: int | None = None) -> None:
-        if explain is not None and run.form.window > 1:
-            raise InputError(f"--explain: this model takes {run.form.describe()}; reasons are given of single rows")
+    def __init__(self, run: OpenRun, explain: int | None = None, pictures: Pictures | None = None) -> None:
         self.explain = explain
+        self.pictures = pictures or Pictures(run)
         self.run = run
         self.device, self.form, self.network = run.device, row_form(run.form), run.network
         self.failures = Failures()
@@ -99,7 +89,8 @@ class Screening:
         scores = torch.cat([scored.scores for scored in self._scored(self._rows(splits.validation))])
         least = least_items(rate) if rate else 0  # 0 asks for the largest score
         if len(scores) < least:
-            problem = f"{len(scores):,} validation items are too few for a false-alarm rate of {rate:g}, which needs {least:,}"
+            have = f"{len(scores):,} validation items are" if len(scores) > 1 else "1 validation item is"
+            problem = f"{have} too few for a false-alarm rate of {rate:g}, which needs {least:,}"
             smallest = f"{math.ceil(1e4 / (len(scores) + 1)) / 1e4:g}"
             if asked:
                 raise InputError(f"{problem}: --false-alarms {smallest}, or train with --set data.validation={least}")
@@ -117,19 +108,21 @@ class Screening:
     def _rows(self, images: ImageSet) -> Items:
         return split_rows(images, self.reader.size, self.run.config.data.stride)
 
-    def _scored(self, items: Items, reconstructions: bool = False) -> Iterator[Scored]:
+    def _scored(self, items: Items, explain: int | None = None) -> Iterator[Scored]:
         """Score items; where the model's are windows, the rows that they are made of."""
         window, bad = self.run.form.window, self.failures.add
+        why = None if explain is None else (self.run.form, explain)
         if window == 1:
-            return score_blocks(self.network, items.blocks, self.device, bad, self.run.ranking, reconstructions)
-        return score_rows(self.network, items.blocks, self.device, bad, window, self.run.config.data.stride)
+            return score_blocks(self.network, items.blocks, self.device, bad, self.run.ranking, why)
+        return score_rows(self.network, items.blocks, self.device, bad, window, self.run.config.data.stride, why)
 
-    def lines(self, items: Items, top: int | None, draws: bool, summary: bool = False) -> Iterator[dict[str, Any]]:
+    def lines(self, items: Items, top: int | None, summary: bool = False) -> Iterator[dict[str, Any]]:
         """Score the items and yield what is written of each, in order, or of the ``top`` worst, worst first; or one object about all."""
         data = self.run.config.data
         judges = summary or data.label is not None or bool(data.normal)
-        self.tally = Tally(self.limit, max(top or 0, SHEET if draws else 0), normal=data.normal if judges else None)
-        for scored in self.tally.watch(self._scored(items, reconstructions=self.explain is not None)):
+        self.tally = Tally(self.limit, max(top or 0, self.pictures.items), normal=data.normal if judges else None)
+        for scored in self.tally.watch(self._scored(items, self.explain)):
+            self.pictures.add(scored)
             if top is None and not summary:
                 yield from self._written(scored)
         worst = self.tally.worst.scored
@@ -142,12 +135,10 @@ class Screening:
 
     def _written(self, scored: Scored) -> Iterator[dict[str, Any]]:
         lines = score_values(scored, self.form.pixels, self.limit, labels=self.tally.labelled is not None)
-        if self.explain is None or scored.reconstructions is None:
-            yield from lines
-            return
-        found = reasons(scored.block.values, scored.reconstructions, self.form, self.explain)
-        for values, because in zip(lines, found, strict=True):
-            yield {**values, "because": because} if values.get("outlier", True) else values
+        for index, values in enumerate(lines):
+            if scored.evidence is not None and values.get("outlier", True):
+                values["because"] = scored.evidence.described(index, self.form)
+            yield values
 
     def summary(self) -> dict[str, Any]:
         """Return what is to say about all items, as the JSON interface names it."""
@@ -163,18 +154,19 @@ class Screening:
         judged = labelled is not None and labelled.labels and labelled.why_not() is None
         return {**values, **labelled.values(self.limit)} if labelled is not None and judged else values
 
-    def detection(self, items: Items, name: str, draws: bool) -> Iterator[dict[str, Any]]:
+    def detection(self, items: Items, name: str) -> Iterator[dict[str, Any]]:
         """Score the items and known intruders, and yield one object: how well the error tells them apart.
 
         Raises:
             InputError: there is no file, folder or data set of that name, or there are no items of one kind.
         """
         intruders = self._intruders(name)
-        self.tally = Tally(self.limit, SHEET if draws else 0, all_scores=True)
+        self.tally = Tally(self.limit, self.pictures.items, all_scores=True)
         others = Tally(self.limit, all_scores=True)
-        for tally, stream in ((self.tally, items), (others, intruders)):
-            for _ in tally.watch(self._scored(stream)):
-                pass
+        for scored in self.tally.watch(self._scored(items)):
+            self.pictures.add(scored)
+        for _ in others.watch(self._scored(intruders)):
+            pass
         yield detection_values(self.tally, others, name)
 
     def _intruders(self, name: str) -> Items:
@@ -183,45 +175,19 @@ class Screening:
         data = DataConfig(dataset=name, root=self.run.config.data.root)
         return self._rows(load_splits(data, False).for_model(self.run.form, str(self.run.path)).filled("test"))
 
-    def check_can_draw(self) -> None:
-        """Raise ``InputError`` unless the model's items are pictures."""
-        self.run.refuse_vectors(f"--contact-sheet: this model takes {self.form.describe()}, which are no pictures")
-
     @contextlib.contextmanager
-    def drawing(self, lines: Iterator[dict[str, Any]], path: Path | None, top: int | None) -> Iterator[None]:
-        """Draw the worst items after this block has written the lines, also where the reader of stdout leaves before their end."""
+    def drawing(self, lines: Iterator[dict[str, Any]], top: int | None) -> Iterator[None]:
+        """Draw after this block has written the lines, also where the reader of stdout leaves before their end."""
         gone = None
         try:
             yield
         except BrokenPipeError as error:
             gone = error
-        if path is not None:
-            deque(lines, maxlen=0)  # the picture needs all items
-            self.draw(path, top)
+        if self.pictures.any:
+            deque(lines, maxlen=0)  # the pictures need all items
+            self.pictures.draw(self.tally, self.limit, top)
         if gone is not None:
             raise gone
-
-    @torch.inference_mode()
-    def draw(self, path: Path, top: int | None) -> None:
-        """Draw the worst items beside their reconstructions.
-
-        Raises:
-            StorageError: the file cannot be written.
-        """
-        kept = self.tally.worst.scored
-        if kept is None:
-            return
-        worst = kept.only(range(min(len(kept.scores), top or SHEET, LARGEST_SHEET)))
-        count, values, errors = len(worst.scores), worst.block.values, worst.scores.tolist()
-        reconstructions = self.network(values.to(self.device)).cpu()
-        captions = [f"{error:.2f}\n{_short(shown(str(item)))}" for item, error in zip(worst.block.items, errors, strict=True)]
-        outliers = [self.limit is not None and error > self.limit for error in errors]
-        which = "largest squared errors" if worst.ranked is None else "highest scores"
-        title = f"the {count} {which} of {self.tally.items:,} items\noriginal beside reconstruction"
-        title += "" if self.limit is None else f"; coloured: above {self.limit:.4g}"
-        png = figures.contact_sheet(values, reconstructions, captions, outliers, title, self.form)
-        write_output(str(path), png)
-        log.info(f"the {count} worst: {path}")
 
     def finish(self) -> None:
         """Say how many outliers there were.
@@ -235,8 +201,3 @@ class Screening:
         if labelled is not None and labelled.labels:
             log.info(labelled.why_not() or described(labelled.values(self.limit)))
         self.failures.finish(self.tally.items)
-
-
-def _short(name: str) -> str:
-    """Return the end of a name, which tells files of one folder apart."""
-    return name if len(name) <= CAPTION else "\u2026" + name[1 - CAPTION :]

@@ -12,7 +12,7 @@ from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import dump_config
 from tiedae_cli.data import Splits
 from tiedae_cli.data.image_set import ImageSet
-from tiedae_cli.errors import CheckpointError, DivergedError, Interrupted
+from tiedae_cli.errors import CheckpointError, DivergedError, Interrupted, LostProcessError
 from tiedae_cli.model.evaluation import error_sum
 from tiedae_cli.model.ranking import fit_ranking
 from tiedae_cli.output import figures
@@ -72,6 +72,9 @@ class Session:
         ):  # the bar goes before the figures are drawn, and so does the writer
             try:
                 self._train(stop, display)
+            except LostProcessError:
+                self.saving.give_up()
+                raise
             except DivergedError as error:
                 self.saving.give_up()
                 if self.ranks.leads:

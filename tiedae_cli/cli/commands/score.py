@@ -42,6 +42,12 @@ def score(
         Path | None,
         typer.Option("--contact-sheet", metavar="PNG", show_default=False, help="Draw the worst beside their reconstructions."),
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", metavar="PNG", show_default=False, help="Draw the scores in order, under the values of their rows."
+        ),
+    ] = None,
     against: Annotated[
         str | None,
         typer.Option(
@@ -82,6 +88,7 @@ def score(
     from tiedae_cli.output.terminal import Terminal, write_values
     from tiedae_cli.runs.opened import open_run_with_inputs
     from tiedae_cli.tasks.screening import Screening
+    from tiedae_cli.tasks.screening_pictures import Pictures
 
     given = {"--false-alarms": rate, "--quantile": quantile, "--threshold": limit}
     if len(both := [name for name, value in given.items() if value is not None]) > 1:
@@ -96,14 +103,11 @@ def score(
     kind = choose_format(file_format, as_json, output, ("jsonl", "csv"), on_stdout="jsonl")
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(model, inputs or [], device)
-        screening = Screening(run, explain)
-        if sheet is not None:
-            screening.check_can_draw()
+        screening = Screening(run, explain, Pictures(run, sheet, plot))
         items = screening.open(names, split, limit, rate, FALSE_ALARMS)
-        check_targets(output, None if sheet is None else str(sheet))
-        draws = sheet is not None
-        lines = screening.lines(items, top, draws, summary) if against is None else screening.detection(items, against, draws)
-        with screening.drawing(lines, sheet, top):
+        check_targets(output, *(None if path is None else str(path) for path in (sheet, plot)))
+        lines = screening.lines(items, top, summary) if against is None else screening.detection(items, against)
+        with screening.drawing(lines, top):
             write_values(output, kind, lines)
         if output != "-":
             terminal.result(output)

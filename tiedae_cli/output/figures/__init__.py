@@ -11,11 +11,14 @@ from tiedae_cli.output.figures.pairs import (
     pixel_grid,
 )
 from tiedae_cli.output.figures.rows import Answers, answers_picture, fits_labels, items_in_rows, labelled_rows, short_error
+from tiedae_cli.output.figures.series import MOST_COLUMNS, Envelope, series_plot
 from tiedae_cli.output.figures.weights import MOST_FEATURES, code_map, feature_grid, signed_pictures
 
 __all__ = [
+    "MOST_COLUMNS",
     "MOST_FEATURES",
     "Answers",
+    "Envelope",
     "all_pictures",
     "answers_picture",
     "as_pictures",
@@ -30,6 +33,7 @@ __all__ = [
     "most_pictures",
     "picture_grid",
     "pixel_grid",
+    "series_plot",
     "short_error",
     "signed_pictures",
 ]

@@ -23,7 +23,9 @@ from tiedae_cli.output.figures.canvas import (
 COMPACT, COMPACT_COLUMNS = 100, 10  # images up to which a grid of pairs has ten columns; beyond, it is about square
 MOST_PICTURES, LARGEST_GRID = 10_000, 1 << 25  # of one grid: pictures, and pixels (a square of about 5,800)
 SHEET_TITLE, SHEET_WIDTH = 50, 360  # of a contact sheet, in pixels: the title's height, the least width
-SHEET_GAP, SHEET_TEXT, SHEET_CAPTION = 14, 36, 150  # between pairs, under them, across a caption
+SHEET_GAP, SHEET_TEXT, SHEET_CAPTION = 14, 36, 150  # between items, under them, across a caption
+HEAT_AT = (0.0, 0.35, 0.7, 1.0)  # shares of the largest error, and their colours: pale, yellow, the warning colour, dark
+HEAT = ((0.94, 0.94, 0.92), (0.98, 0.8, 0.36), (0.78, 0.31, 0.12), (0.3, 0.04, 0.02))
 
 
 def pixel_grid(top: np.ndarray, bottom: np.ndarray, largest_width: int = 1600) -> bytes:
@@ -91,32 +93,39 @@ def all_pictures(blocks: Iterable[Tensor], count: int | None, form: DataForm) ->
 def contact_sheet(
     originals: Tensor, reconstructions: Tensor, captions: Sequence[str], marked: Sequence[bool], title: str, form: DataForm
 ) -> bytes:
-    """Draw originals beside their reconstructions, (N, D) each, with two lines over all and under each pair; return the PNG.
+    """Draw originals, their reconstructions and where these differ, with two lines over all and under each item; return the PNG.
 
     Args:
-        originals: as the model sees them.
-        reconstructions: what it answers.
-        captions: each pair's two lines.
+        originals: as the model sees them, (N, D).
+        reconstructions: what it answers, (N, D).
+        captions: each item's two lines.
         marked: which captions are printed in the warning colour.
         title: two lines.
         form: of an item.
     """
-    left, right = as_pictures(originals, form), as_pictures(reconstructions, form)
+    left, middle = as_pictures(originals, form), as_pictures(reconstructions, form)
+    right = heat((reconstructions - originals).abs().view(-1, *form.shape).mean(1).numpy())
     count, height, width = left.shape[:3]
     factor = max(1, min(96 // width, 96 // height))
-    across = max(2 * width * factor + 2 + SHEET_GAP, SHEET_CAPTION)
+    across = max(3 * width * factor + 4 + SHEET_GAP, SHEET_CAPTION)
     down = height * factor + SHEET_TEXT + SHEET_GAP
-    columns = min(count, max(4, min(8, 1400 // across)))
+    columns = min(count, max(2, min(8, 1400 // across)))
     size = -(-count // columns) * down + SHEET_TITLE, max(columns * across + SHEET_GAP, SHEET_WIDTH)
     canvas = np.full((*size, 3), 255, dtype=np.uint8)
     figure = new_figure(canvas.shape[1] / DPI, canvas.shape[0] / DPI)
     figure.text(SHEET_GAP / canvas.shape[1], 1 - 10 / canvas.shape[0], title, fontsize=9, color=INK, va="top")
     for index in range(count):
         y, x = SHEET_TITLE + index // columns * down, SHEET_GAP + index % columns * across
-        paste(canvas, y, x, left[index], factor)
-        paste(canvas, y, x + width * factor + 2, right[index], factor)
+        for number, pictures in enumerate((left, middle, right)):
+            paste(canvas, y, x + number * (width * factor + 2), pictures[index], factor)
         place = x / canvas.shape[1], 1 - (y + height * factor + 4) / canvas.shape[0]
         colour = YARDSTICK_COLOUR if marked[index] else INK
         figure.text(*place, captions[index], fontsize=7, color=colour, va="top", parse_math=False)
     figure.figimage(canvas, origin="upper")
     return figure_png(figure)
+
+
+def heat(errors: np.ndarray) -> np.ndarray:
+    """Return errors, (N, H, W), as pictures, (N, H, W, 3): pale where there is none, dark at the largest one of all."""
+    shares = errors / max(float(errors.max()), 1e-12)
+    return np.stack([np.interp(shares, HEAT_AT, channel) for channel in zip(*HEAT, strict=True)], -1)

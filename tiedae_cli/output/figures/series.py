@@ -1,0 +1,85 @@
+"""The picture of a series that was scored: its values row by row, and the score under them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, YARDSTICK_COLOUR, figure_png, new_figure
+from tiedae_cli.system.text import shown
+
+MOST_COLUMNS = 6  # of values that are drawn
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A series in bins of as many rows each: what lies in them."""
+
+    rows: int
+    """Of all bins together; the last bin may hold fewer."""
+    width: int
+    """Rows of a bin."""
+    low: np.ndarray
+    """(n, C), the lowest value of each column in its own units."""
+    high: np.ndarray
+    """(n, C), the highest one."""
+    top: np.ndarray
+    """(n,), the highest score."""
+
+
+def series_plot(series: Envelope, names: Sequence[str], limit: float | None, title: str, score_name: str) -> bytes:
+    """Draw the values of up to six columns over the score of each row, rows above the threshold coloured; return the PNG.
+
+    Args:
+        series: at least one bin.
+        names: of the columns that are drawn, the first ones of the series; none: the scores alone.
+        limit: the threshold.
+        title: over all.
+        score_name: what the score is called.
+    """
+    count = len(names)
+    figure = new_figure(12, 1.6 + 1.4 * count + 1.8)
+    axes = figure.subplots(count + 1, 1, sharex=True, squeeze=False, height_ratios=[1.4] * count + [1.8])[:, 0]
+    middle = np.minimum((np.arange(len(series.top)) + 0.5) * series.width - 0.5, series.rows - 1)  # row numbers, from 0
+    spans = _spans(series, limit)
+    for index, name in enumerate(names):
+        low, high = series.low[:, index], series.high[:, index]
+        if series.width > 1:
+            axes[index].fill_between(middle, low, high, color=MODEL_COLOUR, linewidth=0.6)
+        else:
+            axes[index].plot(middle, low, color=MODEL_COLOUR, linewidth=0.8)
+        axes[index].set_ylabel(_short(name), parse_math=False)
+    axes[count].plot(middle, series.top, color=INK, linewidth=0.8)
+    axes[count].set_ylabel(score_name)
+    axes[count].set_ylim(bottom=0)
+    axes[count].set_xlabel("row, from 0" if count else "item, from 0")
+    axes[count].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes[count].set_xlim(-0.5, series.rows - 0.5)
+    if limit is not None:
+        axes[count].axhline(limit, color=YARDSTICK_COLOUR, linestyle="--", linewidth=1, label=f"threshold {limit:.4g}")
+        axes[count].legend(frameon=False, loc="upper left")
+    for axis in axes:
+        for first, last in spans:
+            axis.axvspan(first - 0.5, last + 0.5, color=YARDSTICK_COLOUR, alpha=0.3, linewidth=1)
+        axis.grid(True, alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_title(shown(title), fontsize=10, color=INK, loc="left", parse_math=False)
+    figure.tight_layout()
+    figure.align_ylabels(axes)
+    return figure_png(figure)
+
+
+def _spans(series: Envelope, limit: float | None) -> list[tuple[int, int]]:
+    """Return the runs of bins above the threshold, as first and last rows."""
+    if limit is None:
+        return []
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], (series.top > limit).astype(int), [0]])))
+    return [
+        (int(start) * series.width, min(int(stop) * series.width, series.rows) - 1)
+        for start, stop in zip(edges[::2], edges[1::2], strict=True)
+    ]
+
+
+def _short(name: str, most: int = 18) -> str:
+    text = shown(name)
+    return text if len(text) <= most else text[: most - 1] + "\u2026"
