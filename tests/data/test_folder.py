@@ -241,7 +241,7 @@ def test_no_room_and_no_permission_are_storage_errors(monkeypatch: pytest.Monkey
         ({"dataset": "pics", "root": "there"}, r"data\.root: pics: is only for data sets that are downloaded"),
         ({"dataset": "digits", "validation": 3}, r"data\.validation: digits: cannot be chosen"),
         ({"dataset": "mnist", "size": 3, "test": 2}, r"data\.test: mnist: .*\ndata\.size: mnist: is only for a folder"),
-        ({"dataset": "pics"}, "has 1 items; with 1 for test and 1 for validation none is left for training"),
+        ({"dataset": "pics"}, "has 1 item; with 1 for test and 1 for validation none is left for training"),
     ],
 )
 def test_what_does_not_go_together_is_refused(fields: dict[str, object], message: str) -> None:

@@ -1,14 +1,12 @@
 """What people see and what pipelines read: progress, tables and previews on stderr, JSON Lines and results on stdout."""
 
 import contextlib
-import csv
-import io
 import json
 import logging
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -154,51 +152,16 @@ class _ToPeople(logging.Handler):
 
 def json_text(values: dict[str, Any]) -> str:
     """Return one line of JSON; what JSON cannot say (NaN, infinity) becomes null, at every depth."""
-    return json.dumps(_sayable(values), allow_nan=False)
+    return json.dumps(sayable(values), allow_nan=False)
 
 
-def _sayable(value: Any) -> Any:
+def sayable(value: Any) -> Any:
+    """Return a value with null in place of what JSON cannot say, at every depth."""
     if isinstance(value, dict):
-        return {key: _sayable(item) for key, item in value.items()}
+        return {key: sayable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_sayable(item) for item in value]
+        return [sayable(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_values(target: str, kind: str, lines: Iterable[dict[str, Any]]) -> int:
-    """Write objects of the same keys, each as it comes, to a file, whole or not at all, or to stdout; return how many.
-
-    Args:
-        target: a path or ``-``.
-        kind: ``jsonl``, or ``csv``, whose heading is the first object's keys.
-        lines: the objects.
-
-    Raises:
-        StorageError: the file cannot be written.
-    """
-    count = 0
-    with opened_output(target) as file:
-        for index, values in enumerate(lines):
-            count += 1
-            if kind == "csv":
-                cells = [_csv_cell(value) for value in values.values()]
-                text = "".join(_csv_line(row) for row in ([list(map(shown, values))] if index == 0 else []) + [cells])
-            else:
-                text = json_text(values) + "\n"
-            file.write(text.encode())
-    return count
-
-
-def _csv_cell(value: object) -> object:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return shown(value) if isinstance(value, str) else value
-
-
-def _csv_line(cells: Sequence[object]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
-    return buffer.getvalue()
 
 
 class _Rate(ProgressColumn):

@@ -3,7 +3,7 @@
 Shapes: N items, K numbers of a code.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from tiedae_cli.data.image_set import Block, DataForm
 from tiedae_cli.data.streams import ItemReader, raw_array, raw_shape, split_items
 from tiedae_cli.model import evaluation
 from tiedae_cli.output import figures
+from tiedae_cli.output.records import Records, write_records
 from tiedae_cli.output.rows import Rows, write_rows
-from tiedae_cli.output.terminal import write_output, write_values
+from tiedae_cli.output.terminal import write_output
 from tiedae_cli.runs.opened import OpenRun
 
 
@@ -68,22 +69,22 @@ def decode(run: OpenRun, codes: str, output: str, kind: str, as_float: bool) -> 
         write_output(output, figures.picture_grid(pictures))
         return len(pictures)
     if form.columns is not None and kind != "npy":
-        return write_values(output, kind, (line for block in decoded for line in _named(block, form, form.columns)))
+        return write_records(output, kind, (_named(block, form, form.columns) for block in decoded))
     dtype = np.dtype(np.uint8 if form.kind == "images" and not as_float else np.float32)
     blocks = ((block.items, raw_array(block.values, form, as_float)) for block in decoded)
     return write_rows(output, kind, Rows(blocks, items.count, raw_shape(form), dtype, "values"))
 
 
-def _named(block: Block, form: DataForm, columns: Columns) -> Iterator[dict[str, object]]:
-    """Yield vectors as rows of the table that the model was trained on: in its own units, a category for its values."""
-    raw = form.denormalise(block.values.to(torch.float64)).tolist()
-    for item, values in zip(block.items, raw, strict=True):
-        cells: dict[str, object] = {"item": item}
-        place = 0
-        for row in range(form.window):
-            for column in columns.fed:
-                own = values[place : place + len(column.values)]
-                place += len(column.values)
-                name = column.name if form.window == 1 else f"{column.name}[{row}]"
-                cells[name] = own[0] if column.categories is None else column.categories[own.index(max(own))]
-        yield cells
+def _named(block: Block, form: DataForm, columns: Columns) -> Records:
+    """Return vectors as rows of the table that the model was trained on: in its own units, a category for its values."""
+    raw = form.denormalise(block.values.to(torch.float64))  # (B, D)
+    cells: dict[str, Sequence[object]] = {"item": block.items}
+    place = 0
+    for row in range(form.window):
+        for column in columns.fed:
+            own = raw[:, place : place + len(column.values)]
+            place += len(column.values)
+            name = column.name if form.window == 1 else f"{column.name}[{row}]"
+            kinds = column.categories
+            cells[name] = own[:, 0].tolist() if kinds is None else [kinds[index] for index in own.numpy().argmax(1).tolist()]
+    return Records(cells)

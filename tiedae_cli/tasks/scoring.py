@@ -18,6 +18,7 @@ from tiedae_cli.data.windows import Windows, windows_of
 from tiedae_cli.errors import DataError, InputError, TiedaeError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.ranking import Ranking
+from tiedae_cli.output.records import Records
 from tiedae_cli.tasks.labelled import Labelled, separation
 from tiedae_cli.tasks.reasons import Evidence, Witnesses, evidence
 
@@ -277,24 +278,31 @@ def error_quantile(errors: Tensor, quantile: float) -> float:
     return errors.quantile(quantile).item() if len(errors) < LARGEST_QUANTILE else float(np.quantile(errors, quantile))
 
 
-def score_values(scored: Scored, pixels: int, limit: float | None, labels: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield what is written of each item, as the JSON interface names it; nothing about outliers without a limit.
+def score_values(scored: Scored, form: DataForm, limit: float | None, labels: bool = False) -> Records:
+    """Return what is written of each item, as the JSON interface names it; nothing about outliers without a limit.
 
     Args:
-        scored: the items.
-        pixels: D.
+        scored: the items; of outliers also why, where that is known.
+        form: of an item.
         limit: a higher score makes an outlier.
         labels: whether labels are written.
     """
-    errors, scores = scored.squared_errors.tolist(), scored.scores.tolist()
-    for index, item in enumerate(scored.block.items):
-        values: dict[str, Any] = {"item": item}
-        if labels and scored.block.labels is not None:
-            values["label"] = scored.block.labels[index]
-        if scored.ranked is not None:
-            values["score"] = scores[index]
-        values |= {"squared_error": errors[index], "mse_per_pixel": errors[index] / pixels}
-        yield values if limit is None else {**values, "threshold": limit, "outlier": scores[index] > limit}
+    values: dict[str, Sequence[Any]] = {"item": scored.block.items}
+    if labels and scored.block.labels is not None:
+        values["label"] = scored.block.labels
+    if scored.ranked is not None:
+        values["score"] = scored.ranked.tolist()
+    values["squared_error"] = scored.squared_errors.tolist()
+    values["mse_per_pixel"] = (scored.squared_errors / form.pixels).tolist()
+    outliers = [True] * len(scored.scores)
+    if limit is not None:
+        values["threshold"] = [limit] * len(outliers)
+        outliers = (scored.scores > limit).tolist()
+        values["outlier"] = outliers
+    why = scored.evidence
+    if why is None:
+        return Records(values)
+    return Records(values, {"because": [why.described(index, form) if yes else None for index, yes in enumerate(outliers)]})
 
 
 def detection_values(usual: Tally, intruders: Tally, name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tiedae_cli.data.streams import ItemReader, Items, split_rows
 from tiedae_cli.data.windows import row_form
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.model.threshold import CONFIDENCE, Threshold, least_items, threshold_of
+from tiedae_cli.output.records import Records
 from tiedae_cli.runs.opened import OpenRun
 from tiedae_cli.tasks.labelled import described
 from tiedae_cli.tasks.scoring import Failures, Scored, Tally, detection_values, score_blocks, score_rows, score_values
@@ -116,7 +117,7 @@ class Screening:
             return score_blocks(self.network, items.blocks, self.device, bad, self.run.ranking, why)
         return score_rows(self.network, items.blocks, self.device, bad, window, self.run.config.data.stride, why)
 
-    def lines(self, items: Items, top: int | None, summary: bool = False) -> Iterator[dict[str, Any]]:
+    def lines(self, items: Items, top: int | None, summary: bool = False) -> Iterator[Records]:
         """Score the items and yield what is written of each, in order, or of the ``top`` worst, worst first; or one object about all."""
         data = self.run.config.data
         judges = summary or data.label is not None or bool(data.normal)
@@ -124,21 +125,17 @@ class Screening:
         for scored in self.tally.watch(self._scored(items, self.explain)):
             self.pictures.add(scored)
             if top is None and not summary:
-                yield from self._written(scored)
+                yield self._written(scored)
         worst = self.tally.worst.scored
         if top is not None and worst is not None and not summary:
-            yield from self._written(worst.only(range(min(top, len(worst.scores)))))
+            yield self._written(worst.only(range(min(top, len(worst.scores)))))
         if not self.tally.items:
             self.failures.finish(scored=0)  # here, so that no empty file takes the place of an older one
         elif summary:
-            yield self.summary()
+            yield Records.one(self.summary())
 
-    def _written(self, scored: Scored) -> Iterator[dict[str, Any]]:
-        lines = score_values(scored, self.form.pixels, self.limit, labels=self.tally.labelled is not None)
-        for index, values in enumerate(lines):
-            if scored.evidence is not None and values.get("outlier", True):
-                values["because"] = scored.evidence.described(index, self.form)
-            yield values
+    def _written(self, scored: Scored) -> Records:
+        return score_values(scored, self.form, self.limit, labels=self.tally.labelled is not None)
 
     def summary(self) -> dict[str, Any]:
         """Return what is to say about all items, as the JSON interface names it."""
@@ -154,7 +151,7 @@ class Screening:
         judged = labelled is not None and labelled.labels and labelled.why_not() is None
         return {**values, **labelled.values(self.limit)} if labelled is not None and judged else values
 
-    def detection(self, items: Items, name: str) -> Iterator[dict[str, Any]]:
+    def detection(self, items: Items, name: str) -> Iterator[Records]:
         """Score the items and known intruders, and yield one object: how well the error tells them apart.
 
         Raises:
@@ -167,7 +164,7 @@ class Screening:
             self.pictures.add(scored)
         for _ in others.watch(self._scored(intruders)):
             pass
-        yield detection_values(self.tally, others, name)
+        yield Records.one(detection_values(self.tally, others, name))
 
     def _intruders(self, name: str) -> Items:
         if not is_data_set(name):
@@ -176,7 +173,7 @@ class Screening:
         return self._rows(load_splits(data, False).for_model(self.run.form, str(self.run.path)).filled("test"))
 
     @contextlib.contextmanager
-    def drawing(self, lines: Iterator[dict[str, Any]], top: int | None) -> Iterator[None]:
+    def drawing(self, lines: Iterator[Records], top: int | None) -> Iterator[None]:
         """Draw after this block has written the lines, also where the reader of stdout leaves before their end."""
         gone = None
         try:

@@ -83,9 +83,10 @@ def score(
 ) -> None:
     """Write each item's squared error. An item that cannot be read is named and left out; then the exit code is 1 at the end."""
     from tiedae_cli.errors import InputError
+    from tiedae_cli.output.records import write_records
     from tiedae_cli.output.rows import choose_format
     from tiedae_cli.output.targets import check_targets
-    from tiedae_cli.output.terminal import Terminal, write_values
+    from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.opened import open_run_with_inputs
     from tiedae_cli.tasks.screening import Screening
     from tiedae_cli.tasks.screening_pictures import Pictures
@@ -108,7 +109,7 @@ def score(
         check_targets(output, *(None if path is None else str(path) for path in (sheet, plot)))
         lines = screening.lines(items, top, summary) if against is None else screening.detection(items, against)
         with screening.drawing(lines, top):
-            write_values(output, kind, lines)
+            write_records(output, kind, lines)
         if output != "-":
             terminal.result(output)
             terminal.json_line(output=output, **screening.summary())
