@@ -30,6 +30,7 @@ for _name in (
     "config",
     "data",
     "anomalies",
+    "scale-out",
     "commands",
     "report",
     "python",
@@ -88,7 +89,7 @@ def shortened(words: list[str]) -> list[str]:
     if words[0] != "train" or {"--resume", "--print-config"} & set(words):
         return words
     fitting = ["--set", "data.validation=50"] if any(word.startswith("mnist") for word in words) else []
-    length = "training.steps=1" if "anomalies" in words else "training.epochs=1"
+    length = "training.steps=1" if {"anomalies", "defects"} & set(words) else "training.epochs=1"
     return [*words, "--set", length, *fitting]
 
 

@@ -13,7 +13,8 @@ import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.data.image_set import DataForm
 from tiedae_cli.data.windows import window_starts
-from tiedae_cli.tasks.reasons import evidence, region_side
+from tiedae_cli.model.regions import region_side
+from tiedae_cli.tasks.reasons import evidence
 
 N, D, W = 83, 3, 8
 ROWS = np.random.default_rng(0).normal(size=(N, D)) * [1, 10, 100] + [5, 0, -7]

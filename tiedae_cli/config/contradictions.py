@@ -35,8 +35,9 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
         yield ("data", "split_seed"), "data.split_seed: the splits of windows are ranges of rows, not drawn; remove it"
     if config.training.warmup and config.training.schedule == "one_cycle":
         yield ("training", "warmup"), "training.warmup: one_cycle has its own warm-up; remove one of the two"
-    if config.score.rank == "neighbours" and config.data.window > 1:
-        yield ("score", "rank"), "score.rank: neighbours ranks single rows; windows of rows are ranked by squared_error"
+    if config.score.rank != "squared_error" and config.data.window > 1:
+        what = "single rows" if config.score.rank == "neighbours" else "images"
+        yield ("score", "rank"), f"score.rank: {config.score.rank} ranks {what}; windows of rows are ranked by squared_error"
     if config.training.steps and "epochs" in config.training.model_fields_set:
         yield (
             ("training", "steps"),

@@ -344,9 +344,10 @@ class TrainingConfig(Section):
 class ScoreConfig(Section):
     """By what `score` ranks items."""
 
-    rank: Literal["squared_error", "neighbours"] = "squared_error"
-    """`squared_error` of the reconstruction, or `neighbours`: the distance of an item, and of its whitened reconstruction error, to the
-    nearest training items (of the recipe `anomalies`). Its statistics and up to 8,192 training items are kept in `best.safetensors`."""
+    rank: Literal["squared_error", "neighbours", "region"] = "squared_error"
+    """`squared_error` of the reconstruction; `region`: the largest squared error of a square of an eighth of an image's shorter side
+    (recipe `defects`); `neighbours`: the distance of an item, and of its whitened reconstruction error, to the nearest training items
+    (recipe `anomalies`), whose statistics, and up to 8,192 training items, are kept in `best.safetensors`."""
     neighbours: Annotated[int, Field(ge=1, le=1000)] = 3
     """How many of the nearest training items `neighbours` looks at."""
 

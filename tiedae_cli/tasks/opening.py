@@ -174,6 +174,8 @@ def data_to_train_on(config: Config, may_fill_root: bool = True) -> Splits:
         raise ConfigError(
             f"model.layers: convolutions look at neighbouring pixels; {splits.source} holds {splits.form.describe()}: use dense"
         )
+    if splits.form.kind == "vectors" and config.score.rank == "region":
+        raise ConfigError(f"score.rank: region looks at parts of images; {splits.source} holds {splits.form.describe()}")
     for key, what in (("shift", "moves"), ("flip", "mirrors")):
         if splits.form.kind == "vectors" and getattr(config.training, key):
             raise ConfigError(f"training.{key}: {what} images; {splits.source} holds {splits.form.describe()}")

@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tiedae_cli.data.image_set import DataForm
-
-REGIONS_A_SIDE = 8  # a region is a square of an eighth of the image's shorter side
+from tiedae_cli.model.regions import region_means, region_side
 
 
 @dataclass(frozen=True)
@@ -80,11 +78,6 @@ def _region(place: int, form: DataForm) -> dict[str, Any]:
     return {"left": place % width, "top": place // width, "width": side, "height": side}
 
 
-def region_side(form: DataForm) -> int:
-    """Return how many pixels wide and high a region of an image is."""
-    return max(1, round(min(form.shape[1:]) / REGIONS_A_SIDE))
-
-
 def evidence(values: Tensor, reconstructions: Tensor, form: DataForm, count: int) -> Evidence:
     """Return what carries the squared errors of items, in values or, of images, in regions that do not overlap.
 
@@ -107,8 +100,8 @@ def _regions(raw: Tensor, expected: Tensor, shares: Tensor, form: DataForm, coun
     """Choose the region with the largest share, then the next one that does not touch it, and so on."""
     _, height, width = form.shape
     side = region_side(form)
-    means = [F.avg_pool2d(x.view(-1, *form.shape).mean(1), side, 1).flatten(1) for x in (raw, expected)]  # (B, places)
-    sums = F.avg_pool2d(shares.view(-1, *form.shape).sum(1), side, 1) * side**2  # (B, H - side + 1, W - side + 1)
+    means = [region_means(x, form).flatten(1) for x in (raw, expected)]  # (B, places)
+    sums = region_means(shares, form) * side**2 * form.shape[0]  # (B, H - side + 1, W - side + 1)
     down, across = (torch.arange(length - side + 1) for length in (height, width))
     chosen, found = [], []
     for _ in range(min(count, (height // side) * (width // side))):

@@ -18,6 +18,7 @@ from tiedae_cli.data.windows import Windows, windows_of
 from tiedae_cli.errors import DataError, InputError, TiedaeError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.ranking import Ranking
+from tiedae_cli.model.regions import Regions
 from tiedae_cli.output.records import Records
 from tiedae_cli.tasks.labelled import Labelled, separation
 from tiedae_cli.tasks.reasons import Evidence, Witnesses, evidence
@@ -164,7 +165,7 @@ def score_blocks(
     blocks: Iterable[Block],
     device: torch.device,
     bad: Callable[[DataError], None],
-    ranking: Ranking | None = None,
+    ranking: Ranking | Regions | None = None,
     explain: tuple[DataForm, int] | None = None,
 ) -> Iterator[Scored]:
     """Yield each block with its items' scores; an item whose error is NaN is told to ``bad`` and left out.

@@ -173,7 +173,7 @@ class Session:
             )
         kept = self.run.load(self.run.best)
         self.trainer.model.load_state_dict(kept.weights)
-        if self.config.score.rank != "squared_error":
+        if self.config.score.rank == "neighbours":
             self._keep_ranking(kept)
         yardstick = self._draw(history, best)
         asked = self.config.training.epochs

@@ -15,6 +15,7 @@ from tiedae_cli.data.streams import ItemReader, raw_array, raw_shape
 from tiedae_cli.model import evaluation
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.ranking import Ranking
+from tiedae_cli.model.regions import Regions
 from tiedae_cli.runs.opened import OpenRun, open_run
 from tiedae_cli.tasks.scoring import score_rows
 
@@ -125,7 +126,7 @@ def _as_array(x: Array) -> np.ndarray:
 
 
 @torch.inference_mode()
-def _ranked(model: TiedAutoencoder, x: Tensor, ranking: Ranking) -> np.ndarray:
+def _ranked(model: TiedAutoencoder, x: Tensor, ranking: Ranking | Regions) -> np.ndarray:
     return ranking.scores(x, model(x) - x).cpu().to(torch.float64).numpy()
 
 

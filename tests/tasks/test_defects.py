@@ -1,0 +1,124 @@
+"""The recipe ``defects``: a folder of good parts in, defective ones first, and the defect named; other ranks on convolutions."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import tiedae_cli as tiedae
+from tiedae_cli.cli.app import app
+from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.model.regions import Regions, region_means, region_side
+from tiedae_cli.runs import checkpoint
+
+SIDE = 16
+SMALL = ["training.steps=60", "training.batch_size=32", "model.layers=[conv 4 4 2, dense 8]"]
+
+
+def part(random: np.random.Generator) -> np.ndarray:
+    """Return a bright disc, somewhat off the middle, (SIDE, SIDE) uint8."""
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    y, x = SIDE / 2 + random.uniform(-1, 1, 2)
+    disc = np.clip(6.5 - np.hypot(rows - y, columns - x), 0, 1)
+    return (disc * random.uniform(180, 250)).astype(np.uint8)
+
+
+def invoke(*arguments: str, code: int = 0) -> list[dict[str, object]]:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == code, result.output
+    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+
+
+def sets(*assignments: str) -> list[str]:
+    return [word for assignment in assignments for word in ("--set", assignment)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good parts, parts of which every fifth lacks a piece, and a run on the good ones."""
+    place = tmp_path_factory.mktemp("defects")
+    random = np.random.default_rng(0)
+    for name in ("good", "new"):
+        (place / name).mkdir()
+        for number in range(200 if name == "good" else 50):
+            image = part(random)
+            if name == "new" and number % 5 == 0:
+                image[6:10, 5 : 5 + 4] = 0
+            Image.fromarray(image).save(place / name / f"{number:03}.png")
+    invoke(
+        "train", "-q", "--config", "defects", *sets(f"data.dataset={place / 'good'}", *SMALL), "--run-dir", str(place / "run")
+    )
+    return place
+
+
+def test_defective_parts_come_first_and_the_defect_is_named(folder: Path) -> None:
+    found = invoke("score", str(folder / "run"), str(folder / "new"), "-q", "--top", "10", "--explain", "1", "--threshold", "0")
+    assert {Path(str(line["item"])).stem for line in found} == {f"{number:03}" for number in range(0, 50, 5)}
+    for line in found:
+        (reason,) = line["because"]  # type: ignore[misc]
+        assert 5 <= reason["top"] <= 9 and 4 <= reason["left"] <= 8  # a region of 2 x 2 that touches the piece
+        assert reason["value"] < 60 < reason["expected"]
+        assert line["score"] == pytest.approx(float(reason["share"]) * float(str(line["squared_error"])), rel=1e-4)
+
+
+def test_python_has_the_same_scores(folder: Path) -> None:
+    images = np.stack([np.asarray(Image.open(path)) for path in sorted((folder / "new").iterdir())])
+    found = invoke("score", str(folder / "run"), str(folder / "new"), "-q")
+    assert tiedae.load(folder / "run").score(images) == pytest.approx([line["score"] for line in found], rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 17, 25)])
+def test_the_formula(shape: tuple[int, int, int]) -> None:
+    form = DataForm(shape, scale=1 / 255)
+    residuals = torch.randn(5, form.pixels, generator=torch.Generator().manual_seed(0))
+    side, errors = region_side(form), residuals.square().view(5, *shape).sum(1).numpy()
+    places = [(row, column) for row in range(shape[1] - side + 1) for column in range(shape[2] - side + 1)]
+    sums = np.array([errors[:, row : row + side, column : column + side].sum((1, 2)) for row, column in places])
+    assert Regions(form).scores(residuals, residuals).numpy() == pytest.approx(sums.max(0), rel=1e-5)
+    assert region_means(residuals, form).shape == (5, shape[1] - side + 1, shape[2] - side + 1)
+    assert len(Regions(form).scores(residuals[:0], residuals[:0])) == 0
+
+
+def test_regions_are_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).normal(size=(40, 3)))
+    for more, message in (
+        (("score.rank=region",), "score.rank: region looks at parts of images; x.npy holds vectors of 3 features"),
+        (("score.rank=region", "data.window=4"), "score.rank: region ranks images"),
+    ):
+        result = CliRunner().invoke(app, ["train", "--config", "vectors", *sets("data.dataset=x.npy", *more)])
+        assert result.exit_code == 2 and message in result.stderr, result.output
+
+
+def test_neighbours_rank_convolutions_of_one_and_of_two_processes(folder: Path) -> None:
+    """The leading process alone makes the statistics; they are those of the weights that both have."""
+    given = sets(f"data.dataset={folder / 'good'}", *SMALL, "score.rank=neighbours", "training.optimizer=adam")
+    for count in (1, 2):
+        name = str(folder / f"of-{count}")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        command = [sys.executable, "-m", "tiedae_cli", "train", "-q", "--device", "cpu", "--config", "defects", *given]
+        ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)} for rank in range(count)]
+        usual = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        children = [
+            subprocess.Popen([*command, "--run-dir", name], env=usual | rank, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            for rank in ranks
+        ]
+        for child in children:
+            _, errors = child.communicate(timeout=120)
+            assert child.returncode == 0, errors
+        kept = checkpoint.load(f"{name}/best.safetensors").ranking
+        assert kept is not None and kept.references.shape == (160, 2 * SIDE * SIDE)
+        found = invoke("score", name, str(folder / "new"), "-q", "--top", "10")
+        assert {Path(str(line["item"])).stem for line in found} == {f"{number:03}" for number in range(0, 50, 5)}
+    one, two = (invoke("score", str(folder / f"of-{count}"), str(folder / "new"), "-q") for count in (1, 2))
+    assert [line["score"] for line in two] == pytest.approx([line["score"] for line in one], rel=0.05)
