@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -95,12 +96,28 @@ def warm(path: Path) -> None:
             pass
 
 
-def train(dataset: Path, run: Path, epochs: int, seconds: float) -> int:
-    """Train until so many seconds after the first step, then interrupt; return the peak of anonymous memory in bytes."""
+def train(
+    dataset: Path,
+    run: Path,
+    epochs: int,
+    seconds: float,
+    options: Sequence[str] = (),
+    limit: Callable[[], None] | None = None,
+) -> int:
+    """Train until so many seconds after the first step, then interrupt; return the peak of anonymous memory in bytes.
+
+    Args:
+        dataset: the array.
+        run: the run folder.
+        epochs: at most.
+        seconds: of training.
+        options: more of the command line.
+        limit: what the process does before it starts.
+    """
     config = run.with_suffix(".yaml")
     config.write_text(CONFIG.format(dataset=json.dumps(str(dataset)), epochs=epochs))
-    command = [sys.executable, "-m", "tiedae_cli", "train", "--config", str(config), "--run-dir", str(run), "--quiet"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "tiedae_cli", "train", "--config", str(config), "--run-dir", str(run), "--quiet", *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=limit)
     peak, deadline = 0, math.inf
     while process.poll() is None:
         peak = max(peak, anonymous(process.pid))

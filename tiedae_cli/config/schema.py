@@ -19,6 +19,7 @@ Schedule = Literal["constant", "cosine", "one_cycle"]
 Corruption = Literal["none", "gaussian", "masking", "salt_and_pepper"]
 Edges = Literal["zero", "mirror"]
 Sparsity = Literal["none", "l1", "kl"]
+Shuffle = Literal["auto", "items", "blocks"]
 Precision = Literal["float32", "bfloat16", "auto"]
 HiddenSize = Annotated[int, Field(ge=1, le=65_536)]
 LARGEST_SIDE = 16_384
@@ -291,6 +292,9 @@ class TrainingConfig(Section):
     are to take the same time on small and large data."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 150
     """Images per optimisation step (over all processes)."""
+    shuffle: Shuffle = "auto"
+    """The order of each epoch: `items`, every order equally likely; `blocks`, for data larger than the memory: blocks of 8 MB in random
+    order, the items of 64 of them mixed, so that the disk is read forwards; `auto`: `blocks` of data larger than half of the memory."""
     optimizer: Optimizer = "adam"
     """`adam`; `soap`: Adam in the eigenbasis of each weight's gradients, which needs far fewer steps, each with about twice the arithmetic;
     or `muon`: the momentum of each weight is made orthogonal. Biases, and weights of one row or column, are always moved by Adam."""

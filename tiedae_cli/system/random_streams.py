@@ -21,7 +21,16 @@ def seeded(*numbers: int) -> torch.Generator:
 def epoch_order(seed: int, epoch: int, images: int) -> Tensor:
     """Return the order in which an epoch visits the images: a permutation, (N,) int64, drawn on the CPU for every device.
 
-    It is a full permutation also where the images are memory-mapped: every order is equally likely, blocks are not shuffled.
-    Reading is then random access into the map, and the order takes 8 bytes an image.
+    Every order is equally likely. The order takes 8 bytes an image.
     """
     return torch.randperm(images, generator=seeded(seed, ORDER, epoch))
+
+
+def block_order(seed: int, epoch: int, images: int, block: int, window: int) -> Tensor:
+    """Return an order, (N,) int64: blocks of neighbouring images by chance, the images of each ``window`` blocks mixed with each other."""
+    generator = seeded(seed, ORDER, epoch)
+    blocks = torch.arange(0, images, block)[torch.randperm(-(-images // block), generator=generator)]  # first images
+    order = (blocks[:, None] + torch.arange(block)).view(-1)
+    order = order[order < images]  # the last block may be short
+    parts = [part[torch.randperm(len(part), generator=generator)] for part in torch.split(order, block * window)]
+    return torch.cat(parts)

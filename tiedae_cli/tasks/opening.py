@@ -25,6 +25,7 @@ from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.runtime import Ranks, choose_place
 from tiedae_cli.tasks.export import optional_package
 from tiedae_cli.tasks.session import Session, identify
+from tiedae_cli.training.order import shuffle_of
 from tiedae_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def start(
     place = choose_place(device, config.training, ranks)
     splits = data_to_train_on(config)
     config = in_epochs(config, len(splits.train))
+    config = _with(config, shuffle=shuffle_of(splits.train, config.training.shuffle))
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
     trainer = Trainer(config, splits, place, weights)
     if not ranks.leads:
@@ -117,6 +119,8 @@ def resume(
         wanted = wanted.model_copy(update={"data": absolute(wanted.data)})
         if "train" in found.training.data:
             wanted = in_epochs(wanted, found.training.data["train"].images)
+        if wanted.training.shuffle == "auto":
+            wanted = _with(wanted, shuffle=found.config.training.shuffle)
         _refuse_changes(found, wanted)
         _check_trackers(wanted)
         place = choose_place(device, wanted.training, ranks)
@@ -145,7 +149,12 @@ def in_epochs(config: Config, items: int) -> Config:
         return config
     of_epoch = items // max(1, min(training.batch_size, items))
     epochs = max(1, round(training.steps / max(1, of_epoch)))
-    return config.model_copy(update={"training": training.model_copy(update={"epochs": epochs, "steps": None})})
+    return _with(config, epochs=epochs, steps=None)
+
+
+def _with(config: Config, **training: object) -> Config:
+    """Return the config with other values under ``training``."""
+    return config.model_copy(update={"training": config.training.model_copy(update=training)})
 
 
 def _check_trackers(config: Config) -> None:

@@ -14,8 +14,9 @@ from tiedae_cli.errors import CheckpointError, DivergedError
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.model.evaluation import error_sum
 from tiedae_cli.runs.state import JOINT, EpochReport, TrainingState
-from tiedae_cli.system.random_streams import WEIGHTS, epoch_order, seeded
+from tiedae_cli.system.random_streams import WEIGHTS, seeded
 from tiedae_cli.system.runtime import Place
+from tiedae_cli.training.order import Order
 from tiedae_cli.training.phases import Phase, Phases
 from tiedae_cli.training.schedule import learning_rate
 from tiedae_cli.training.step import TrainingStep
@@ -78,6 +79,7 @@ class Trainer:
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
+        self.order = Order(phase.train, phase.training.shuffle, phase.training.seed)
         self.step = TrainingStep(phase.model, phase.train, phase.training, self.place)
 
     @property
@@ -104,14 +106,14 @@ class Trainer:
 
     def _steps(self) -> Iterator[Progress]:
         training, steps = self.phase.training, self.step.steps
-        order = epoch_order(training.seed, self.epoch, len(self.phase.train))
-        order = self.phase.train.positions(order).to(self.device)
+        order = self.order.of(self.epoch)
         first = self.epoch * steps
         rates = [learning_rate(training, first + step, steps * training.epochs) for step in range(steps)]
-        self.step.begin_epoch(self.epoch, order, rates, self.step_in_epoch)
+        self.step.begin_epoch(self.epoch, order.to(self.device), rates, self.step_in_epoch)
         began = reported = time.perf_counter()
         before = self.seconds
         while self.step_in_epoch < steps:
+            self.order.read_ahead(order, self.step_in_epoch * self.step.batch_size)
             self.step.run(self.step_in_epoch)
             self.step_in_epoch += 1
             now = time.perf_counter()
