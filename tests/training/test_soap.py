@@ -13,11 +13,12 @@ from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.step.soap import BETA, EVERY, MOMENTUM, Soap
 
 SHAPE = (1, 6, 4)
-LAYERS = ["conv 3 3 1", "dense 9", "dense 11", "dense 1"]  # wide, taller than wide, and a single row
+LAYERS = ["conv 3 3 1", "dense 9", "dense 7", "dense 1", "dense 3"]  # wide ones, a single row, a single column
+TALL = ["dense 60", "dense 9"]  # of 24 values
 
 
-def model_of(dtype: torch.dtype = torch.float64) -> TiedAutoencoder:
-    return build_autoencoder(SHAPE, ModelConfig(layers=LAYERS), seeded(1)).to(dtype)
+def model_of(dtype: torch.dtype = torch.float64, layers: list[str] = LAYERS) -> TiedAutoencoder:
+    return build_autoencoder(SHAPE, ModelConfig(layers=layers), seeded(1)).to(dtype)
 
 
 def gradient_of(parameters: FlatParameters, step: int) -> None:
@@ -36,14 +37,11 @@ def expected_steps(
     """Return the parameters after steps, by the equations, with one matrix at a time and nothing kept but what they name."""
     found = {}
     for name, start in values.items():
-        matrix = start.flatten(1) if start.dim() > 1 else start[None]
-        tall = start.dim() > 1 and len(matrix) > matrix.shape[1]
-        w = (matrix.t() if tall else matrix).clone()
-        turns = len(w) > 1
+        w = (start.flatten(1) if start.dim() > 1 else start[None]).clone()
+        turns = 1 < len(w) <= 2 * w.shape[1] and w.shape[1] > 1
         covariance, basis, m, v = torch.zeros(len(w), len(w)).double(), torch.eye(len(w)).double(), 0 * w, 0 * w
         for step, (gradient, rate) in enumerate(zip(gradients, rates, strict=True)):
-            g = gradient[name].flatten(1) if start.dim() > 1 else gradient[name][None]
-            g = (g.t() if tall else g) + (l2 * w if start.dim() > 1 else 0)
+            g = gradient[name].view_as(w) + (l2 * w if start.dim() > 1 else 0)
             if turns and step % EVERY == 1:
                 new = torch.linalg.eigh(covariance)[1]
                 m, basis = new.t() @ basis @ m, new
@@ -52,7 +50,7 @@ def expected_steps(
             m, v = MOMENTUM * m + (1 - MOMENTUM) * turned, BETA * v + (1 - BETA) * turned**2
             mean, square = m / (1 - MOMENTUM ** (step + 1)), v / (1 - BETA ** (step + 1))
             w = w - rate * basis @ (mean / (square.sqrt() + 1e-8))
-        found[name] = (w.t() if tall else w).reshape(start.shape)
+        found[name] = w.view_as(start)
     return found
 
 
@@ -66,16 +64,17 @@ def run(soap: Soap, start: int, stop: int) -> list[dict[str, Tensor]]:
     return gradients
 
 
-@pytest.mark.parametrize("l2", [0.0, 0.3])
-def test_soap_follows_its_equations(l2: float) -> None:
-    """Over three bases, for convolutions, dense weights of either proportion, single rows and biases."""
-    parameters = FlatParameters(model_of(), torch.float64)
+@pytest.mark.parametrize(("l2", "layers", "turned"), [(0.0, LAYERS, 3), (0.3, LAYERS, 3), (0.0, TALL, 1)])
+def test_soap_follows_its_equations(l2: float, layers: list[str], turned: int) -> None:
+    """Over three bases, for convolutions, dense weights of any proportion, single rows and biases."""
+    parameters = FlatParameters(model_of(layers=layers), torch.float64)
     before = {name: value.clone() for name, value in parameters.views(parameters.master).items()}
     soap = Soap(parameters, l2)
     gradients = run(soap, 0, 2 * EVERY + 5)
     expected = expected_steps(before, gradients, [0.01 / (1 + step) for step in range(len(gradients))], l2)
     for name, value in parameters.views(parameters.master).items():
         torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-11, msg=name)
+    assert len(soap.matrices) == turned
     for matrix in soap.matrices:
         one = torch.eye(len(matrix.basis), dtype=torch.float64)
         torch.testing.assert_close(matrix.basis.t() @ matrix.basis, one)

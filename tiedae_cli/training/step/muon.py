@@ -122,12 +122,12 @@ class Muon:
         self.matrices: list[MovedMatrix] = []
         begin = 0
         for matrix in found:
-            value, gradient = matrix.of(parameters.master), matrix.of(parameters.gradient)
-            past = replace(matrix, start=begin).of(self.momentum)
+            value, gradient = matrix.wide(parameters.master), matrix.wide(parameters.gradient)
+            past = replace(matrix, start=begin).wide(self.momentum)
             scale = RMS * math.sqrt(value.shape[1])
             self.matrices.append(MovedMatrix(value, gradient, past, PolarFactor(value, polynomials), scale))
             begin += value.numel()
-        self.adam = Adam(parameters, l2, ranges=parameters.vectors())
+        self.adam = Adam(parameters, l2, ranges=parameters.others(found))
 
     def step(self, learning_rate: float | Tensor) -> None:
         """Update the parameters from their gradient, which is used up."""

@@ -1,5 +1,6 @@
 """All parameters of a model in one flat buffer, so that Adam, gradient norms and all-reduce are one operation each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 
 @dataclass(frozen=True)
 class Matrix:
-    """Where a weight lies in a flat buffer, seen as a matrix, (m, n), m <= n: ``flatten(1)``, transposed if it is taller than wide."""
+    """Where a weight lies in a flat buffer, and its rows (a layer's units) and columns, which are those of ``flatten(1)``."""
 
     start: int
     rows: int
@@ -22,8 +23,12 @@ class Matrix:
         return self.start + self.rows * self.columns
 
     def of(self, flat: Tensor) -> Tensor:
-        """Return its view of a flat buffer, (P,), as (m, n)."""
-        view = flat[self.start : self.stop].view(self.rows, self.columns)
+        """Return its view of a flat buffer, (P,), as (rows, columns)."""
+        return flat[self.start : self.stop].view(self.rows, self.columns)
+
+    def wide(self, flat: Tensor) -> Tensor:
+        """Return its view of a flat buffer, (P,), as (m, n), m <= n: transposed if it is taller than wide."""
+        view = self.of(flat)
         return view.t() if self.rows > self.columns else view
 
 
@@ -64,10 +69,10 @@ class FlatParameters:
             if value.dim() > 1 and min(len(value), value[0].numel()) > 1
         ]
 
-    def vectors(self) -> list[tuple[int, int]]:
-        """Return [start, stop) of all else: weights of one row or column, and the biases together."""
+    def others(self, matrices: Sequence[Matrix]) -> list[tuple[int, int]]:
+        """Return [start, stop) of all but these: other weights, and the biases together."""
+        taken = {matrix.start for matrix in matrices}
         weights = [view for view in self.views(self.master).values() if view.dim() > 1]
-        taken = {matrix.start for matrix in self.matrices()}
         starts = [(int(weight.storage_offset()), weight.numel()) for weight in weights]
         ranges = [(start, start + count) for start, count in starts if start not in taken]
         return [*ranges, (self.weight_count, len(self.master))]
