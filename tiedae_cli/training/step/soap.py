@@ -51,7 +51,7 @@ class TurnedMatrix:
 
 
 class Soap:
-    """SOAP (Vyas et al. 2024, "SOAP: Improving and Stabilizing Shampoo using Adam", algorithm 3), on one side only, as it proposes for speed.
+    """SOAP (Vyas et al. 2024, "SOAP: Improving and Stabilizing Shampoo using Adam", algorithm 3), one-sided.
 
     For a weight W, (m, n), with gradient G (of a tied weight the sum over both uses), learning rate r:
 
