@@ -6,20 +6,22 @@
 ``small`` is 784-300-150, ``deep`` 784-1000-500-250-30, both tied, on MNIST. Each point is a whole program in a process of its own,
 from the imports to the picture: for tiedae also PCA, the checkpoints and the summary. A point is one number of epochs, whose schedule
 ends with it; the programs run in turn, epochs by epochs and seed by seed. Seconds to an error are those of the fewest epochs whose
-median test error is at most that. The error after given seconds is that of the most epochs whose median seconds fit.
+median test error is at most that. The error after given seconds is that of the most epochs whose median seconds fit. On a busy machine
+``OMP_NUM_THREADS=1`` and ``--processor`` count the processor's seconds instead of the clock's.
 
 Learning rates are the best of ``RATES`` by the validation split at the second number of epochs (``--search`` prints that scan and stops).
 """
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -45,16 +47,18 @@ class Point:
     """One program's run."""
 
     seconds: float
+    processor: float
+    """Seconds of the processor, over all threads."""
     validation: float
     """Squared error per image."""
     test: float
 
 
-NETS = {
-    "small": Net((300, 150), "relu", 1.0, 2.684, (2, 3, 5, 6, 8, 12, 20, 30), {}),
-    "deep": Net((1000, 500, 250, 30), "silu", 3.0, 13.87, (3, 5, 8, 12, 20, 30, 45), {}),
-}
 NAMES = ("tiedae-adam", "tiedae-soap", "tiedae-muon", "torch", "keras")
+NETS = {
+    "small": Net((300, 150), "relu", 1.0, 2.684, (3, 5, 8, 12, 20), dict.fromkeys(NAMES, 0.005)),
+    "deep": Net((1000, 500, 250, 30), "silu", 3.0, 13.87, (8, 12, 20, 30, 45), dict.fromkeys(NAMES, 0.003)),
+}
 
 
 def run(name: str, net: Net, epochs: int, rate: float, seed: int) -> Point:
@@ -71,13 +75,19 @@ def run(name: str, net: Net, epochs: int, rate: float, seed: int) -> Point:
         else:
             command += [str(HERE / "quality_peers.py"), name, "--sizes", *map(str, net.sizes), "--activation", net.activation]
             command += ["--epochs", str(epochs), "--rate", str(rate), "--seed", str(seed), "--picture", f"{folder}/picture.png"]
-        began = time.perf_counter()
+        began, used = time.perf_counter(), _processor_seconds()
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        seconds = time.perf_counter() - began
+        seconds, processor = time.perf_counter() - began, _processor_seconds() - used
         if not name.startswith("tiedae-"):
-            return Point(seconds, **json.loads(printed))
+            return Point(seconds, processor, **json.loads(printed))
         errors = {split: _evaluated(f"{folder}/run", split) for split in ("validation", "test")}
-    return Point(seconds, **errors)
+    return Point(seconds, processor, **errors)
+
+
+def _processor_seconds() -> float:
+    """Return what the children that have ended have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _evaluated(run: str, split: str) -> float:
@@ -167,6 +177,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, nargs="+", help="instead of the net's own numbers")
     parser.add_argument("--longest", type=float, default=60.0, help="seconds after which a contestant trains no more epochs")
     parser.add_argument("--search", action="store_true", help="scan the learning rates, and stop")
+    parser.add_argument("--processor", action="store_true", help="count seconds of the processor")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--json", type=Path, help="write all points there")
     arguments = parser.parse_args()
@@ -177,6 +188,11 @@ def main() -> None:
         search(net, arguments.only)
         return
     points = measure(net, arguments.only, arguments.seeds, arguments.longest)
+    if arguments.processor:
+        points = {
+            name: {epochs: [replace(p, seconds=p.processor) for p in each] for epochs, each in by.items()}
+            for name, by in points.items()
+        }
     if arguments.json:
         found = {name: {epochs: [vars(p) for p in each] for epochs, each in by.items()} for name, by in points.items()}
         arguments.json.write_text(json.dumps(found))
