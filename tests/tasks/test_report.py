@@ -208,6 +208,8 @@ def test_every_activation_is_pythons(shown: Any) -> None:
 def test_the_page_fits_and_its_pictures_are_painted(shown: Any, tmp_path: Path, width: int) -> None:
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     shown.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    from selenium.webdriver.support.ui import WebDriverWait
+
     fits = "return innerWidth == arguments[0] && document.documentElement.scrollWidth <= arguments[0]"
     WebDriverWait(shown, 60).until(lambda browser: browser.execute_script(fits, width))  # a busy machine lays it out later
     taken = tmp_path / f"report-{width}.png"
