@@ -40,7 +40,12 @@ def score(
     ] = None,
     sheet: Annotated[
         Path | None,
-        typer.Option("--contact-sheet", metavar="PNG", show_default=False, help="Draw the worst beside their reconstructions."),
+        typer.Option(
+            "--contact-sheet",
+            metavar="PNG",
+            show_default=False,
+            help="Draw the worst beside their reconstructions and a map of the error.",
+        ),
     ] = None,
     plot: Annotated[
         Path | None,

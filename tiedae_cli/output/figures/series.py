@@ -51,7 +51,8 @@ def series_plot(series: Envelope, names: Sequence[str], limit: float | None, tit
         axes[index].set_ylabel(_short(name), parse_math=False)
     axes[count].plot(middle, series.top, color=INK, linewidth=0.8)
     axes[count].set_ylabel(score_name)
-    axes[count].set_ylim(bottom=0)
+    highest = max(float(np.nanmax(np.where(np.isfinite(series.top), series.top, 0))), limit or 0)
+    axes[count].set_ylim(0, 1.3 * highest if highest > 0 else 1)  # room for the legend over the highest score
     axes[count].set_xlabel("row, from 0" if count else "item, from 0")
     axes[count].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes[count].set_xlim(-0.5, series.rows - 0.5)
