@@ -117,6 +117,17 @@ def test_regions_are_the_squares_with_the_largest_errors(shape: tuple[int, int, 
     assert (everything.shares.clamp(min=0).sum(1) <= 1 + 1e-6).all()
 
 
+def test_numbers_are_written_as_the_table_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(1)
+    rows = np.stack([random.integers(0, 100, 60) / 10, random.integers(0, 9, 60) + 1e6, random.integers(0, 999, 60) * 100], 1)
+    Path("x.csv").write_text("a,b,c\n" + "\n".join(",".join(map(repr, row)) for row in rows.tolist()))
+    lines("train", "-q", "--config", "vectors", "--set", "data.dataset=x.csv", *SMALL, "--run-dir", "run")
+    for line in lines("score", "run", "x.csv", "-q", "--threshold", "-1", "--explain", "3"):
+        for reason in line["because"]:  # type: ignore[attr-defined]
+            assert reason["value"] == rows[int(str(line["item"])), "abc".index(reason["column"])]
+
+
 def test_regions_of_image_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save_run(Path("runs"), "digits", DIGITS)

@@ -13,6 +13,8 @@ from torch import Tensor
 from tiedae_cli.data.image_set import DataForm
 from tiedae_cli.model.regions import region_means, region_side
 
+DIGITS = 6  # behind the point, of what the model sees
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -89,11 +91,17 @@ def evidence(values: Tensor, reconstructions: Tensor, form: DataForm, count: int
     """
     errors = (reconstructions - values).square().to(torch.float64)
     shares = errors / errors.sum(1, keepdim=True).clamp_min(1e-30)
-    raw, expected = (form.denormalise(x.to(torch.float64)) for x in (values, reconstructions))
+    raw, expected = (_rounded(form.denormalise(x.to(torch.float64)), form) for x in (values, reconstructions))
     if form.kind == "images":
         return _regions(raw, expected, shares, form, count)
     top = shares.topk(min(count, shares.shape[1]), 1)
     return Evidence(top.indices, raw.gather(1, top.indices), expected.gather(1, top.indices), top.values)
+
+
+def _rounded(raw: Tensor, form: DataForm) -> Tensor:
+    """Return values in the data's own units without the digits that the model's float32 does not hold: 30 for 29.9999995."""
+    unit = 10 ** (torch.as_tensor(form.scale, dtype=torch.float64).log10() + DIGITS).ceil()  # () or (D,)
+    return (raw * unit).round() / unit
 
 
 def _regions(raw: Tensor, expected: Tensor, shares: Tensor, form: DataForm, count: int) -> Evidence:
