@@ -6,7 +6,7 @@ A promise is the line `# Promise: METRIC <= NUMBER` on top of a sample config; t
 evaluated by the command line, as a user would. Exit code 1 if one is missed. A recipe whose data or device is not here is left out,
 and said so. `folder` and `vectors` run on the bundled digits, written out as PNG files and as an array; `cifar10` on
 cifar/cifar10-jpeg.npz in $TIEDAE_DATA: 20,000 training and 4,000 test images of CIFAR-10 that were JPEG files in between, as arrays
-`train` and `test` of N x 32 x 32 x 3; `photos` on 7,000 of them, enlarged to 64 x 64 and written out as PNG files.
+`train` and `test` of N x 32 x 32 x 3; `photographs` on 7,000 of them, enlarged to 64 x 64 and written out as PNG files.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def own_data(name: str, folder: Path) -> list[str]:
     """Write what a recipe for the user's own data reads, where it is one; return the options that name it."""
     if name == "cifar10":
         return ["--set", f"data.dataset={cifar()}"]
-    if name == "photos":
+    if name == "photographs":
         write_photos(folder / "images")
     elif name == "folder":
         write_digits(folder / "images")
@@ -96,7 +96,7 @@ def why_not(name: str) -> str | None:
     folder = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}.get(config.data.dataset)
     if folder is not None and not (Path(root) / folder).is_dir():
         return f"needs {folder}: set TIEDAE_DATA"
-    if name in ("cifar10", "photos") and not cifar().is_file():
+    if name in ("cifar10", "photographs") and not cifar().is_file():
         return "needs cifar/cifar10-jpeg.npz: set TIEDAE_DATA"
     return None
 

@@ -31,6 +31,7 @@ from tiedae_cli.training.step.batch import NOISE, corrupted
 DOCS = Path(__file__).resolve().parent
 LARGEST_PALETTE = 256  # colours of a picture here: enough for the eye, a third of the bytes
 STROKES = {"training.l2": "0.02"}  # clears the border, which no digit touches, and smooths the strokes
+FULL_COLOUR = ("photographs",)
 SHOWN = 10  # digits of the denoising picture
 NINTH = """for (let i = 0; i < 18; i++) { document.querySelector('.next').click(); tiedae.bench.frame(); }
     scrollTo(0, 0)"""  # a nine on the board
@@ -49,6 +50,7 @@ def main() -> None:
         "loss": draw_loss,
         "features": draw_features,
         "denoising": draw_denoising,
+        "photographs": draw_photographs,
         "codes": draw_codes,
         "report": draw_report,
     }
@@ -58,15 +60,16 @@ def main() -> None:
     options = parser.parse_args()
     for name in options.only or pictures:
         pictures[name](options.runs)
-        reduce_colours(DOCS / f"{name}.png")
+        if name not in FULL_COLOUR:
+            reduce_colours(DOCS / f"{name}.png")
         print(DOCS / f"{name}.png")
 
 
-def tiedae(*arguments: str | Path) -> None:
-    """Run a command of the tool that lies beside this file; its progress goes to the terminal, its result to no one."""
+def tiedae(*arguments: str | Path, folder: Path | None = None) -> None:
+    """Run a command of the tool that lies beside this file, in a folder; its progress goes to the terminal, its result to no one."""
     path = os.pathsep.join([str(DOCS.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "tiedae_cli", *map(str, arguments)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path})
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path}, cwd=folder)
 
 
 def train(runs: Path, config: str, name: str | None = None, settings: dict[str, str] | None = None) -> Path:
@@ -93,6 +96,13 @@ def reduce_colours(path: Path) -> None:
 def draw_comparison(runs: Path) -> None:
     """Draw the same digits by the notebook's settings and by better ones for the same shape."""
     tiedae("compare", train(runs, "mnist"), train(runs, "mnist-best"), "--output", DOCS / "comparison.png")
+
+
+def draw_photographs(runs: Path) -> None:
+    """Draw CIFAR-10's first test images over what PCA and the recipe of convolutions keep of them in 128 numbers each."""
+    data = Path(os.environ["TIEDAE_DATA"]).resolve()
+    run = train(runs, "cifar10", settings={"data.dataset": str(data / "cifar" / "cifar10-jpeg.npz")}).resolve()
+    tiedae("reconstruct", run, "--n", "10", "--no-preview", "--output", DOCS / "photographs.png", folder=data)
 
 
 def draw_loss(runs: Path) -> None:

@@ -336,7 +336,7 @@ def sample(name: str) -> Config:
 
 
 def test_the_samples() -> None:
-    assert {"digits", "mnist", "mnist-best", "fashion-mnist"} <= set(sample_configs())
+    assert {"digits", "mnist", "mnist-best", "fashion-mnist", "cifar10", "photographs"} <= set(sample_configs())
 
 
 @pytest.mark.parametrize("name", sorted(sample_configs()))

@@ -15,9 +15,11 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
-from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.config import ModelConfig
+from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.tasks.reconstruction import pictured
 
 PIXELS = random_bytes(60, 3, 7, 6, seed=1)  # (N, C, H, W), of sides that no stride divides
 X = PIXELS.flatten(1) / 255  # (N, D), as the model sees them
@@ -97,7 +99,8 @@ def test_score_with_reasons_and_pictures(model: TiedAutoencoder) -> None:
     squares = (answers_of(model) - X).square()
     np.testing.assert_allclose([line["squared_error"] for line in lines], squares.sum(1), rtol=1e-4)
     assert all(line["outlier"] for line in lines)
-    assert [line["because"][0]["column"] for line in lines] == squares.argmax(1).tolist()
+    worst = squares.view(-1, 3, 7 * 6).sum(1).argmax(1)  # regions of images as small as these are pixels
+    assert [6 * line["because"][0]["top"] + line["because"][0]["left"] for line in lines] == worst.tolist()
     assert png("worst.png").shape[2] == 3
 
 
@@ -109,6 +112,13 @@ def test_eval_compare_and_pictures(model: TiedAutoencoder) -> None:
     run("reconstruct", "net", "-n", "3", "-o", "pairs.png")
     for name in ("rows.png", "pairs.png"):
         assert png(name).std() > 1
+
+
+def test_a_long_way_fits_into_a_title() -> None:
+    words = ("conv 16", "conv 48", "conv 96", "conv 192", "dense 256")
+    deep, flat = build_autoencoder((3, 64, 64), ModelConfig(layers=words)), build_autoencoder(784, ModelConfig())
+    assert pictured("run", deep, "x")[0] == "run: 3x64x64-16x32x32-48x16x16-96x8x8-192x4x4-256 and back"
+    assert pictured("run", flat, "x")[0] == "run: 784-300-150-300-784"
 
 
 def test_inspect_draws_the_kernels(model: TiedAutoencoder) -> None:

@@ -18,6 +18,8 @@ from tiedae_cli.output import figures
 from tiedae_cli.output.figures import Answers
 from tiedae_cli.runs.opened import OpenRun
 
+LONGEST_WAY = 60  # characters of a net's shapes in a title: the narrowest picture holds no more
+
 
 @dataclass(frozen=True)
 class Reconstruction:
@@ -80,7 +82,8 @@ def pictured(run: str, model: TiedAutoencoder, what: str) -> tuple[str, str]:
         model: its network.
         what: which images, for example "mnist, test split, the first 10".
     """
-    return f"{run}: {model.round_trip}", f"{what}; the numbers are squared errors"
+    way = model.round_trip if len(model.round_trip) <= LONGEST_WAY else f"{model.shapes} and back"
+    return f"{run}: {way}", f"{what}; the numbers are squared errors"
 
 
 def reconstruct(run: OpenRun, files: Sequence[str], split: str, count: int, seed: int | None) -> Reconstruction:
