@@ -82,6 +82,20 @@ def test_gradient_is_autograds(activation: str, words: tuple[str, ...], tied: bo
         torch.testing.assert_close(gradient, autograd(model, value), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_gradient_in_float32_is_that_in_float64(activation: str) -> None:
+    """Where images lie with channels last beside rows of a dense layer: torch has other kernels for float32 than for float64."""
+    exact = make((3, 8, 8), layers=WORDS["convolutions and dense"], activation=activation)
+    x = batch(3 * 64)
+    error, gradient = by_hand(exact, x, x, "squared_error")
+    model = copy.deepcopy(exact).float()
+    parameters = FlatParameters(model, torch.float32)
+    single = Gradient(model, parameters, ITEMS, "squared_error", ITEMS)
+    single.input.copy_(x)
+    torch.testing.assert_close(single.run().double(), error, rtol=1e-5, atol=0)
+    assert (parameters.gradient.double() - gradient).norm() < 1e-5 * gradient.norm()
+
+
 @pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_penalties_top_k_and_noise_are_those_of_the_loss(shape: tuple[int, int, int], words: tuple[str, ...]) -> None:

@@ -72,7 +72,7 @@ ACTIVATIONS = {
     ),
     "gelu": ActivationKind(
         F.gelu,
-        lambda x, y: aten.gelu.out(x, out=y),
+        lambda x, y: _gelu(x, y),
         lambda g, x, out: aten.gelu_backward.grad_input(g, x, grad_input=out),
         (("Gelu", {}),),
         keeps_input=True,
@@ -85,6 +85,14 @@ ACTIVATIONS = {
         keeps_input=True,
     ),
 }
+
+
+def _gelu(x: Tensor, out: Tensor) -> None:
+    """Write GELU; torch's kernel for CPUs (seen in 2.14) writes to wrong places where the result lies in another order than ``x``."""
+    if x.stride() == out.stride():
+        aten.gelu.out(x, out=out)
+    else:
+        out.copy_(F.gelu(x))
 
 
 def _copy(source: Tensor, out: Tensor) -> None:
