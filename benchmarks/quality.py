@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-RATES = (0.001, 0.002, 0.003, 0.005, 0.008, 0.012)
+RATES = (0.003, 0.005, 0.008, 0.012)
 WITHIN = (15.0, 60.0, 300.0)  # seconds
 
 
@@ -55,8 +55,9 @@ class Point:
 
 
 NAMES = ("tiedae-adam", "tiedae-soap", "tiedae-muon", "torch", "keras")
+ADAMS = dict.fromkeys(NAMES, 0.012)
 NETS = {
-    "small": Net((300, 150), "relu", 1.0, 2.684, (3, 5, 8, 12, 20), dict.fromkeys(NAMES, 0.005)),
+    "small": Net((300, 150), "relu", 1.0, 2.684, (3, 5, 8, 12, 20), {**ADAMS, "tiedae-soap": 0.008, "tiedae-muon": 0.003}),
     "deep": Net((1000, 500, 250, 30), "silu", 3.0, 13.87, (8, 12, 20, 30, 45), dict.fromkeys(NAMES, 0.003)),
 }
 

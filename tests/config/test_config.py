@@ -96,6 +96,10 @@ def test_a_config_does_not_change() -> None:
             "my.yaml:4: model.hidden_sizes.1: must be greater than or equal to 1, not -5",
         ),
         ("training: 5", "my.yaml:1: training: expected a section with keys"),
+        (
+            "training: {cross_entropy_weight: 0.01}",
+            "my.yaml:1: training.cross_entropy_weight: adds to mse or squared_error with model.output: sigmoid",
+        ),
         ("training: {loss: cross_entropy}", "my.yaml:1: training.loss: cross_entropy needs model.output: sigmoid"),
         (
             "training:\n  schedule: one_cycle\n  warmup: 0.1",

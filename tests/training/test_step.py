@@ -87,6 +87,40 @@ def test_gradient_is_autograds(activation: str, loss: str, output: str, depth: i
         torch.testing.assert_close(squared_error, (model(batch()) - batch()).square().sum(), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("corrupted", [False, True])
+@pytest.mark.parametrize("loss", ["mse", "squared_error"])
+def test_cross_entropy_is_added_in_the_loss_own_unit(loss: str, corrupted: bool) -> None:
+    model, weight = make_model(output="sigmoid"), 0.3
+    copied = copy.deepcopy(model)
+    parameters = FlatParameters(copied, torch.float64)
+    gradient = Gradient(copied, parameters, ITEMS, loss, ITEMS, corrupted=corrupted, cross_entropy_weight=weight)
+    seen = batch(7) if corrupted else batch()
+    gradient.input.copy_(seen)
+    gradient.target.copy_(batch())
+    gradient.run()
+    y = model(seen)
+    errors = (y - batch()).square() + weight * F.binary_cross_entropy(y, batch(), reduction="none")
+    (errors.mean() if loss == "mse" else errors.sum(1).mean()).backward()
+    torch.testing.assert_close(parameters.gradient, flat(model, gradient=True), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_pixel_that_is_stuck_at_one_is_moved_by_cross_entropy_alone(dtype: torch.dtype) -> None:
+    """An output of 1 has the derivative 0: the squared error, however large, says nothing to the pixel's bias."""
+    slopes = {}
+    for weight in (0.0, 0.01):
+        model = make_model(torch.float32, output="sigmoid")
+        with torch.no_grad():
+            model.layers[0].decoder_bias[4] = 60.0
+        parameters = FlatParameters(model, dtype)
+        gradient = Gradient(model, parameters, ITEMS, "squared_error", ITEMS, cross_entropy_weight=weight)
+        gradient.input.copy_(batch())
+        gradient.run()
+        slopes[weight] = parameters.views(parameters.gradient)["layers.0.decoder_bias"][4].item()
+    assert slopes[0.0] == 0
+    assert slopes[0.01] == pytest.approx(0.01 * (1 - batch()[:, 4]).mean().item(), rel=0.02)
+
+
 def test_every_activation_has_a_derivative() -> None:
     assert set(ACTIVATIONS) == set(get_args(Activation))
 

@@ -11,6 +11,9 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     if config.training.loss == "cross_entropy" and config.model.output != "sigmoid":
         yield ("training", "loss"), "training.loss: cross_entropy needs model.output: sigmoid"
     code = config.model.code_activation or config.model.activation
+    if config.training.cross_entropy_weight and (config.training.loss == "cross_entropy" or config.model.output != "sigmoid"):
+        reason = "training.cross_entropy_weight: adds to mse or squared_error with model.output: sigmoid"
+        yield ("training", "cross_entropy_weight"), reason
     if config.training.sparsity == "kl" and code != "sigmoid":
         yield ("training", "sparsity"), "training.sparsity: kl needs codes in (0, 1): model.code_activation: sigmoid"
     yield from _layers(config.model)

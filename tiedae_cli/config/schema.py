@@ -311,6 +311,9 @@ class TrainingConfig(Section):
     loss: Loss = "mse"
     """`mse` (mean over images and pixels), `squared_error` (mean over images, sum over pixels: Adam's epsilon then never matters)
     or `cross_entropy` (binary, mean over images, sum over pixels; needs `output: sigmoid`)."""
+    cross_entropy_weight: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
+    """Of `mse` and `squared_error` with `output: sigmoid`: how much cross-entropy is added to the loss. Alone their gradient vanishes where
+    an output is 0 or 1, so a pixel that got there by mistake stays; 0.01 brings it back."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seed of the initial weights, the order of the images and every other random choice."""
     precision: Precision = "float32"

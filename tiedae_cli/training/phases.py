@@ -87,6 +87,7 @@ class Phases:
             update |= {
                 "shift": 0,
                 "flip": False,
+                "cross_entropy_weight": 0.0,
                 "loss": "squared_error" if self.training.loss == "cross_entropy" else self.training.loss,
             }
         if layer < len(self.model.layers) - 1:

@@ -83,6 +83,7 @@ class Gradient:
         batch_size: B, items of this process.
         loss: ``squared_error``, (1 / n) sum (y - x)^2; ``mse``, the same divided by D; ``cross_entropy``,
             -(1 / n) sum x log y + (1 - x) log (1 - y).
+        cross_entropy_weight: w; adds w times the cross-entropy to the other two, divided as they are.
         items: n, the items that the mean is taken over: B times the number of processes.
         penalty: what the loss adds on the code; None for nothing.
         corrupted: the input gets a buffer apart from the target.
@@ -97,6 +98,7 @@ class Gradient:
         items: int,
         penalty: CodePenalty | None = None,
         corrupted: bool = False,
+        cross_entropy_weight: float = 0.0,
     ) -> None:
         self.penalty = penalty
         self.parameters = parameters
@@ -115,6 +117,9 @@ class Gradient:
         self.skips_output_derivative = loss == "cross_entropy"
         factor = {"mse": 2 / size, "squared_error": 2.0, "cross_entropy": 1.0}[loss] / items
         self.factor = parameters.compute.new_tensor(factor)  # a tensor: a Python number would become one in each step
+        # (y - x)^2 and w times the cross-entropy have the gradient 2 (y - x) (y' + w / 2) at the pre-activation.
+        self.leak = cross_entropy_weight / 2
+        self.leaked = like.new_zeros(batch_size * size if self.leak else 0)
         self.halves = self._encoder(model) + self._decoder(model)
         self.code = self.halves[len(model.layers) - 1]
         self.last_layer = model.layers[0]
@@ -194,6 +199,11 @@ class Gradient:
         squared_error = _sum_of_squares(difference)
         difference.mul_(self.factor)
         if self.skips_output_derivative:
+            last.sum_bias()
+        elif self.leak:
+            torch.mul(difference, self.leak, out=self.leaked)
+            last.activation.backward(last.gradient, last.output, last.gradient_as_output)
+            difference.add_(self.leaked)
             last.sum_bias()
         else:
             last.backward(last.gradient)

@@ -55,7 +55,8 @@ class TrainingStep:
         penalised = training.sparsity != "none" or model.code_top_k is not None
         penalty = CodePenalty(model.code_top_k, training, self.batch_size, self.ranks.add) if penalised else None
         noisy = training.corruption != "none"
-        self.gradient = Gradient(model, self.parameters, self.share, training.loss, self.batch_size, penalty, noisy)
+        loss, weight = training.loss, training.cross_entropy_weight
+        self.gradient = Gradient(model, self.parameters, self.share, loss, self.batch_size, penalty, noisy, weight)
         part = (self.ranks.rank, self.ranks.count)
         self.batch = Batch(images, training, self.gradient.input, self.gradient.target, part)
         self.optimizer = _optimizer(self.parameters, training)
