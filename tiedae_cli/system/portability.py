@@ -71,6 +71,15 @@ def machine_name() -> str:
     return f"{platform.system()} {platform.machine()}"
 
 
+def is_amd() -> bool:
+    """Return whether the processor is AMD's; False where the system does not tell."""
+    if "AuthenticAMD" in platform.processor():  # Windows
+        return True
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        return "AuthenticAMD" in file.read(1 << 12)
+    return False
+
+
 def quoted(word: str | PurePath) -> str:
     """Return a word as it is typed in a command line: for a POSIX shell, on Windows for ``cmd`` and PowerShell."""
     text = str(word)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.model.layers.layer import Layer
+from tiedae_cli.system.products import multiply
 
 
 class Dense(Layer):
@@ -32,20 +33,24 @@ class Dense(Layer):
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """Return W x + b, (B, I) -> (B, O)."""
-        return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
+        if out is not None:
+            return multiply(x, weight.t(), out, bias)
+        return torch.mm(x, weight.t()) if bias is None else torch.addmm(bias, x, weight.t())
 
     def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """Return W^T h + c, (B, O) -> (B, I)."""
-        return torch.mm(h, weight, out=out) if bias is None else torch.addmm(bias, h, weight, out=out)
+        if out is not None:
+            return multiply(h, weight, out, bias)
+        return torch.mm(h, weight) if bias is None else torch.addmm(bias, h, weight)
 
     def weight_gradient(self, below: Tensor, above: Tensor, out: Tensor) -> None:
         """Write above^T below, (O, I)."""
-        torch.mm(above.t(), below, out=out)
+        multiply(above.t(), below, out)
 
     def operator(self, part: str) -> tuple[str, dict[str, Any]]:
         """Return ONNX's Gemm, which transposes the weight for the encoder."""
         return "Gemm", {"transB": int(part == "encoder")}
 
     def transposed_difference(self, h: Tensor, weight: Tensor, bias: Tensor, target: Tensor, out: Tensor) -> Tensor:
-        """Write W^T h + c - target into ``out``; the product is added to c - target: one pass over the batch instead of two."""
-        return torch.sub(bias, target, out=out).addmm_(h, weight)
+        """Write W^T h + c - target into ``out``."""
+        return multiply(h, weight, out, bias).sub_(target)

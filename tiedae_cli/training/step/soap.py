@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tiedae_cli.system.products import multiply
 from tiedae_cli.training.step.adam import Adam
 from tiedae_cli.training.step.parameters import FlatParameters
 
@@ -106,14 +107,15 @@ class Soap:
         if self.l2:
             gradient[:weights].add_(values[:weights], alpha=self.l2)
         for matrix in self.matrices:
-            matrix.covariance.addmm_(matrix.gradient, matrix.gradient.t(), beta=BETA, alpha=1 - BETA)
-            torch.mm(matrix.basis.t(), matrix.gradient, out=matrix.turned_gradient)
+            square = multiply(matrix.gradient, matrix.gradient.t(), torch.empty_like(matrix.covariance))
+            matrix.covariance.lerp_(square, 1 - BETA)
+            multiply(matrix.basis.t(), matrix.gradient, matrix.turned_gradient)
         for other in self.others:
             turned.gradient[other].copy_(gradient[other])
         turned.master.zero_()
         self.adam.step(learning_rate)
         for matrix in self.matrices:
-            matrix.value.addmm_(matrix.basis, matrix.turned_step)
+            matrix.value.add_(multiply(matrix.basis, matrix.turned_step, matrix.gradient))
         for other in self.others:
             values[other].add_(turned.master[other])
 
