@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tiedae_cli.system.products import multiply
 from tiedae_cli.training.step.adam import Adam
 from tiedae_cli.training.step.parameters import FlatParameters
 
@@ -67,8 +68,8 @@ class PolarFactor:
     def of(self, matrix: Tensor) -> Tensor:
         """Return Q, (m, m), for X, (m, n); the memory is used again by the next call. Zeros stay zeros."""
         gram, square, q = self.gram, self.square, self.step
-        torch.mm(matrix, matrix.t(), out=gram)
-        torch.mm(gram, gram, out=square)
+        multiply(matrix, matrix.t(), gram)
+        multiply(gram, gram, square)
         bound = torch.linalg.vector_norm(square).sqrt().clamp_min(torch.finfo(gram.dtype).tiny)  # of the eigenvalues
         gram.div_(bound)
         square.div_(bound).div_(bound)
@@ -76,16 +77,16 @@ class PolarFactor:
         result, spare = self.result, self.spare
         for number, (a, b, c) in enumerate(self.polynomials):
             if number:
-                torch.mm(gram, gram, out=square)
+                multiply(gram, gram, square)
             torch.mul(gram, b, out=q).add_(square, alpha=c).diagonal().add_(self.one, alpha=a)
             if number:
-                torch.mm(result, q, out=spare)
+                multiply(result, q, spare)
                 result, spare = spare, result
             else:
                 result.copy_(q)
             if number + 1 < len(self.polynomials):
-                torch.mm(gram, q, out=self.product)
-                torch.mm(self.product, q, out=gram)
+                multiply(gram, q, self.product)
+                multiply(self.product, q, gram)
         return result.mul_(bound.rsqrt())
 
 

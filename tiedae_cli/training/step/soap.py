@@ -49,6 +49,8 @@ class TurnedMatrix:
     """(m, m) L, running mean of G G^T"""
     basis: Tensor
     """(m, m) Q, its eigenvectors as columns"""
+    square: Tensor
+    """(m, m) room for G G^T"""
 
 
 class Soap:
@@ -88,6 +90,7 @@ class Soap:
                 matrix.of(self.adam.first_moment),
                 covariance.view(matrix.rows, matrix.rows),
                 basis.view(matrix.rows, matrix.rows),
+                like.new_empty(matrix.rows, matrix.rows),
             )
             turned.basis.fill_diagonal_(1.0)
             self.matrices.append(turned)
@@ -107,8 +110,7 @@ class Soap:
         if self.l2:
             gradient[:weights].add_(values[:weights], alpha=self.l2)
         for matrix in self.matrices:
-            square = multiply(matrix.gradient, matrix.gradient.t(), torch.empty_like(matrix.covariance))
-            matrix.covariance.lerp_(square, 1 - BETA)
+            matrix.covariance.lerp_(multiply(matrix.gradient, matrix.gradient.t(), matrix.square), 1 - BETA)
             multiply(matrix.basis.t(), matrix.gradient, matrix.turned_gradient)
         for other in self.others:
             turned.gradient[other].copy_(gradient[other])
