@@ -1,0 +1,64 @@
+"""A step's time with SOAP and Muon over one with Adam, by net and batch size, in turn.
+
+    OMP_NUM_THREADS=1 python benchmarks/optimizers.py [--rounds 5] [--batches 150 250 600]
+
+Random images of 28 x 28, ReLU, sigmoid output, squared error, float32 on the CPU. Prints the least milliseconds of a step, and the
+median, least and greatest ratio to Adam's of the same round.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from tiedae_cli.config import ModelConfig, TrainingConfig
+from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.model.autoencoder import build_autoencoder
+from tiedae_cli.system.random_streams import seeded
+from tiedae_cli.system.runtime import Place
+from tiedae_cli.training.step import TrainingStep
+
+NETS = ((300, 150), (1000, 500, 250, 30))
+OPTIMIZERS = ("adam", "soap", "muon")
+STEPS = 12  # of a round: a basis of SOAP's serves ten
+
+
+def step_of(optimizer: str, batch: int, sizes: tuple[int, ...]) -> TrainingStep:
+    """Return the steps of an epoch of ``STEPS``."""
+    images = torch.randint(0, 256, (batch * STEPS, 1, 28, 28), dtype=torch.uint8, generator=seeded(0))
+    shape = ModelConfig(hidden_sizes=sizes, activation="relu", code_activation="linear", output="sigmoid")
+    training = TrainingConfig.model_validate({"batch_size": batch, "optimizer": optimizer, "loss": "squared_error", "l2": 0.0})
+    model = build_autoencoder((1, 28, 28), shape, seeded(0))
+    step = TrainingStep(
+        model, ImageSet(images, None, DataForm((1, 28, 28), scale=1 / 255)), training, Place(torch.device("cpu"))
+    )
+    step.begin_epoch(0, torch.arange(batch * STEPS), [1e-4] * STEPS)
+    return step
+
+
+def main() -> None:
+    """Time in turn, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", type=int, nargs="+", default=[150, 250, 600])
+    arguments = parser.parse_args()
+    for sizes in NETS:
+        for batch in arguments.batches:
+            steps = {name: step_of(name, batch, sizes) for name in OPTIMIZERS}
+            times: dict[str, list[float]] = {name: [] for name in OPTIMIZERS}
+            for _ in range(arguments.rounds):
+                for name, step in steps.items():
+                    began = time.perf_counter()
+                    for number in range(STEPS):
+                        step.run(number)
+                    times[name].append((time.perf_counter() - began) / STEPS)
+            for name in OPTIMIZERS:
+                ratios = [mine / adam for mine, adam in zip(times[name], times["adam"], strict=True)]
+                told = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})"
+                net = "784-" + "-".join(map(str, sizes))
+                print(f"{net:>21}  batch {batch:4}  {name}  {min(times[name]) * 1e3:8.2f} ms  {told} of Adam's", flush=True)
+
+
+if __name__ == "__main__":
+    main()
