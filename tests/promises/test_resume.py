@@ -261,16 +261,15 @@ def test_a_signal_while_the_pictures_are_drawn(config, monkeypatch):
 
 def test_signals_mean_what_they_meant_before_and_after():
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with stopping_at_once():
+    with pytest.raises(Interrupted) as outside, stopping_at_once():
         with StopSignals() as stop:
             os.kill(os.getpid(), signal.SIGTERM)
             assert stop.received == signal.SIGTERM
             with pytest.raises(Interrupted) as second:
                 os.kill(os.getpid(), signal.SIGINT)
             assert second.value.exit_code == 130
-        with pytest.raises(Interrupted) as outside:
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert outside.value.exit_code == 143
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert outside.value.exit_code == 143
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 

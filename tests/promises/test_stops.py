@@ -1,5 +1,6 @@
 """However a command is stopped, it leaves what can go on and nothing else; what the parent process lets be ignored stays ignored."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tiedae_cli.errors import Interrupted
 from tiedae_cli.runs import checkpoint
-from tiedae_cli.system.interruption import STOPPING, StopSignals, stopping_at_once
+from tiedae_cli.system.interruption import REPEAT, STOPPING, StopSignals, stopping_at_once
+from tiedae_cli.system.storage import replacing
 
 LONG = "training: {epochs: 100000, batch_size: 10, checkpoint_every: 100000}\nmodel: {hidden_sizes: [16, 4]}\n"
 
@@ -119,6 +122,47 @@ def test_other_commands_leave_no_temporary_file(command: str, number: int, code:
     process.communicate(timeout=60)
     assert process.returncode == code
     assert sorted(path.name for path in Path().iterdir()) == ["runs"]
+
+
+def lost(number: int) -> None:
+    """Receive a signal in a library that forgets whatever its calls of Python raise."""
+    with contextlib.suppress(BaseException):
+        os.kill(os.getpid(), number)
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_signal_that_a_library_loses_is_obeyed_all_the_same(number: int) -> None:
+    with pytest.raises(Interrupted) as stopped, stopping_at_once():
+        lost(number)
+        lost(number)
+        time.sleep(60)
+    assert stopped.value.exit_code == 128 + number
+    time.sleep(2 * REPEAT)  # and once only
+
+
+def test_a_lost_signal_before_the_end(empty_folder: Path) -> None:
+    """The result does not get its name, nor does a training begin, and the command says that it was stopped."""
+    with pytest.raises(Interrupted), stopping_at_once(), replacing(Path("codes.csv")) as file:
+        file.write(b"1,2")
+        lost(signal.SIGTERM)
+    with pytest.raises(Interrupted), stopping_at_once():
+        lost(signal.SIGTERM)
+        with StopSignals():
+            raise AssertionError("the training began")
+    with pytest.raises(Interrupted), stopping_at_once():
+        lost(signal.SIGTERM)
+    assert not list(Path().iterdir())
+
+
+def test_what_a_stop_tidies_up_is_not_stopped_again() -> None:
+    with pytest.raises(Interrupted), stopping_at_once():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            time.sleep(3 * REPEAT)
+            tidy = True
+    assert tidy
 
 
 @pytest.mark.parametrize("command", ["score", "decode"])

@@ -2,10 +2,14 @@
 
 SIGHUP is a closed terminal or a lost connection. SIGUSR1, which batch systems send before they stop a job, makes a training save and go
 on; other commands have nothing to save, and go on too. A signal that the parent process lets be ignored (``nohup``) stays ignored.
+
+An exception out of a handler is lost where a library written in C was just running Python: pyarrow's first look for pandas forgets all
+exceptions. So the wish to stop is kept, raised again until it is obeyed, and asked for before a result gets its name.
 """
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -17,16 +21,38 @@ STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 SAVING = tuple(getattr(signal, name) for name in ("SIGUSR1",) if hasattr(signal, name))
 
 
+REPEAT = 0.1  # seconds until a stopping signal that was lost is raised again
+
+
 class _Wish:
-    """Whether somebody asked for a checkpoint by SIGUSR1, be it before the training began."""
+    """What somebody asked for by a signal."""
 
-    saving = False
+    saving = False  # a checkpoint, be it before the training began
+    stopping: int | None = None  # to stop at once: the signal's number
 
 
-def stopping_at_once() -> contextlib.AbstractContextManager[None]:
-    """While entered, SIGINT, SIGTERM and SIGHUP raise ``Interrupted`` where they arrive, so that temporary files are removed."""
-    _Wish.saving = False
-    return _handling(_stop_at_once)
+@contextlib.contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """While entered, SIGINT, SIGTERM and SIGHUP raise ``Interrupted`` where they arrive, so that temporary files are removed.
+
+    Raises:
+        Interrupted: a signal arrived, at the latest as this is left.
+    """
+    _Wish.saving, _Wish.stopping = False, None
+    with _handling(_stop_at_once):
+        try:
+            yield
+            stop_if_asked()
+        finally:
+            if _Wish.stopping is not None:
+                _repeat(0)
+                _Wish.stopping = None
+
+
+def stop_if_asked() -> None:
+    """Raise ``Interrupted`` if a stopping signal arrived within ``stopping_at_once`` and a library lost the exception."""
+    if _Wish.stopping is not None:
+        raise Interrupted("interrupted", _Wish.stopping)
 
 
 class StopSignals:
@@ -37,6 +63,7 @@ class StopSignals:
         self._handling = _handling(self._remember)
 
     def __enter__(self) -> "StopSignals":
+        stop_if_asked()
         self._handling.__enter__()
         return self
 
@@ -55,7 +82,22 @@ class StopSignals:
 
 
 def _stop_at_once(number: int, frame: FrameType | None) -> None:
-    raise Interrupted("interrupted", number)
+    if _Wish.stopping is None:
+        _Wish.stopping = number
+        _repeat(REPEAT)
+    stop_if_asked()
+
+
+def _stop_at_last(number: int, frame: FrameType | None) -> None:
+    if not isinstance(sys.exc_info()[1], Interrupted):  # else it is on its way, and what it passes is being tidied up
+        stop_if_asked()
+
+
+def _repeat(seconds: float) -> None:
+    """Raise the wish to stop again every so many seconds, 0 for no more; where there are no timers, it waits to be asked for."""
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, _stop_at_last)
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
 
 
 def _wish_for_saving(number: int, frame: FrameType | None) -> None:

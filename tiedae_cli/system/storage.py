@@ -20,6 +20,7 @@ from typing import IO
 
 from tiedae_cli.errors import StorageError
 from tiedae_cli.system import portability
+from tiedae_cli.system.interruption import stop_if_asked
 from tiedae_cli.system.portability import flush_to_disk, open_flags
 
 TEMPORARY_PREFIX = ".tiedae-"
@@ -100,6 +101,7 @@ class HeldFolder:
                     temporary = _new_name()
                 with file:
                     yield file
+                    stop_if_asked()
                     sync_file(file)
                     if not portability.HAS_FLOCK:
                         file.close()  # an open file could not be renamed
