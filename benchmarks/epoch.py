@@ -56,16 +56,16 @@ def tiedae(images: np.ndarray, device: torch.device, dtype: torch.dtype) -> peer
 
 def contestants(images: np.ndarray, device: torch.device, with_peers: bool) -> tuple[dict[str, peers.Epoch], list[str]]:
     """Return the functions to time by name, and why others are left out."""
-    found = {"floor": peers.floor(images, torch.float32), "tiedae-float32": tiedae(images, device, torch.float32)}
+    found = {"floor": peers.floor(images, torch.float32, device), "tiedae-float32": tiedae(images, device, torch.float32)}
     left_out = []
     if has_bfloat16(device):
-        found["floor-bfloat16"] = peers.floor(images, torch.bfloat16)
+        found["floor-bfloat16"] = peers.floor(images, torch.bfloat16, device)
         found["tiedae-bfloat16"] = tiedae(images, device, torch.bfloat16)
     else:
         left_out.append(f"bfloat16: {device} has no arithmetic for it")
     if with_peers:
-        found["torch-autograd"] = peers.torch_autograd(images)
-        found["torch-dataloader"] = peers.torch_dataloader(images)
+        found["torch-autograd"] = peers.torch_autograd(images, device)
+        found["torch-dataloader"] = peers.torch_dataloader(images, device)
         for name, module, make in (("jax-scan", "jax", peers.jax_scan), ("keras", "keras", peers.keras_fit)):
             if importlib.util.find_spec(module) is None:
                 left_out.append(f"{name}: {module} is not installed")

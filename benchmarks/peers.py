@@ -49,10 +49,10 @@ def torch_optimizer(model: TorchModel, fused: bool) -> torch.optim.Adam:
     return torch.optim.Adam(groups, lr=RATE, fused=fused)
 
 
-def floor(images: np.ndarray, dtype: torch.dtype) -> Epoch:
+def floor(images: np.ndarray, dtype: torch.dtype, device: torch.device) -> Epoch:
     """Return the matrix products of an epoch alone, 11 a step, into buffers that are made once."""
-    x = torch.from_numpy(images[:BATCH]).to(torch.float32).div(255).to(dtype)
-    (w1, w2), _ = [[torch.from_numpy(array).to(dtype) for array in arrays] for arrays in initial()]
+    x = torch.from_numpy(images[:BATCH]).to(torch.float32).div(255).to(device, dtype)
+    (w1, w2), _ = [[torch.from_numpy(array).to(device, dtype) for array in arrays] for arrays in initial()]
     h1, h2, h3, y = (x.new_empty(BATCH, size) for size in (300, 150, 300, 784))
     d1, d2, d3 = (torch.empty_like(h) for h in (h1, h2, h3))
     g1, g2 = torch.empty_like(w1), torch.empty_like(w2)
@@ -65,27 +65,35 @@ def floor(images: np.ndarray, dtype: torch.dtype) -> Epoch:
                 torch.mm(a, b, out=out)
             for a, b, out in ((d2.t(), h1, g2), (d2, w2, d1), (d1.t(), x, g1)):
                 torch.mm(a, b, out=out)
+        wait_for(device)
 
     return epoch
 
 
-def torch_autograd(images: np.ndarray) -> Epoch:
-    """Return PyTorch with autograd over images in memory, fused Adam."""
-    model, rows = TorchModel(), torch.from_numpy(images)
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def torch_autograd(images: np.ndarray, device: torch.device) -> Epoch:
+    """Return PyTorch with autograd over images in the device's memory, fused Adam."""
+    model, rows = TorchModel().to(device), torch.from_numpy(images).to(device)
     optimizer = torch_optimizer(model, fused=True)
 
     def epoch() -> None:
-        order = torch.randperm(len(rows))
+        order = torch.randperm(len(rows), device=device)
         for start in range(0, len(rows) - BATCH + 1, BATCH):
             x = rows[order[start : start + BATCH]].to(torch.float32).div_(255)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(F.mse_loss(model(x), x))
             optimizer.step()
+        wait_for(device)
 
     return epoch
 
 
-def torch_dataloader(images: np.ndarray) -> Epoch:
+def torch_dataloader(images: np.ndarray, device: torch.device) -> Epoch:
     """Return the loop that people write: torchvision's ToTensor on each image, a DataLoader, autograd, Adam."""
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
@@ -102,16 +110,17 @@ def torch_dataloader(images: np.ndarray) -> Epoch:
             return image
 
     to_tensor = ToTensor()
-    model = TorchModel()
+    model = TorchModel().to(device)
     optimizer = torch_optimizer(model, fused=False)
     loader = DataLoader(Images(), batch_size=BATCH, shuffle=True, drop_last=True)
 
     def epoch() -> None:
         for batch in loader:
-            x = batch.view(BATCH, -1)
+            x = batch.view(BATCH, -1).to(device)
             optimizer.zero_grad()
             torch.autograd.backward(F.mse_loss(model(x), x))
             optimizer.step()
+        wait_for(device)
 
     return epoch
 

@@ -27,7 +27,7 @@ from tiedae_cli.runs.folder import Run, create_run
 from tiedae_cli.runs.state import EpochReport
 from tiedae_cli.system.interruption import StopSignals, stopping_at_once
 from tiedae_cli.system.locks import LOCK_FILE
-from tiedae_cli.system.runtime import Place
+from tiedae_cli.system.runtime import Place, Ranks, choose_place
 from tiedae_cli.system.storage import HeldFolder
 from tiedae_cli.tasks.saving import Saving
 from tiedae_cli.tasks.session import Session
@@ -67,9 +67,9 @@ def report_after_every_step(monkeypatch):
     monkeypatch.setattr(training, "REPORT_EVERY", -1.0)
 
 
-def make(text: str, *assignments: str) -> Trainer:
+def make(text: str, *assignments: str, place: Place = CPU) -> Trainer:
     config = parse_config(text, "config", assignments)
-    return Trainer(config, load_splits(config.data), CPU)
+    return Trainer(config, load_splits(config.data), place)
 
 
 def run_on(trainer: Trainer, reports: int | None = None) -> Trainer:
@@ -80,14 +80,14 @@ def run_on(trainer: Trainer, reports: int | None = None) -> Trainer:
     return trainer
 
 
-def through_a_file(trainer: Trainer, text: str, path: Path, *assignments: str) -> Trainer:
+def through_a_file(trainer: Trainer, text: str, path: Path, *assignments: str, place: Place = CPU) -> Trainer:
     """Save a trainer, and go on with another one in its place."""
     config = parse_config(text, "config")
     form = load_splits(config.data).form
     state = trainer.state()
     Checkpoint(config, form, trainer.model.state_dict(), state, "test").save(path)
     found = checkpoint.load(path)
-    other = make(text, *assignments)
+    other = make(text, *assignments, place=place)
     other.restore(found.weights, found.training)
     return other
 
@@ -108,11 +108,17 @@ def history(trainer: Trainer) -> list[dict]:
 # The trainer
 
 
-@pytest.mark.parametrize(
-    "text",
-    [PLAIN, EVERYTHING_RANDOM, UNTIED, CONVOLUTIONS, MUON, SOAP],
-    ids=["plain", "everything random", "untied, bfloat16", "convolutions", "muon", "soap"],
-)
+KINDS = {
+    "plain": PLAIN,
+    "everything random": EVERYTHING_RANDOM,
+    "untied, bfloat16": UNTIED,
+    "convolutions": CONVOLUTIONS,
+    "muon": MUON,
+    "soap": SOAP,
+}
+
+
+@pytest.mark.parametrize("text", KINDS.values(), ids=KINDS)
 def test_interrupted_after_any_step(text, tmp_path):
     """Stopped and saved again and again, in the middle of epochs, at their ends and between phases."""
     whole = run_on(make(text))
@@ -123,6 +129,28 @@ def test_interrupted_after_any_step(text, tmp_path):
             trainer = through_a_file(run_on(trainer, stop), text, tmp_path / "last.safetensors")
         assert_same_bits(bits(whole), bits(run_on(trainer)))
         assert history(whole) == history(trainer)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("text", KINDS.values(), ids=KINDS)
+def test_interrupted_after_any_step_on_cuda(text, precision, tmp_path, cuda):
+    """To the same bits there, by the captured step, and to an error like the CPU's."""
+    kind = f"training.precision={precision}"
+    config = parse_config(text, "config", [kind])
+    place = choose_place(cuda, config.training, Ranks())
+    whole = run_on(make(text, kind, place=place))
+    steps = whole.step.steps
+    for stops in ([1], [steps + 1], [steps - 1, 1, 1, 1, 3]):
+        trainer = make(text, kind, place=place)
+        for stop in stops:
+            trainer = through_a_file(run_on(trainer, stop), text, tmp_path / "last.safetensors", kind, place=place)
+        assert_same_bits(bits(whole), bits(run_on(trainer)))
+        assert history(whole) == history(trainer)
+    errors = [
+        run.history[-1].train_mse_per_pixel for run in (whole, run_on(make(text, kind, place=Place(CPU.device, place.dtype))))
+    ]
+    assert errors[0] == pytest.approx(errors[1], rel=0.1)
 
 
 def test_interrupted_while_nothing_has_happened_yet(tmp_path):

@@ -136,8 +136,10 @@ class Place:
 
 def choose_place(device: torch.device, training: TrainingConfig, ranks: Ranks) -> Place:
     """Return where and how a config computes on a device; warns of a precision that is slower than float32 there."""
-    if training.tf32 and device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True  # else a convolution's gradient is another one each time, in its last bits
+        if training.tf32:
+            torch.set_float32_matmul_precision("high")
     native = has_bfloat16(device)
     if training.precision == "bfloat16" and not native:
         log.warning(f"{device} has no bfloat16 arithmetic and emulates it slowly; training.precision: auto uses float32 here")
