@@ -41,6 +41,10 @@ def own_data() -> None:
     Path("photos").mkdir()
     for number in range(60):
         Image.fromarray(chance.integers(0, 256, (6, 5), dtype=np.uint8)).save(f"photos/{number}.png")
+    for name, (shape, count) in {"holiday": ((9, 8, 3), 20), "x-rays": ((70, 80), 10)}.items():
+        Path(name).mkdir()
+        for number in range(count):
+            Image.fromarray(chance.integers(0, 256, shape, dtype=np.uint8)).save(f"{name}/{number}.png")
     np.save("pictures.npy", chance.integers(0, 256, (60, 6, 5), dtype=np.uint8))
     np.save("features.npy", chance.normal(size=(60, 4)))
     rows = "\n".join(",".join(f"{v:.3f}" for v in row) for row in chance.normal(size=(60, 3)))
@@ -53,6 +57,8 @@ def own_data() -> None:
     [
         ("photos", "photos", "folder"),
         ("photos/", "photos", "folder"),
+        ("holiday", "holiday", "photographs"),
+        ("x-rays", "x-rays", "photographs"),
         ("./table.csv", "table", "vectors"),
         ("features.npy", "features", "vectors"),
         ("pictures.npy", "pictures", "folder"),

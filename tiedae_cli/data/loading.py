@@ -8,6 +8,7 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.columns import all_columns, choose_columns
 from tiedae_cli.data.gathering import gather
+from tiedae_cli.data.image_files import is_colour, is_image_file, open_image
 from tiedae_cli.data.image_set import SPLITS, Splits
 from tiedae_cli.data.partition import partition
 from tiedae_cli.data.sources.detection import NAMED, TABLES, is_data_file, kind_of, open_file
@@ -24,6 +25,7 @@ from tiedae_cli.system.text import HIDDEN
 log = logging.getLogger(__name__)
 
 TABLE_FIELDS = ("label", "columns", "ignore", "categories", "delimiter", "decimal", "header")  # of the config, for tables alone
+SMALL = 64  # pixels of the longer side, up to which an image without colour is a drawing or a digit, not a photograph
 VECTOR_FIELDS = ("arrays", "scaling", "missing", "window", "stride", *TABLE_FIELDS)
 
 
@@ -102,6 +104,19 @@ def holds_images(path: Path) -> bool:
         return False
     parts = open_file(path, kind, TableOptions(), all_columns, {})
     return any(len(part.shape) > 1 for part in parts.values())
+
+
+def holds_photographs(folder: Path) -> bool:
+    """Return whether a folder's images are in colour or larger than 64 pixels, judged by the first one found."""
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        for name in filter(is_image_file, sorted(name for name in files if name[0] != ".")):
+            try:
+                image = open_image(Path(parent, name))
+            except (DataError, OSError):
+                return False  # reading them all tells
+            return is_colour(image) or max(image.size) > SMALL
+    return False
 
 
 def shown_path(name: str) -> str:

@@ -120,16 +120,17 @@ def _meaning(word: str) -> tuple[str, str]:
                 f"{word}: a run. To continue it: tiedae train --resume {quoted(word)}; to train the same again: tiedae train "
                 f"{quoted(str(Path(word) / 'config.yaml'))}"
             )
-        return "data", "folder"
     if path.exists():
         return "data", _sample_for(path)
     raise ConfigError(_unknown(word))
 
 
 def _sample_for(path: Path) -> str:
-    """Return the sample config that fits a file: by whether its items are vectors or images."""
-    from tiedae_cli.data.loading import holds_images
+    """Return the sample config that fits a folder or a file: by whether its items are photographs, other images or vectors."""
+    from tiedae_cli.data.loading import holds_images, holds_photographs
 
+    if path.is_dir():
+        return "photographs" if holds_photographs(path) else "folder"
     return "folder" if holds_images(path) else "vectors"
 
 
