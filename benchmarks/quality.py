@@ -55,6 +55,7 @@ class Point:
 
 
 NAMES = ("tiedae-adam", "tiedae-soap", "tiedae-muon", "torch", "keras")
+OWN = {"tiedae-soap": {"cross_entropy_weight": 0.01}}  # as its recipes: a pixel that got stuck at 0 or 1 comes back
 ADAMS = dict.fromkeys(NAMES, 0.012)
 NETS = {
     "small": Net((300, 150), "relu", 1.0, 2.684, (3, 5, 8, 12, 20), {**ADAMS, "tiedae-soap": 0.008, "tiedae-muon": 0.003}),
@@ -69,7 +70,7 @@ def run(name: str, net: Net, epochs: int, rate: float, seed: int) -> Point:
         if name.startswith("tiedae-"):
             model = {"hidden_sizes": net.sizes, "activation": net.activation, "code_activation": "linear", "output": "sigmoid"}
             training = {"optimizer": name.removeprefix("tiedae-"), "epochs": epochs, "learning_rate": rate, "seed": seed}
-            training |= {"batch_size": 250, "schedule": "one_cycle", "l2": 0.0, "loss": "squared_error"}
+            training |= {"batch_size": 250, "schedule": "one_cycle", "l2": 0.0, "loss": "squared_error"} | OWN.get(name, {})
             config = Path(folder) / "config.json"  # JSON is YAML
             config.write_text(json.dumps({"data": {"dataset": "mnist"}, "model": model, "training": training}))
             command += ["-m", "tiedae_cli", "train", "-q", "--config", str(config), "--run-dir", f"{folder}/run"]
@@ -163,7 +164,7 @@ def draw(net: Net, points: dict[str, dict[int, list[Point]]], path: Path) -> Non
     axes.set_xticks([tick for tick in (5, 10, 15, 30, 60, 120, 300, 600) if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]])
     axes.set_title("784-" + "-".join(map(str, net.sizes)) + ", tied, MNIST", fontsize=11)
     axes.grid(True, alpha=0.25)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(fontsize=9, framealpha=1, edgecolor="none", loc="upper right", bbox_to_anchor=(1, 0.93))
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path)
