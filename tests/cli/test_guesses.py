@@ -1,6 +1,7 @@
 """What people type first: it works, or the refusal ends with the line to type, with their own values in it."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,19 @@ def test_data_and_configs_by_their_names(words: str, run: str, sample: str | Non
     said = f"trained with the sample config {sample} (tiedae configs {sample} shows it)"
     assert (sample is not None and said in err) or (sample is None and "trained with the sample config" not in err)
     assert f"next: tiedae eval runs/{run} | " in err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes and links")
+def test_photographs_behind_a_link_a_hidden_file_and_a_pipe() -> None:
+    """What training leaves out decides nothing, and nobody waits for a pipe."""
+    own_data()
+    Path("all").mkdir()
+    Path("all/.thumbnail.png").write_bytes(Path("photos/0.png").read_bytes())
+    os.mkfifo("all/a.png")
+    Path("all/trip").symlink_to(Path("holiday").absolute())
+    code, out, err = tiedae("train", "all", "--print-config")
+    assert code == 0, err
+    assert parse_config(out, "printed").data.size == (64, 64)
 
 
 @pytest.mark.parametrize(

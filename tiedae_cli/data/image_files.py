@@ -84,7 +84,28 @@ def image_names(folder: Path, selection: Selection = Selection()) -> tuple[list[
         DataError: a folder cannot be read.
     """
     found: list[str] = []
-    others, visited = 0, set()
+    others = 0
+    for shown in _files_by_folder(folder):
+        images = [name for name in shown if is_image_file(name) and selection.takes(name) and _may_be_read(folder / name)]
+        note_names(images)
+        others += len(shown) - len(images)
+        found += images
+    return sorted(found), others
+
+
+def first_image(folder: Path) -> Path | None:
+    """Return one image of a folder or its sub-folders without listing them all; None where there is none.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    paths = (folder / name for shown in _files_by_folder(folder) for name in sorted(shown) if is_image_file(name))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _files_by_folder(folder: Path) -> Iterator[list[str]]:
+    """Give the names below a folder of the files in each of its folders; those that are hidden are left out."""
+    visited = set()
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}")
@@ -96,12 +117,7 @@ def image_names(folder: Path, selection: Selection = Selection()) -> tuple[list[
             folders.clear()
             continue
         visited.add((information.st_dev, information.st_ino))
-        shown = [Path(parent, name).relative_to(folder).as_posix() for name in files if name[0] != "."]
-        images = [name for name in shown if is_image_file(name) and selection.takes(name) and _may_be_read(folder / name)]
-        note_names(images)
-        others += len(shown) - len(images)
-        found += images
-    return sorted(found), others
+        yield [Path(parent, name).relative_to(folder).as_posix() for name in files if name[0] != "."]
 
 
 def _may_be_read(path: Path) -> bool:

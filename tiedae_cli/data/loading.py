@@ -8,7 +8,7 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.columns import all_columns, choose_columns
 from tiedae_cli.data.gathering import gather
-from tiedae_cli.data.image_files import is_colour, is_image_file, open_image
+from tiedae_cli.data.image_files import first_image, is_colour, open_image
 from tiedae_cli.data.image_set import SPLITS, Splits
 from tiedae_cli.data.partition import partition
 from tiedae_cli.data.sources.detection import NAMED, TABLES, is_data_file, kind_of, open_file
@@ -108,15 +108,12 @@ def holds_images(path: Path) -> bool:
 
 def holds_photographs(folder: Path) -> bool:
     """Return whether a folder's images are in colour or larger than 64 pixels, judged by the first one found."""
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        for name in filter(is_image_file, sorted(name for name in files if name[0] != ".")):
-            try:
-                image = open_image(Path(parent, name))
-            except (DataError, OSError):
-                return False  # reading them all tells
-            return is_colour(image) or max(image.size) > SMALL
-    return False
+    try:
+        first = first_image(folder)
+        image = None if first is None else open_image(first)
+    except (DataError, OSError):
+        return False  # reading them all tells
+    return image is not None and (is_colour(image) or max(image.size) > SMALL)
 
 
 def shown_path(name: str) -> str:
