@@ -95,7 +95,7 @@ def _stop_at_last(number: int, frame: FrameType | None) -> None:
 
 def _repeat(seconds: float) -> None:
     """Raise the wish to stop again every so many seconds, 0 for no more; where there are no timers, it waits to be asked for."""
-    if hasattr(signal, "setitimer"):
+    if sys.platform != "win32":
         signal.signal(signal.SIGALRM, _stop_at_last)
         signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
 
