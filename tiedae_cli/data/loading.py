@@ -6,7 +6,6 @@ from pathlib import Path
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
-from tiedae_cli.data.columns import all_columns, choose_columns
 from tiedae_cli.data.gathering import gather
 from tiedae_cli.data.image_files import first_image, is_colour, open_image
 from tiedae_cli.data.image_set import SPLITS, Splits
@@ -15,6 +14,7 @@ from tiedae_cli.data.sources.detection import NAMED, TABLES, is_data_file, kind_
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.data.sources.downloads import SOURCES, files_of, load_download
 from tiedae_cli.data.sources.folder import load_folder
+from tiedae_cli.data.sources.table_columns import all_columns, choose_columns
 from tiedae_cli.data.sources.tables import TableOptions
 from tiedae_cli.data.statistics import scaled
 from tiedae_cli.data.windows import windowed

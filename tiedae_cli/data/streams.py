@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data.columns import Columns, all_columns, match_columns
+from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.conversion import Reading, reading_for
 from tiedae_cli.data.image_files import Selection, expand_folders, images_part, is_image_file, takes_image_files
 from tiedae_cli.data.image_set import Block, DataForm, ImageSet
 from tiedae_cli.data.sources.detection import is_stream, kind_of, open_file, open_stream, stream_parts
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part, stop
+from tiedae_cli.data.sources.table_columns import all_columns, match_columns
 from tiedae_cli.data.sources.tables import Table, TableOptions
 from tiedae_cli.data.windows import row_blocks, row_form, window_blocks
 from tiedae_cli.errors import DataError, InputError

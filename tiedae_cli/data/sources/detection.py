@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
-from tiedae_cli.data.columns import Columns, table_part
+from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.image_files import is_image_file
 from tiedae_cli.data.sources.arrays import MAGIC, open_npy, open_npz, stream_npy
 from tiedae_cli.data.sources.binary import cifar_labels, is_idx, open_cifar, open_idx
 from tiedae_cli.data.sources.matrices import HDF5, MATLAB, open_hdf5, open_matlab
 from tiedae_cli.data.sources.part import Part
+from tiedae_cli.data.sources.table_values import table_part
 from tiedae_cli.data.sources.tables import Joined, Table, TableOptions, open_table, stream_table
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.streams import stdin

@@ -5,15 +5,12 @@ Shapes: N items, B items a block; the other dimensions are an item's.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
+from tiedae_cli.data.columns import Columns
 from tiedae_cli.errors import DataError
-
-if TYPE_CHECKING:
-    from tiedae_cli.data.columns import Columns
 
 Bad = Callable[[DataError], None]  # is told of an item that cannot be read; if it returns, that one is left out
 
@@ -57,7 +54,7 @@ class Part:
     """(N,) int64"""
     array: np.ndarray | None = None
     """(N, ...), all of it, where it lies in memory or in a memory map."""
-    columns: "Columns | None" = None
+    columns: Columns | None = None
     """What the values are, where the source names them."""
     key: str | None = None
     """What a copy of the values in the user's cache folder is known by; None where none is worth it."""

@@ -1,6 +1,6 @@
 """Tables: CSV in its dialects, JSON Lines, Parquet and Feather, read block by block by pyarrow, a row an item.
 
-Cells of text are kept as text until ``columns.py`` says what each column is, so that a bad cell can be named by its row and column.
+Cells of text are kept as text until ``table_columns.py`` says what each column is, so that a bad cell can be named by its row and column.
 
 Shapes: N rows, B rows a block.
 """

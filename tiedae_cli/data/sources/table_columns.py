@@ -1,0 +1,169 @@
+"""Chooses which columns of a table are fed, as what and in which order, and finds a model's columns in another table."""
+
+import fnmatch
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from tiedae_cli.config import DataConfig
+from tiedae_cli.config.problems import suggestion
+from tiedae_cli.data.columns import Column, Columns
+from tiedae_cli.data.sources.cells import MISSING, as_text, is_number
+from tiedae_cli.data.sources.tables import NAME_COLUMN, Table
+from tiedae_cli.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+LABEL_NAMES = ("label", "labels", "class", "target", "y", "outlier")  # in any case: never fed unless the config names them
+MOST_CATEGORIES = 1000  # of one column
+DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?$|\d\d?[./]\d\d?[./]\d{2,4}([T ].*)?$")
+NAMED = 12  # columns that a message names
+
+
+def choose_columns(table: Table, config: DataConfig) -> Columns:
+    """Return which columns of a table a config feeds; what is left out is said.
+
+    Raises:
+        ConfigError: the config names a column that is not there, or nothing is left.
+        DataError: columns of text that no field says what to do with.
+    """
+    label = _label(table, config)
+    chosen = _matching(table, config.columns, "columns") if config.columns is not None else list(table.names)
+    ignored = set(_matching(table, config.ignore, "ignore"))
+    names = [name for name in chosen if name not in ignored and name != label]
+    if config.columns is None:
+        names = [name for name in names if not _is_left_out(table, name)]
+    kinds = {name: _kind(table.head.columns[name], table.decimal) for name in names}
+    dates = [name for name in names if kinds[name] == "date"]
+    if dates:
+        log.info(f"{table.name}: left out as dates: {_listed(dates)}")
+    names = [name for name in names if kinds[name] != "date"]
+    text = [name for name in names if kinds[name] == "text"]
+    categories = _categories(table, text, config) if text else {}
+    if not names:
+        raise ConfigError(f"data: {table.name}: no column of numbers is left to train on (it has {_listed(table.names)})")
+    return Columns(tuple(Column(name, categories.get(name)) for name in names), label)
+
+
+def _label(table: Table, config: DataConfig) -> str | None:
+    if config.label is None:
+        return None
+    if config.label not in table.names:
+        raise ConfigError(f"data.label: {table.name} has no column {config.label}{suggestion(config.label, list(table.names))}")
+    return config.label
+
+
+def _matching(table: Table, patterns: Sequence[str], field: str) -> list[str]:
+    """Return the columns that names or globs mean, in the table's order."""
+    found = set()
+    for pattern in patterns:
+        names = [name for name in table.names if name == pattern] or fnmatch.filter(table.names, pattern)
+        if not names:
+            raise ConfigError(f"data.{field}: {table.name} has no column {pattern}{suggestion(pattern, list(table.names))}")
+        found.update(names)
+    return [name for name in table.names if name in found]
+
+
+def _is_left_out(table: Table, name: str) -> bool:
+    """Return whether a column that nobody named is no feature, and say so."""
+    if not table.named or name == NAME_COLUMN:
+        return name == NAME_COLUMN
+    plain = name.strip().lower()
+    if plain in LABEL_NAMES:
+        log.warning(
+            f"{table.name}: the column {name} is called like a label and is left out; "
+            f"data.label={name} keeps it as one, data.columns feeds it"
+        )
+        return True
+    if (not plain or plain.startswith("unnamed") or plain in ("id", "index")) and _counts(table.head.columns[name]):
+        log.info(
+            f"{table.name}: the column {name or '(without a name)'} counts the rows and is left out; data.columns feeds it"
+        )
+        return True
+    return False
+
+
+def _counts(values: Any) -> bool:
+    """Return whether a column's first values are 0, 1, 2 ... or 1, 2, 3 ..."""
+    cells = [str(value) for value in values.to_pylist()]
+    return any(cells == [str(start + index) for index in range(len(cells))] for start in (0, 1))
+
+
+def _kind(values: Any, decimal: str) -> str:
+    """Return what a column holds by its first values: number, text or date."""
+    import pyarrow.types as types
+
+    kind = values.type
+    if types.is_temporal(kind):
+        return "date"
+    if (
+        types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_boolean(kind)
+        or types.is_decimal(kind)
+        or types.is_null(kind)
+    ):
+        return "number"
+    if not (types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)):
+        return "text"
+    cells = [cell.strip() for cell in values.to_pylist() if cell is not None and cell.strip() not in MISSING]
+    if cells and all(DATE.match(cell) for cell in cells):
+        return "date"
+    numbers = sum(is_number(cell, decimal) for cell in cells)
+    return "number" if not cells or numbers > len(cells) / 2 else "text"
+
+
+def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[str, tuple[str, ...]]:
+    """Return the distinct values of the columns of text, from the whole table."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in text}
+    for block in table.read(lambda problem: None):
+        for name in text:
+            cells = (cell.strip() for cell in as_text(block.columns[name]))
+            counts[name].update(cell for cell in cells if cell not in MISSING)
+    if config.categories != "one_hot":
+        found = ", ".join(f"{name or '(without a name)'} ({len(counts[name]):,} distinct)" for name in text[:NAMED])
+        names = ",".join(text[:NAMED])
+        more = f" and {len(text) - NAMED} more" if len(text) > NAMED else ""
+        raise DataError(
+            f"{table.name}: {table.format}: columns of text: {found}{more}\n"
+            f"Leave them out with --set 'data.ignore=[{names}]', or give each value a column with --set data.categories=one_hot"
+        )
+    many = [name for name in text if len(counts[name]) > MOST_CATEGORIES]
+    if many:
+        raise DataError(
+            f"{table.name}: {many[0]} has {len(counts[many[0]]):,} distinct values, too many for a column each: "
+            f"--set 'data.ignore=[{many[0]}]'"
+        )
+    return {name: tuple(sorted(counts[name])) for name in text}
+
+
+def match_columns(table: Table, columns: Columns) -> Columns:
+    """Return the columns of a table that a model was trained on: by their names, else, where the table has none, by their places.
+
+    Raises:
+        DataError: a column is missing; the message names it.
+    """
+    if not table.named:
+        count = len(columns.fed)
+        if len(table.names) != count:
+            raise DataError(f"{table.name}: has {len(table.names):,} columns without names; this model takes {count:,}")
+        places = zip(table.names, columns.fed, strict=True)
+        return Columns(tuple(Column(name, column.categories) for name, column in places))
+    missing = [column.name for column in columns.fed if column.name not in table.names]
+    if missing:
+        raise DataError(
+            f"{table.name}: lacks the columns {_listed(missing)}, which this model takes (it has {_listed(table.names)})"
+        )
+    return columns if columns.label in table.names else Columns(columns.fed)
+
+
+def all_columns(table: Table) -> Columns:
+    """Return all columns of a table but the names of its items: for a model that was trained on an array."""
+    return Columns(tuple(Column(name) for name in table.names if name != NAME_COLUMN))
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(name or "(without a name)" for name in names[:NAMED])
+    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"

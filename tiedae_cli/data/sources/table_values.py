@@ -1,0 +1,128 @@
+"""Turns the rows of a table into numbers, block by block.
+
+Shapes: B rows a block, D values of an item.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tiedae_cli.data.columns import Column, Columns
+from tiedae_cli.data.sources.cells import MISSING, YES_NO, as_text, is_number
+from tiedae_cli.data.sources.part import Bad, Part, RawBlock
+from tiedae_cli.data.sources.tables import Table, TableBlock
+from tiedae_cli.errors import DataError
+
+log = logging.getLogger(__name__)
+
+
+def table_part(table: Table, columns: Columns) -> Part:
+    """Return the rows of a table as the items of a part, their values as float64; a missing value is NaN."""
+    encoder = _Encoder(table, columns)
+
+    def read(size: int, bad: Bad) -> Iterator[RawBlock]:
+        for block in table.read(bad):
+            for start in range(0, len(block.rows), size):
+                part = TableBlock(
+                    block.rows[start : start + size],
+                    {name: values.slice(start, size) for name, values in block.columns.items()},
+                )
+                raw = encoder.encode(part, bad)
+                if len(raw.rows):
+                    yield raw
+        encoder.tell_unseen()
+
+    whole = all(column.categories is None for column in columns.fed) and encoder.head_is_whole()
+    dtype = np.dtype(np.int64 if whole else np.float64)
+    key = None if table.key is None else repr((table.key, columns))
+    return Part(table.name, (len(columns.values),), dtype, None, read, columns=columns, key=key)
+
+
+class _Encoder:
+    """Turns blocks of a table into numbers.
+
+    Args:
+        table: for its name and its decimal mark.
+        columns: what becomes what.
+    """
+
+    def __init__(self, table: Table, columns: Columns) -> None:
+        self.table = table
+        self.columns = columns
+        self.unseen: Counter[str] = Counter()
+
+    def head_is_whole(self) -> bool:
+        """Return whether the first rows hold whole numbers above 1 and no others, as pixels are."""
+        values = self.encode(self.table.head, lambda problem: None).values
+        return bool(len(values)) and bool((values == np.floor(values)).all()) and bool(values.max() > 1)
+
+    def encode(self, block: TableBlock, bad: Bad) -> RawBlock:
+        """Return a block's values, (B, D) float64, without the rows that hold a cell that is no number; these are told."""
+        good = np.ones(len(block.rows), dtype=bool)
+        parts = []
+        for column in self.columns.fed:
+            cells = block.columns[column.name]
+            if column.categories is None:
+                parts.append(self._numbers(column.name, cells, block.rows, good, bad)[:, None])
+            else:
+                parts.append(self._one_hot(column, column.categories, cells))
+        labels = None
+        if self.columns.label is not None:
+            labels = np.array(list(as_text(block.columns[self.columns.label])), dtype=object)[good]
+        values = np.concatenate(parts, 1)[good]
+        return RawBlock(block.rows[good].tolist(), values, labels)
+
+    def _numbers(self, name: str, cells: Any, rows: np.ndarray, good: np.ndarray, bad: Bad) -> np.ndarray:
+        import pyarrow
+        import pyarrow.compute as compute
+        import pyarrow.types as types
+
+        if not (types.is_string(cells.type) or types.is_large_string(cells.type) or types.is_dictionary(cells.type)):
+            return np.asarray(compute.cast(cells, pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
+        if types.is_dictionary(cells.type):
+            cells = compute.cast(cells, pyarrow.string())
+        text = compute.utf8_trim_whitespace(cells)
+        if self.table.decimal == ",":
+            text = compute.replace_substring(text, ",", ".")
+        text = compute.if_else(compute.is_in(text, pyarrow.array(MISSING)), pyarrow.scalar(None, pyarrow.string()), text)
+        try:
+            numbers = compute.cast(text, pyarrow.float64())
+        except pyarrow.ArrowInvalid:
+            numbers = self._one_by_one(name, text.to_pylist(), rows, good, bad)
+        return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
+
+    def _one_by_one(self, name: str, cells: list[str | None], rows: np.ndarray, good: np.ndarray, bad: Bad) -> Any:
+        """Read the cells of a column in which at least one is no number, and tell which."""
+        import pyarrow
+
+        found: list[float | None] = []
+        for index, cell in enumerate(cells):
+            text = None if cell is None else YES_NO.get(cell, cell)
+            if text is None or is_number(text, "."):
+                found.append(None if text is None else float(text))
+                continue
+            found.append(None)
+            good[index] = False
+            place = f"{self.table.name}: row {rows[index] + 1:,}, column {name or '(without a name)'}"
+            bad(DataError(f"{place}: {text[:40]!r} is not a number ({self.table.format})"))
+        return pyarrow.array(found, pyarrow.float64())
+
+    def _one_hot(self, column: Column, categories: tuple[str, ...], cells: Any) -> np.ndarray:
+        places = {category: index for index, category in enumerate(categories)}
+        values = np.zeros((len(cells), len(categories)))
+        for row, cell in enumerate(as_text(cells)):
+            place = places.get(cell.strip())
+            if place is not None:
+                values[row, place] = 1.0
+            elif cell.strip() not in MISSING:
+                self.unseen[column.name] += 1
+        return values
+
+    def tell_unseen(self) -> None:
+        """Say how many cells held a category that the model does not know; they became zeros."""
+        for name, count in self.unseen.items():
+            log.warning(f"{self.table.name}: column {name}: {count:,} cells hold a category that the model does not know")
+        self.unseen.clear()
