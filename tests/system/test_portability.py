@@ -20,7 +20,8 @@ from tiedae_cli.system.storage import replacing
 
 SOURCES = sorted(Path(tiedae_cli.__path__[0]).rglob("*.py"))
 ONLY_THERE = re.compile(
-    r"\b(fcntl|msvcrt|shlex|sysconf|os\.O_[A-Z]+|sys\.platform|platform\.system|os\.name|os\.fsync|os\.replace|os\.rename)\b"
+    r"\b(fcntl|msvcrt|shlex|sysconf|os\.O_[A-Z]+|sys\.platform|platform\.system|os\.name|os\.fsync|os\.replace|os\.rename"
+    r"|SIGALRM|setitimer)\b"
 )
 HARMLESS = {"cli/app.py": {"os.O_WRONLY"}}
 

@@ -4,7 +4,8 @@ SIGHUP is a closed terminal or a lost connection. SIGUSR1, which batch systems s
 on; other commands have nothing to save, and go on too. A signal that the parent process lets be ignored (``nohup``) stays ignored.
 
 An exception out of a handler is lost where a library written in C was just running Python: pyarrow's first look for pandas forgets all
-exceptions. So the wish to stop is kept, raised again until it is obeyed, and asked for before a result gets its name.
+exceptions. So the wish to stop is kept, raised again until it is obeyed where there are timers, and asked for before a result gets its
+name.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from tiedae_cli.errors import Interrupted
+from tiedae_cli.system.portability import call_every
 
 Handler = Callable[[int, FrameType | None], None]
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -45,7 +47,7 @@ def stopping_at_once() -> Iterator[None]:
             stop_if_asked()
         finally:
             if _Wish.stopping is not None:
-                _repeat(0)
+                call_every(0, _stop_at_last)
                 _Wish.stopping = None
 
 
@@ -84,20 +86,13 @@ class StopSignals:
 def _stop_at_once(number: int, frame: FrameType | None) -> None:
     if _Wish.stopping is None:
         _Wish.stopping = number
-        _repeat(REPEAT)
+        call_every(REPEAT, _stop_at_last)
     stop_if_asked()
 
 
 def _stop_at_last(number: int, frame: FrameType | None) -> None:
     if not isinstance(sys.exc_info()[1], Interrupted):  # else it is on its way, and what it passes is being tidied up
         stop_if_asked()
-
-
-def _repeat(seconds: float) -> None:
-    """Raise the wish to stop again every so many seconds, 0 for no more; where there are no timers, it waits to be asked for."""
-    if sys.platform != "win32":
-        signal.signal(signal.SIGALRM, _stop_at_last)
-        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
 
 
 def _wish_for_saving(number: int, frame: FrameType | None) -> None:

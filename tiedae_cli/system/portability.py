@@ -7,9 +7,12 @@ import os
 import platform
 import re
 import shlex
+import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import PurePath
+from types import FrameType
 
 HAS_FLOCK = importlib.util.find_spec("fcntl") is not None
 """Whether open files can be locked, renamed and removed. On Windows whoever has a file open keeps others from doing that."""
@@ -64,6 +67,13 @@ def replace(source: str, target: str, folder: int | None) -> None:
             return os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder)
         time.sleep(pause)
     os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def call_every(seconds: float, handler: Callable[[int, FrameType | None], None]) -> None:
+    """Let a signal handler interrupt the main thread every so many seconds, 0 for no more; Windows has no timers, and it never does."""
+    if sys.platform != "win32":
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
 
 
 def machine_name() -> str:
