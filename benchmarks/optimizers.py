@@ -21,7 +21,7 @@ from tiedae_cli.training.step import TrainingStep
 
 NETS = ((300, 150), (1000, 500, 250, 30))
 OPTIMIZERS = ("adam", "soap", "muon")
-STEPS = 12  # of a round: a basis of SOAP's serves ten
+STEPS = 10  # of a round: as many as a basis of SOAP's serves, so that each round takes one
 
 
 def step_of(optimizer: str, batch: int, sizes: tuple[int, ...], device: torch.device) -> TrainingStep:

@@ -109,12 +109,13 @@ def search(net: Net, names: Sequence[str]) -> dict[str, dict[float, float]]:
 
 
 def measure(net: Net, names: Sequence[str], seeds: Sequence[int], longest: float) -> dict[str, dict[int, list[Point]]]:
-    """Return the points of each contestant by epochs; a contestant that took longer than ``longest`` seconds trains no further."""
+    """Return the points of each contestant by epochs; one that took longer than ``longest`` seconds trains no more epochs."""
     points: dict[str, dict[int, list[Point]]] = {name: {} for name in names}
     for epochs in net.epochs:
+        slow = {name for name in names for found in points[name].values() for point in found if point.seconds > longest}
         for seed in seeds:
             for name in names:
-                if any(point.seconds > longest for found in list(points[name].values())[:-1] for point in found):
+                if name in slow:
                     continue
                 point = run(name, net, epochs, net.rates[name], seed)
                 points[name].setdefault(epochs, []).append(point)

@@ -38,8 +38,8 @@ def make(shape: tuple[int, int, int], **options: object) -> TiedAutoencoder:
     return model
 
 
-def batch(size: int, seed: int = 3) -> Tensor:
-    return torch.rand(ITEMS, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+def batch(size: int, seed: int = 3, items: int = ITEMS) -> Tensor:
+    return torch.rand(items, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def by_hand(
@@ -48,8 +48,8 @@ def by_hand(
     """Return the squared error and the flat gradient of a copy of the model; what an earlier batch left must not matter."""
     model = copy.deepcopy(model)
     parameters = FlatParameters(model, torch.float64)
-    gradient = Gradient(model, parameters, ITEMS, loss, ITEMS, penalty, corrupted=noisy is not x)
-    for target, input in ((batch(x.shape[1], 99),) * 2, (x, noisy)):
+    gradient = Gradient(model, parameters, len(x), loss, len(x), penalty, corrupted=noisy is not x)
+    for target, input in ((batch(x.shape[1], 99, len(x)),) * 2, (x, noisy)):
         gradient.target.copy_(target)
         gradient.input.copy_(input)
         squared_error = gradient.run()
@@ -66,11 +66,10 @@ def autograd(model: TiedAutoencoder, loss: Tensor) -> Tensor:
 @pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
 @pytest.mark.parametrize("activation", get_args(Activation))
 def test_gradient_is_autograds(activation: str, words: tuple[str, ...], tied: bool) -> None:
-    for shape, (loss, output) in itertools.product(
-        SHAPES, [("squared_error", "linear"), ("mse", "sigmoid"), ("cross_entropy", "sigmoid")]
-    ):
+    losses = [("squared_error", "linear"), ("mse", "sigmoid"), ("cross_entropy", "sigmoid")]
+    for shape, items, (loss, output) in itertools.product(SHAPES, (ITEMS, 1), losses):
         model = make(shape, layers=words, activation=activation, output=output, tied=tied)
-        x = batch(model.sizes[0])
+        x = batch(model.sizes[0], items=items)
         squared_error, gradient = by_hand(model, x, x, loss)
         y = model(x)
         value = {
@@ -82,15 +81,17 @@ def test_gradient_is_autograds(activation: str, words: tuple[str, ...], tied: bo
         torch.testing.assert_close(gradient, autograd(model, value), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("output", ["linear", "sigmoid"])
+@pytest.mark.parametrize("items", [ITEMS, 1])
 @pytest.mark.parametrize("activation", get_args(Activation))
-def test_gradient_in_float32_is_that_in_float64(activation: str) -> None:
+def test_gradient_in_float32_is_that_in_float64(activation: str, items: int, output: str) -> None:
     """Where images lie with channels last beside rows of a dense layer: torch has other kernels for float32 than for float64."""
-    exact = make((3, 8, 8), layers=WORDS["convolutions and dense"], activation=activation)
-    x = batch(3 * 64)
+    exact = make((3, 8, 8), layers=WORDS["convolutions and dense"], activation=activation, output=output)
+    x = batch(3 * 64, items=items)
     error, gradient = by_hand(exact, x, x, "squared_error")
     model = copy.deepcopy(exact).float()
     parameters = FlatParameters(model, torch.float32)
-    single = Gradient(model, parameters, ITEMS, "squared_error", ITEMS)
+    single = Gradient(model, parameters, items, "squared_error", items)
     single.input.copy_(x)
     torch.testing.assert_close(single.run().double(), error, rtol=1e-5, atol=0)
     assert (parameters.gradient.double() - gradient).norm() < 1e-5 * gradient.norm()

@@ -50,13 +50,17 @@ def polar(matrix: Tensor) -> Tensor:
 # The polar factor
 
 
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-4), (torch.float32, 1e-3)])
 @pytest.mark.parametrize("columns", [9, 30])
-def test_the_polar_factor_of_a_small_matrix(columns: int) -> None:
+def test_the_polar_factor_of_a_small_matrix(columns: int, dtype: torch.dtype, error: float) -> None:
     """With the classical polynomials exactly; zeros, and factors of any size, change nothing."""
-    matrix = with_singular_values(torch.linspace(0.05, 1, 9, dtype=torch.float64), columns)
+    matrix = with_singular_values(torch.linspace(0.05, 1, 9, dtype=torch.float64), columns).to(dtype)
     factor = PolarFactor(matrix, CLASSICAL)
-    for size in (1.0, 1e-12, 1e12):
-        torch.testing.assert_close(factor.of(matrix * size) @ (matrix * size), polar(matrix), rtol=0, atol=1e-4)
+    for size in (1.0, 1e-14, 1e-6, 1e6, 1e12, 1e18):
+        torch.testing.assert_close(factor.of(matrix * size) @ (matrix * size), polar(matrix), rtol=0, atol=error)
+    for power in range(-44, -14):  # where float32 loses the squares: a smaller step at worst
+        small = matrix * 10.0**power
+        assert torch.linalg.matrix_norm(factor.of(small) @ small, 2) <= 1 + error
     assert not (factor.of(torch.zeros_like(matrix)) @ torch.zeros_like(matrix)).any()
     singular = torch.cat([matrix, torch.zeros_like(matrix)])  # rows of units that are dead
     found = PolarFactor(singular, CLASSICAL).of(singular) @ singular

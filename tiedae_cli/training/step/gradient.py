@@ -50,7 +50,8 @@ class Half:
 
     def __post_init__(self) -> None:
         """Make the views that every step needs: small calls between two products cost ten times their time alone."""
-        self.gradient_as_output = self.gradient.view(self.output.shape)
+        same = self.gradient.shape == self.output.shape  # then no view: of one item it may have other strides
+        self.gradient_as_output = self.gradient if same else self.gradient.view(self.output.shape)
         self.bias_dimensions = [0, *range(2, self.gradient.dim())]
         self.fills = False  # whether the gradient at the input goes straight to where the half before reads it
         if self.scratch is not None:

@@ -26,6 +26,7 @@ POLYNOMIALS = (
     (3.286586, -2.464720, 0.507358),
 )
 DAMPING = 1e-6  # of the Gram matrix, over its largest eigenvalue: float32's rounding makes no eigenvalue negative
+LEAST_TRACE = 1e-30  # of the Gram matrix: of a gradient so small the step goes to 0 with it, before float32 loses its square
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class PolarFactor:
 
         q = a I + b G + c G^2        Q <- q Q        G <- G q^2
 
-    X is first divided by a bound on its largest singular value, the fourth root of the Frobenius norm of G^2, which is at hand.
+    G is first divided by its trace, lest its powers leave float32's range, then by the square root of the Frobenius norm of G^2, which
+    is at hand: a bound on its largest eigenvalue.
 
     Args:
         like: (m, n), a matrix of the size and type to come.
@@ -69,8 +71,10 @@ class PolarFactor:
         """Return Q, (m, m), for X, (m, n); the memory is used again by the next call. Zeros stay zeros."""
         gram, square, q = self.gram, self.square, self.step
         multiply(matrix, matrix.t(), gram)
+        trace = gram.diagonal().sum().clamp_min(LEAST_TRACE)
+        gram.div_(trace)
         multiply(gram, gram, square)
-        bound = torch.linalg.vector_norm(square).sqrt().clamp_min(torch.finfo(gram.dtype).tiny)  # of the eigenvalues
+        bound = torch.linalg.vector_norm(square).sqrt().clamp_min(torch.finfo(gram.dtype).eps)  # of the eigenvalues
         gram.div_(bound)
         square.div_(bound).div_(bound)
         gram.diagonal().add_(self.one, alpha=DAMPING)
@@ -87,7 +91,7 @@ class PolarFactor:
             if number + 1 < len(self.polynomials):
                 multiply(gram, q, self.product)
                 multiply(self.product, q, gram)
-        return result.mul_(bound.rsqrt())
+        return result.mul_(bound.rsqrt() * trace.rsqrt())
 
 
 class Muon:
