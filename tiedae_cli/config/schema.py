@@ -65,6 +65,12 @@ def _names(value: Any) -> Any:
     return tuple(str(name) for name in names)
 
 
+def _labels(value: Any) -> Any:
+    """Do what ``_names`` does, and turn yes and no, which labels may be, into text."""
+    labels = value if isinstance(value, (list, tuple)) else [value]
+    return _names([str(label) if isinstance(label, bool) else label for label in labels])
+
+
 def _name(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
@@ -93,6 +99,7 @@ def _array_names(value: Any) -> Any:
 ArrayNames = Annotated[dict[str, str], BeforeValidator(_array_names)]
 Name = Annotated[str, Field(min_length=1, max_length=4096), BeforeValidator(_name)]
 NameList = Annotated[tuple[str, ...], BeforeValidator(_names), Field(max_length=10_000)]
+LabelList = Annotated[tuple[str, ...], BeforeValidator(_labels), Field(max_length=10_000)]
 
 
 @dataclass(frozen=True)
@@ -220,7 +227,7 @@ class DataConfig(Section):
     `labels` (or `train_labels`, ...); without it they are found by their names."""
     label: Name | None = None
     """Of a table: the column that labels the items and is not fed to the model."""
-    normal: NameList = ()
+    normal: LabelList = ()
     """Labels of the items to train on; all others are kept for the test. For data with labels."""
     columns: NameList | None = None
     """Of a table: the columns that are fed, by names or globs; without it all that hold numbers, but none that is called like a label."""

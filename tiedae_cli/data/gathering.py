@@ -7,6 +7,7 @@ import hashlib
 import logging
 import math
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,8 @@ from tiedae_cli.system.storage import replacing
 
 log = logging.getLogger(__name__)
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
+WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")  # int64 whose text is this one
 
 
 def gather(
@@ -217,16 +219,10 @@ class _Gaps:
 
 
 def _numbered(text: np.ndarray) -> tuple[Tensor, tuple[str, ...] | None]:
-    """Return labels, (N,) int64, and what they stand for where they are words."""
-    try:
-        if any("_" in str(word) or not str(word).isascii() for word in np.unique(text.astype(str))):  # Python takes 1_0 for 10
-            raise ValueError
-        numbers = text.astype(np.float64)
-        if np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all():
-            return torch.from_numpy(numbers.astype(np.int64)), None
-    except ValueError:
-        pass
+    """Return labels, (N,) int64, and what they stand for where they are not whole numbers, written as these are."""
     words, places = np.unique(text.astype(str), return_inverse=True)
+    if all(WHOLE.fullmatch(word) for word in words):
+        return torch.from_numpy(words.astype(np.int64)[places]), None
     return torch.from_numpy(places.astype(np.int64)), tuple(words.tolist())
 
 

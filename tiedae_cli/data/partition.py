@@ -1,11 +1,17 @@
 """The splits of a user's own data: what it does not name itself is cut from the training items by a seeded random choice."""
 
+import logging
+from collections import Counter
+
 import torch
 from torch import Tensor
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.image_set import ImageSet, Splits
+from tiedae_cli.data.sources.cells import is_unlabelled, label_text
 from tiedae_cli.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
 
 PORTION = 0.1  # of the training items, for validation and for the test each, where the config says nothing
 
@@ -27,6 +33,7 @@ def partition(given: dict[str, ImageSet], config: DataConfig, source: str) -> Sp
     """
     whole = given["train"]
     usual, strange = _normal(whole, config, source)
+    _tell_unlabelled(whole, strange, config, source)
     parts = {name: items for name, items in given.items() if name != "train"}
     if config.normal and "validation" in parts:
         parts["validation"] = parts["validation"].subset(_normal(parts["validation"], config, source)[0])
@@ -84,12 +91,24 @@ def _normal(items: ImageSet, config: DataConfig, source: str) -> tuple[Tensor, T
     if items.labels is None:
         raise ConfigError(f"data.normal: {source}: has no labels (data.label names the column of a table)")
     names = {label: items.label_text(label) for label in sorted(set(items.labels.tolist()))}
-    wanted = [label for label, name in names.items() if name in config.normal]
+    normal_texts = set(map(label_text, config.normal))
+    wanted = [label for label, name in names.items() if label_text(name) in normal_texts]
     if not wanted:
         known = ", ".join(list(names.values())[:12])
         raise ConfigError(f"data.normal: {source}: no item has the label {', '.join(config.normal)} (it has {known})")
     normal = torch.isin(items.labels, torch.tensor(wanted))
     return everything[normal], everything[~normal]
+
+
+def _tell_unlabelled(items: ImageSet, strange: Tensor, config: DataConfig, source: str) -> None:
+    """Say how many of the items that are not trained on have no label at all."""
+    if not config.normal or items.labels is None:
+        return
+    counts = Counter(items.labels[strange].tolist())
+    found = sum(count for label, count in counts.items() if is_unlabelled(items.label_text(label), ()))
+    if found:
+        whose = "1 item has" if found == 1 else f"{found:,} items have"
+        log.info(f"{source}: {whose} no label: they are in the test split, and no measure by labels counts them")
 
 
 def portion_count(portion: float, total: int) -> int:

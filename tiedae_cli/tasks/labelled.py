@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tiedae_cli.data.sources.cells import is_unlabelled, label_text
 from tiedae_cli.model.metrics import auroc, average_precision, precision_at_n
 
 OUTLIER_LABELS = ({"0"}, {"0", "1"}, {"1"})  # without ``data.normal``, 1 is an outlier, as in the field's benchmarks
@@ -22,13 +23,24 @@ class Labelled:
 
     normal: Sequence[str]
     labels: list[str] = field(default_factory=list)
+    """Their texts, of the items that have one."""
     scores: list[Tensor] = field(default_factory=list)
+    unlabelled: int = 0
+    """Items whose label says nothing."""
 
     def add(self, labels: Sequence[str] | None, scores: Tensor) -> None:
         """Note the items of a block."""
-        if labels is not None:
-            self.labels += labels
-            self.scores.append(scores)
+        if labels is None:
+            return
+        texts, normal = list(map(label_text, labels)), self._normal
+        kept = [index for index, text in enumerate(texts) if not is_unlabelled(text, normal)]
+        self.unlabelled += len(texts) - len(kept)
+        self.labels += [texts[index] for index in kept]
+        self.scores.append(scores[kept])
+
+    @property
+    def _normal(self) -> set[str]:
+        return set(map(label_text, self.normal)) or {"0"}
 
     def why_not(self) -> str | None:
         """Return why these labels judge nothing; None where they do."""
@@ -45,7 +57,7 @@ class Labelled:
         return None
 
     def _strange(self) -> list[bool]:
-        normal = set(self.normal) if self.normal else {"0"}
+        normal = self._normal
         return [label not in normal for label in self.labels]
 
     def values(self, limit: float | None) -> dict[str, Any]:

@@ -195,6 +195,8 @@ class Screening:
         if self.limit is not None and self.tally.items:
             log.info(f"{self.tally.outliers:,} of {self.tally.items:,} items are above the threshold")
         labelled = self.tally.labelled
+        if labelled is not None and labelled.unlabelled:
+            log.info(f"{labelled.unlabelled:,} items without a label are scored, and no measure by labels counts them")
         if labelled is not None and labelled.labels:
             log.info(labelled.why_not() or described(labelled.values(self.limit)))
         self.failures.finish(self.tally.items)

@@ -1,10 +1,16 @@
-"""What a cell of a table says: a number, a word, or nothing."""
+"""What a cell of a table says: a number, a word, or nothing; and what the text of a label is, wherever it comes from."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
 YES_NO = {"true": "1", "false": "0", "True": "1", "False": "0", "TRUE": "1", "FALSE": "0"}
+LABEL_NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,9})?", re.ASCII)
+MOST_EXPONENT = 300  # of what a float holds
+MOST_DIGITS = 18  # of a whole number that was written with a point or an exponent
 
 
 def is_number(cell: str, decimal: str) -> bool:
@@ -21,3 +27,28 @@ def is_number(cell: str, decimal: str) -> bool:
 def as_text(values: Any) -> Iterable[str]:
     """Yield a pyarrow array's cells as text, "" where there is none."""
     return ("" if cell is None else str(cell) for cell in values.to_pylist())
+
+
+@lru_cache(1 << 12)
+def label_text(cell: str, decimal: str = ".") -> str:
+    """Return the one text of a label, however it was written: labels are the same where these texts are.
+
+    ``1.0``, ``+1``, `` 1`` and ``True`` are ``1``, as they are in a column of another type; ``007`` is a text of its own.
+    """
+    text = YES_NO.get(cell.strip(), cell.strip())
+    plain = text.replace(decimal, ".")
+    if not LABEL_NUMBER.fullmatch(plain):
+        return text
+    number = Decimal(plain)
+    if not number:
+        return "0"
+    if plain.lstrip("+-").isdecimal():
+        return plain.removeprefix("+")
+    if number == number.to_integral_value() and number.adjusted() < MOST_DIGITS:
+        return str(int(number))
+    return repr(float(plain)) if abs(number.adjusted()) < MOST_EXPONENT else text
+
+
+def is_unlabelled(text: str, normal: Collection[str]) -> bool:
+    """Return whether a label's text says nothing; a user who names it among the normal ones means it."""
+    return text in MISSING and text not in normal

@@ -136,14 +136,21 @@ def _labels(array: NamedArray, items: NamedArray, name: str, asked: bool) -> Ten
     count = items.shape[0]
     values = array.whole()
     numbers = values.reshape(-1)
-    whole = numbers.dtype.kind in "bui" or (numbers.dtype.kind == "f" and bool((numbers == np.floor(numbers)).all()))
-    if whole and numbers.size == count:
+    if _are_whole(numbers) and numbers.size == count:
         return torch.from_numpy(numbers.astype(np.int64))
     problem = f"{name}: {' x '.join(map(str, values.shape))} {values.dtype}; labels are {count:,} whole numbers, one an item"
     if asked or numbers.size != count:
         raise DataError(problem)
     log.info(f"{problem}: left out")
     return None
+
+
+def _are_whole(numbers: np.ndarray) -> bool:
+    """Return whether int64 holds all of these numbers just as they are."""
+    if numbers.dtype.kind not in "buif":
+        return False
+    with np.errstate(invalid="ignore"):
+        return bool(((numbers == np.floor(numbers)) & (np.abs(numbers.astype(np.float64)) < 2.0**63)).all())
 
 
 def split_of_name(name: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tiedae_cli.data.columns import Column, Columns
-from tiedae_cli.data.sources.cells import MISSING, YES_NO, as_text, is_number
+from tiedae_cli.data.sources.cells import MISSING, YES_NO, as_text, is_number, label_text
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.data.sources.tables import Table, TableBlock
 from tiedae_cli.errors import DataError
@@ -71,7 +71,8 @@ class _Encoder:
                 parts.append(self._one_hot(column, column.categories, cells))
         labels = None
         if self.columns.label is not None:
-            labels = np.array(list(as_text(block.columns[self.columns.label])), dtype=object)[good]
+            texts = [label_text(cell, self.table.decimal) for cell in as_text(block.columns[self.columns.label])]
+            labels = np.array(texts, dtype=object)[good]
         values = np.concatenate(parts, 1)[good]
         return RawBlock(block.rows[good].tolist(), values, labels)
 

@@ -1,0 +1,212 @@
+"""What a label's text is: the same from every source, in training, in a file and in a pipe, and in what the user writes."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+import torch
+from hearing import heard, silently
+from typer.testing import CliRunner
+
+from tiedae_cli.cli.app import app
+from tiedae_cli.config import DataConfig
+from tiedae_cli.config.yaml_reader import parse_config
+from tiedae_cli.data import load_splits
+from tiedae_cli.data.sources.cells import label_text
+from tiedae_cli.errors import ConfigError
+from tiedae_cli.tasks.labelled import Labelled
+
+COUNT = 120
+STRANGE = np.arange(COUNT) % 6 == 0
+ROWS = np.random.default_rng(5).normal(size=(COUNT, 3)).round(4) + 9 * STRANGE[:, None]
+NUMBERS = ("0", "1")
+
+SAID = {
+    "1.0": "1",
+    " 1": "1",
+    "1 ": "1",
+    "+1": "1",
+    "1.": "1",
+    "1e0": "1",
+    "True": "1",
+    "true": "1",
+    "FALSE": "0",
+    "0.0": "0",
+    "-0.0": "0",
+    "-3.00": "-3",
+    "1.50": "1.5",
+    ".5": "0.5",
+    "1e+16": "10000000000000000",
+    "9007199254740993.0": "9007199254740993",
+    "9007199254740993": "9007199254740993",
+    "123456789012345678901234567890": "123456789012345678901234567890",
+    "1e200": "1e+200",
+    "1e400": "1e400",
+    "9" * 5000: "9" * 5000,
+    "1e999999999": "1e999999999",
+    "007": "007",
+    "00": "00",
+    "01.0": "01.0",
+    "1_0": "1_0",
+    "１": "１",
+    "größer": "größer",
+    "inf": "inf",
+    "nan": "nan",
+    "": "",
+    "good ": "good",
+    "1,0": "1,0",
+}
+
+
+@pytest.mark.parametrize("cell", SAID)
+def test_the_text_of_a_label(cell: str) -> None:
+    assert label_text(cell) == SAID[cell] == label_text(SAID[cell])
+
+
+def test_a_decimal_comma_is_one_where_the_table_has_it() -> None:
+    assert (label_text("1,0", ","), label_text("1,5", ","), label_text("a,b", ",")) == ("1", "1.5", "a,b")
+
+
+def text(name: str, delimiter: str, words: Sequence[str], blank: str = "", decimal: str = ".") -> str:
+    lines = [f"{delimiter}{blank}".join("abc") + f"{delimiter}{blank}kind"]
+    for row, strange in zip(ROWS.tolist(), STRANGE.tolist(), strict=True):
+        cells = [*(repr(value).replace(".", decimal) for value in row), words[strange]]
+        lines.append(f"{delimiter}{blank}".join(cells))
+    Path(name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return name
+
+
+def objects(values: Sequence[object]) -> str:
+    rows = [{**dict(zip("abc", row, strict=True)), "kind": values[int(s)]} for row, s in zip(ROWS.tolist(), STRANGE, strict=True)]
+    Path("x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return "x.jsonl"
+
+
+def columnar(labels: pyarrow.Array, name: str = "x.parquet") -> str:
+    table = pyarrow.table({**dict(zip("abc", ROWS.T.copy(), strict=True)), "kind": labels})
+    (pyarrow.feather.write_feather if name.endswith("feather") else pyarrow.parquet.write_table)(table, name)
+    return name
+
+
+def archive(labels: np.ndarray) -> str:
+    np.savez("x.npz", x=ROWS, y=labels)
+    return "x.npz"
+
+
+def words(pair: Sequence[str]) -> pyarrow.Array:
+    return pyarrow.array([pair[int(strange)] for strange in STRANGE])
+
+
+SOURCES: dict[str, tuple[Callable[[], str], tuple[str, str]]] = {
+    "csv, whole": (lambda: text("x.csv", ",", ("0", "1")), NUMBERS),
+    "csv, floats": (lambda: text("x.csv", ",", ("0.0", "1.0")), NUMBERS),
+    "csv, blanks": (lambda: text("x.csv", ",", ("0", "1"), blank=" "), NUMBERS),
+    "csv, words after blanks": (lambda: text("x.csv", ",", ("good", "größer"), blank=" "), ("good", "größer")),
+    "csv, leading zeros": (lambda: text("x.csv", ",", ("007", "7")), ("007", "7")),
+    "csv, pandas' booleans": (lambda: text("x.csv", ",", ("False", "True")), NUMBERS),
+    "csv, decimal commas": (lambda: text("x.csv", ";", ("0,0", "1,0"), decimal=","), NUMBERS),
+    "tsv, floats": (lambda: text("x.tsv", "\t", ("0.0", "1.0")), NUMBERS),
+    "json lines, whole": (lambda: objects((0, 1)), NUMBERS),
+    "json lines, floats": (lambda: objects((0.0, 1.0)), NUMBERS),
+    "json lines, booleans": (lambda: objects((False, True)), NUMBERS),
+    "json lines, text": (lambda: objects(("good", "bad")), ("good", "bad")),
+    "json lines, large floats": (lambda: objects((1e16, 2e16)), ("10000000000000000", "20000000000000000")),
+    "parquet, int": (lambda: columnar(pyarrow.array(STRANGE.astype(np.int32))), NUMBERS),
+    "parquet, float": (lambda: columnar(pyarrow.array(STRANGE.astype(np.float32))), NUMBERS),
+    "parquet, bool": (lambda: columnar(pyarrow.array(STRANGE)), NUMBERS),
+    "parquet, string": (lambda: columnar(words(("good", "bad"))), ("good", "bad")),
+    "parquet, dictionary": (lambda: columnar(words(("good", "bad")).dictionary_encode()), ("good", "bad")),
+    "parquet, dictionary of floats": (lambda: columnar(words(("0.0", "1.0")).dictionary_encode()), NUMBERS),
+    "feather, float": (lambda: columnar(pyarrow.array(STRANGE.astype(float)), "x.feather"), NUMBERS),
+    "npz, int": (lambda: archive(STRANGE.astype(int)), NUMBERS),
+    "npz, float": (lambda: archive(STRANGE.astype(np.float32)), NUMBERS),
+    "npz, bool": (lambda: archive(STRANGE), NUMBERS),
+}
+PIPED = (".csv", ".tsv", ".jsonl")
+
+
+def scored(path: str | None = None, pipe: bool = False) -> tuple[list[dict[str, object]], dict[str, object]]:
+    """Return the lines of ``score run`` (of its test split, a file or a pipe) and the object of its ``--summary``."""
+    name, content = ("-", Path(path).read_bytes()) if pipe and path else (path, None)
+    found = []
+    for extra in ([], ["--summary"]):
+        result = CliRunner().invoke(app, ["score", "run", *([name] if name else []), *extra, "-q"], input=content)
+        assert result.exit_code == 0, result.output
+        found.append([json.loads(line) for line in result.stdout.splitlines()])
+    return found[0], found[1][0]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_split_the_file_and_a_pipe_say_the_same_labels(source: str) -> None:
+    write, pair = SOURCES[source]
+    path = write()
+    named = [] if path.endswith("npz") else ["--set", "data.label=kind"]
+    given = ["--set", f"data.normal='{pair[0]}'", "--set", "data.validation=10", "--set", "data.test=10"]
+    shape = ["--set", "model.hidden_sizes=[2]", "--set", "model.output=linear", "--set", "training.epochs=1"]
+    result = CliRunner().invoke(app, ["train", path, *named, *given, *shape, "--run-dir", "run", "-q"])
+    assert result.exit_code == 0, result.output
+    lines, summary = scored()
+    assert sorted(str(line["label"]) for line in lines) == sorted([pair[0]] * 10 + [pair[1]] * 20)
+    assert summary["auroc"] == 1.0
+    for pipe in (False, True)[: 1 + path.endswith(PIPED)]:
+        lines, summary = scored(path, pipe)
+        assert [line["label"] for line in lines] == [pair[int(strange)] for strange in STRANGE]
+        assert summary["auroc"] == 1.0 and summary["items"] == COUNT
+
+
+@pytest.mark.parametrize("said", ["0", "0.0", "false", "False", "[0.0]", "+0"])
+def test_the_user_may_write_a_label_in_any_of_its_ways(said: str) -> None:
+    config = parse_config(f"data: {{dataset: x.csv, label: kind, normal: {said}, validation: 10, test: 10}}", "x.yaml").data
+    text("x.csv", ",", ("0", "1.0"))
+    assert [len(load_splits(config).get(name)) for name in ("train", "validation", "test")] == [80, 10, 30]
+    text("x.csv", ",", ("2.0", "007"))
+    with pytest.raises(ConfigError, match=r"no item has the label .* \(it has 007, 2\)$"):
+        load_splits(config)
+
+
+def gaps(missing: str) -> str:
+    """Labels 0 and 1, and in every tenth row ``missing``."""
+    rows = zip(ROWS.tolist(), STRANGE.tolist(), range(COUNT), strict=True)
+    cells = [[*map(repr, row), missing if number % 10 == 3 else str(int(strange))] for row, strange, number in rows]
+    Path("x.csv").write_text("\n".join(map(",".join, [["a", "b", "c", "kind"], *cells])))
+    return "x.csv"
+
+
+@pytest.mark.parametrize("missing", ["", "NA", "nan"])
+def test_rows_without_a_label_are_neither_trained_on_nor_judged(missing: str) -> None:
+    config = DataConfig.model_validate({"dataset": gaps(missing), "label": "kind", "normal": 0, "validation": 10, "test": 10})
+    with heard() as said:
+        splits = load_splits(config)
+    assert said == ["x.csv: 12 items have no label: they are in the test split, and no measure by labels counts them"]
+    assert [len(splits.get(name)) for name in ("train", "validation", "test")] == [68, 10, 42]
+    texts = splits.test.label_texts(0, 99)
+    assert texts is not None and [texts.count(label) for label in ("0", "1", missing)] == [10, 20, 12]
+    train = splits.train.label_texts(0, 99)
+    assert train is not None and set(train) == {"0"}
+    own = DataConfig.model_validate({**config.model_dump(), "normal": ["0", missing]})
+    assert len(silently(load_splits, own).train) == 80
+
+
+def test_a_score_is_judged_by_the_labels_that_there_are() -> None:
+    judged = Labelled(())
+    judged.add(["0.0", "", "1", "nan"], torch.tensor([1.0, 9.0, 2.0, 0.0]))
+    judged.add(None, torch.tensor([5.0]))
+    assert (judged.labels, judged.unlabelled, judged.why_not()) == (["0", "1"], 2, None)
+    assert judged.values(None)["auroc"] == 1.0
+    nothing = Labelled(())
+    nothing.add(["", "NA"], torch.tensor([1.0, 2.0]))
+    assert (nothing.labels, nothing.unlabelled, nothing.why_not()) == ([], 2, None)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 0.5, 1e19, np.uint64(2**63)])
+def test_an_array_that_no_whole_numbers_hold_is_left_out(value: float) -> None:
+    labels = np.array([value, *[0] * (COUNT - 1)], dtype=type(value))
+    with heard() as said:
+        found = load_splits(DataConfig(dataset=archive(labels), validation=0, test=0)).train
+    assert found.labels is None
+    assert said == [f"x.npz: y: 120 {labels.dtype}; labels are 120 whole numbers, one an item: left out"]
