@@ -82,7 +82,9 @@ def text(name: str, delimiter: str, words: Sequence[str], blank: str = "", decim
 
 
 def objects(values: Sequence[object]) -> str:
-    rows = [{**dict(zip("abc", row, strict=True)), "kind": values[int(s)]} for row, s in zip(ROWS.tolist(), STRANGE, strict=True)]
+    rows = [
+        {**dict(zip("abc", row, strict=True)), "kind": values[int(s)]} for row, s in zip(ROWS.tolist(), STRANGE, strict=True)
+    ]
     Path("x.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return "x.jsonl"
 
