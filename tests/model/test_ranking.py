@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from tiedae_cli.data.image_set import DataForm, ImageSet
-from tiedae_cli.model.ranking import SHRINKAGE, believed_ranking, fit_ranking
+from tiedae_cli.model.ranking import SHRINKAGE, Ranking, believed_ranking, fit_ranking
+from tiedae_cli.model.threshold import threshold_of
 
 N, D, K = 40, 5, 3
 CPU = torch.device("cpu")
@@ -45,6 +46,66 @@ def test_the_formula(monkeypatch: pytest.MonkeyPatch, distances: int) -> None:
     found = ranking.scores(x, halved(x) - x).numpy()
     assert found == pytest.approx(expected_scores(train.double().numpy(), x.double().numpy()), rel=1e-4)
     assert len(ranking.scores(x[:0], x[:0])) == 0
+
+
+def brute_force(ranking: Ranking, x: torch.Tensor, residuals: torch.Tensor) -> np.ndarray:
+    """The formula from a ranking's own statistics, every distance by its differences in float64."""
+    white = (residuals.double() - ranking.mean.double()) @ ranking.whitening.double().t()
+    pairs, references = torch.cat([x.double(), white], 1).numpy(), ranking.references.double().numpy()
+    width = x.shape[1]
+    scores = []
+    for pair in pairs:
+        squares = (references - pair) ** 2
+        near = [np.sort(np.sqrt(part.sum(1)))[: ranking.neighbours].mean() for part in (squares[:, :width], squares)]
+        scores.append(np.sqrt(near[0] * near[1] / width))
+    return np.array(scores)
+
+
+def fitted(train: torch.Tensor, neighbours: int = K) -> Ranking:
+    return fit_ranking(
+        halved, ImageSet(train.view(-1, 1, 1, D), None, DataForm((1, 1, D), "vectors")), neighbours, seed=0, device=CPU
+    )
+
+
+HARD = {
+    "random": items(500, 2),
+    "of zeros and ones, which repeat": (items(500, 2) > 0).float(),
+    "far from zero, and near each other": 1e6 + items(500, 2),
+    "in a cluster far from the others": torch.cat([items(250, 2), 1000 + 1e-3 * items(250, 3)]),
+    "all the same": torch.full((500, D), 0.3),
+    "fewer than k": items(2, 2),
+}
+
+
+@pytest.mark.parametrize("kind", HARD)
+@pytest.mark.parametrize("gathered", [1 << 20, 1])
+def test_every_distance_is_exact_and_no_block_matters(kind: str, gathered: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiedae_cli.model.ranking.GATHERED", gathered)
+    train = HARD[kind]
+    x = torch.cat([train[:40], train[:40] + 1e-3 * items(min(40, len(train)), 4), 100 * items(20, 5)])
+    ranking = fitted(train)
+    residuals = halved(x) - x
+    whole = ranking.scores(x, residuals)
+    assert whole.numpy() == pytest.approx(brute_force(ranking, x, residuals), rel=1e-9, abs=0)
+    alone = torch.cat([ranking.scores(row[None], own[None]) for row, own in zip(x, residuals, strict=True)])
+    assert alone.numpy() == pytest.approx(whole.numpy(), rel=1e-12, abs=0)
+
+
+def test_what_the_training_items_repeat_is_never_an_outlier() -> None:
+    train = (items(500, 2) > 0).float()  # 32 different items at most, each of them many times
+    ranking = fitted(train)
+    held_out, new = (items(200, 6) > 0).float(), torch.full((1, D), 0.5)
+    scores = ranking.scores(held_out, halved(held_out) - held_out)
+    limit = threshold_of(scores, 0.01).value
+    assert torch.equal(scores, torch.zeros(200, dtype=torch.float64)) and limit == 0
+    assert int((scores > limit).sum()) == 0
+    assert ranking.scores(new, halved(new) - new).item() > limit
+
+
+def test_values_as_large_as_float32_has_them() -> None:
+    x = torch.tensor([[3e38, 0, 0, 0, 0], [-1e25, 1e25, 0, 0, 0]])
+    ranking = fitted(items(N, 0))
+    assert ranking.scores(x, x).numpy() == pytest.approx(brute_force(ranking, x, x), rel=1e-9)
 
 
 def test_no_more_references_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

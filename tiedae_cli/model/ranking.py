@@ -8,23 +8,30 @@ items, all or a random choice) and e_i(x) the same of the pair (x, w(x)),
 
 The first knows clusters and gaps that a network smooths over (Ramaswamy et al. 2000), the second what the network knows of how values
 go together. S is shrunk towards a multiple of the unit matrix (Ledoit & Wolf 2004), so that it can be inverted where items are few.
-Shapes: N items, B items a block, D values an item, M references.
+
+Matrix products in float64 find the nearest references; their distances are then sums of squared differences, for |x|^2 - 2 x y + |y|^2
+cancels where x and y are alike. So an item that k references equal has the score 0, and a score does not depend on the items beside it.
+Shapes: N items, B items a block, D values an item, M references, C candidates.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from tiedae_cli.data.image_set import ImageSet
 from tiedae_cli.model.evaluation import batch_size
+from tiedae_cli.system.runtime import in_float64
 
 SHRINKAGE = 0.1
 REFERENCES = 8192  # items at most
 REFERENCE_VALUES = 1 << 23  # values of all references at most (32 MiB), but
 LEAST_REFERENCES = 512
-DISTANCES = 1 << 22  # of one block, in memory at once
+DISTANCES = 1 << 21  # of one block, in memory at once
+SPARE = 5  # candidates beyond k, for rounding exchanges neighbours that are almost equally far
+GATHERED = 1 << 20  # values of candidates in memory at once
 NAMES = ("mean", "whitening", "references")
 
 
@@ -49,21 +56,38 @@ class Ranking:
         """Return it on a device."""
         return Ranking(**{name: value.to(device) for name, value in self.tensors().items()}, neighbours=self.neighbours)
 
+    @cached_property
+    def _exact(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The three statistics in float64, the references less their mean, and this mean, (2 D,)."""
+        mean, whitening, references = (in_float64(value) for value in (self.mean, self.whitening, self.references))
+        centre = references.mean(0)
+        return mean, whitening, references - centre, centre
+
     @torch.inference_mode()
     def scores(self, x: Tensor, residuals: Tensor) -> Tensor:
-        """Return the score of each item, (B, D) and (B, D) -> (B,) float32."""
-        white = whitened(residuals, self.mean, self.whitening)
-        step = max(1, DISTANCES // len(self.references))
-        blocks = zip(torch.split(x, step), torch.split(white, step), strict=True)
-        return torch.cat([self._block_scores(*block) for block in blocks]) if len(x) else x.new_zeros(0)
+        """Return the score of each item, (B, D) and (B, D) -> (B,) float64, on the CPU where their device has no float64."""
+        mean, whitening, references, centre = self._exact
+        pairs = torch.cat([in_float64(x), whitened(in_float64(residuals), mean, whitening)], 1) - centre  # (B, 2 D)
+        blocks = pairs.split(max(1, DISTANCES // len(references)))
+        order = pairs.new_empty(len(blocks[0]), len(references))  # once, for new memory costs as much as the products
+        return torch.cat([self._block_scores(block, references, order[: len(block)]) for block in blocks])
 
-    def _block_scores(self, x: Tensor, white: Tensor) -> Tensor:
-        items, residuals = torch.split(self.references, x.shape[1], 1)
-        apart = torch.cdist(x, items)  # (B, M)
-        together = torch.hypot(apart, torch.cdist(white, residuals))
-        count = min(self.neighbours, len(items))
-        first, second = (distances.topk(count, 1, largest=False).values.mean(1) for distances in (apart, together))
-        return (first * second / x.shape[1]).sqrt()
+    def _block_scores(self, pairs: Tensor, references: Tensor, order: Tensor) -> Tensor:
+        width, count = pairs.shape[1] // 2, min(self.neighbours + SPARE, len(references))
+        (x, white), (items, residuals) = pairs.split(width, 1), references.split(width, 1)
+        torch.addmm(items.square().sum(1), x, items.t(), alpha=-2, out=order)  # (B, M) squared distances, less |x|^2
+        apart = self._mean_distances(x, items, order.topk(count, 1, largest=False).indices)
+        order.add_(residuals.square().sum(1)).addmm_(white, residuals.t(), alpha=-2)
+        together = self._mean_distances(pairs, references, order.topk(count, 1, largest=False).indices)
+        return (apart * together / width).sqrt()
+
+    def _mean_distances(self, items: Tensor, references: Tensor, candidates: Tensor) -> Tensor:
+        """Return the mean distance of each item, (B, W), to the k nearest of its candidates, (B, C) among (M, W) -> (B,)."""
+        size = max(1, GATHERED // (candidates.shape[1] * items.shape[1]))
+        parts = zip(items.split(size), candidates.split(size), strict=True)
+        squares = torch.cat([(references[chosen] - part[:, None]).square_().sum(2) for part, chosen in parts])
+        count = min(self.neighbours, squares.shape[1])
+        return squares.topk(count, 1, largest=False).values.sqrt().mean(1)
 
 
 def whitened(residuals: Tensor, mean: Tensor, whitening: Tensor) -> Tensor:

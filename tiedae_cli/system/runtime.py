@@ -48,6 +48,11 @@ def resolve_device(name: str) -> torch.device:
     raise DeviceError(f"--device {name}: not on this machine; available: auto, {', '.join(available)}")
 
 
+def in_float64(values: Tensor) -> Tensor:
+    """Return values as float64, where they are; on the CPU where their device has no such numbers (Apple's GPUs)."""
+    return (values.cpu() if values.device.type == "mps" else values).to(torch.float64)
+
+
 class Ranks:
     """The processes that train together, and which of them is this one; a single process by default.
 
