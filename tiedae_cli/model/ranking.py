@@ -68,13 +68,13 @@ class Ranking:
         """Return the score of each item, (B, D) and (B, D) -> (B,) float64, on the CPU where their device has no float64."""
         mean, whitening, references, centre = self._exact
         pairs = torch.cat([in_float64(x), whitened(in_float64(residuals), mean, whitening)], 1) - centre  # (B, 2 D)
-        blocks = pairs.split(max(1, DISTANCES // len(references)))
+        blocks = torch.split(pairs, max(1, DISTANCES // len(references)))
         order = pairs.new_empty(len(blocks[0]), len(references))  # once, for new memory costs as much as the products
         return torch.cat([self._block_scores(block, references, order[: len(block)]) for block in blocks])
 
     def _block_scores(self, pairs: Tensor, references: Tensor, order: Tensor) -> Tensor:
         width, count = pairs.shape[1] // 2, min(self.neighbours + SPARE, len(references))
-        (x, white), (items, residuals) = pairs.split(width, 1), references.split(width, 1)
+        (x, white), (items, residuals) = torch.split(pairs, width, 1), torch.split(references, width, 1)
         torch.addmm(items.square().sum(1), x, items.t(), alpha=-2, out=order)  # (B, M) squared distances, less |x|^2
         apart = self._mean_distances(x, items, order.topk(count, 1, largest=False).indices)
         order.add_(residuals.square().sum(1)).addmm_(white, residuals.t(), alpha=-2)
@@ -84,7 +84,7 @@ class Ranking:
     def _mean_distances(self, items: Tensor, references: Tensor, candidates: Tensor) -> Tensor:
         """Return the mean distance of each item, (B, W), to the k nearest of its candidates, (B, C) among (M, W) -> (B,)."""
         size = max(1, GATHERED // (candidates.shape[1] * items.shape[1]))
-        parts = zip(items.split(size), candidates.split(size), strict=True)
+        parts = zip(torch.split(items, size), torch.split(candidates, size), strict=True)
         squares = torch.cat([(references[chosen] - part[:, None]).square_().sum(2) for part, chosen in parts])
         count = min(self.neighbours, squares.shape[1])
         return squares.topk(count, 1, largest=False).values.sqrt().mean(1)
