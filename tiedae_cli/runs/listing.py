@@ -99,11 +99,12 @@ def summarise(folder: Path) -> RunSummary:
         data = str(config["data"]["dataset"])
         model, asked = config["model"], int(config["training"]["epochs"])
         shape = "-".join(map(str, model.get("layers") or model["hidden_sizes"]))
-        history = [json.loads(line) for line in _read(folder / "metrics.jsonl").splitlines() if line.strip()]
+        history = _history(folder)
         epochs = [entry for entry in history if entry.get("phase", "joint") == "joint"]
         best = min((error for entry in epochs if (error := _selection(entry)) is not None), default=None)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-        return RunSummary(folder.name, "?", "?", 0, 0, None, None, when, "unreadable")
+        state = "running" if is_held(folder) else "unreadable"  # a training's first moment: its config is not written yet
+        return RunSummary(folder.name, "?", "?", 0, 0, None, None, when, state)
     outcome = read_outcome(folder)
     state, pca = _state(folder, outcome, asked, len(epochs)), None if outcome is None else outcome.pca_mse_per_pixel
     return RunSummary(folder.name, Path(data).name, shape, len(epochs), asked, best, pca, when, state)
@@ -116,6 +117,15 @@ def read_outcome(folder: Path) -> Outcome | None:
 
         return TypeAdapter(Outcome).validate_json(_read(folder / OUTCOME), strict=True)
     return None
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    """Return what the run folder says of each epoch; the file is made when the first epoch is saved."""
+    try:
+        text = _read(folder / "metrics.jsonl")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
 def _selection(epoch: dict[str, Any]) -> float | None:
