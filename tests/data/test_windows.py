@@ -127,6 +127,27 @@ def scores(*arguments: str, text: str | None = None) -> list[dict[str, float]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_each_row_keeps_its_label(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiedae_cli.runs.opened.block_size", lambda form: size)
+    rows, labels = ROWS.copy(), ["odd" if number in (85, 90, 101) else "good" for number in range(N)]
+    rows[[85, 90, 101]] += 1000  # strange enough for every model
+    table = "\n".join(["a,b,state", *(f"{a!r},{b!r},{label}" for (a, b), label in zip(rows.tolist(), labels, strict=True))])
+    Path("x.csv").write_text(table)
+    own = {"dataset": "x.csv", "label": "state", "normal": "[good]", "validation": 20, "test": 30, "stride": 3}
+    trained(*[text for key, value in own.items() for text in ("--set", f"data.{key}={value}")])
+    for arguments, text in (((), None), (("x.csv",), None), (("-",), table)):
+        lines = scores(*arguments, text=text)
+        first = 0 if arguments else 70  # the test split: 30 good rows and the three among them
+        assert [line["label"] for line in lines] == labels[first:]
+        worst = scores(*arguments, "--top", "40", text=text)
+        assert [line["label"] for line in worst] == [labels[first + int(line["item"])] for line in worst]
+        (said,) = scores(*arguments, "--summary", text=text)
+        errors = {kind: [line["squared_error"] for line in lines if line["label"] == kind] for kind in ("good", "odd")}
+        pairs = [(high > low) + (high == low) / 2 for high in errors["odd"] for low in errors["good"]]
+        assert said["auroc"] == pytest.approx(np.mean(pairs)) and len(errors["odd"]) == 3
+
+
 @pytest.mark.parametrize("stride", [1, 3])
 def test_a_row_has_the_mean_of_its_own_errors_over_the_windows_that_hold_it(stride: int) -> None:
     trained("--set", f"data.stride={stride}")

@@ -129,6 +129,18 @@ class Block:
     labels: Sequence[str] | None = None
     """What each item is called, where the source says it."""
 
+    def joined(self, other: "Block") -> "Block":
+        """Return the items of two blocks of one stream as one."""
+        if not len(self.items) or not len(other.items):
+            return self if len(self.items) else other
+        labels = None if self.labels is None or other.labels is None else [*self.labels, *other.labels]
+        return Block([*self.items, *other.items], torch.cat([self.values, other.values]), self.series, labels)
+
+    def slice(self, start: int, stop: int | None = None) -> "Block":
+        """Return items start to stop, or to the last one."""
+        kept = slice(start, stop)
+        return Block(self.items[kept], self.values[kept], self.series, None if self.labels is None else self.labels[kept])
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -165,7 +177,14 @@ class ImageSet:
 
     def label_texts(self, start: int, stop: int) -> list[str] | None:
         """Return what items start to stop are called; None where the source has no labels."""
-        return None if self.labels is None else [self.label_text(label) for label in self.labels[start:stop].tolist()]
+        return self._texts(self.labels, start, stop)
+
+    def row_label_texts(self, start: int, stop: int) -> list[str] | None:
+        """Return what rows start to stop in memory, which windows hold, are called; None where the source has no labels."""
+        return self._texts(self.row_labels, start, stop)
+
+    def _texts(self, labels: Tensor | None, start: int, stop: int) -> list[str] | None:
+        return None if labels is None else [self.label_text(label) for label in labels[start:stop].tolist()]
 
     def label_text(self, label: int) -> str:
         """Return what a label stands for."""

@@ -95,7 +95,8 @@ def row_blocks(images: ImageSet, size: int, stride: int) -> Iterator[Block]:
         first, last = int(run[0]), int(run[-1]) + window
         for start in range(first, last, size):
             stop = min(start + size, last)
-            yield Block(range(start, stop), form.normalise(rows[start:stop]), series)
+            labels = images.row_label_texts(start, stop)
+            yield Block(range(start, stop), form.normalise(rows[start:stop]), series, labels)
 
 
 @dataclass(frozen=True)
@@ -155,19 +156,18 @@ class _Series:
         self.offset, self.next = 0, 0
 
     def add(self, block: Block) -> Windows:
-        self.rows = Block([*self.rows.items, *block.items], torch.cat([self.rows.values, block.values]), block.series)
+        self.rows = self.rows.joined(block)
         seen = self.offset + len(self.rows.items)
         starts = list(range(self.next, seen - self.window + 1, self.stride))
         self.next = starts[-1] + self.stride if starts else self.next
         done = max(self.offset, min(self.next, seen - self.window))  # the last window may begin anywhere from here on
         windows = self._at(block, starts, done)
-        kept = slice(done - self.offset, None)
-        self.rows, self.offset = Block(self.rows.items[kept], self.rows.values[kept], block.series), done
+        self.rows, self.offset = self.rows.slice(done - self.offset), done
         return windows
 
     def end(self, bad: Bad) -> Windows:
         seen = self.offset + len(self.rows.items)
-        nothing = Block([], self.rows.values[:0], self.rows.series)
+        nothing = self.rows.slice(0, 0)
         if seen < self.window:
             first = self.rows.items[0]
             place = f"row {first + 1:,}" if isinstance(first, int) else first

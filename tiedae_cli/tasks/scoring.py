@@ -108,12 +108,9 @@ class Worst:
 
 def _joined(first: Scored, second: Scored) -> Scored:
     """Return the items of two blocks of one stream as one."""
-    one, other = first.block, second.block
-    labels = None if one.labels is None or other.labels is None else [*one.labels, *other.labels]
-    block = Block([*one.items, *other.items], torch.cat([one.values, other.values]), labels=labels)
     ranked = None if first.ranked is None or second.ranked is None else torch.cat([first.ranked, second.ranked])
     why = None if first.evidence is None or second.evidence is None else first.evidence.joined(second.evidence)
-    return Scored(block, torch.cat([first.squared_errors, second.squared_errors]), ranked, why)
+    return Scored(first.block.joined(second.block), torch.cat([first.squared_errors, second.squared_errors]), ranked, why)
 
 
 class Tally:
@@ -231,7 +228,7 @@ def score_rows(
 
 
 class _Waiting:
-    """Rows that a window to come may still hold: their values, sums of errors and windows that held them.
+    """Rows that a window to come may still hold, their sums of errors and how many windows held them.
 
     Args:
         window: W.
@@ -240,7 +237,7 @@ class _Waiting:
     def __init__(self, window: int) -> None:
         self.window = window
         self.items: list[str | int] = []  # also of the rows before, which a window to come may hold
-        self.values = torch.zeros(0, 0)  # (n, D)
+        self.rows = Block([], torch.zeros(0, 0))  # n of them
         self.sums, self.counts = torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)  # (n,)
         self.offset = 0  # of the first, in its series
         self.witnesses: Witnesses | None = None
@@ -249,7 +246,7 @@ class _Waiting:
         """Add the errors of windows, (B, W), and what carries them, and return the rows that are done."""
         rows = windows.rows
         self.items = [*self.items, *rows.items]
-        self.values = torch.cat([self.values, rows.values]) if len(self.values) else rows.values
+        self.rows = self.rows.joined(rows)
         more = torch.zeros(len(rows.items), dtype=torch.float64)
         self.sums, self.counts = torch.cat([self.sums, more]), torch.cat([self.counts, more])
         starts = torch.tensor(windows.starts, dtype=torch.int64)
@@ -258,7 +255,7 @@ class _Waiting:
             self.sums.index_add_(0, places, errors.flatten())
             self.counts.index_add_(0, places, torch.ones(len(places), dtype=torch.float64))
         if why is not None:
-            self.witnesses = self.witnesses or Witnesses(self.values.shape[1], len(self.sums) - len(more))
+            self.witnesses = self.witnesses or Witnesses(self.rows.values.shape[1], len(self.sums) - len(more))
         if self.witnesses is not None:
             self.witnesses.add(len(more), why, starts, errors, self.offset)
         return self._done(windows.done)
@@ -266,9 +263,9 @@ class _Waiting:
     def _done(self, row: int) -> Scored:
         """Return the rows before this row of the series, and forget them."""
         done, before = row - self.offset, len(self.items) - len(self.sums)
-        block, found = Block(self.items[before : before + done], self.values[:done]), self.sums[:done] / self.counts[:done]
+        block, found = self.rows.slice(0, done), self.sums[:done] / self.counts[:done]
         why = None if self.witnesses is None else self.witnesses.take(done, self.items, self.offset - before)
-        self.values, self.offset = self.values[done:], row
+        self.rows, self.offset = self.rows.slice(done), row
         self.sums, self.counts = self.sums[done:], self.counts[done:]
         self.items = self.items[max(0, before + done - self.window) :]
         return Scored(block, found, evidence=why)
