@@ -295,6 +295,34 @@ def test_untying_starts_where_the_tied_model_ended(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("layers", "theirs", "ours", "said"),
+    [
+        (("conv 4 4 2",), (3, 8, 8), (1, 12, 16), "a model 3x8x8-4x4x4 (conv 4 4 2), not 1x12x16-4x6x8 (conv 4 4 2)"),
+        (
+            ("conv 4 4 2", "dense 8"),
+            (3, 8, 8),
+            (3, 4, 16),
+            "a model 3x8x8-4x4x4-8 (conv 4 4 2, dense 8), not 3x4x16-4x2x8-8 (conv 4 4 2, dense 8)",
+        ),
+        (("dense 8",), (1, 8, 8), (1, 4, 8), "a model 64-8 (dense 8), not 32-8 (dense 8)"),
+    ],
+)
+def test_weights_of_a_model_for_other_shapes_are_refused(layers, theirs, ours, said, monkeypatch):
+    config = Config.model_validate({"model": {"layers": layers}, "training": {"init_from": "other"}})
+
+    class Found:
+        form, weights = DataForm(theirs), build_autoencoder(theirs, config.model, seeded(1)).state_dict()
+
+    Found.config = config
+    monkeypatch.setattr("tiedae_cli.tasks.opening.find_checkpoint", lambda name, runs: name)
+    monkeypatch.setattr("tiedae_cli.tasks.opening.checkpoints.load", lambda path: Found)
+    with pytest.raises(InputError) as caught:
+        initial_weights(config, DataForm(ours))
+    assert str(caught.value) == f"training.init_from: other is {said}"
+    assert initial_weights(config, DataForm(theirs)).keys() == Found.weights.keys()
+
+
+@pytest.mark.parametrize(
     "text, key",
     [
         ("training: {sparsity: kl}", "training.sparsity"),

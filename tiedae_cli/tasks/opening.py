@@ -217,7 +217,7 @@ def initial_weights(config: Config, form: DataForm) -> dict[str, Tensor]:
     with torch.device("meta"):
         theirs, ours = build_autoencoder(found.form.shape, found.config.model), build_autoencoder(form.shape, config.model)
     if _build(theirs) != _build(ours):
-        raise InputError(f"training.init_from: {source} has the layers {_build(theirs)}, not {_build(ours)}")
+        raise InputError(f"training.init_from: {source} is a model {_build(theirs)}, not {_build(ours)}")
     if config.model.tied and not found.config.model.tied:
         raise InputError(f"training.init_from: {source} is untied; a tied model cannot start from two different weights")
     unties = found.config.model.tied and not config.model.tied
@@ -226,7 +226,7 @@ def initial_weights(config: Config, form: DataForm) -> dict[str, Tensor]:
 
 def _build(model: TiedAutoencoder) -> str:
     """Return what has to agree between two models whose weights are to be exchanged."""
-    return ", ".join([str(model.sizes[0]), *(layer.describe() for layer in model.layers)])
+    return f"{model.shapes} ({', '.join(layer.describe() for layer in model.layers)})"
 
 
 def find_resumable(target: str | None, name: str | None, run_dir: Path | None, parent: Path) -> Path | None:
