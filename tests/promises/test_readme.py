@@ -307,3 +307,10 @@ def test_every_script_and_extra_exists() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = {extra for group in re.findall(r"\.\[([a-z,]+)\]", PROSE) for extra in group.split(",")}
     assert {"test", "onnx"} <= named <= extras.keys()
+
+
+def test_every_benchmark_is_in_the_table_of_scripts() -> None:
+    table = re.findall(r"^\| `benchmarks/.*$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    named = re.findall(r"`benchmarks/(\w+\.py)", "\n".join(table))
+    scripts = [path.name for path in (ROOT / "benchmarks").glob("*.py") if '__name__ == "__main__"' in path.read_text()]
+    assert sorted(named) == sorted(scripts)
