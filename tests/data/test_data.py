@@ -14,7 +14,7 @@ from hearing import heard, silently
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data import DataForm, ImageSet, Splits, check_split, choose, load_splits
 from tiedae_cli.data.sources.downloads import SOURCES, default_root
-from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.errors import ConfigError, DataError, InputError
 
 WriteIdx = Callable[[Path, np.ndarray], None]
 WriteMnist = Callable[..., Path]
@@ -102,6 +102,26 @@ def test_validation_must_leave_something_to_train(write_mnist: WriteMnist, valid
 def test_mnist_keeps_5000_for_validation_by_itself(write_mnist: WriteMnist) -> None:
     splits = load("mnist", write_mnist(train=5003, size=4), None)
     assert (len(splits.train), len(splits.validation)) == (3, 5000)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_normal_labels_alone_are_trained_on(name: str, write_mnist: WriteMnist) -> None:
+    """Of a set with fixed splits too: training and validation hold them alone, and the test split is as it was."""
+    fixed = {} if name == "digits" else {"root": str(write_mnist(train=60)), "validation": 20}
+    everything, some, none = (
+        DataConfig.model_validate({"dataset": name, **fixed, "normal": labels}) for labels in ([], [1, 3], [11])
+    )
+    with pytest.raises(ConfigError, match=r"no item has the label 11 \(it has 0, 1, "):
+        load_splits(none)
+    whole, usual = load_splits(everything), load_splits(some)
+    for split in ("train", "validation"):
+        of, found = whole.get(split), usual.get(split)
+        assert of.labels is not None and found.labels is not None
+        kept = torch.isin(of.labels, torch.tensor([1, 3]))
+        assert 0 < len(found) < len(of)
+        assert torch.equal(found.labels, of.labels[kept])
+        assert torch.equal(found.raw(0, len(found)), of.raw(0, len(of))[kept])
+    assert torch.equal(usual.test.raw(0, len(usual.test)), whole.test.raw(0, len(whole.test)))
 
 
 def test_qmnist_labels_are_the_first_of_eight_columns(tmp_path: Path, write_idx: WriteIdx) -> None:

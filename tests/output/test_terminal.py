@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tiedae_cli.cli.evaluation_table import evaluation_table, evaluation_values
-from tiedae_cli.errors import InputError, StorageError
+from tiedae_cli.errors import InputError
 from tiedae_cli.model.evaluation import Evaluation
 from tiedae_cli.model.metrics import ErrorSum
 from tiedae_cli.output.figures import Answers
@@ -321,7 +321,7 @@ def test_output_to_a_file_and_to_stdout(capfdbinary: pytest.CaptureFixture[bytes
     assert Path("x.bin").read_bytes() == b"\x00\xff"
     write_output("-", b"\x89PNG\n")
     assert capfdbinary.readouterr().out == b"\x89PNG\n"
-    with pytest.raises(StorageError, match="nowhere/x.png: cannot be written: No such file or directory"):
+    with pytest.raises(InputError, match="nowhere/x.png: there is no folder nowhere; make it first, or name another file"):
         write_output("nowhere/x.png", b"")
 
 

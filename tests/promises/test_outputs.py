@@ -123,6 +123,19 @@ def test_nothing_is_written_through_a_looping_link(command: str, option: str, fi
 
 
 @pytest.mark.parametrize(("command", "option"), OUTPUTS, ids="".join)
+def test_a_place_that_is_none_is_refused_before_the_work(command: str, option: str, files: Path) -> None:
+    Path("folder").mkdir()
+    for target, problem in (
+        ("missing/a.out", "there is no folder missing; make it first, or name another file"),
+        ("x.npy/a.out", "there is no folder x.npy; make it first, or name another file"),
+        ("folder", "is a folder; name a file, for example folder/result"),
+    ):
+        result = CliRunner().invoke(app, [*OUTPUTS[command, option], option, target])
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.splitlines()[-1] == f"error: {target}: {problem}"
+
+
+@pytest.mark.parametrize(("command", "option"), OUTPUTS, ids="".join)
 def test_an_ordinary_older_file_is_replaced(command: str, option: str, files: Path) -> None:
     Path("older").write_text("older")
     result = CliRunner().invoke(app, [*OUTPUTS[command, option], option, "older", "-q"])

@@ -266,17 +266,6 @@ def test_a_file_where_a_folder_should_be(config, tmp_path):
         assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("target", "reason"), [("missing/a.png", "No such file or directory"), ("folder", "Is a directory")])
-def test_pictures_that_cannot_be_written(target, reason, config, tmp_path):
-    run = tmp_path / "run"
-    (tmp_path / "folder").mkdir()
-    assert train("--config", config, "--run-dir", run, "--set", "training.epochs=1").exit_code == 0
-    result = CliRunner().invoke(app, ["reconstruct", "-q", str(run), "--output", str(tmp_path / target)])
-    assert result.exit_code == 1
-    assert result.stderr == f"error: {tmp_path / target}: cannot be written: {reason}\n"
-    assert temporaries(tmp_path) == []
-
-
 def test_the_folder_of_another_run_is_never_written_to(config, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")

@@ -9,7 +9,7 @@ from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.gathering import gather
 from tiedae_cli.data.image_files import first_image, is_colour, open_image
 from tiedae_cli.data.image_set import SPLITS, Splits
-from tiedae_cli.data.partition import partition
+from tiedae_cli.data.partition import partition, usual_only
 from tiedae_cli.data.sources.detection import NAMED, TABLES, is_data_file, kind_of, open_file
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.data.sources.downloads import SOURCES, files_of, load_download
@@ -50,10 +50,11 @@ def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
         _refuse_fields(
             config, name, "validation", "test", "split_seed", "size", "mode", "range", "include", "exclude", *VECTOR_FIELDS
         )
-        return load_digits()
+        return usual_only(load_digits(), config)
     if name in SOURCES:
         _refuse_fields(config, name, "test", "split_seed", "size", "mode", "range", "include", "exclude", *VECTOR_FIELDS)
-        return load_download(name, config.root and shown_path(config.root), config.validation, may_fill_root)
+        found = load_download(name, config.root and shown_path(config.root), config.validation, may_fill_root)
+        return usual_only(found, config)
     path = os.path.expanduser(name)
     if os.path.isdir(path):
         _refuse_fields(config, name, "root", *VECTOR_FIELDS)

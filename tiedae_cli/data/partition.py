@@ -111,6 +111,21 @@ def _tell_unlabelled(items: ImageSet, strange: Tensor, config: DataConfig, sourc
         log.info(f"{source}: {whose} no label: they are in the test split, and no measure by labels counts them")
 
 
+def usual_only(splits: Splits, config: DataConfig) -> Splits:
+    """Return fixed splits of which training and validation hold the items that ``data.normal`` names, or all where it names none.
+
+    Raises:
+        ConfigError: no item of the training split is normal.
+    """
+    if not config.normal:
+        return splits
+    train, validation = (
+        items.subset(_normal(items, config, splits.source)[0]) if len(items) else items
+        for items in (splits.train, splits.validation)
+    )
+    return Splits(train, validation, splits.test, splits.source)
+
+
 def portion_count(portion: float, total: int) -> int:
     """Return how many of ``total`` items a count, or a fraction below 1, means; a fraction means at least one."""
     return portion if isinstance(portion, int) else max(1, round(portion * total))

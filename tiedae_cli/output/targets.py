@@ -1,7 +1,7 @@
 """Where results may go: the one place that decides it, for every output option of every command.
 
-An output replaces an ordinary older file. It never replaces what the same command reads, another output of the same command, or a file
-that holds the state of a run; and it goes through no link that leads in a circle.
+An output goes into a folder that is there, and replaces an ordinary older file. It never replaces what the same command reads, another
+output of the same command, or a file that holds the state of a run; and it goes through no link that leads in a circle.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ def opened_output(target: str) -> Iterator[IO[bytes]]:
         sys.stdout.buffer.flush()
         return
     path = Path(target)
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if path.exists() and not path.is_file():
         with told_as_storage_error(path), path.open("wb") as file:
             yield file
         return
@@ -107,9 +107,11 @@ def _checked(path: Path) -> Path | None:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise InputError(f"{path}: a link that leads in a circle; name a file") from None
-        return real  # not there yet, or not to be reached: writing tells
+        if not real.parent.is_dir():
+            raise InputError(f"{path}: there is no folder {path.parent}; make it first, or name another file") from None
+        return real
     if stat.S_ISDIR(information.st_mode):
-        return real  # writing tells
+        raise InputError(f"{path}: is a folder; name a file, for example {path / 'result'}")
     if not stat.S_ISREG(information.st_mode):
         return None
     inside = is_image_file(real.name) and any(folder in real.parents for folder in ledger().folders)

@@ -30,7 +30,7 @@ def compare(
     """Measure several runs on the same items, beside PCA. With --output it draws the same images, a row a run."""
     from tiedae_cli.cli.tables import NEEDLESS, comparison_table, comparison_values, settings_table
     from tiedae_cli.data import choose
-    from tiedae_cli.output.targets import refuse_bytes_on_terminal
+    from tiedae_cli.output.targets import check_targets, refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.opened import open_run
     from tiedae_cli.tasks.comparison import compare_runs, comparison_picture, differing_settings
@@ -38,6 +38,7 @@ def compare(
     refuse_bytes_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         opened = [open_run(run, device) for run in runs]
+        check_targets(output)
         if output is not None:
             opened[0].refuse_vectors(f"--output: draws images, but these runs are made for {opened[0].form.describe()}")
         compared, splits = compare_runs(opened, runs, split)

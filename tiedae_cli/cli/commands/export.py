@@ -30,7 +30,7 @@ def export(
     """Write a model for other tools. Prints the path of the file."""
     kind = _format(output, wanted, raw)
 
-    from tiedae_cli.output.targets import refuse_bytes_on_terminal
+    from tiedae_cli.output.targets import check_targets, refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.opened import open_run
     from tiedae_cli.tasks.export import export_run
@@ -38,6 +38,7 @@ def export(
     refuse_bytes_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run = open_run(model, "cpu")
+        check_targets(output)
         content, difference = export_run(run, kind, part, raw)
         write_output(output, content)
         if output != "-":

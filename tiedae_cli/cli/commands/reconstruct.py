@@ -36,7 +36,7 @@ def reconstruct(
     debug: Debug = False,
 ) -> None:
     """Draw images beside their reconstructions. Prints the path of the PNG."""
-    from tiedae_cli.output.targets import refuse_bytes_on_terminal
+    from tiedae_cli.output.targets import check_targets, refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.opened import open_run_with_inputs
     from tiedae_cli.system.storage import unused_name
@@ -45,6 +45,7 @@ def reconstruct(
     refuse_bytes_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(model, files or [], device)
+        check_targets(output)
         drawn = reconstruction.reconstruct(run, names, split, count, seed)
         if preview:
             terminal.preview(drawn.answers, drawn.title)

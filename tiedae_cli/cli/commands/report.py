@@ -38,12 +38,14 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write one HTML page that tells of runs and lets you play with their models. It needs no network. Prints its path."""
+    from tiedae_cli.output.targets import check_targets
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.opened import open_run
     from tiedae_cli.tasks.report.writing import report, report_path
 
     with Terminal(quiet, as_json) as terminal:
         opened = [open_run(run, device) for run in runs] if runs else [open_run(None, device)]
+        check_targets(output)
         names = runs or [str(opened[0].path)]
         content = report(opened, names, split, quantile)
         target = str(report_path(opened, content)) if output is None else output
