@@ -194,6 +194,12 @@ def test_rows_without_a_label_are_neither_trained_on_nor_judged(missing: str) ->
     assert len(silently(load_splits, own).train) == 80
 
 
+def test_a_table_whose_labels_all_miss_is_told_so() -> None:
+    text("x.csv", ",", ("", ""))
+    with pytest.raises(ConfigError, match=r"x\.csv: no item has the label good \(it has no label\)$"):
+        load_splits(DataConfig.model_validate({"dataset": "x.csv", "label": "kind", "normal": "good"}))
+
+
 def test_a_score_is_judged_by_the_labels_that_there_are() -> None:
     judged = Labelled(())
     judged.add(["0.0", "", "1", "nan"], torch.tensor([1.0, 9.0, 2.0, 0.0]))

@@ -18,6 +18,7 @@ from tiedae_cli.config import ModelConfig
 from tiedae_cli.data import DataForm, ImageSet, load_splits
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.output import figures
+from tiedae_cli.output.figures import weights
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.folder import Run
 from tiedae_cli.tasks import inspection
@@ -217,6 +218,19 @@ def test_code_maps_with_and_without_labels(classes: int | None) -> None:
         colours = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
         assert {(31, 119, 180), (255, 127, 14), (44, 160, 44)} <= colours
         assert (214, 39, 40) not in colours
+
+
+def test_a_name_of_a_label_is_no_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    monkeypatch.setattr(weights, "figure_png", lambda figure: drawn.append(figure) or b"")
+    points = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
+    names = ("$\\frac$", "_hidden", "bell\a", "no label")
+    figures.code_map(points, torch.arange(8) % 4, ("x", "y"), "t", names)
+    drawn[0].canvas.draw()
+    texts = drawn[0].axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in texts] == ["$\\frac$", "_hidden", "bell\\x07", "no label"]
 
 
 def test_inspect_prints_layers_parameters_and_training(run: Run) -> None:

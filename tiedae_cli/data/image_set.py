@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 KINDS = ("images", "vectors")
+NO_LABEL = "no label"
 BLOCK_BYTES = 1 << 25  # what is copied or looked at in one go
 
 
@@ -189,6 +190,11 @@ class ImageSet:
     def label_text(self, label: int) -> str:
         """Return what a label stands for."""
         return str(label) if self.label_names is None else self.label_names[label]
+
+    @property
+    def readable_names(self) -> tuple[str, ...] | None:
+        """What the labels stand for, for people to read: of items without one that they have none."""
+        return None if self.label_names is None else tuple(name or NO_LABEL for name in self.label_names)
 
     def raw(self, start: int, stop: int) -> Tensor:
         """Return the raw values of items start to stop, (B, D); a copy only where the set has ``indices``."""

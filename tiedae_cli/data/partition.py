@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data.image_set import ImageSet, Splits
+from tiedae_cli.data.image_set import NO_LABEL, ImageSet, Splits
 from tiedae_cli.data.sources.cells import is_unlabelled, label_text
 from tiedae_cli.errors import ConfigError, DataError
 
@@ -94,7 +94,7 @@ def _normal(items: ImageSet, config: DataConfig, source: str) -> tuple[Tensor, T
     normal_texts = set(map(label_text, config.normal))
     wanted = [label for label, name in names.items() if label_text(name) in normal_texts]
     if not wanted:
-        known = ", ".join(list(names.values())[:12])
+        known = ", ".join(name or NO_LABEL for name in list(names.values())[:12])
         raise ConfigError(f"data.normal: {source}: no item has the label {', '.join(config.normal)} (it has {known})")
     normal = torch.isin(items.labels, torch.tensor(wanted))
     return everything[normal], everything[~normal]

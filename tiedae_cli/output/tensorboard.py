@@ -86,7 +86,7 @@ def _over_each_other(originals: Tensor, reconstructions: Tensor, form: DataForm)
 
 
 def _label(images: ImageSet, label: int) -> str:
-    return str(label) if images.label_names is None else images.label_names[label]
+    return str(label) if images.readable_names is None else images.readable_names[label]
 
 
 def _thumbnails(x: Tensor, form: DataForm) -> Tensor | None:

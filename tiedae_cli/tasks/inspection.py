@@ -152,7 +152,7 @@ def map_codes(model: TiedAutoencoder, images: ImageSet) -> CodeMap:
         images = choose(images, MOST_POINTS, 0)
     size, cpu = batch_size(images), torch.device("cpu")
     codes = torch.cat([model.encode(images.batch(i, i + size, cpu)) for i in range(0, len(images), size)])  # (N, K)
-    return plane_of(codes, images.labels, images.label_names)
+    return plane_of(codes, images.labels, images.readable_names)
 
 
 def plane_of(codes: Tensor, labels: Tensor | None = None, label_names: tuple[str, ...] | None = None) -> CodeMap:

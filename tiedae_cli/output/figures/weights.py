@@ -83,16 +83,18 @@ def code_map(
     if labels is None:
         axes.scatter(x, y, color=MODEL_COLOUR, **dots)
     elif len(classes) > LARGEST_LEGEND:
-        figure.colorbar(axes.scatter(x, y, c=labels.numpy(), cmap="turbo", **dots), label="label")
+        bar = "label" if label_names is None else f"label, by its place among {len(label_names):,} names"
+        figure.colorbar(axes.scatter(x, y, c=labels.numpy(), cmap="turbo", **dots), label=bar)
     else:
         # All points in one call, in the order of the data: no class covers all others.
         colours = colormaps["tab10" if len(classes) <= 10 else "tab20"](np.arange(len(classes)))  # (classes, 4)
         axes.scatter(x, y, color=colours[np.searchsorted(classes, labels.numpy())], **dots)
-        for colour, label in zip(colours, classes, strict=True):
-            axes.scatter(
-                [], [], color=colour, s=40, label=str(label) if label_names is None else label_names[label][:LONGEST_NAME]
-            )
-        axes.legend(title="label", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        handles = [axes.scatter([], [], color=colour, s=40) for colour in colours]
+        numbers = list(map(str, classes))
+        legend = axes.legend(handles, numbers, title="label", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        for text, label in zip(legend.get_texts(), classes, strict=True):
+            text.set_parse_math(False)  # a name is no formula, and one that begins with _ is not left out
+            text.set_text(str(label) if label_names is None else shown(label_names[label])[:LONGEST_NAME])
     axes.set_xlabel(axes_names[0])
     axes.set_ylabel(axes_names[1])
     axes.set_title(shown(title), fontsize=11, color=INK, parse_math=False)

@@ -73,7 +73,7 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
 
 def _head(splits: Splits, split: str, images: ImageSet, chosen: Chosen, quantile: float) -> dict[str, Any]:
     form = splits.form
-    labels = images.label_names
+    labels = images.readable_names
     return {
         "version": __version__,
         "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
