@@ -161,10 +161,14 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def shown(browser: Any, page: Path) -> Any:
     browser.get(page.as_uri())
+    wait_until_ready(browser)
+    return browser
+
+
+def wait_until_ready(browser: Any) -> None:
     end = time.monotonic() + 60
     while not browser.execute_script(READY) and time.monotonic() < end:
         time.sleep(0.05)
-    return browser
 
 
 def test_the_page_loads_without_a_word_on_the_console(shown: Any) -> None:
@@ -255,3 +259,36 @@ def test_a_slider_moves_pixels_and_its_way_back_restores_them(shown: Any) -> Non
         return [pixels(), set(2), set(0)];"""
     )
     assert before != moved and before == back
+
+
+@pytest.mark.parametrize("rank", ["squared_error", "region"])
+def test_the_page_judges_an_image_as_score_does(browser: Any, rank: str) -> None:
+    """A drawn image's score and the threshold are those of ``score.rank``; colour images, whose two sides differ."""
+    images = np.random.default_rng(0).integers(0, 256, (80, 3, 16, 24)).astype(np.uint8)
+    np.save("x.npy", images)
+    given = ["--set", "model.layers=[conv 4 4 2, dense 6]", "--set", f"score.rank={rank}", "--epochs", "1"]
+    assert CliRunner().invoke(app, ["train", "x.npy", "-q", "--run-dir", "run", *given]).exit_code == 0
+    assert CliRunner().invoke(app, ["report", "run", "-q", "-o", "run.html", "--quantile", "0.5"]).exit_code == 0
+    run = document(Path("run.html"))["runs"][0]
+    told = CliRunner().invoke(app, ["score", "run", "--split", "validation", "-q"]).stdout.splitlines()
+    scores = sorted(json.loads(line).get("score", json.loads(line)["squared_error"]) for line in told)
+    assert run["threshold"] == pytest.approx(scores[4]) and run["region"] == (2 if rank == "region" else None)
+    tested = [
+        json.loads(line)
+        for line in CliRunner().invoke(app, ["score", "run", "--threshold", str(run["threshold"]), "-q"]).stdout.splitlines()
+    ]
+    assert run["above"] == sum(line["outlier"] for line in tested)
+    browser.get(Path("run.html").resolve().as_uri())
+    wait_until_ready(browser)
+    drawn = images[7].reshape(-1).astype(np.float32) / 255
+    found, said = browser.execute_async_script(
+        """const [values, done] = arguments, { bench } = tiedae;
+        bench.board.set(new Float32Array(values));
+        requestAnimationFrame(() => requestAnimationFrame(() => done([bench.answers[0].score, bench.answers[0].text.textContent])));""",
+        drawn.tolist(),
+    )
+    np.save("one.npy", images[7:8])
+    (line,) = CliRunner().invoke(app, ["score", "run", "one.npy", "-q"]).stdout.splitlines()
+    expected = json.loads(line).get("score", json.loads(line)["squared_error"])
+    assert found == pytest.approx(expected, rel=0.01)
+    assert ("In its strangest 2 x 2 pixels" in said) == (rank == "region") and "the threshold" in said

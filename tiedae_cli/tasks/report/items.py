@@ -177,6 +177,5 @@ def error_histograms(
         "runs": [counts(error) for error in errors],
         "beyond": [int((error > end).sum()) for error in errors],
         "pca": counts(by_pca),
-        "above": [None if limit is None else int((error > limit).sum()) for error, limit in zip(errors, limits, strict=True)],
         "medians": [error.median().item() for error in errors],
     }

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tiedae_cli import __version__
 from tiedae_cli.data.image_set import ImageSet, Splits
+from tiedae_cli.data.sources.part import stop
+from tiedae_cli.data.streams import split_items
 from tiedae_cli.errors import InputError
-from tiedae_cli.model.evaluation import item_errors
+from tiedae_cli.model.evaluation import batch_size, item_errors
+from tiedae_cli.model.regions import Regions, region_side
 from tiedae_cli.model.threshold import threshold_of
 from tiedae_cli.output.html.packing import Arrays
 from tiedae_cli.output.html.page import render
@@ -29,6 +33,7 @@ from tiedae_cli.tasks.report.items import error_histograms, shown_items
 from tiedae_cli.tasks.report.network import embedded_network
 from tiedae_cli.tasks.report.story import history_chapter, run_facts, vector_columns
 from tiedae_cli.tasks.report.weights import feature_chapter
+from tiedae_cli.tasks.scoring import score_blocks
 
 MOST_RUNS = 8  # columns of one page
 STEPS = 4  # of one run, for the progress bar
@@ -57,9 +62,10 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
     for number, (run, found) in enumerate(zip(runs, compared, strict=True)):
         progress("report", STEPS * number, STEPS * len(runs))
         errors.append(item_errors(run.network, images, run.device))
-        chapters.append(_run_chapter(run, found, splits, chosen, quantile, arrays))
+        verdict = _verdict(run, splits.validation, images, errors[-1], quantile)
+        chapters.append({**_run_chapter(run, found, splits, chosen, arrays), **verdict})
     components = principal_components(runs[0].path.parent, splits.train, compared[0].sizes[-1])
-    limits = [chapter["threshold"] for chapter in chapters]
+    limits = [None if chapter["region"] else chapter["threshold"] for chapter in chapters]
     document = {
         **_head(splits, split, images, chosen, quantile),
         "runs": chapters,
@@ -96,18 +102,38 @@ def _head(splits: Splits, split: str, images: ImageSet, chosen: Chosen, quantile
     }
 
 
-def _run_chapter(
-    run: OpenRun, found: ComparedRun, splits: Splits, chosen: Chosen, quantile: float, arrays: Arrays
-) -> dict[str, Any]:
+def _verdict(run: OpenRun, seen: ImageSet, images: ImageSet, errors: Tensor, quantile: float) -> dict[str, Any]:
+    """Return the threshold of what a run ranks items by, the side of a region if that is regions, and how many items are above.
+
+    Args:
+        run: the model.
+        seen: the validation items.
+        images: the items of the page.
+        errors: their squared errors, (N,).
+        quantile: of the validation scores.
+    """
+    known = run.config.score.rank != "neighbours"  # which needs training rows that the page does not hold
+    ranking = run.ranking if known else None
+    region = region_side(run.form) if isinstance(ranking, Regions) else None
+    if not (known and len(seen)):
+        return {"threshold": None, "region": region, "above": None}
+    limit = threshold_of(_scores(run, seen), 1 - quantile).value
+    scores = errors if ranking is None else _scores(run, images)
+    return {"threshold": limit, "region": region, "above": int((scores > limit).sum())}
+
+
+def _scores(run: OpenRun, images: ImageSet) -> Tensor:
+    """Return by what a run ranks items, (N,) float64."""
+    blocks = split_items(images, batch_size(images)).blocks
+    return torch.cat([scored.scores for scored in score_blocks(run.network, blocks, run.device, stop, run.ranking)])
+
+
+def _run_chapter(run: OpenRun, found: ComparedRun, splits: Splits, chosen: Chosen, arrays: Arrays) -> dict[str, Any]:
     """Return what the page tells of one run."""
     network, device = run.network, run.device
-    seen = splits.validation
-    judged = len(seen) > 0 and run.config.score.rank == "squared_error"  # else by training rows that the page does not hold
-    limit = threshold_of(item_errors(network, seen, device), 1 - quantile).value if judged else None
     facts = run_facts(run, found, splits)
     return {
         **facts,
-        "threshold": limit,
         "history": history_chapter(run, splits),
         "code": code_chapter(network, chosen, device, arrays),
         "features": feature_chapter(network, run.form, arrays),

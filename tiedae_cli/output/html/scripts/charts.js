@@ -132,7 +132,7 @@ function reader(chart, width, height, x, last, runs) {
 function errorChart(container, r) {
   responsive(container, (width) => {
     const { edges, runs, pca, beyond } = DATA.histogram;
-    const counts = runs[r], limit = DATA.runs[r].threshold;
+    const counts = runs[r], limit = DATA.runs[r].region ? null : DATA.runs[r].threshold; // of a region: not of these errors
     const height = 220, left = 46, right = 12, top = 26, foot = 40, end = edges[edges.length - 1];
     const most = Math.max(...counts, ...pca.slice(0, -1), 1);
     const x = (value) => left + (value / end) * (width - left - right);

@@ -266,17 +266,19 @@ class Answer {
   show(clean, input) {
     this.value = this.network.reconstruct(input);
     this.error = squaredError(this.value, clean);
+    this.score = this.run.region ? strangestRegion(this.value, clean, this.run.region) : this.error;
     paintItem(this.canvas, this.value, clean);
     if (this.errors) paintSigned(this.errors, differenceOf(this.value, clean));
     const limit = this.run.threshold;
-    const end = limit === null ? Math.max(this.error, 1e-9) * 1.2 : Math.max(2 * limit, 1.05 * this.error);
-    this.needle.setAttribute("width", Math.max(1, (200 * this.error) / end));
-    this.needle.classList.toggle("outside", limit !== null && this.error > limit);
+    const end = limit === null ? Math.max(this.score, 1e-9) * 1.2 : Math.max(2 * limit, 1.05 * this.score);
+    this.needle.setAttribute("width", Math.max(1, (200 * this.score) / end));
+    this.needle.classList.toggle("outside", limit !== null && this.score > limit);
     if (limit !== null) this.mark.setAttribute("d", `M${(200 * limit) / end} 0V14`);
     const noise = squaredError(input, clean);
     const before = noise > 0 ? `The noise: ${figures(noise)}. What is left: ${figures(this.error)}. ` : `Squared error ${figures(this.error)}. `;
-    const verdict = limit === null ? "" : this.error > limit ? `Above the threshold, ${figures(limit)}: it does not look like the data.` : `Below the threshold, ${figures(limit)}: it looks like the data.`;
-    this.text.textContent = before + verdict;
+    const region = this.run.region ? `In its strangest ${this.run.region} x ${this.run.region} pixels ${figures(this.score)}. ` : "";
+    const verdict = limit === null ? "" : this.score > limit ? `Above the threshold, ${figures(limit)}: it does not look like the data.` : `Below the threshold, ${figures(limit)}: it looks like the data.`;
+    this.text.textContent = before + region + verdict;
   }
 }
 

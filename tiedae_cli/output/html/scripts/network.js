@@ -188,6 +188,23 @@ class Network {
   }
 }
 
+// The largest sum of squared differences over a square of so many pixels a side, all channels together: the score `region`.
+function strangestRegion(answer, target, side) {
+  const [channels, height, width] = FORM.shape, wide = width + 1;
+  const sums = new Float64Array((height + 1) * wide); // of all pixels above and to the left
+  let most = 0;
+  for (let y = 1; y <= height; y++) {
+    for (let x = 1; x <= width; x++) {
+      let square = 0;
+      for (let c = 0; c < channels; c++) square += (answer[((c * height) + y - 1) * width + x - 1] - target[((c * height) + y - 1) * width + x - 1]) ** 2;
+      sums[y * wide + x] = square + sums[(y - 1) * wide + x] + sums[y * wide + x - 1] - sums[(y - 1) * wide + x - 1];
+      if (y < side || x < side) continue;
+      most = Math.max(most, sums[y * wide + x] - sums[(y - side) * wide + x] - sums[y * wide + x - side] + sums[(y - side) * wide + x - side]);
+    }
+  }
+  return most;
+}
+
 function squaredError(a, b) {
   let sum = 0;
   for (let i = 0; i < a.length; i++) sum += (a[i] - b[i]) ** 2;
