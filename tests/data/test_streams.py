@@ -400,6 +400,6 @@ def test_what_the_first_argument_means(tmp_path: Path, monkeypatch: pytest.Monke
         assert separate_model(name, ["y.npy"], runs) == (None, [name, "y.npy"])
     for name in ("mnist", "runs/mnist", "other-run", "other-run/best.safetensors", "nothing"):
         assert separate_model(name, ["y.npy"], runs) == (name, ["y.npy"])
-    assert separate_model("photos", [], runs) == ("runs/photos", [])
+    assert separate_model("photos", [], runs) == ("photos", [])
     assert not is_input("runs/mnist")
     assert json.dumps(is_input("-")) == "true"

@@ -7,6 +7,7 @@ in this order: the file's structure, the format version, the digest, the documen
 file, and the weights against the model that the config describes.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -37,7 +38,7 @@ from tiedae_cli.system.reading import open_regular
 from tiedae_cli.system.storage import replacing
 from tiedae_cli.system.text import shown
 
-SUFFIX = ".safetensors"
+SUFFIX, OLD_SUFFIX = ".safetensors", ".pt"  # of tiedae 0.1
 FORMAT = "tiedae checkpoint"
 VERSION = 2  # 1 was tiedae 0.1's, a torch archive
 KEY = "tiedae"  # of the metadata
@@ -191,6 +192,16 @@ def load(path: Path | str, folder: int | None = None) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged: {place[:80]}: {first['msg'][:80]}") from None
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
         raise CheckpointError(f"{path}: damaged: {_first_line(error)}") from None
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a file is a checkpoint by its name, or by how it begins: the length of a JSON header, and the header."""
+    if path.suffix.lower() in (SUFFIX, OLD_SUFFIX):
+        return path.is_file()
+    with contextlib.suppress(OSError), open_regular(path) as file:
+        head = file.read(9)
+        return head[8:] == b"{" and 8 + int.from_bytes(head[:8], "little") <= os.fstat(file.fileno()).st_size
+    return False
 
 
 def _read(path: Path, folder: int | None) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -206,6 +206,19 @@ def newest_run(parent: Path, name: str | None = None) -> Run | None:
     return None if newest is None else Run(newest.parent)
 
 
+def named_model(word: str, parent: Path) -> Path | None:
+    """Return the run folder or the checkpoint that a word names; None where it names neither.
+
+    What lies under the word as a path comes first, if it is a run or a checkpoint; another folder or file there does not hide the
+    run of that name. A word that says where something lies (``photos/``, ``./photos``) is no name, unless nothing lies there.
+    """
+    path = Path(word)
+    if is_run(path) or checkpoints.is_checkpoint(path):
+        return path
+    named = parent / path
+    return named if len(path.parts) == 1 and (word == path.name or not path.exists()) and is_run(named) else None
+
+
 def find_checkpoint(model: str | None, parent: Path) -> Path:
     """Return the checkpoint that MODEL means: a file, a run folder's ``best.safetensors``, the name of a run, or the newest run's.
 
@@ -214,9 +227,7 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
     """
     if model is None:
         model = str(require_runs(parent)[0])
-    path = Path(model)
-    if not path.exists() and len(path.parts) == 1 and (parent / path).is_dir():
-        path = parent / path
+    path = named_model(model, parent) or Path(model)
     if path.is_dir():
         best = Run(path).best
         if not best.exists() and (path / "best.pt").exists():
@@ -225,7 +236,8 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
                 f"{path}: a run of tiedae 0.1, whose checkpoints this version does not read: train again with: {again}"
             )
         if not best.exists():
-            reason = "no epoch is finished yet" if Run(path).last.exists() else "expected a checkpoint or a run folder"
+            started = Run(path).last.exists()
+            reason = "no epoch is finished yet" if started else f"expected a checkpoint or a run folder{known_runs(parent)}"
             raise InputError(f"{path}: no best.safetensors in this folder: {reason}")
         return best
     if not path.exists():
@@ -236,21 +248,13 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
 def separate_model(first: str | None, others: Sequence[str], parent: Path) -> tuple[str | None, list[str]]:
     """Return MODEL and INPUTS of a command line ``[MODEL] [INPUTS]...``: which of the two the first argument is.
 
-    Image files, arrays, tables and ``-`` are never a MODEL. A folder is one if it is a run folder; its bare name is also one if a
-    run has that name; another folder that holds images is an input. Everything else is a MODEL.
+    What names a run or a checkpoint is a MODEL, whatever it looks like. Of the rest image files, arrays, tables, ``-`` and folders
+    that hold images are inputs; everything else is a MODEL, which is not there.
     """
-    if first is None:
-        return None, list(others)
-    path = Path(first)
-    if is_run(path) or (not path.exists() and first == path.name and is_run(parent / first)):
-        return first, list(others)  # whatever its name looks like
-    if is_input(first):
+    if first is None or (first != "-" and named_model(first, parent) is not None):
+        return first, list(others)
+    if is_input(first) or (Path(first).is_dir() and images_under(Path(first))):
         return None, [first, *others]
-    if path.is_dir():
-        if first == path.name and (parent / first).is_dir():
-            return str(parent / first), list(others)
-        if images_under(path):
-            return None, [first, *others]
     return first, list(others)
 
 

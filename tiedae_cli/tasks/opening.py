@@ -19,7 +19,7 @@ from tiedae_cli.model.evaluation import batch_size
 from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.folder import Run, create_named_run, create_run, find_checkpoint, newest_run
+from tiedae_cli.runs.folder import Run, create_named_run, create_run, find_checkpoint, named_model, newest_run
 from tiedae_cli.runs.state import JOINT
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.runtime import Ranks, choose_place
@@ -244,7 +244,7 @@ def find_resumable(target: str | None, name: str | None, run_dir: Path | None, p
     if target is not None:
         if run_dir is not None:
             raise InputError(f"--resume {target} --run-dir {run_dir}: both name a run; expected one of them")
-        path = Path(target) if Path(target).exists() else parent / target
+        path = named_model(target, parent) or Path(target)
         run = Run(path)
         if path.is_dir() and any(file.exists() for file in (run.last, run.previous, run.best)):
             return run.last
