@@ -5,6 +5,8 @@ import gzip
 import io
 import json
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +23,11 @@ from typer.testing import CliRunner
 import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
+from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data import ImageSet, load_splits
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.runs import checkpoint
+from tiedae_cli.system.text import set_option
 
 ROWS = np.random.default_rng(2).normal([1, -20, 300], [0.1, 5, 60], (90, 3)).round(4)
 ROWS[0] = [-0.5, 1e-3, 4.0]  # a sign, an exponent and a whole number
@@ -132,7 +136,7 @@ def test_what_is_called_like_a_label_is_never_fed_silently(name: str) -> None:
     assert found.form.pixels == 3 and found.labels is None
     assert said == [
         f"x.csv: the column {name} is called like a label and is left out; "
-        f"data.label={name} keeps it as one, data.columns feeds it"
+        f"--set data.label={name} keeps it as one, data.columns feeds it"
     ]
     assert silently(load, "x.csv", columns=["*"]).form.pixels == 4
 
@@ -160,8 +164,10 @@ def test_training_on_normal_items_alone_keeps_all_others_for_the_test(normal: ob
         assert sum(row in strange for row in rows) == count
     with pytest.raises(ConfigError, match=r"data\.normal: x\.csv: no item has the label nobody \(it has"):
         load_splits(DataConfig.model_validate({"dataset": path, "label": "class", "normal": "nobody"}))
-    with pytest.raises(ConfigError, match=r"data\.normal: x\.csv: has no labels"):
-        load_splits(DataConfig.model_validate({"dataset": path, "normal": normal, "ignore": "class"}))
+    with pytest.raises(ConfigError, match=r"data\.normal: x\.csv: which column holds the labels\? --set data\.label=class$"):
+        load_splits(DataConfig.model_validate({"dataset": path, "normal": normal}))
+    with pytest.raises(ConfigError, match=r"--set data\.label=COLUMN \(it has a, b c, d, class\)"):
+        load_splits(DataConfig.model_validate({"dataset": path, "normal": "nobody"}))
 
 
 def test_columns_are_chosen_and_left_out_by_names_and_globs() -> None:
@@ -193,6 +199,27 @@ def test_columns_of_text_are_named_with_both_ways_out() -> None:
     assert said == ["x.csv: left out as dates: when"]
     assert "columns of text: colour (3 distinct)" in str(caught.value)
     assert "--set 'data.ignore=[colour]'" in str(caught.value) and "--set data.categories=one_hot" in str(caught.value)
+
+
+def test_the_line_to_type_means_what_it_says_whatever_a_column_is_called() -> None:
+    names = ["size, cm", "[unit]", "mode #1", "it's", "a: b", "true", "*x", 'say "so"', "größe"]
+    rows = [[repr(row[0]), *(f"word{index % 3}" for _ in names)] for index, row in enumerate(ROWS.tolist())]
+    with open("odd.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["a", *names], *rows])
+    result = CliRunner().invoke(app, ["train", "odd.csv", "--epochs", "1"])
+    (option,) = re.findall(r"^Leave them out with (.*), or give each value a column with", result.stderr, re.MULTILINE)
+    result = CliRunner().invoke(app, ["train", "odd.csv", "--epochs", "1", "-q", *shlex.split(option)])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    "name", ["size, cm", "[unit]", "mode #1", "it's", "a: b", "true", "7", "null", "*x", 'say "so"', "größe"]
+)
+def test_a_setting_is_typed_so_that_it_means_its_text(name: str) -> None:
+    for key, value, expected in (("data.label", name, name), ("data.ignore", [name, "b"], (name, "b"))):
+        (flag, setting) = shlex.split(set_option(key, value))
+        config = parse_config("{}", "config", [setting])
+        assert (flag, getattr(config.data, key.removeprefix("data."))) == ("--set", expected)
 
 
 def test_categories_live_in_the_checkpoint_and_unseen_ones_are_counted() -> None:

@@ -94,7 +94,9 @@ class Screening:
             problem = f"{have} too few for a false-alarm rate of {rate:g}, which needs {least:,}"
             smallest = f"{math.ceil(1e4 / (len(scores) + 1)) / 1e4:g}"
             if asked:
-                raise InputError(f"{problem}: --false-alarms {smallest}, or train with --set data.validation={least}")
+                enough = len(splits.train) + len(splits.validation) > least
+                more = f", or train with --set data.validation={least}" if enough else "; less takes more data"
+                raise InputError(f"{problem}: --false-alarms {smallest}{more}")
             log.warning(f"{problem}: the threshold is their highest score")
         found = self.judged = threshold_of(scores, rate)
         self.limit = found.value

@@ -10,9 +10,10 @@ from typing import Any
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.columns import Column, Columns
-from tiedae_cli.data.sources.cells import MISSING, as_text, is_number
+from tiedae_cli.data.sources.cells import MISSING, as_text, is_number, label_text
 from tiedae_cli.data.sources.tables import NAME_COLUMN, Table
 from tiedae_cli.errors import ConfigError, DataError
+from tiedae_cli.system.text import set_option
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,24 @@ def choose_columns(table: Table, config: DataConfig) -> Columns:
 
 def _label(table: Table, config: DataConfig) -> str | None:
     if config.label is None:
+        if config.normal:
+            raise ConfigError(
+                f"data.normal: {table.name}: which column holds the labels? {_label_option(table, config.normal)}"
+            )
         return None
     if config.label not in table.names:
         raise ConfigError(f"data.label: {table.name} has no column {config.label}{suggestion(config.label, list(table.names))}")
     return config.label
+
+
+def _label_option(table: Table, normal: Sequence[str]) -> str:
+    """Return the option that names the column of the labels: one that has the normal ones among its first rows, if there is one."""
+    wanted, found = set(map(label_text, normal)), []
+    for name in table.names:
+        texts = set(map(label_text, as_text(table.head.columns[name])))
+        if wanted & texts:
+            found.append((name.strip().lower() not in LABEL_NAMES, len(texts), name))
+    return set_option("data.label", min(found)[2]) if found else f"--set data.label=COLUMN (it has {_listed(table.names)})"
 
 
 def _matching(table: Table, patterns: Sequence[str], field: str) -> list[str]:
@@ -74,7 +89,7 @@ def _is_left_out(table: Table, name: str) -> bool:
     if plain in LABEL_NAMES:
         log.warning(
             f"{table.name}: the column {name} is called like a label and is left out; "
-            f"data.label={name} keeps it as one, data.columns feeds it"
+            f"{set_option('data.label', name)} keeps it as one, data.columns feeds it"
         )
         return True
     if (not plain or plain.startswith("unnamed") or plain in ("id", "index")) and _counts(table.head.columns[name]):
@@ -124,17 +139,16 @@ def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[s
             counts[name].update(cell for cell in cells if cell not in MISSING)
     if config.categories != "one_hot":
         found = ", ".join(f"{name or '(without a name)'} ({len(counts[name]):,} distinct)" for name in text[:NAMED])
-        names = ",".join(text[:NAMED])
         more = f" and {len(text) - NAMED} more" if len(text) > NAMED else ""
         raise DataError(
             f"{table.name}: {table.format}: columns of text: {found}{more}\n"
-            f"Leave them out with --set 'data.ignore=[{names}]', or give each value a column with --set data.categories=one_hot"
+            f"Leave them out with {set_option('data.ignore', text)}, or give each value a column with --set data.categories=one_hot"
         )
     many = [name for name in text if len(counts[name]) > MOST_CATEGORIES]
     if many:
         raise DataError(
             f"{table.name}: {many[0]} has {len(counts[many[0]]):,} distinct values, too many for a column each: "
-            f"--set 'data.ignore=[{many[0]}]'"
+            f"{set_option('data.ignore', many[:1])}"
         )
     return {name: tuple(sorted(counts[name])) for name in text}
 
