@@ -240,5 +240,11 @@ def test_the_plot_of_a_series_colours_the_rows_above_the_threshold(width: int) -
     left, right = axes.min(), 1190
     assert left + (right - left) * 0.38 < shaded.min() and shaded.max() < left + (right - left) * 0.52
     assert ((without[:, :, 0].astype(int) - without[:, :, 2]) < 30).all()
+    nothing = series.top.copy()
+    nothing[10:41] = np.nan  # rows 1010 to 1040: nothing is drawn there, no line across and no colour
+    gap = Envelope(count * width, width, values + nothing[:, None], values + nothing[:, None], nothing, 1000)
+    picture = decode(series_plot(gap, ["a", "b"], None, "", "score")).astype(int)
+    drawn = (np.flatnonzero(((picture[:, :, 2] - picture[:, :, 0]) > 60).any(0)) - left) / (right - left)
+    assert drawn.min() < 0.02 and drawn.max() > 0.97 and not ((drawn > 0.205) & (drawn < 0.805)).any()
     alone = Envelope(count, 1, np.empty((count, 0)), np.empty((count, 0)), top)
     assert decode(series_plot(alone, [], 1.0, "x", "score")).shape == (340, 1200, 3)

@@ -12,7 +12,7 @@ from tiedae_cli.output.terminal import write_output
 from tiedae_cli.runs.opened import OpenRun
 from tiedae_cli.system.text import shown
 from tiedae_cli.tasks.scoring import Scored, Tally
-from tiedae_cli.tasks.tracing import Trace
+from tiedae_cli.tasks.tracing import Places, Trace
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Pictures:
             raise InputError(
                 f"--contact-sheet: this model takes {run.form.describe()}, which are no pictures; --plot draws rows with their scores"
             )
-        self.trace = None if plot is None else Trace(self.columns)
+        self.trace, self.places = None if plot is None else Trace(self.columns), Places()
 
     @property
     def items(self) -> int:
@@ -51,7 +51,7 @@ class Pictures:
         """Take a block into account."""
         if self.trace is not None and len(scored.scores):
             values = self.form.denormalise(scored.block.values.to(torch.float64))
-            self.trace.add(values[:, : self.columns].numpy(), scored.scores.numpy())
+            self.trace.add(values[:, : self.columns].numpy(), scored.scores.numpy(), self.places.of(scored.block.items))
 
     @property
     def any(self) -> bool:

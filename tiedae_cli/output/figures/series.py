@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, YARDSTICK_COLOUR, figure_png, new_figure
 from tiedae_cli.system.text import shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST_COLUMNS = 6  # of values that are drawn
 
@@ -16,15 +20,17 @@ class Envelope:
     """A series in bins of as many rows each: what lies in them."""
 
     rows: int
-    """Of all bins together; the last bin may hold fewer."""
+    """Of all bins together, with those that were left out; the last bin may hold fewer."""
     width: int
     """Rows of a bin."""
     low: np.ndarray
-    """(n, C), the lowest value of each column in its own units."""
+    """(n, C), the lowest value of each column in its own units; NaN where every row of a bin was left out."""
     high: np.ndarray
     """(n, C), the highest one."""
     top: np.ndarray
     """(n,), the highest score."""
+    first: int = 0
+    """Number of the first row."""
 
 
 def series_plot(series: Envelope, names: Sequence[str], limit: float | None, title: str, score_name: str) -> bytes:
@@ -40,22 +46,22 @@ def series_plot(series: Envelope, names: Sequence[str], limit: float | None, tit
     count = len(names)
     figure = new_figure(12, 1.6 + 1.4 * count + 1.8)
     axes = figure.subplots(count + 1, 1, sharex=True, squeeze=False, height_ratios=[1.4] * count + [1.8])[:, 0]
-    middle = np.minimum((np.arange(len(series.top)) + 0.5) * series.width - 0.5, series.rows - 1)  # row numbers, from 0
+    middle = series.first + np.minimum((np.arange(len(series.top)) + 0.5) * series.width - 0.5, series.rows - 1)  # row numbers
     spans = _spans(series, limit)
     for index, name in enumerate(names):
         low, high = series.low[:, index], series.high[:, index]
         if series.width > 1:
             axes[index].fill_between(middle, low, high, color=MODEL_COLOUR, linewidth=0.6)
         else:
-            axes[index].plot(middle, low, color=MODEL_COLOUR, linewidth=0.8)
+            _line(axes[index], middle, low, MODEL_COLOUR)
         axes[index].set_ylabel(_short(name), parse_math=False)
-    axes[count].plot(middle, series.top, color=INK, linewidth=0.8)
+    _line(axes[count], middle, series.top, INK)
     axes[count].set_ylabel(score_name)
     highest = max(float(np.nanmax(np.where(np.isfinite(series.top), series.top, 0))), limit or 0)
     axes[count].set_ylim(0, 1.3 * highest if highest > 0 else 1)  # room for the legend over the highest score
     axes[count].set_xlabel("row, from 0" if count else "item, from 0")
     axes[count].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes[count].set_xlim(-0.5, series.rows - 0.5)
+    axes[count].set_xlim(series.first - 0.5, series.first + series.rows - 0.5)
     if limit is not None:
         axes[count].axhline(limit, color=YARDSTICK_COLOUR, linestyle="--", linewidth=1, label=f"threshold {limit:.4g}")
         axes[count].legend(frameon=False, loc="upper left")
@@ -70,13 +76,21 @@ def series_plot(series: Envelope, names: Sequence[str], limit: float | None, tit
     return figure_png(figure)
 
 
+def _line(axes: "Axes", places: np.ndarray, values: np.ndarray, colour: str) -> None:
+    """Draw a line that ends where rows were left out, and a row alone between such places as a dot."""
+    axes.plot(places, values, color=colour, linewidth=0.8)
+    beside = np.concatenate([[False], np.isfinite(values), [False]])
+    alone = beside[1:-1] & ~beside[:-2] & ~beside[2:]
+    axes.plot(places[alone], values[alone], color=colour, linestyle="", marker=".", markersize=3)
+
+
 def _spans(series: Envelope, limit: float | None) -> list[tuple[int, int]]:
     """Return the runs of bins above the threshold, as first and last rows."""
     if limit is None:
         return []
     edges = np.flatnonzero(np.diff(np.concatenate([[0], (series.top > limit).astype(int), [0]])))
     return [
-        (int(start) * series.width, min(int(stop) * series.width, series.rows) - 1)
+        (series.first + int(start) * series.width, series.first + min(int(stop) * series.width, series.rows) - 1)
         for start, stop in zip(edges[::2], edges[1::2], strict=True)
     ]
 
