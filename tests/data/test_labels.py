@@ -89,6 +89,17 @@ def objects(values: Sequence[object]) -> str:
     return "x.jsonl"
 
 
+def headless(name: str) -> str:
+    Path(name).write_text(Path(name).read_text().partition("\n")[2])
+    return name
+
+
+def lists(values: Sequence[float]) -> str:
+    rows = [[*row, values[int(strange)]] for row, strange in zip(ROWS.tolist(), STRANGE, strict=True)]
+    Path("x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return "x.jsonl"
+
+
 def columnar(labels: pyarrow.Array, name: str = "x.parquet") -> str:
     table = pyarrow.table({**dict(zip("abc", ROWS.T.copy(), strict=True)), "kind": labels})
     (pyarrow.feather.write_feather if name.endswith("feather") else pyarrow.parquet.write_table)(table, name)
@@ -112,6 +123,8 @@ SOURCES: dict[str, tuple[Callable[[], str], tuple[str, str]]] = {
     "csv, leading zeros": (lambda: text("x.csv", ",", ("007", "7")), ("007", "7")),
     "csv, pandas' booleans": (lambda: text("x.csv", ",", ("False", "True")), NUMBERS),
     "csv, decimal commas": (lambda: text("x.csv", ";", ("0,0", "1,0"), decimal=","), NUMBERS),
+    "csv, no heading": (lambda: headless(text("x.csv", ",", ("0.0", "1.0"))), NUMBERS),
+    "json lines, lists": (lambda: lists((0.0, 1.0)), NUMBERS),
     "tsv, floats": (lambda: text("x.tsv", "\t", ("0.0", "1.0")), NUMBERS),
     "json lines, whole": (lambda: objects((0, 1)), NUMBERS),
     "json lines, floats": (lambda: objects((0.0, 1.0)), NUMBERS),
@@ -129,6 +142,7 @@ SOURCES: dict[str, tuple[Callable[[], str], tuple[str, str]]] = {
     "npz, float": (lambda: archive(STRANGE.astype(np.float32)), NUMBERS),
     "npz, bool": (lambda: archive(STRANGE), NUMBERS),
 }
+UNNAMED = ("csv, no heading", "json lines, lists")
 PIPED = (".csv", ".tsv", ".jsonl")
 
 
@@ -147,7 +161,7 @@ def scored(path: str | None = None, pipe: bool = False) -> tuple[list[dict[str, 
 def test_a_split_the_file_and_a_pipe_say_the_same_labels(source: str) -> None:
     write, pair = SOURCES[source]
     path = write()
-    named = [] if path.endswith("npz") else ["--set", "data.label=kind"]
+    named = [] if path.endswith("npz") else ["--set", f"data.label={3 if source in UNNAMED else 'kind'}"]
     given = ["--set", f"data.normal='{pair[0]}'", "--set", "data.validation=10", "--set", "data.test=10"]
     shape = ["--set", "model.hidden_sizes=[2]", "--set", "model.output=linear", "--set", "training.epochs=1"]
     result = CliRunner().invoke(app, ["train", path, *named, *given, *shape, "--run-dir", "run", "-q"])
@@ -218,3 +232,14 @@ def test_an_array_that_no_whole_numbers_hold_is_left_out(value: float) -> None:
         found = load_splits(DataConfig(dataset=archive(labels), validation=0, test=0)).train
     assert found.labels is None
     assert said == [f"x.npz: y: 120 {labels.dtype}; labels are 120 whole numbers, one an item: left out"]
+
+
+def test_columns_without_names_are_those_of_the_same_table_only_where_that_is_told() -> None:
+    path = headless(text("x.csv", ",", ("0", "1")))
+    shape = ["--set", "model.hidden_sizes=[2]", "--set", "model.output=linear", "--epochs", "1", "-q", "--run-dir"]
+    outputs = []
+    for name, chosen in (("run", "data.columns=[1, 2]"), ("first", "data.columns=[0, 1]")):
+        assert CliRunner().invoke(app, ["train", path, "--set", chosen, *shape, name]).exit_code == 0
+        outputs.append(CliRunner().invoke(app, ["encode", name, path, "--json", "-q"]))
+    assert outputs[0].exit_code == 0 and len(outputs[0].stdout.splitlines()) == COUNT
+    assert outputs[1].exit_code == 2 and "x.csv: has 4 columns without names; this model takes 2" in outputs[1].stderr

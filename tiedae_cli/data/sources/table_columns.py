@@ -156,21 +156,25 @@ def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[s
 def match_columns(table: Table, columns: Columns) -> Columns:
     """Return the columns of a table that a model was trained on: by their names, else, where the table has none, by their places.
 
+    Without names a model's columns may also be some of a wider table's, by their places there: where these, or its label's, tell it.
+
     Raises:
         DataError: a column is missing; the message names it.
     """
-    if not table.named:
-        count = len(columns.fed)
+    known = columns if columns.label in table.names else Columns(columns.fed)
+    missing = [column.name for column in columns.fed if column.name not in table.names]
+    count = len(columns.fed)
+    some = known.label is not None or any(column.name not in table.names[:count] for column in columns.fed)
+    if not table.named and (missing or not some or len(table.names) <= count):
         if len(table.names) != count:
             raise DataError(f"{table.name}: has {len(table.names):,} columns without names; this model takes {count:,}")
         places = zip(table.names, columns.fed, strict=True)
         return Columns(tuple(Column(name, column.categories) for name, column in places))
-    missing = [column.name for column in columns.fed if column.name not in table.names]
     if missing:
         raise DataError(
             f"{table.name}: lacks the columns {_listed(missing)}, which this model takes (it has {_listed(table.names)})"
         )
-    return columns if columns.label in table.names else Columns(columns.fed)
+    return known
 
 
 def all_columns(table: Table) -> Columns:
