@@ -11,6 +11,7 @@ from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.model import evaluation, pca
 from tiedae_cli.model.autoencoder import build_autoencoder
+from tiedae_cli.model.regions import Regions
 from tiedae_cli.system.random_streams import seeded
 
 MakeSet = Callable[[np.ndarray], ImageSet]
@@ -31,6 +32,17 @@ def test_raw_values_are_scaled() -> None:
     raw = torch.full((3, 1, 2, 2), 51, dtype=torch.uint8)  # 0.2
     images = ImageSet(raw, None, DataForm((1, 2, 2), scale=1 / 255))
     assert evaluation.error_sum(torch.zeros_like, images, CPU).mse_per_pixel == pytest.approx(0.04, rel=1e-6)
+
+
+def test_squares_that_no_float32_holds(make_set: MakeSet) -> None:
+    images = make_set(np.array([[1e25, 3.0], [0.0, 1.0]], np.float32))
+    expected = [float(np.float32(1e25)) ** 2, 1.0]
+    assert evaluation.item_errors(torch.zeros_like, images, CPU).tolist() == expected
+    assert evaluation.error_sum(torch.zeros_like, images, CPU).squared_error == sum(expected)
+    assert evaluation.squared_errors(torch.zeros_like, images.batch(0, 2, CPU)).tolist() == expected
+    form = DataForm((1, 8, 8))
+    residuals = torch.full((1, 64), float(np.float32(1e25)))
+    assert Regions(form).scores(residuals, residuals).tolist() == [expected[0]]
 
 
 @pytest.mark.parametrize("size", [1, 7, 19, 20, 21])

@@ -15,6 +15,7 @@ from PIL import Image
 from tiny_models import DIGITS, VECTORS, random_bytes, save_run
 from typer.testing import CliRunner
 
+import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data import load_splits
@@ -171,20 +172,55 @@ def test_bad_rows_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     save_run(Path("runs"), "vectors", VECTORS, dataset="nowhere", output="linear")
     rows = np.ones((30, 6), np.float32)
     rows[5:20, 2] = np.nan
-    rows[25] = 1e25  # finite, but its square is not
+    rows[25], rows[26] = 1e25, 3e38  # the square of the first is no float32; of the second the model makes none
     np.save("v.npy", rows)
     lines, stderr = run("vectors", "v.npy", code=1)
-    assert [line["item"] for line in lines] == [*range(5), *range(20, 30)]
-    assert lines[10]["squared_error"] is None
+    assert [line["item"] for line in lines] == [*range(5), *range(20, 26), *range(27, 30)]
+    found = tiedae_cli.load("runs/vectors/best.safetensors")
+    seen = found.form.normalise(torch.from_numpy(rows[25:26]))
+    with torch.inference_mode():
+        own = (found.module(seen).double() - seen.double()).square().sum().item()
+    assert lines[10]["squared_error"] == pytest.approx(own, rel=1e-6) and own > 1e50
     assert list(lines[0]) == ["item", "squared_error", "mse_per_pixel"]  # without its data a model has no threshold
     assert "warning: no threshold, for the model's data cannot be read" in stderr
     assert stderr.count("; left out") == 10
-    assert stderr.endswith("and 5 more\n")
+    assert stderr.endswith("and 6 more\n")
+    np.save("huge.npy", rows[24:27])
+    assert "row 3: its values are too large for this model; left out" in run("vectors", "huge.npy", code=1)[1]
     assert "no such data set" in run("vectors", "v.npy", "--quantile", "0.9", code=2)[1]
     assert "which are no pictures" in run("vectors", "v.npy", "--contact-sheet", "w.png", code=2)[1]
     lines, stderr = run("vectors", "v.npy", "--threshold", "1e30", code=1)
-    assert [line["outlier"] for line in lines] == [index == 10 for index in range(15)]
+    assert [line["outlier"] for line in lines] == [index == 10 for index in range(14)]
     assert "no threshold" not in stderr
+
+
+@pytest.mark.parametrize("kind", ["squared_error", "neighbours", "windows"])
+def test_the_column_of_a_value_whose_square_no_float32_holds(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    np.save("x.npy", rows)
+    extra = {"windows": ["data.window=4"], "neighbours": ["score.rank=neighbours"], "squared_error": []}[kind]
+    settings = ["data.dataset=x.npy", "model.hidden_sizes=[2]", "model.code_activation=tanh", "training.epochs=1", *extra]
+    options = [word for setting in settings for word in ("--set", setting)]
+    trained = CliRunner().invoke(app, ["train", "-q", "--config", "vectors", *options, "--run-dir", "run"])
+    assert trained.exit_code == 0, trained.output
+    rows[7, 2] = 1e25
+    np.save("x.npy", rows)
+    np.save("y.npy", rows[:20])
+    found = tiedae_cli.load("run").form
+    scale = torch.as_tensor(found.scale).flatten()[2].item()
+    lines, _ = run("run", "y.npy", "--threshold", "1e10", "--explain", "2")
+    assert [line["item"] for line in lines] == list(range(20))
+    assert [line["outlier"] for line in lines] == [index == 7 for index in range(20)]
+    assert lines[7]["squared_error"] == pytest.approx((1e25 * scale) ** 2, rel=1e-5)
+    first = lines[7]["because"][0]  # type: ignore[index]
+    assert first["column"] == 2 and first["share"] == pytest.approx(1) and first["value"] == pytest.approx(1e25, rel=1e-6)
+    (said,) = run("run", "y.npy", "--threshold", "1", "--summary")[0]
+    assert said["squared_error_per_image"] == pytest.approx(sum(numbers(lines, "squared_error")) / 20)
+    ranked = "score" if kind == "neighbours" else "squared_error"
+    assert tiedae_cli.load("run").score(rows[:20]) == pytest.approx(numbers(lines, ranked), rel=1e-4)
 
 
 @given(

@@ -13,8 +13,8 @@ from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.errors import DataError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.metrics import ErrorSum
-from tiedae_cli.system.runtime import Ranks
+from tiedae_cli.model.metrics import ErrorSum, squares
+from tiedae_cli.system.runtime import Ranks, in_float64
 
 BATCH_VALUES = 1 << 21  # values of one evaluation batch: large enough for full speed, small enough for any memory
 
@@ -62,14 +62,8 @@ def decoded(model: TiedAutoencoder, code: Tensor, device: torch.device) -> Tenso
 
 @torch.inference_mode()
 def squared_errors(reconstruct: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return each item's squared error, summed over its values, (B, D) -> (B,), where x is."""
-    return value_errors(reconstruct, x).sum(1)
-
-
-@torch.inference_mode()
-def value_errors(reconstruct: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return the squared error of each value, (B, D) -> (B, D), where x is."""
-    return (reconstruct(x) - x).square_()
+    """Return each item's squared error, summed over its values, (B, D) -> (B,) float64."""
+    return squares(reconstruct(x) - x).sum(1)
 
 
 @torch.inference_mode()
@@ -83,13 +77,13 @@ def item_errors(reconstruct: Callable[[Tensor], Tensor], images: ImageSet, devic
         raw: in the units of the raw values instead of those that the model sees.
     """
     size = batch_size(images)
-    errors = torch.zeros(len(images), dtype=torch.float64, device=device if device.type != "mps" else "cpu")
+    errors = in_float64(torch.zeros(len(images), device=device))
     for start in range(0, len(images), size):
         x = images.batch(start, start + size, device)  # (B, D)
         difference = reconstruct(x) - x
         if raw:
-            difference = images.form.raw_difference(difference).to(errors)  # raw units can be huge: squares in float64
-        errors[start : start + size] = difference.square_().sum(1).to(errors)
+            difference = images.form.raw_difference(in_float64(difference))
+        errors[start : start + size] = squares(difference).sum(1)
     return errors.cpu()
 
 
@@ -141,5 +135,5 @@ def reconstruct_items(model: TiedAutoencoder, images: ImageSet, device: torch.de
     """Return a few items as the model sees them and its reconstructions, (N, D) each on the CPU, and each one's squared error."""
     originals = images.batch(0, len(images), device)
     reconstructions = model(originals)
-    errors = (reconstructions - originals).square().sum(1)
+    errors = squares(reconstructions - originals).sum(1)
     return originals.cpu(), reconstructions.cpu(), errors.tolist()

@@ -6,6 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tiedae_cli.system.runtime import in_float64
+
+
+def squares(values: Tensor) -> Tensor:
+    """Return the squares of values in float64, for that of a float32 may be larger than any float32."""
+    return in_float64(values).square()
+
 
 @dataclass(frozen=True)
 class ErrorSum:

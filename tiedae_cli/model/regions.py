@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.model.metrics import squares
+from tiedae_cli.system.runtime import in_float64
 
 REGIONS_A_SIDE = 8  # of the image's shorter side
 
@@ -35,6 +37,6 @@ class Regions:
     form: DataForm
 
     def scores(self, x: Tensor, residuals: Tensor) -> Tensor:
-        """Return the score of each image, (B, D) and (B, D) -> (B,)."""
+        """Return the score of each image, (B, D) and (B, D) -> (B,) float64."""
         values = region_side(self.form) ** 2 * self.form.shape[0]  # of one region
-        return region_means(residuals.square(), self.form).flatten(1).amax(1) * values if len(x) else x.new_zeros(0)
+        return region_means(squares(residuals), self.form).flatten(1).amax(1) * values if len(x) else in_float64(x.new_zeros(0))

@@ -13,7 +13,7 @@ from tiedae_cli.config import TrainingConfig
 from tiedae_cli.data.image_set import ImageSet
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.evaluation import Evaluation, batch_size, evaluate
-from tiedae_cli.model.metrics import ErrorSum
+from tiedae_cli.model.metrics import ErrorSum, squares
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs.opened import OpenRun
 from tiedae_cli.system.random_streams import EVALUATION_NOISE, seeded
@@ -56,7 +56,7 @@ def measure_denoising(
         noise = NOISE[kind](clean.shape, generator=seeded(training.seed, EVALUATION_NOISE, start))
         clean, noisy = clean.to(device), corrupted(clean, kind, level, noise).to(device)
         for name, answer in answers.items():
-            totals[name] += (answer(noisy) - clean).square().sum(1).cpu().to(torch.float64).sum().item()
+            totals[name] += squares(answer(noisy) - clean).sum().item()
     sums = {name: ErrorSum(total, len(images), images.form.pixels) for name, total in totals.items()}
     return Denoising(kind, level, **sums)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.model.metrics import squares
 from tiedae_cli.model.regions import region_means, region_side
 
 DIGITS = 6  # behind the point, of what the model sees
@@ -89,7 +90,7 @@ def evidence(values: Tensor, reconstructions: Tensor, form: DataForm, count: int
         form: of the items; gives the numbers their units.
         count: how many reasons an item at most.
     """
-    errors = (reconstructions - values).square().to(torch.float64)
+    errors = squares(reconstructions - values)
     shares = errors / errors.sum(1, keepdim=True).clamp_min(1e-30)
     raw, expected = (_rounded(form.denormalise(x.to(torch.float64)), form) for x in (values, reconstructions))
     if form.kind == "images":

@@ -13,6 +13,7 @@ from tiedae_cli.data import DataForm, ImageSet, choose
 from tiedae_cli.data.image_files import expand_folders, load_image_files
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.evaluation import reconstruct_items
+from tiedae_cli.model.metrics import squares
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.output import figures
 from tiedae_cli.output.figures import Answers
@@ -64,7 +65,7 @@ def reconstruct_images(
     answers = [Answers("original", "", figures.as_pictures(originals, images.form))]
     if components is not None and components.components.shape[1] < images.form.pixels:
         projected = components.reconstruct(originals)
-        found = (projected - originals).square().sum(1).tolist()
+        found = squares(projected - originals).sum(1).tolist()
         answers.append(_answers(f"PCA, {components.components.shape[1]} components", projected, found, images.form))
     answers.append(_answers("reconstruction", reconstructions, errors, images.form))
     return Reconstruction(answers, title, errors)

@@ -17,6 +17,7 @@ from tiedae_cli.data.sources.part import item_name
 from tiedae_cli.data.windows import Windows, windows_of
 from tiedae_cli.errors import DataError, InputError, TiedaeError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.metrics import squares
 from tiedae_cli.model.ranking import Ranking
 from tiedae_cli.model.regions import Regions
 from tiedae_cli.output.records import Records
@@ -165,7 +166,7 @@ def score_blocks(
     ranking: Ranking | Regions | None = None,
     explain: tuple[DataForm, int] | None = None,
 ) -> Iterator[Scored]:
-    """Yield each block with its items' scores; an item whose error is NaN is told to ``bad`` and left out.
+    """Yield each block with its items' scores; an item whose error is not finite is told to ``bad`` and left out.
 
     Args:
         model: the autoencoder, on the device.
@@ -179,15 +180,15 @@ def score_blocks(
         x = block.values.to(device)
         made = model(x)
         residuals = made - x
-        ranked = None if ranking is None else ranking.scores(x, residuals).cpu().to(torch.float64)
-        errors = residuals.square_().sum(1).cpu().to(torch.float64)
+        ranked = None if ranking is None else ranking.scores(x, residuals).cpu()
+        errors = squares(residuals).sum(1).cpu()
         why = None if explain is None else evidence(block.values, made.cpu(), *explain)
         yield _checked(Scored(block, errors, ranked, why), bad)
 
 
 def _checked(scored: Scored, bad: Callable[[DataError], None]) -> Scored:
-    """Return a block without the items whose error is NaN."""
-    wrong = scored.squared_errors.isnan() | scored.scores.isnan()
+    """Return a block without the items whose error is not finite: somewhere on its way no float32 holds what the model makes of them."""
+    wrong = ~(scored.squared_errors.isfinite() & scored.scores.isfinite())
     if not wrong.any():
         return scored
     for index in wrong.nonzero().flatten().tolist():
@@ -221,7 +222,7 @@ def score_rows(
         x = windows.values.to(device)  # (B, W * D)
         made = model(x)
         why = None if explain is None or not len(x) else evidence(windows.values, made.cpu(), *explain)
-        errors = (made - x).square_().view(len(x), window, x.shape[1] // window).sum(2).cpu().to(torch.float64)  # (B, W)
+        errors = squares(made - x).view(len(x), window, x.shape[1] // window).sum(2).cpu()  # (B, W)
         yield _checked(waiting.take(windows, errors, why), bad)
         if windows.ends:
             waiting = _Waiting(window)

@@ -87,7 +87,7 @@ class Model:
         def errors(values: Tensor) -> np.ndarray:
             if ranking is not None:
                 return _ranked(self.module, values.to(self.device), ranking)
-            return evaluation.squared_errors(self.module, values.to(self.device)).cpu().to(torch.float64).numpy()
+            return evaluation.squared_errors(self.module, values.to(self.device)).cpu().numpy()
 
         if self.form.window == 1:
             return self._mapped(x, self.form, errors)
@@ -127,7 +127,7 @@ def _as_array(x: Array) -> np.ndarray:
 
 @torch.inference_mode()
 def _ranked(model: TiedAutoencoder, x: Tensor, ranking: Ranking | Regions) -> np.ndarray:
-    return ranking.scores(x, model(x) - x).cpu().to(torch.float64).numpy()
+    return ranking.scores(x, model(x) - x).cpu().numpy()
 
 
 def load(model: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:

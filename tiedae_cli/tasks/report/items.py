@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tiedae_cli.data.image_set import DataForm, ImageSet
 from tiedae_cli.model.evaluation import batch_size, item_errors
+from tiedae_cli.model.metrics import squares
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.output import figures
 from tiedae_cli.output.html.packing import Arrays
@@ -50,7 +51,7 @@ def shown_items(
             {"name": name, "items": [_described(place, images, errors) for place in members]} for name, members in groups
         ],
         "components": components.components.shape[1],
-        "pca_errors": (by_pca - originals).square().sum(1).tolist(),
+        "pca_errors": squares(by_pca - originals).sum(1).tolist(),
     }
     if images.form.kind == "vectors":
         return {
@@ -115,7 +116,7 @@ def worst_columns(runs: Sequence[OpenRun], components: PrincipalComponents, imag
     for start in range(0, len(images), size):
         x = images.batch(start, start + size, cpu)
         for total, answer in zip(totals, answers, strict=True):
-            total += (answer(x) - x).double().square().sum(0)
+            total += squares(answer(x) - x).sum(0)
     scale = torch.as_tensor(form.scale).double().expand(form.pixels)
     roots = (totals / len(images)).sqrt() / scale  # (R + 1, D), raw
     names = vector_columns(form) or []
