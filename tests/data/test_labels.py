@@ -111,6 +111,18 @@ def archive(labels: np.ndarray) -> str:
     return "x.npz"
 
 
+def hdf5(labels: np.ndarray) -> str:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File("x.h5", "w") as file:
+        file["x"], file["y"] = ROWS, labels
+    return "x.h5"
+
+
+def matlab(labels: np.ndarray) -> str:
+    pytest.importorskip("scipy.io").savemat("x.mat", {"x": ROWS, "y": labels})
+    return "x.mat"
+
+
 def words(pair: Sequence[str]) -> pyarrow.Array:
     return pyarrow.array([pair[int(strange)] for strange in STRANGE])
 
@@ -141,6 +153,14 @@ SOURCES: dict[str, tuple[Callable[[], str], tuple[str, str]]] = {
     "npz, int": (lambda: archive(STRANGE.astype(int)), NUMBERS),
     "npz, float": (lambda: archive(STRANGE.astype(np.float32)), NUMBERS),
     "npz, bool": (lambda: archive(STRANGE), NUMBERS),
+    "npz, words": (lambda: archive(np.where(STRANGE, "größer", "good")), ("good", "größer")),
+    "npz, bytes": (lambda: archive(np.where(STRANGE, b"bad", b"good")), ("good", "bad")),
+    "npz, floats as words": (lambda: archive(np.where(STRANGE, "1.0", "0.0")), NUMBERS),
+    "hdf5, words": (lambda: hdf5(np.where(STRANGE, "größer", "good").astype(object)), ("good", "größer")),
+    "hdf5, bytes": (lambda: hdf5(np.where(STRANGE, b"bad", b"good")), ("good", "bad")),
+    "hdf5, int": (lambda: hdf5(STRANGE.astype(int)), NUMBERS),
+    "matlab, rows of letters": (lambda: matlab(np.where(STRANGE, "bad", "good")), ("good", "bad")),
+    "matlab, cells": (lambda: matlab(np.where(STRANGE, "bad", "good").astype(object)), ("good", "bad")),
 }
 UNNAMED = ("csv, no heading", "json lines, lists")
 PIPED = (".csv", ".tsv", ".jsonl")
@@ -161,7 +181,7 @@ def scored(path: str | None = None, pipe: bool = False) -> tuple[list[dict[str, 
 def test_a_split_the_file_and_a_pipe_say_the_same_labels(source: str) -> None:
     write, pair = SOURCES[source]
     path = write()
-    named = [] if path.endswith("npz") else ["--set", f"data.label={3 if source in UNNAMED else 'kind'}"]
+    named = [] if path.endswith(("npz", "h5", "mat")) else ["--set", f"data.label={3 if source in UNNAMED else 'kind'}"]
     given = ["--set", f"data.normal='{pair[0]}'", "--set", "data.validation=10", "--set", "data.test=10"]
     shape = ["--set", "model.hidden_sizes=[2]", "--set", "model.output=linear", "--set", "training.epochs=1"]
     result = CliRunner().invoke(app, ["train", path, *named, *given, *shape, "--run-dir", "run", "-q"])
@@ -231,7 +251,7 @@ def test_an_array_that_no_whole_numbers_hold_is_left_out(value: float) -> None:
     with heard() as said:
         found = load_splits(DataConfig(dataset=archive(labels), validation=0, test=0)).train
     assert found.labels is None
-    assert said == [f"x.npz: y: 120 {labels.dtype}; labels are 120 whole numbers, one an item: left out"]
+    assert said == [f"x.npz: y: 120 {labels.dtype}; labels are 120 whole numbers or words, one an item: left out"]
 
 
 def test_columns_without_names_are_those_of_the_same_table_only_where_that_is_told() -> None:

@@ -68,10 +68,19 @@ def test_what_is_not_used_is_said() -> None:
     with heard() as said:
         load("x.npz")
     assert said == ["x.npz: the items are data; left out: mean_image"]
+    np.savez("o.npz", X=X, y=np.array(["a", None] * 15, dtype=object))
+    with heard() as said:
+        assert load("o.npz").train.labels is None
+    assert said[0].startswith("o.npz: y: holds Python objects, which are never unpickled") and said[0].endswith(": left out")
+    with pytest.raises(DataError, match="o.npz: y: holds Python objects, which are never unpickled"):
+        load("o.npz", arrays={"train": "X", "labels": "y"})
+    np.savez("w.npz", X=X, names=np.array(["a", "b"] * 15))
+    with pytest.raises(DataError, match="w.npz: names: its type is <U1, not numbers"):
+        load("w.npz", arrays={"train": "names"})
     np.savez("y.npz", X=X, y=np.linspace(0, 1, 30))
     with heard() as said:
         assert load("y.npz").train.labels is None
-    assert said == ["y.npz: y: 30 float64; labels are 30 whole numbers, one an item: left out"]
+    assert said == ["y.npz: y: 30 float64; labels are 30 whole numbers or words, one an item: left out"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import math
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-from torch import Tensor
 
 from tiedae_cli.data.conversion import Reading, reading_of
 from tiedae_cli.data.image_set import BLOCK_BYTES, ImageSet, ValueRange, range_of
+from tiedae_cli.data.sources.cells import numbered
 from tiedae_cli.data.sources.part import Part, RawBlock, stop
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.cache import cache_folder, taking_turns
@@ -28,7 +27,6 @@ from tiedae_cli.system.storage import replacing
 log = logging.getLogger(__name__)
 
 CACHE_VERSION = 2
-WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")  # int64 whose text is this one
 
 
 def gather(
@@ -84,7 +82,7 @@ def _may_miss(part: Part, missing: str) -> bool:
 
 
 def _image_set(part: Part, reading: Reading, missing: str) -> ImageSet:
-    array, labels, names = part.array, part.labels, None
+    array, labels, names = part.array, part.labels, part.label_names
     size = _rows(part)
     fits = array is not None and array.dtype == reading.target and array.flags.c_contiguous and not reading.channels_last
     fits = fits and reading.range is None
@@ -95,7 +93,8 @@ def _image_set(part: Part, reading: Reading, missing: str) -> ImageSet:
         array, kept, text = _in_memory(part, reading, size, missing)
         labels = labels if labels is None or kept is None else labels[torch.from_numpy(kept)]
         if text is not None:
-            labels, names = _numbered(text)
+            numbers, names = numbered(text)
+            labels = torch.from_numpy(numbers)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing writes to it
         items = torch.from_numpy(array)
@@ -216,14 +215,6 @@ class _Gaps:
             )
         done = f"{self.dropped:,} rows are left out" if self.missing == "drop" else "the column's mean stands there"
         log.info(f"{self.part.name}: missing values in the columns {listed}: {done}")
-
-
-def _numbered(text: np.ndarray) -> tuple[Tensor, tuple[str, ...] | None]:
-    """Return labels, (N,) int64, and what they stand for where they are not whole numbers, written as these are."""
-    words, places = np.unique(text.astype(str), return_inverse=True)
-    if all(WHOLE.fullmatch(word) for word in words):
-        return torch.from_numpy(words.astype(np.int64)[places]), None
-    return torch.from_numpy(places.astype(np.int64)), tuple(words.tolist())
 
 
 def _what(part: Part, reading: Reading) -> str:

@@ -232,7 +232,8 @@ def _labels(part: Part, rows: Sequence[int | str]) -> list[str] | None:
     """Return what the items of a part at these rows are called, where labels lie beside them."""
     if part.labels is None or isinstance(rows[0], str):
         return None
-    return [str(label) for label in part.labels[torch.tensor([int(row) for row in rows])].tolist()]
+    names, labels = part.label_names, part.labels[torch.tensor([int(row) for row in rows])].tolist()
+    return [str(label) if names is None else names[label] for label in labels]
 
 
 def raw_array(values: Tensor, form: DataForm, as_float: bool) -> np.ndarray:

@@ -8,6 +8,7 @@ Shapes: N items, B items a block; the other dimensions are an item's.
 """
 
 import contextlib
+import logging
 import math
 import os
 import zipfile
@@ -18,16 +19,17 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
-from torch import Tensor
 
-from tiedae_cli.data.sources.named_arrays import NamedArray, open_arrays
+from tiedae_cli.data.sources.named_arrays import NUMBERS, TEXT, NamedArray, open_arrays
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.reading import open_regular
 
+log = logging.getLogger(__name__)
+
 MAGIC = b"\x93NUMPY"
 READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}  # 3.0 exists for field names only
-NUMBERS = "buif"  # bool, signed, unsigned, float
+OBJECTS = "O"
 
 
 @dataclass(frozen=True)
@@ -96,23 +98,29 @@ def open_npz(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
     Raises:
         DataError: no archive, damaged, or no array, or more than one, that could be the items of a split.
     """
-    arrays = {}
+    arrays, objects = {}, {}
     with _told_as_data_error(path), zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if member.filename.endswith(".npy"):
                 with archive.open(member) as file:
-                    arrays[name] = _named(path, member, _read_header(file, f"{path}: {name}"))
+                    header = _read_header(file, f"{path}: {name}", NUMBERS + TEXT + OBJECTS)
+                if header.dtype.hasobject:
+                    objects[name] = _objects(f"{path}: {name}")
+                else:
+                    arrays[name] = _named(path, member, header)
+    for name, problem in objects.items():
+        if not arrays or name in wanted.values():
+            raise problem
+        log.info(f"{problem}: left out")
     return open_arrays(str(path), arrays, wanted)
 
 
 def _named(path: Path, member: zipfile.ZipInfo, header: _Header) -> NamedArray:
-    return NamedArray(
-        header.shape, header.dtype, lambda labels: _member_part(path, member, header, labels), lambda: _whole(path, member)
-    )
+    return NamedArray(header.shape, header.dtype, lambda: _member_part(path, member, header), lambda: _whole(path, member))
 
 
-def _member_part(path: Path, member: zipfile.ZipInfo, header: _Header, labels: Tensor | None) -> Part:
+def _member_part(path: Path, member: zipfile.ZipInfo, header: _Header) -> Part:
     name = f"{path}: {member.filename.removesuffix('.npy')}"
 
     def read(size: int, bad: Bad) -> Iterator[RawBlock]:
@@ -123,14 +131,14 @@ def _member_part(path: Path, member: zipfile.ZipInfo, header: _Header, labels: T
             with zipfile.ZipFile(path) as archive, archive.open(member) as file:
                 yield from _row_blocks(file, _read_header(file, name), size, name)  # to its end, where the checksum is compared
 
-    return Part(name, header.shape[1:], header.dtype, header.shape[0], read, labels)
+    return Part(name, header.shape[1:], header.dtype, header.shape[0], read)
 
 
 def _whole(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
     """Return an array of an archive in memory."""
     name = f"{path}: {member.filename.removesuffix('.npy')}"
     with _told_as_data_error(path), zipfile.ZipFile(path) as archive, archive.open(member) as file:
-        header = _read_header(file, name)
+        header = _read_header(file, name, NUMBERS + TEXT)
         raw = file.read()
     if len(raw) != header.bytes:
         raise DataError(f"{name}: damaged: {len(raw):,} bytes of values, its header says {header.bytes:,}")
@@ -149,8 +157,8 @@ def _told_as_data_error(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: not an .npz archive, or damaged ({str(error)[:80] or type(error).__name__})") from None
 
 
-def _read_header(file: IO[bytes], name: str) -> _Header:
-    """Read the head of a ``.npy``, which is evaluated as literals only, and refuse what is no array of numbers."""
+def _read_header(file: IO[bytes], name: str, kinds: str = NUMBERS) -> _Header:
+    """Read the head of a ``.npy``, which is evaluated as literals only, and refuse what is no array of these kinds."""
     try:
         version = npy.read_magic(file)
         if version not in READERS:
@@ -160,12 +168,9 @@ def _read_header(file: IO[bytes], name: str) -> _Header:
         raise
     except Exception:  # numpy's parser meets garbage with ValueError, TypeError, SyntaxError, struct.error, RecursionError ...
         raise DataError(f"{name}: not a .npy array, or damaged in its header") from None
-    if dtype.hasobject:
-        raise DataError(
-            f"{name}: holds Python objects, which are never unpickled; save an array of numbers "
-            f"(items of different shapes cannot be one array): np.save(file, np.stack(items).astype(np.float32))"
-        )
-    if dtype.kind not in NUMBERS:
+    if dtype.hasobject and OBJECTS not in kinds:
+        raise _objects(name)
+    if dtype.kind not in kinds:
         raise DataError(f"{name}: its type is {dtype}, not numbers; expected uint8 or float32")
     size = " x ".join(str(length) for length in shape) or "a single number"
     if not shape:
@@ -173,6 +178,13 @@ def _read_header(file: IO[bytes], name: str) -> _Header:
     if min(shape) < 0 or math.prod(shape) * dtype.itemsize > 2**62:
         raise DataError(f"{name}: {size}: cut off, or an impossible size")
     return _Header(tuple(shape), dtype, bool(column_major) and len(shape) > 1)
+
+
+def _objects(name: str) -> DataError:
+    return DataError(
+        f"{name}: holds Python objects, which are never unpickled; save an array of numbers (items of different shapes cannot be "
+        "one array): np.save(file, np.stack(items).astype(np.float32)); labels in words with astype(str)"
+    )
 
 
 def _row_blocks(file: IO[bytes], header: _Header, size: int, name: str) -> Iterator[RawBlock]:

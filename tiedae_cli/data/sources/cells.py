@@ -6,9 +6,12 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
 YES_NO = {"true": "1", "false": "0", "True": "1", "False": "0", "TRUE": "1", "FALSE": "0"}
 LABEL_NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,9})?", re.ASCII)
+WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")  # int64 whose text is this one
 MOST_EXPONENT = 300  # of what a float holds
 MOST_DIGITS = 18  # of a whole number that was written with a point or an exponent
 
@@ -47,6 +50,14 @@ def label_text(cell: str, decimal: str = ".") -> str:
     if number == number.to_integral_value() and number.adjusted() < MOST_DIGITS:
         return str(int(number))
     return repr(float(plain)) if abs(number.adjusted()) < MOST_EXPONENT else text
+
+
+def numbered(texts: np.ndarray) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Return the numbers of labels' texts, (N,) int64, and what they stand for where the texts are not whole numbers themselves."""
+    words, places = np.unique(texts.astype(str), return_inverse=True)
+    if all(WHOLE.fullmatch(word) for word in words):
+        return words.astype(np.int64)[places], None
+    return places.astype(np.int64), tuple(words.tolist())
 
 
 def is_unlabelled(text: str, normal: Collection[str]) -> bool:

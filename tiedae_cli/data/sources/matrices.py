@@ -8,9 +8,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from tiedae_cli.data.sources.named_arrays import NamedArray, is_called_label, open_arrays
+from tiedae_cli.data.sources.named_arrays import NUMBERS, TEXT, NamedArray, is_called_label, open_arrays
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
 from tiedae_cli.errors import DataError, InputError
 
@@ -18,7 +17,6 @@ log = logging.getLogger(__name__)
 
 MATLAB, MATLAB_73 = b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file"
 HDF5 = b"\x89HDF\r\n\x1a\n"
-NUMBERS = "buif"
 
 
 def open_hdf5(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
@@ -36,9 +34,11 @@ def open_hdf5(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
     arrays: dict[str, NamedArray] = {}
 
     def visit(name: str, value: Any) -> None:
-        if isinstance(value, h5py.Dataset) and value.dtype.kind in NUMBERS and value.shape and "#refs#" not in name:
-            shape = tuple(reversed(value.shape)) if reversed_ else tuple(value.shape)
-            arrays[name] = _data_set(path, h5py, name, shape, value.dtype, reversed_)
+        if isinstance(value, h5py.Dataset) and value.shape and "#refs#" not in name:
+            kind = np.dtype(str) if h5py.check_string_dtype(value.dtype) else value.dtype
+            if kind.kind in NUMBERS + TEXT:
+                shape = tuple(reversed(value.shape)) if reversed_ else tuple(value.shape)
+                arrays[name] = _data_set(path, h5py, name, shape, kind, reversed_)
 
     with _told_as_data_error(path), h5py.File(path, "r") as file:
         file.visititems(visit)
@@ -54,12 +54,12 @@ def _data_set(path: Path, h5py: ModuleType, name: str, shape: tuple[int, ...], d
                 values = data[..., rows.start : rows.stop].T if reversed_ else data[rows.start : rows.stop]
                 yield RawBlock(rows, np.ascontiguousarray(values))
 
-    def part(labels: Tensor | None) -> Part:
-        return Part(f"{path}: {name}", shape[1:], dtype, shape[0], read, labels)
+    def part() -> Part:
+        return Part(f"{path}: {name}", shape[1:], dtype, shape[0], read)
 
     def whole() -> np.ndarray:
         with _told_as_data_error(path), h5py.File(path, "r") as file:
-            values: np.ndarray = file[name][...]
+            values: np.ndarray = file[name].asstr()[...].astype(str) if dtype.kind in TEXT else file[name][...]
         return values.T if reversed_ else values
 
     return NamedArray(shape, dtype, part, whole)
@@ -81,7 +81,11 @@ def open_matlab(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
     numbers = {}
     for name, values in variables.items():
         plain = values.toarray() if hasattr(values, "toarray") else values  # a sparse matrix
-        if not name.startswith("__") and isinstance(plain, np.ndarray) and plain.dtype.kind in NUMBERS and plain.size > 1:
+        if name.startswith("__") or not isinstance(plain, np.ndarray) or plain.size < 2:
+            continue
+        if plain.dtype.kind == "O" and all(isinstance(cell, np.ndarray) and cell.dtype.kind == "U" for cell in plain.flat):
+            plain = np.array(["".join(cell.flat) for cell in plain.flat])  # a cell array of words
+        if plain.dtype.kind in NUMBERS + TEXT:
             numbers[name] = plain
     counts = {values.size for name, values in numbers.items() if is_called_label(name)}
     arrays = {name: _variable(f"{path}: {name}", _items_first(name, values, counts)) for name, values in numbers.items()}
@@ -89,7 +93,7 @@ def open_matlab(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
 
 
 def _variable(name: str, values: np.ndarray) -> NamedArray:
-    return NamedArray(values.shape, values.dtype, lambda labels: array_part(values, name, labels), lambda: values)
+    return NamedArray(values.shape, values.dtype, lambda: array_part(values, name), lambda: values)
 
 
 def _items_first(name: str, values: np.ndarray, counts: set[int]) -> np.ndarray:

@@ -3,12 +3,13 @@
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tiedae_cli.data.sources.cells import label_text, numbered
 from tiedae_cli.data.sources.part import Part
 from tiedae_cli.errors import ConfigError, DataError
 
@@ -23,6 +24,8 @@ LABEL_WORDS = ("y", "label", "labels", "target", "targets", "class", "classes", 
 ITEM_WORDS = ("x", "data", "image", "images", "features", "inputs", "items", "samples")
 WORD = re.compile(r"[a-z]+|\d+")
 GLUED = re.compile(r"^([xy])(train|val|valid|validation|test)$|^(train|val|valid|validation|test)([xy])$")
+NUMBERS = "buif"  # kinds of arrays: bool, signed, unsigned, float
+TEXT = "US"  # of labels in words
 ROLES = ("train", "validation", "test", "labels", "train_labels", "validation_labels", "test_labels")
 
 
@@ -33,8 +36,8 @@ class NamedArray:
     shape: tuple[int, ...]
     """(N, ...)"""
     dtype: np.dtype
-    part: Callable[[Tensor | None], Part]
-    """Makes it the items of a split, with their labels."""
+    part: Callable[[], Part]
+    """Makes it the items of a split."""
     whole: Callable[[], np.ndarray]
     """Reads it at once, as labels are."""
 
@@ -54,10 +57,13 @@ def open_arrays(path: str, arrays: Mapping[str, NamedArray], wanted: Mapping[str
     chosen, labels = _asked_for(path, arrays, wanted) if wanted else _found(path, arrays)
     parts = {}
     for split, name in chosen.items():
-        label = labels.get(split)
-        parts[split] = arrays[name].part(
-            None if label is None else _labels(arrays[label], arrays[name], f"{path}: {label}", bool(wanted))
-        )
+        if arrays[name].dtype.kind not in NUMBERS:
+            raise DataError(f"{path}: {name}: its type is {arrays[name].dtype}, not numbers; expected uint8 or float32")
+        part, label = arrays[name].part(), labels.get(split)
+        if label is not None:
+            numbers, words = _labels(arrays[label], arrays[name], f"{path}: {label}", bool(wanted))
+            part = replace(part, labels=numbers, label_names=words)
+        parts[split] = part
     return parts
 
 
@@ -78,7 +84,9 @@ def _found(path: str, arrays: Mapping[str, NamedArray]) -> tuple[dict[str, str],
     words = {name: _words(name) for name in arrays}
     is_label = {name: is_called_label(name) for name in arrays}
     split_of = {name: next((SPLIT_WORDS[word] for word in words[name] if word in SPLIT_WORDS), None) for name in arrays}
-    items = [name for name, array in arrays.items() if not is_label[name] and len(array.shape) >= 2]
+    items = [
+        name for name, array in arrays.items() if array.dtype.kind in NUMBERS and not is_label[name] and len(array.shape) >= 2
+    ]
     by_split = {split: [name for name in items if split_of[name] == split] for split in ("train", "validation", "test")}
     whole = [name for name in items if split_of[name] is None]
     chosen: dict[str, str] = {}
@@ -127,27 +135,35 @@ def _listed(arrays: Mapping[str, NamedArray]) -> str:
     return ", ".join(shown) + (f" and {len(arrays) - 12} more" if len(arrays) > 12 else "")
 
 
-def _labels(array: NamedArray, items: NamedArray, name: str, asked: bool) -> Tensor | None:
-    """Return labels, (N,) int64; whole numbers may be stored as floats. What cannot be labels is left out, for training needs none.
+def _labels(array: NamedArray, items: NamedArray, name: str, asked: bool) -> tuple[Tensor | None, tuple[str, ...] | None]:
+    """Return labels, (N,) int64, and what they stand for where they are words; whole numbers may be stored as floats.
+
+    What cannot be labels is left out, for training needs none.
 
     Raises:
         DataError: it cannot be, and the config asked for it.
     """
     count = items.shape[0]
     values = array.whole()
-    numbers = values.reshape(-1)
-    if _are_whole(numbers) and numbers.size == count:
-        return torch.from_numpy(numbers.astype(np.int64))
-    problem = f"{name}: {' x '.join(map(str, values.shape))} {values.dtype}; labels are {count:,} whole numbers, one an item"
-    if asked or numbers.size != count:
+    flat = values.reshape(-1)
+    if flat.size == count and flat.dtype.kind in TEXT:
+        words = flat if flat.dtype.kind == "U" else np.char.decode(flat, "utf-8", "replace")
+        numbers, names = numbered(np.array([label_text(word) for word in words.tolist()]))
+        return torch.from_numpy(numbers), names
+    if flat.size == count and _are_whole(flat):
+        return torch.from_numpy(flat.astype(np.int64)), None
+    problem = (
+        f"{name}: {' x '.join(map(str, values.shape))} {values.dtype}; labels are {count:,} whole numbers or words, one an item"
+    )
+    if asked or flat.size != count:
         raise DataError(problem)
     log.info(f"{problem}: left out")
-    return None
+    return None, None
 
 
 def _are_whole(numbers: np.ndarray) -> bool:
     """Return whether int64 holds all of these numbers just as they are."""
-    if numbers.dtype.kind not in "buif":
+    if numbers.dtype.kind not in NUMBERS:
         return False
     with np.errstate(invalid="ignore"):
         return bool(((numbers == np.floor(numbers)) & (np.abs(numbers.astype(np.float64)) < 2.0**63)).all())

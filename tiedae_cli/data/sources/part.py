@@ -52,6 +52,8 @@ class Part:
     """(items of a block, who is told of bad ones) -> all items in order; to be called once where the source is a pipe."""
     labels: Tensor | None = None
     """(N,) int64"""
+    label_names: tuple[str, ...] | None = None
+    """What each label stands for, where they count words."""
     array: np.ndarray | None = None
     """(N, ...), all of it, where it lies in memory or in a memory map."""
     columns: Columns | None = None
@@ -73,4 +75,4 @@ def array_part(array: np.ndarray, name: str, labels: Tensor | None = None) -> Pa
             rows = range(start, min(start + size, len(array)))
             yield RawBlock(rows, np.ascontiguousarray(array[rows.start : rows.stop]))
 
-    return Part(name, array.shape[1:], array.dtype, len(array), read, labels, array)
+    return Part(name, array.shape[1:], array.dtype, len(array), read, labels, array=array)
