@@ -263,7 +263,13 @@ def test_against_intruders(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPat
     ]
     assert run("--against", "digits")[0][0]["auroc"] == 0.5  # a data set's test split, here the very same one
     assert run("x.npy", "--against", "digits")[0][0]["auroc"] == pytest.approx(1 - pairs, abs=1e-12)
-    assert "--top has no place there" in run("--against", "x.npy", "--top", "3", code=2)[1]
+    for option in ("--top", "--explain"):
+        assert "--top and --explain have no place there" in run("--against", "x.npy", option, "3", code=2)[1]
+    for words in (["-o", "u.csv"], ["-o", "u.CSV"], ["-o", "u.jsonl", "--format", "csv"], ["--format", "csv"]):
+        assert "which CSV cannot hold: --format jsonl" in run("x.npy", "--explain", "2", *words, code=2)[1]
+    written = CliRunner().invoke(app, ["score", *"x.npy --explain 1 -o u.csv --format jsonl --threshold 0".split()])
+    assert written.exit_code == 0, written.output
+    assert all("because" in json.loads(line) for line in Path("u.csv").read_text().splitlines())
     assert "nobody: no such file or folder" in run("--against", "nobody", code=2)[1]
     np.save("none.npy", np.zeros((0, 8, 8), np.uint8))
     assert "no intruders in none.npy: nothing to compare" in run("--against", "none.npy", code=2)[1]

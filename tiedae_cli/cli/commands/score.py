@@ -102,11 +102,11 @@ def score(
     rate = rate if quantile is None else 1 - quantile
     if summary and (top is not None or explain is not None or against is not None):
         raise InputError("--summary prints one object about all items; --top, --explain and --against have no place there")
-    if against is not None and top is not None:
-        raise InputError("--against prints one object about all items; --top has no place there")
-    if explain is not None and (file_format == "csv" or output.endswith(".csv")):
-        raise InputError("--explain: reasons are lists, which CSV cannot hold: --format jsonl")
+    if against is not None and (top is not None or explain is not None):
+        raise InputError("--against prints one object about all items; --top and --explain have no place there")
     kind = choose_format(file_format, as_json, output, ("jsonl", "csv"), on_stdout="jsonl")
+    if explain is not None and kind == "csv":
+        raise InputError("--explain: reasons are lists, which CSV cannot hold: --format jsonl")
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(model, inputs or [], device)
         screening = Screening(run, explain, Pictures(run, sheet, plot))
