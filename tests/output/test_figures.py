@@ -128,6 +128,34 @@ def test_up_to_eight_items_are_the_references_figure(count: int, answers: int) -
         assert [canvas[y, x, 0] for x in middles] == [round(51 * index) for index in range(answers)]
 
 
+@pytest.mark.parametrize("count", [1, 2, 8])
+@pytest.mark.parametrize("answers", [2, 3])
+@pytest.mark.parametrize(("height", "width"), [(20, 50), (50, 20), (23, 37), (37, 23), (8, 32), (32, 8), (600, 1600)])
+def test_the_canvas_follows_the_images(count: int, answers: int, height: int, width: int) -> None:
+    """Every picture is whole and stands in its own cell; a page of images that are not square is no emptier than one of squares."""
+
+    def red(height: int, width: int) -> np.ndarray:
+        """Return where the pictures are on the page, which has no red elsewhere."""
+        pictures = np.zeros((count, height, width, 3))
+        pictures[..., 0] = 1
+        shown = [Answers("reconstruction", "", pictures, [1234.5] * count if index else None) for index in range(answers)]
+        canvas = decode(answers_picture(shown, ("a run's name", "squared error of an image over it")))
+        return np.asarray((canvas == [255, 0, 0]).all(2))
+
+    def ranges(line: np.ndarray) -> np.ndarray:
+        """Return the uninterrupted ranges of true, (n, 2)."""
+        return np.flatnonzero(np.diff(np.concatenate([[0], line.astype(int), [0]]))).reshape(-1, 2)
+
+    found = red(height, width)
+    rows, columns = ranges(found.any(1)), ranges(found.any(0))
+    large = resized(np.zeros((1, height, width)), 222, 222).shape[1:3]  # what the reference's figure has room for
+    assert rows.shape == (count, 2) and columns.shape == (answers, 2)
+    assert (rows[:, 1] - rows[:, 0] >= large[0]).all() and (columns[:, 1] - columns[:, 0] >= large[1]).all()
+    assert (rows[1:, 0] - rows[:-1, 1] >= 18).all() and rows[0, 0] >= 46 + 16  # room for the captions between them
+    strip = max(height, width) > 3 * min(height, width)  # names and numbers need more room than such images
+    assert found.mean() > (0.12 if strip else 0.28 if height > width else 0.8 * red(30, 30).mean())
+
+
 def test_more_items_stand_over_each_other() -> None:
     """Columns of plain levels: original, PCA and reconstruction from top to bottom, ten items a block."""
     shown = [Answers(name, "", level(value, 11), None) for name, value in (("o", 0.2), ("p", 0.4), ("r", 0.6))]

@@ -54,21 +54,39 @@ def answers_picture(answers: Sequence[Answers], title: tuple[str, str]) -> bytes
 
 
 def _item_rows(answers: Sequence[Answers], title: tuple[str, str]) -> bytes:
-    """Draw a row an item: 8 x 3N inches, as the reference does, original left, reconstruction right, PCA between them."""
+    """Draw a row an item, original left, reconstruction right, PCA between them.
+
+    Of square images the page is 8 x 3N inches, as the reference's is. Of others its rows are as high as the images, wide images are
+    as wide as there is room, and tall ones make the page narrower.
+    """
     count, columns = len(answers[0].pictures), len(answers)
-    width, height = 800, 300 * count
-    across, down = (width - 2 * MARGIN) // columns, (height - HEAD - MARGIN) // count
+    across, down = (800 - 2 * MARGIN) // columns, (300 * count - HEAD - MARGIN) // count  # of a cell
+    high, wide = answers[0].pictures.shape[1:3]
     side = min(LARGE_SIDE, across - GAP, down - LINE - GAP)
-    images = [resized(one.pictures, side, side) for one in answers]
-    page = Page(width, height)
+    longest = min(across - GAP, int(LARGE_SIDE * wide / high)) if wide > high else side
+    images = [resized(one.pictures, longest, longest) for one in answers]
+    told = [[_shortened(text) for text in _captions(one, count)] for one in answers]
+    large = images[0].shape[1:3]
+    if high != wide:
+        down = LINE + large[0] + 3 * GAP
+    if high > wide:
+        across = max(large[1], *(text_width(max(texts, key=len), 9) for texts in told)) + 4 * GAP
+    title_width = max(text_width(title[0], bold=True), text_width(title[1], 9))
+    width = 800 if wide >= high else min(800, max(columns * across, title_width) + 2 * MARGIN)
+    page = Page(width, 300 * count if wide == high else HEAD + count * down + MARGIN)
     _write_title(page, title)
+    across = (width - 2 * MARGIN) // columns
     for row in range(count):
-        for column, (one, large) in enumerate(zip(answers, images, strict=True)):
+        for column, (texts, pictures) in enumerate(zip(told, images, strict=True)):
             x, y = MARGIN + column * across, HEAD + row * down
-            told = one.name if one.errors is None else f"{one.name}: {short_error(one.errors[row])}"
-            page.write(x + across / 2, y, _shortened(told), size=9, align="center")
-            page.paste(x + (across - large.shape[2]) // 2, y + LINE + 2, large[row])
+            page.write(x + across / 2, y, texts[row], size=9, align="center")
+            page.paste(x + (across - pictures.shape[2]) // 2, y + LINE + 2, pictures[row])
     return page.png()
+
+
+def _captions(one: Answers, count: int) -> list[str]:
+    """Return what stands over each image."""
+    return [one.name] * count if one.errors is None else [f"{one.name}: {short_error(error)}" for error in one.errors]
 
 
 def labelled_rows(answers: Sequence[Answers], title: tuple[str, str]) -> bytes:
