@@ -310,7 +310,7 @@ def test_parts_of_a_set_keep_labels_beside_images() -> None:
     ("form", "words"),
     [
         (DataForm((1, 28, 28)), "28x28 gray images"),
-        (DataForm((3, 24, 32)), "32x24 colour images"),
+        (DataForm((3, 24, 32)), "24x32 colour images"),
         (DataForm((4, 8, 8)), "8x8 4-channel images"),
         (DataForm((1, 1, 30), "vectors"), "vectors of 30 features"),
     ],

@@ -67,7 +67,7 @@ def test_every_image_is_in_exactly_one_split_with_its_own_pixels_and_label() -> 
         assert [written[row.numpy().tobytes()] for row in images.raw(0, 40)] == images.labels.tolist()
     assert splits.form.shape == (1, 6, 5)
     assert torch.equal(splits.train.batch(0, 3, torch.device("cpu")), splits.train.raw(0, 3).float() * (1 / 255))
-    assert notes[0].startswith("pics: 40 5x6 gray images (inferred; data.size and data.mode would choose); decoded once into")
+    assert notes[0].startswith("pics: 40 6x5 gray images (inferred; data.size and data.mode would choose); decoded once into")
 
 
 def test_training_items_keep_the_order_of_the_paths_and_the_seed_chooses_the_split() -> None:
@@ -141,7 +141,7 @@ def test_two_sizes_are_named_with_the_line_that_helps() -> None:
     write("pics/b.png", picture(2, 7, 9))
     with pytest.raises(DataError) as caught:
         load()
-    assert "a.png is 5x6, b.png is 9x7" in str(caught.value)
+    assert "a.png is 6x5, b.png is 7x9" in str(caught.value)
     assert "Choose a small one for all: --set data.size=32" in str(caught.value)
     splits, _ = load(size=(6, 5), validation=0, test=0)
     assert splits.form.shape == (1, 6, 5) and len(splits.train) == 2

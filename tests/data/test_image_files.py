@@ -74,7 +74,7 @@ def test_another_size_is_resized_and_says_so() -> None:
     assert pixels.shape == (1, 8, 8)
     np.testing.assert_allclose(pixels[0, :, :3], 0, atol=8)
     np.testing.assert_allclose(pixels[0, :, 5:], 255, atol=8)
-    assert said == ["x.png: 16x40 L, converted to 8x8 gray"]
+    assert said == ["x.png: 40x16 L, converted to 8x8 gray"]
 
 
 def test_transparent_is_white() -> None:

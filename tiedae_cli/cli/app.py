@@ -76,7 +76,7 @@ class ErrorsToExitCodes(TyperGroup):
                 return result
         except typer.TyperException as error:  # usage errors: Typer prints them
             if isinstance(getattr(error, "message", None), str):
-                error.message = shown_lines(error.message)
+                error.message = shown_lines(error.message.replace("Value error, ", ""))  # a validator's words for itself
             raise
         except (typer.Exit, typer.Abort):
             raise

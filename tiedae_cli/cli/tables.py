@@ -46,7 +46,10 @@ def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
     rows = [
         ("parameters", f"{count:,} {tied}; the same shape {otherwise}: {other:,}"),
         ("data", f"{config.data.dataset}: {form.describe()}, {' x '.join(map(str, form.shape))}, {units}"),
-        ("training", f"{training.loss}, {rate}, batches of {training.batch_size:,}, l2 {training.l2:g}, {training.precision}"),
+        (
+            "training",
+            f"{training.optimizer}, {training.loss}, {rate}, batches of {training.batch_size:,}, l2 {training.l2:g}, {training.precision}",
+        ),
         ("epochs", _epochs(summary, training.epochs)),
     ]
     if summary.best is not None:

@@ -218,7 +218,7 @@ def read_image(
         mode = "L" if channels == 1 else "RGB"
         if say is not None and (image.size != (width, height) or image.mode != mode):
             kind = "gray" if channels == 1 else "colour"
-            say(f"{path}: {image.width}x{image.height} {image.mode}, converted to {width}x{height} {kind}")
+            say(f"{path}: {image.height}x{image.width} {image.mode}, converted to {height}x{width} {kind}")
         return pixels_of(image, shape, range)
 
 

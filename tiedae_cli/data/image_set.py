@@ -81,7 +81,12 @@ class DataForm:
         if self.kind == "vectors":
             whose = "vectors" if height == 1 else f"windows of {height} rows"
             return f"{whose} of {width} feature{'s' * (width != 1)}"
-        return f"{width}x{height} {'gray' if channels == 1 else 'colour' if channels == 3 else f'{channels}-channel'} images"
+        return f"{height}x{width} {'gray' if channels == 1 else 'colour' if channels == 3 else f'{channels}-channel'} images"
+
+    @property
+    def items_name(self) -> str:
+        """What its items are called."""
+        return "images" if self.kind == "images" else "rows" if self.window == 1 else "windows"
 
     def normalise(self, raw: Tensor) -> Tensor:
         """Turn raw values, (B, D) of any type, into what the model sees, (B, D) float32."""

@@ -165,12 +165,16 @@ def sayable(value: Any) -> Any:
 
 
 class _Rate(ProgressColumn):
-    """Images per second of the current epoch."""
+    """Items per second of the current epoch."""
+
+    def __init__(self, items: str) -> None:
+        super().__init__()
+        self.items = items
 
     def render(self, task: Task) -> Text:
         """Return the rate in a fixed width, so that the bar does not jump."""
         rate = task.fields.get("rate") or 0.0
-        return Text(f"{rate:>9,.0f} images/s")
+        return Text(f"{rate:>9,.0f} {self.items}/s")
 
 
 def _stop(bar: Progress) -> None:
@@ -199,16 +203,17 @@ class TrainingDisplay:
 
     Args:
         terminal: where to draw.
+        items: what the items are called.
     """
 
-    def __init__(self, terminal: Terminal) -> None:
-        self.terminal = terminal
+    def __init__(self, terminal: Terminal, items: str = "images") -> None:
+        self.terminal, self.items = terminal, items
         self.phase = ""
         self.bar = _BarUnderRow(
             TextColumn("epoch {task.fields[label]}"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f}%"),
-            _Rate(),
+            _Rate(items),
             TimeRemainingColumn(compact=True),
             console=terminal.console,
             transient=True,
@@ -250,7 +255,7 @@ class TrainingDisplay:
                 self.terminal.console.print(line)
             return
         middle = "" if validation is None else f"validation MSE {validation:.6f}  "
-        rate = f"{report.seconds:.2f} s  {report.images_per_second:,.0f} images/s"
+        rate = f"{report.seconds:.2f} s  {report.images_per_second:,.0f} {self.items}/s"
         if kept:
             self.terminal.note(f"epoch {number}  train MSE {report.train_mse_per_pixel:.6f}  {middle}{rate}")
 

@@ -63,13 +63,21 @@ class Failures:
     def __init__(self) -> None:
         self.problems: list[DataError] = []
         self.count = 0
+        self._told = 0
 
     def add(self, problem: DataError) -> None:
-        """Note one."""
+        """Note one; it is told of as soon as another item is scored or a second one fails, for alone it is the command's error."""
         self.count += 1
         if self.count <= MOST_NAMED:
-            log.warning(f"{problem}; left out")
             self.problems.append(problem)
+        if self.count > 1:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell of those that nobody was told of yet."""
+        for problem in self.problems[self._told :]:
+            log.warning(f"{problem}; left out")
+        self._told = len(self.problems)
 
     def finish(self, scored: int) -> None:
         """Raise what the command ends with, if anything failed.
@@ -82,6 +90,7 @@ class Failures:
             return
         if not scored:
             raise self.problems[0]
+        self.tell()
         more = [f"and {self.count - MOST_NAMED:,} more"] if self.count > MOST_NAMED else []
         names = [f"{self.count:,} could not be read, {scored:,} are scored:", *map(str, self.problems), *more]
         raise TiedaeError("\n".join(names))

@@ -126,6 +126,8 @@ class Screening:
         self.tally = Tally(self.limit, max(top or 0, self.pictures.items), normal=data.normal if judges else None)
         for scored in self.tally.watch(self._scored(items, self.explain)):
             self.pictures.add(scored)
+            if self.tally.items:
+                self.failures.tell()
             if top is None and not summary:
                 yield self._written(scored)
         worst = self.tally.worst.scored

@@ -68,7 +68,7 @@ class Session:
         with (
             StopSignals() as stop,
             self._board() as self.board,
-            TrainingDisplay(self.terminal) as display,
+            TrainingDisplay(self.terminal, self.splits.form.items_name) as display,
         ):  # the bar goes before the figures are drawn, and so does the writer
             try:
                 self._train(stop, display)
@@ -228,7 +228,7 @@ class Session:
             drawn = reconstruct_images(model, shown, components, title, device)
             self.run.write(self.run.reconstructions_figure, drawn.png())
             pictures.append(str(self.run.reconstructions_figure))
-        against = "" if exact else verdict(best.selection_mse, yardstick, count)
+        against = "" if exact else verdict(best.selection_mse, yardstick, count, model.sizes[-1])
         if self.trainer.initial_mse is not None:
             start = self.trainer.initial_mse
             gained = 1 - best.selection_mse / max(start, 1e-12)

@@ -1,6 +1,7 @@
 """``tiedae configs``: the sample configs, and the text of one."""
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -33,7 +34,19 @@ def configs(
     width = max(map(len, sample_configs()))
     for found, path in sample_configs().items():
         promise = _promise(path.read_text(encoding="utf-8"))
-        typer.echo(json.dumps({"config": found, "promise": promise}) if as_json else f"{found:<{width}}  {promise}")
+        typer.echo(json.dumps({"config": found, "promise": promise}) if as_json else _wrapped(f"{found:<{width}}  ", promise))
+
+
+def _wrapped(name: str, promise: str) -> str:
+    """Return a line; in a terminal it is broken between words, under the promise."""
+    if not sys.stdout.isatty():
+        return name + promise
+    import shutil
+    import textwrap
+
+    most = max(len(name) + 20, shutil.get_terminal_size().columns)
+    wrapper = textwrap.TextWrapper(most, name, " " * len(name), break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrapper.wrap(promise))
 
 
 def _promise(text: str) -> str:

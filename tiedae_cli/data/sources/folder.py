@@ -328,8 +328,8 @@ def _decoded(listing: Listing, target: Target) -> Iterator[np.ndarray | DataErro
 def _mixed_sizes(listing: Listing, target: Target, name: str, height: int, width: int) -> DataError:
     _, first_height, first_width = target.shape
     return DataError(
-        f"{listing.folder}: images of different sizes: {target.pattern} is {first_width}x{first_height}, {name} is {width}x{height} "
-        "(width x height)\nChoose a small one for all: --set data.size=32 (or 64), or [height, width]; images are stretched to it"
+        f"{listing.folder}: images of different sizes: {target.pattern} is {first_height}x{first_width}, {name} is {height}x{width} "
+        "(height x width)\nChoose a small one for all: --set data.size=32 (or 64), or [height, width]; images are stretched to it"
     )
 
 

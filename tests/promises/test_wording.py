@@ -1,0 +1,116 @@
+"""What messages say: one order of height and width, the unit of the data, ratios that mean something, nothing twice."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tiedae_cli.cli.app import app
+from tiedae_cli.cli.commands import configs
+from tiedae_cli.config.samples import sample_configs
+from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.tasks.evaluation import verdict
+
+
+def tiedae(*arguments: str, code: int = 0) -> tuple[str, str]:
+    """Run a command; return stdout and stderr."""
+    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+    assert result.exit_code == code, result.stderr
+    return result.stdout, result.stderr
+
+
+def photos(name: str, sizes: list[tuple[int, int]]) -> None:
+    """Write random gray images of these heights and widths."""
+    Path(name).mkdir()
+    for index, size in enumerate(sizes):
+        Image.fromarray(np.random.default_rng(index).integers(0, 256, size, dtype=np.uint8)).save(f"{name}/{index:02}.png")
+
+
+def test_no_message_says_width_before_height() -> None:
+    """Images of 20 x 50 in every command and every refusal: nothing says 50x20."""
+    photos("wide", [(20, 50)] * 20)
+    photos("mixed", [(20, 50)] * 3 + [(7, 9)])
+    photos("other", [(11, 13)])
+    np.save("wrong.npy", np.zeros((3, 6, 4), dtype=np.uint8))
+    train = ["--layers", "conv 6 9 4, dense 8", "--epochs", "1"]
+    said = [
+        tiedae("train", "wide", *train),
+        tiedae("train", "mixed", "--size", "20,50", "--mode", "gray", *train),
+        tiedae("train", "mixed", "--mode", "gray", *train, code=2),
+        tiedae("train", "mixed", "--mode", "gray", "--size", "x", code=2),
+        tiedae("eval", "wide"),
+        tiedae("inspect", "wide"),
+        tiedae("reconstruct", "wide", "--n", "2"),
+        tiedae("score", "wide", "other"),
+        tiedae("score", "wide", "wrong.npy", code=2),
+        tiedae("encode", "wide", "wrong.npy", "-o", "x.npy", code=2),
+        tiedae("decode", "wide", "wrong.npy", "-o", "x.npy", code=2),
+    ]
+    text = "\n".join(out + err for out, err in said)
+    assert not any(turned in text for turned in ("50x20", "9x7", "13x11", "4x6"))
+    assert "1x20x50-" in text and " 20x50 gray images of " in text and "11x13 L, converted to 20x50 gray" in text
+    assert "00.png is 20x50, 03.png is 7x9 (height x width)" in text
+    assert DataForm((3, 24, 32)).describe() == "24x32 colour images"
+
+
+@pytest.mark.parametrize(
+    ("error", "yardstick", "said"),
+    [
+        (1.0, 2.1, "2.1 times less than"),
+        (2.1, 1.0, "2.1 times more than"),
+        (1.03, 1.0, "3% more than"),
+        (0.97, 1.0, "3% less than"),
+        (1.049, 1.0, "5% more than"),
+        (1.051, 1.0, "1.1 times more than"),
+        (1.004, 1.0, "as much as"),
+        (1.0, 1.0, "as much as"),
+    ],
+)
+def test_the_ratio_to_pca(error: float, yardstick: float, said: str) -> None:
+    assert verdict(error, yardstick, 8, 8) == f", {said} PCA with the same 8 numbers ({yardstick:.6f})"
+    assert verdict(error, yardstick, 240, 256) == f", {said} PCA with 240 numbers ({yardstick:.6f})"
+    assert verdict(error, 0.0, 8, 8) == ""
+
+
+@pytest.mark.parametrize(("window", "unit"), [(1, "rows"), (4, "windows")])
+def test_the_speed_counts_what_the_items_are(window: int, unit: str) -> None:
+    np.savetxt("x.csv", np.random.default_rng(0).normal(size=(60, 2)), delimiter=",")
+    _, told = tiedae("train", "x.csv", "epochs=1", "hidden_sizes=1", f"data.window={window}")
+    assert f" {unit}/s\n" in told and "images/s" not in told
+    assert " images/s\n" in tiedae("train", "digits", "epochs=1")[1]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon", "soap"])
+def test_inspect_names_the_optimizer(optimizer: str) -> None:
+    tiedae("train", "-q", "digits", "epochs=1", f"optimizer={optimizer}")
+    assert f" {optimizer}, " in tiedae("inspect")[0]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_list_of_configs_breaks_no_word(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for name, path in sample_configs().items():
+        promise = configs._promise(path.read_text(encoding="utf-8"))
+        lines = configs._wrapped(f"{name:<15}  ", promise).split("\n")
+        assert max(map(len, lines)) <= columns and all(line.startswith(" " * 17) for line in lines[1:])
+        assert " ".join(lines).split() == [name, *promise.split()]
+
+
+def test_one_problem_is_said_once() -> None:
+    tiedae("train", "-q", "digits", "epochs=1")
+    np.save("wrong.npy", np.zeros((3, 5, 4), dtype=np.uint8))
+    _, told = tiedae("score", "digits", "wrong.npy", code=2)
+    assert told.count("wrong.npy") == 1 and told.splitlines()[-1].startswith("error: wrong.npy: ")
+    np.save("good.npy", np.zeros((2, 8, 8), dtype=np.uint8))
+    _, told = tiedae("score", "digits", "wrong.npy", "good.npy", code=1)
+    assert "wrong.npy" in told.partition("error: ")[0]  # told of as soon as it is met, and in the list at the end
+
+
+def test_a_choice_that_is_none() -> None:
+    tiedae("train", "-q", "digits", "epochs=1")
+    _, told = tiedae("export", "--part", "middle", "-o", "x.onnx", code=2)
+    assert "'middle' is not one of" in told and "Value error" not in told
