@@ -155,6 +155,29 @@ def test_a_lost_signal_before_the_end(empty_folder: Path) -> None:
     assert not list(Path().iterdir())
 
 
+def test_no_traceback_of_a_signal_that_arrives_while_an_object_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python forgets what a destructor raises, and prints it; other errors are printed as ever."""
+    printed: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: printed.append(type(lost.exc_value)))
+
+    class Deleted:
+        def __init__(self, act: Callable[[], object]) -> None:
+            self.act = act
+
+        def __del__(self) -> None:
+            self.act()
+
+    with pytest.raises(Interrupted), stopping_at_once():
+        Deleted(lambda: 1 / 0)
+        Deleted(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert printed == [ZeroDivisionError]
+        time.sleep(10 * REPEAT)
+        raise AssertionError("the wish to stop was lost")
+    assert printed == [ZeroDivisionError]
+    Deleted(lambda: 1 / 0)
+    assert printed == [ZeroDivisionError] * 2
+
+
 def test_what_a_stop_tidies_up_is_not_stopped_again() -> None:
     with pytest.raises(Interrupted), stopping_at_once():
         try:

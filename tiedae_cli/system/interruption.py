@@ -41,7 +41,7 @@ def stopping_at_once() -> Iterator[None]:
         Interrupted: a signal arrived, at the latest as this is left.
     """
     _Wish.saving, _Wish.stopping = False, None
-    with _handling(_stop_at_once):
+    with _handling(_stop_at_once), _silent_where_it_is_lost():
         try:
             yield
             stop_if_asked()
@@ -49,6 +49,22 @@ def stopping_at_once() -> Iterator[None]:
             if _Wish.stopping is not None:
                 call_every(0, _stop_at_last)
                 _Wish.stopping = None
+
+
+@contextlib.contextmanager
+def _silent_where_it_is_lost() -> Iterator[None]:
+    """Print no traceback of an ``Interrupted`` that is raised where Python can only forget it, as while an object is being deleted."""
+    before = sys.unraisablehook
+
+    def hook(lost: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(lost.exc_value, Interrupted):  # which is raised again
+            before(lost)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def stop_if_asked() -> None:
