@@ -1,8 +1,7 @@
 """Arrays: ``.npy`` memory-mapped or read from a pipe, ``.npz`` read array by array; nothing in them is ever unpickled.
 
-A memory-mapped array takes no memory of its own: the kernel keeps what was read lately and drops it when memory is short. Training
-visits it in a full permutation, newly drawn each epoch (blocks are not shuffled), so an array larger than the memory is read at
-random, at the speed of the disk. A file that is overwritten in place while it is mapped ends the process; replace it by renaming.
+A memory-mapped array takes no memory of its own: the kernel keeps what was read lately and drops it when memory is short. A file that
+is overwritten in place while it is mapped ends the process; replace it by renaming.
 
 Shapes: N items, B items a block; the other dimensions are an item's.
 """
