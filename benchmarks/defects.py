@@ -23,14 +23,14 @@ from sklearn.neighbors import NearestNeighbors
 
 import tiedae_cli as tiedae
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import DataForm, load_splits
+from tiedae_cli.data import ItemForm, load_splits
 from tiedae_cli.model.regions import Regions
 
 KINDS = {0: "T-shirts", 7: "sneakers", 8: "bags"}
 TRAINING, GOOD = 4000, 500
 COMPONENTS = 32
 PART = 40  # a brighter pixel belongs to the part, not to the background
-FORM = DataForm((1, 28, 28), scale=1 / 255)
+FORM = ItemForm((1, 28, 28), scale=1 / 255)
 Scorer = Callable[[np.ndarray], np.ndarray]
 Defect = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 

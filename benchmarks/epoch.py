@@ -22,9 +22,9 @@ import peers
 import torch
 
 from tiedae_cli.config import Config
-from tiedae_cli.data.image_set import DataForm, ImageSet, Splits
-from tiedae_cli.runs.state import EpochReport
-from tiedae_cli.system.runtime import Place, has_bfloat16
+from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits
+from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.system.devices import Place, has_bfloat16
 from tiedae_cli.training.trainer import Trainer
 
 IMAGES = 55_000
@@ -42,8 +42,8 @@ def load_images() -> np.ndarray:
 def tiedae(images: np.ndarray, device: torch.device, dtype: torch.dtype) -> peers.Epoch:
     """Return tiedae's own training loop, reports and all; each call runs it to the next epoch's end."""
     tensor = torch.from_numpy(images).view(-1, 1, 28, 28)
-    form = DataForm((1, 28, 28), scale=1 / 255)
-    train, empty = ImageSet(tensor, None, form), ImageSet(tensor[:0], None, form)
+    form = ItemForm((1, 28, 28), scale=1 / 255)
+    train, empty = ItemSet(tensor, None, form), ItemSet(tensor[:0], None, form)
     config = Config.model_validate({"training": {"epochs": 1_000_000, "checkpoint_every": 1e6}})
     reports = Trainer(config, Splits(train, empty, empty, "benchmark"), Place(device, dtype)).train()
 

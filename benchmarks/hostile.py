@@ -33,11 +33,11 @@ from PIL import Image
 
 import tiedae_cli.cli.app  # noqa: F401  what the forked processes would import
 import tiedae_cli.output.terminal  # noqa: F401
-import tiedae_cli.tasks.opening  # noqa: F401
+import tiedae_cli.tasks.train  # noqa: F401
 from tiedae_cli.__main__ import main as tiedae
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint, kept_pca
-from tiedae_cli.runs.folder import STATE
+from tiedae_cli.runs.run_folder import STATE
 
 RUN = "runs/digits"
 SLOWEST = 60.0  # s

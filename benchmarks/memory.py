@@ -64,15 +64,15 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
         for dataset in rates:
             run = folder / f"{dataset}-{turn}"
             peaks[dataset] = max(peaks[dataset], train(folder / dataset, run, 1_000_000, arguments.seconds))
-            rates[dataset].append(images_per_second(run))
+            rates[dataset].append(items_per_second(run))
     mapped, in_memory = (statistics.median(rates[dataset]) for dataset in rates)
     figures = {
         "gigabytes": arguments.gigabytes,
         "images": count,
         "anonymous_megabytes": peaks["array.npy"] / 1e6,
-        "images_per_second": mapped,
+        "items_per_second": mapped,
         "in_memory_anonymous_megabytes": peaks["part.npz"] / 1e6,
-        "in_memory_images_per_second": in_memory,
+        "in_memory_items_per_second": in_memory,
         "over_in_memory": mapped / in_memory,
     }
     if arguments.whole:
@@ -139,12 +139,12 @@ def anonymous(pid: int) -> int:
     return 0
 
 
-def images_per_second(run: Path) -> float:
+def items_per_second(run: Path) -> float:
     """Return the rate over all steps that a run's newest checkpoint counts."""
     saved = checkpoint.load(run / "last.safetensors")
     state, size = saved.training, saved.config.training.batch_size
     seconds = state.seconds + sum(epoch.seconds for epoch in state.history)
-    images = state.step * size + sum(epoch.seconds * epoch.images_per_second for epoch in state.history)
+    images = state.step * size + sum(epoch.seconds * epoch.items_per_second for epoch in state.history)
     return float(images / seconds)
 
 
@@ -153,9 +153,9 @@ def report(figures: dict[str, float]) -> str:
     mapped = f"{figures['gigabytes']:g} GB .npy, memory-mapped"
     lines = [
         f"{'':<30}{'anonymous memory':>18}{'images/s':>14}",
-        f"{mapped:<30}{figures['anonymous_megabytes']:>15,.0f} MB{figures['images_per_second']:>14,.0f}",
+        f"{mapped:<30}{figures['anonymous_megabytes']:>15,.0f} MB{figures['items_per_second']:>14,.0f}",
         f"{f'{IN_MEMORY:,} images in memory':<30}{figures['in_memory_anonymous_megabytes']:>15,.0f} MB"
-        f"{figures['in_memory_images_per_second']:>14,.0f}",
+        f"{figures['in_memory_items_per_second']:>14,.0f}",
         f"images/s, mapped over in memory: {figures['over_in_memory']:.2f}",
     ]
     if "whole_epoch_anonymous_megabytes" in figures:

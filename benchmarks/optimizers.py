@@ -13,10 +13,10 @@ import time
 import torch
 
 from tiedae_cli.config import ModelConfig, TrainingConfig
-from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.model.autoencoder import build_autoencoder
+from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import seeded
-from tiedae_cli.system.runtime import Place
 from tiedae_cli.training.step import TrainingStep
 
 NETS = ((300, 150), (1000, 500, 250, 30))
@@ -30,7 +30,7 @@ def step_of(optimizer: str, batch: int, sizes: tuple[int, ...], device: torch.de
     shape = ModelConfig(hidden_sizes=sizes, activation="relu", code_activation="linear", output="sigmoid")
     training = TrainingConfig.model_validate({"batch_size": batch, "optimizer": optimizer, "loss": "squared_error", "l2": 0.0})
     model = build_autoencoder((1, 28, 28), shape, seeded(0)).to(device)
-    return TrainingStep(model, ImageSet(images, None, DataForm((1, 28, 28), scale=1 / 255)), training, Place(device))
+    return TrainingStep(model, ItemSet(images, None, ItemForm((1, 28, 28), scale=1 / 255)), training, Place(device))
 
 
 def seconds(step: TrainingStep, device: torch.device) -> float:

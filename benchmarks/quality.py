@@ -95,7 +95,7 @@ def _processor_seconds() -> float:
 def _evaluated(run: str, split: str) -> float:
     command = [sys.executable, "-m", "tiedae_cli", "eval", "-q", "--json", "--split", split, run]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    return float(found["squared_error_per_image"])
+    return float(found["squared_error_per_item"])
 
 
 def search(net: Net, names: Sequence[str]) -> dict[str, dict[float, float]]:

@@ -25,17 +25,17 @@ from PIL import Image
 
 from tiedae_cli.config.samples import sample_configs
 from tiedae_cli.config.yaml_reader import load_config
-from tiedae_cli.data.image_set import SPLITS
+from tiedae_cli.data.item_set import SPLITS
 from tiedae_cli.data.sources.digits import load_digits
 
 PROMISE = re.compile(r"^# Promise: (.+?) <= ([0-9.]+)", re.MULTILINE)
 METRICS = {  # from one object of `eval --json`
-    "test squared error per image": lambda found: found["squared_error_per_image"],
-    "training squared error per image": lambda found: found["squared_error_per_image"],
-    "test MSE per pixel": lambda found: found["mse_per_pixel"],
-    "test error over PCA's": lambda found: found["mse_per_pixel"] / found["pca"]["mse_per_pixel"],
+    "test squared error per image": lambda found: found["squared_error_per_item"],
+    "training squared error per image": lambda found: found["squared_error_per_item"],
+    "test MSE per pixel": lambda found: found["mse_per_value"],
+    "test error over PCA's": lambda found: found["mse_per_value"] / found["pca"]["mse_per_value"],
     "denoising error over PCA's": lambda found: (
-        found["denoising"]["model"]["mse_per_pixel"] / found["denoising"]["pca"]["mse_per_pixel"]
+        found["denoising"]["model"]["mse_per_value"] / found["denoising"]["pca"]["mse_per_value"]
     ),
 }
 

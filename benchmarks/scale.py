@@ -33,7 +33,7 @@ def by_images(folder: Path, counts: list[int], seconds: float) -> list[dict[str,
         memory.write_array(array, count)
         memory.warm(array)
         anonymous = memory.train(array, run, 1_000_000, seconds)
-        points.append({"images": count, "images_per_second": memory.images_per_second(run), "anonymous_mb": anonymous / 1e6})
+        points.append({"images": count, "items_per_second": memory.items_per_second(run), "anonymous_mb": anonymous / 1e6})
         array.unlink()
     return points
 
@@ -47,7 +47,7 @@ def epochs_on_small(folder: Path, name: str, launcher: list[str], options: list[
     command = [*launcher, "-m", "tiedae_cli", "train", "-q", "--config", "mnist", "--run-dir", str(run), *data, *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return float(max(epoch["images_per_second"] for epoch in epochs))
+    return float(max(epoch["items_per_second"] for epoch in epochs))
 
 
 def by_hidden_sizes(folder: Path) -> list[dict[str, object]]:
@@ -56,7 +56,7 @@ def by_hidden_sizes(folder: Path) -> list[dict[str, object]]:
     for number, sizes in enumerate(HIDDEN):
         rate = epochs_on_small(folder, f"hidden-{number}", [sys.executable], settings(model__hidden_sizes=sizes))
         weights = sum(a * b for a, b in zip((784, *sizes), sizes, strict=False))
-        points.append({"hidden_sizes": sizes, "images_per_second": rate, "gflops": rate * flops(weights, sizes) / 1e9})
+        points.append({"hidden_sizes": sizes, "items_per_second": rate, "gflops": rate * flops(weights, sizes) / 1e9})
     return points
 
 
@@ -74,7 +74,7 @@ def by_processes(folder: Path, counts: list[int]) -> list[dict[str, object]]:
         for batch in (150, 3000):
             options = settings(training__batch_size=batch)
             rate = epochs_on_small(folder, f"processes-{count}-{batch}", launcher if count > 1 else [sys.executable], options)
-            points.append({"processes": count, "batch_size": batch, "images_per_second": rate})
+            points.append({"processes": count, "batch_size": batch, "items_per_second": rate})
     del os.environ["OMP_NUM_THREADS"]
     return points
 

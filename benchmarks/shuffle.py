@@ -24,8 +24,8 @@ import memory
 import torch
 
 from tiedae_cli.config import Config
-from tiedae_cli.data.loading import load_splits
-from tiedae_cli.system.runtime import Place
+from tiedae_cli.data.load_data import load_splits
+from tiedae_cli.system.devices import Place
 from tiedae_cli.training import order
 from tiedae_cli.training.trainer import Trainer
 
@@ -63,7 +63,7 @@ def speed(arguments: argparse.Namespace) -> None:
                 options = [f"training.shuffle={shuffle}", "model.hidden_sizes=[32]", "training.batch_size=1000"]
                 options = [text for option in options for text in ("--set", option)]
                 memory.train(folder / "array.npy", run, 1_000_000, arguments.seconds, options, limited(arguments.memory))
-                rates[shuffle].append(memory.images_per_second(run))
+                rates[shuffle].append(memory.items_per_second(run))
                 print(f"{shuffle:>7}  {rates[shuffle][-1]:12,.0f} images/s", flush=True)
         items, blocks = (statistics.median(rates[shuffle]) for shuffle in SHUFFLES)
         print(f"{arguments.gigabytes:g} GB, {arguments.memory:g} GB of memory: blocks over items: {blocks / items:.1f}")
@@ -98,7 +98,7 @@ def error(arguments: argparse.Namespace) -> None:
             trainer = Trainer(chosen, replace(splits, train=train), Place(torch.device("cpu")))
             for _ in trainer.train():
                 pass
-            found.setdefault(name, []).append((trainer.history[-1].validation_mse_per_pixel or math.nan) * splits.form.pixels)
+            found.setdefault(name, []).append((trainer.history[-1].validation_mse_per_value or math.nan) * splits.form.pixels)
             print(json.dumps({"seed": seed, "order": name, "validation": found[name][-1]}), flush=True)
     for name, errors in found.items():
         print(f"{name:>24}  {statistics.mean(errors):.4f}  ({min(errors):.4f} - {max(errors):.4f})  squared error per image")

@@ -39,7 +39,7 @@ model: {{hidden_sizes: [64, 16], activation: silu, code_activation: linear, outp
 training: {{epochs: {epochs}, batch_size: 600, learning_rate: 0.01, l2: 0, loss: squared_error, corruption: masking, pretraining_epochs: 2}}
 """
 LONGEST = 2.0  # seconds after the start of training in which a kill falls
-TIMINGS = ("seconds", "images_per_second")  # of an epoch: the only things that may differ
+TIMINGS = ("seconds", "items_per_second")  # of an epoch: the only things that may differ
 
 
 @dataclass

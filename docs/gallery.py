@@ -20,12 +20,12 @@ import torch
 from PIL import Image
 
 from tiedae_cli.data import load_splits
-from tiedae_cli.model.evaluation import batch_size
+from tiedae_cli.model.inference import batch_size
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint
-from tiedae_cli.runs.folder import principal_components
+from tiedae_cli.runs.run_folder import principal_components
 from tiedae_cli.system.random_streams import EVALUATION_NOISE, seeded
-from tiedae_cli.tasks.evaluation import measure_denoising
+from tiedae_cli.tasks.evaluate import measure_denoising
 from tiedae_cli.training.step.batch import NOISE, corrupted
 
 DOCS = Path(__file__).resolve().parent
@@ -168,7 +168,7 @@ def draw_denoising(runs: Path) -> None:
     )
     rows = [figures.Answers("clean", "", figures.as_pictures(clean[:SHOWN], trained.form))]
     for name, images, errors in answered:
-        line = f"squared error per image {errors.squared_error_per_image:.1f}"
+        line = f"squared error per image {errors.squared_error_per_item:.1f}"
         own = (images - clean[:SHOWN]).square().sum(1).tolist()
         rows.append(figures.Answers(name, line, figures.as_pictures(images, trained.form), own))
     title = (

@@ -101,8 +101,8 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small trained run on the digits; read-only: tests that use it take ``digits_run``."""
     from tiedae_cli.config.yaml_reader import parse_config
     from tiedae_cli.output.terminal import Terminal
-    from tiedae_cli.system.runtime import Ranks
-    from tiedae_cli.tasks import opening
+    from tiedae_cli.system.devices import Ranks
+    from tiedae_cli.tasks import train as opening
 
     folder = tmp_path_factory.mktemp("trained") / "digits"
     text = """
@@ -128,10 +128,10 @@ def digits_run(trained_once: Path, empty_folder: Path) -> Path:
 @pytest.fixture
 def make_set() -> Callable[..., Any]:
     """Return a maker of small sets of float32 images: ``make_set(values)``, values (N, D)."""
-    from tiedae_cli.data.image_set import DataForm, ImageSet
+    from tiedae_cli.data.item_set import ItemForm, ItemSet
 
-    def make(values: np.ndarray) -> ImageSet:
+    def make(values: np.ndarray) -> ItemSet:
         rows = torch.tensor(values, dtype=torch.float32)
-        return ImageSet(rows.reshape(len(rows), 1, 1, -1), None, DataForm((1, 1, rows.shape[1])))
+        return ItemSet(rows.reshape(len(rows), 1, 1, -1), None, ItemForm((1, 1, rows.shape[1])))
 
     return make

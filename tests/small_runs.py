@@ -5,13 +5,13 @@ from pathlib import Path
 import torch
 
 from tiedae_cli.config import Config
-from tiedae_cli.data import DataForm, load_splits
+from tiedae_cli.data import ItemForm, load_splits
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.folder import Run
-from tiedae_cli.runs.state import EpochReport, TrainingState
+from tiedae_cli.runs.run_folder import Run
+from tiedae_cli.runs.training_state import EpochReport, TrainingState
+from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import seeded
-from tiedae_cli.system.runtime import Place
 from tiedae_cli.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def train_small(folder: Path, epochs: int = 2, **model: object) -> Run:
     return run
 
 
-def untrained(form: DataForm, run: str = "untrained", **model: object) -> Checkpoint:
+def untrained(form: ItemForm, run: str = "untrained", **model: object) -> Checkpoint:
     """Return a checkpoint of a model with random weights and biases that saw no data."""
     config = Config.model_validate({"model": {"hidden_sizes": [7, 4], **model}})
     network = build_autoencoder(form.shape, config.model, seeded(3))

@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import Config, DataConfig, ModelConfig
-from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.state import TrainingState
+from tiedae_cli.runs.training_state import TrainingState
 
-DIGITS = DataForm((1, 8, 8), scale=1 / 255)
-COLOUR = DataForm((3, 5, 4), scale=1 / 255)
-VECTORS = DataForm((1, 1, 6), "vectors", offset=torch.arange(6.0), scale=torch.tensor([1.0, 2.0, 0.5, 1.0, 4.0, 0.25]))
+DIGITS = ItemForm((1, 8, 8), scale=1 / 255)
+COLOUR = ItemForm((3, 5, 4), scale=1 / 255)
+VECTORS = ItemForm((1, 1, 6), "vectors", offset=torch.arange(6.0), scale=torch.tensor([1.0, 2.0, 0.5, 1.0, 4.0, 0.25]))
 
 
 def save_run(
-    parent: Path, name: str, form: DataForm, code: int = 4, dataset: str = "digits", output: str = "sigmoid"
+    parent: Path, name: str, form: ItemForm, code: int = 4, dataset: str = "digits", output: str = "sigmoid"
 ) -> TiedAutoencoder:
     """Write ``parent/name/best.safetensors`` and return its model."""
     config = Config(

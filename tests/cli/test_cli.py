@@ -18,7 +18,7 @@ from tiedae_cli import __version__
 from tiedae_cli.cli.app import app
 from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.runs import checkpoint
-from tiedae_cli.tasks import opening
+from tiedae_cli.tasks import train as opening
 
 COMMANDS = tuple(command.name for command in app.registered_commands if command.name)
 QUICK = ("--set", "training.epochs=2", "--set", "model.hidden_sizes=[16, 4]", "--device", "cpu")
@@ -112,7 +112,7 @@ def test_a_second_run_gets_a_folder_of_its_own_and_repeats_the_first() -> None:
     assert (again.stdout, again.stderr) == ("runs/digits-2/best.safetensors\n", "")
     metrics = [
         [
-            {key: value for key, value in json.loads(line).items() if key not in ("seconds", "images_per_second")}
+            {key: value for key, value in json.loads(line).items() if key not in ("seconds", "items_per_second")}
             for line in (Path("runs") / name / "metrics.jsonl").read_text().splitlines()
         ]
         for name in ("digits", "digits-2")
@@ -123,8 +123,8 @@ def test_a_second_run_gets_a_folder_of_its_own_and_repeats_the_first() -> None:
 def test_train_json() -> None:
     result = tiedae("train", "--json", "-q", "--run-dir", "here", *QUICK)
     first, second, done = (json.loads(line) for line in result.stdout.splitlines())
-    names = ["event", "phase", "epoch", "epochs", "train_mse_per_pixel", "validation_mse_per_pixel", "seconds"]
-    assert list(first) == [*names, "images_per_second", "learning_rate", "best"]
+    names = ["event", "phase", "epoch", "epochs", "train_mse_per_value", "validation_mse_per_value", "seconds"]
+    assert list(first) == [*names, "items_per_second", "learning_rate", "best"]
     assert (first["event"], first["epoch"], second["epoch"]) == ("epoch", 1, 2)
     assert (done["event"], done["run"], done["checkpoint"]) == ("done", "here", "here/best.safetensors")
     assert done["best"] in (first, second) and result.stderr == ""
@@ -134,11 +134,11 @@ def test_eval_json(digits_run: Path) -> None:
     result = tiedae("eval", "--json", "--split", "validation", "--components", "3", str(digits_run))
     values = json.loads(result.stdout)
     assert (values["checkpoint"], values["split"], values["images"]) == ("runs/digits/best.safetensors", "validation", 200)
-    assert values["squared_error_per_image"] == pytest.approx(64 * values["mse_per_pixel"])
+    assert values["squared_error_per_item"] == pytest.approx(64 * values["mse_per_value"])
     assert values["pca"]["components"] == 3
     best = [json.loads(line) for line in (digits_run / "metrics.jsonl").read_text().splitlines()][-1]
-    assert values["mse_per_pixel"] == pytest.approx(best["validation_mse_per_pixel"], rel=1e-5)
-    assert values["explained_variance"] == pytest.approx(1 - values["mse_per_pixel"] / values["mean_image"]["mse_per_pixel"])
+    assert values["mse_per_value"] == pytest.approx(best["validation_mse_per_value"], rel=1e-5)
+    assert values["explained_variance"] == pytest.approx(1 - values["mse_per_value"] / values["mean_item"]["mse_per_value"])
 
 
 def test_reconstruct_json_and_seed(digits_run: Path) -> None:
@@ -410,7 +410,7 @@ def test_available_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     from tiedae_cli.errors import DeviceError
-    from tiedae_cli.system.runtime import resolve_device
+    from tiedae_cli.system.devices import resolve_device
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli import completion
 from tiedae_cli.cli.app import _wrapped, app
-from tiedae_cli.cli.settings import as_assignments
+from tiedae_cli.cli.config_options import as_assignments
 from tiedae_cli.config import Config, keys
 from tiedae_cli.config.samples import sample_configs
 from tiedae_cli.config.yaml_reader import load_config, parse_config
@@ -242,13 +242,13 @@ def test_runs_tells_what_is_there() -> None:
     assert found["broken"]["state"] == "unreadable"
     run = found["digits"]
     assert (run["state"], run["epochs"], run["asked"], run["shape"], run["data"]) == ("finished", 1, 1, "8", "digits")
-    assert 0 < run["pca_mse_per_pixel"] < run["mse_per_pixel"]
+    assert 0 < run["pca_mse_per_value"] < run["mse_per_value"]
     metrics = Path("runs/digits/metrics.jsonl").read_text().splitlines()
-    assert run["mse_per_pixel"] == min(json.loads(line)["validation_mse_per_pixel"] for line in metrics)
+    assert run["mse_per_value"] == min(json.loads(line)["validation_mse_per_value"] for line in metrics)
     damaged = Path("runs/digits/outcome.json").read_text()
-    for text in ('{"state": "finished", "epochs": 1, "pca_mse_per_pixel": "x"}', "[]", "{}", '{"state": 3, "epochs": 1}'):
+    for text in ('{"state": "finished", "epochs": 1, "pca_mse_per_value": "x"}', "[]", "{}", '{"state": 3, "epochs": 1}'):
         Path("runs/digits/outcome.json").write_text(text)
-        assert tiedae("runs")[0] == 0 and '"pca_mse_per_pixel": null' in tiedae("runs", "--json")[1]
+        assert tiedae("runs")[0] == 0 and '"pca_mse_per_value": null' in tiedae("runs", "--json")[1]
     Path("runs/digits/outcome.json").write_text(damaged)
     table = tiedae("runs")[1]
     assert all(word in table for word in ("digits", "1/1", "finished", "unreadable"))

@@ -16,16 +16,16 @@ from typer.testing import CliRunner
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config, DataConfig
 from tiedae_cli.config.yaml_reader import dump_config, parse_config
-from tiedae_cli.data import DataForm, ImageSet, Splits, load_splits
+from tiedae_cli.data import ItemForm, ItemSet, Splits, load_splits
 from tiedae_cli.data.partition import partition
-from tiedae_cli.data.statistics import scaled
+from tiedae_cli.data.scaling import scaled
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError
-from tiedae_cli.model import evaluation
+from tiedae_cli.model import inference as evaluation
 from tiedae_cli.model.pca import PrincipalComponents, fit
 from tiedae_cli.runs import checkpoint
-from tiedae_cli.runs.folder import principal_components
-from tiedae_cli.runs.state import EpochReport
-from tiedae_cli.system.runtime import Place
+from tiedae_cli.runs.run_folder import principal_components
+from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.system.devices import Place
 from tiedae_cli.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -104,7 +104,7 @@ def test_other_types_are_converted_and_it_is_said(array: np.ndarray, expected: i
 
 def test_a_conversion_that_memory_has_no_room_for_is_refused_with_a_line_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     array = random().random((20, 3, 2))
-    monkeypatch.setattr("tiedae_cli.data.gathering.available_memory", lambda: 900)
+    monkeypatch.setattr("tiedae_cli.data.training_sets.available_memory", lambda: 900)
     with pytest.raises(DataError, match="float64: as float32 it would take") as caught:
         load(array)
     line = str(caught.value).splitlines()[-1]
@@ -153,7 +153,7 @@ def test_arrays_of_no_use_are_refused(array: np.ndarray, message: str) -> None:
 
 
 def test_values_are_checked_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiedae_cli.data.gathering.BLOCK_BYTES", 100)
+    monkeypatch.setattr("tiedae_cli.data.training_sets.BLOCK_BYTES", 100)
     array = np.zeros((1000, 3, 2), np.float32)
     array[777, 2, 1] = np.nan
     array[900] = 3
@@ -269,7 +269,7 @@ def test_damaged_archives_and_ones_larger_than_memory_are_refused(monkeypatch: p
     Path("x.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"damaged \(Bad CRC-32"):
         load_splits(DataConfig(dataset="x.npz"))
-    monkeypatch.setattr("tiedae_cli.data.gathering.available_memory", lambda: 1000)
+    monkeypatch.setattr("tiedae_cli.data.training_sets.available_memory", lambda: 1000)
     with pytest.raises(DataError, match=r"unpacked, but .* of memory are free; save the images as \.npy"):
         load_splits(DataConfig(dataset="x.npz"))
 
@@ -287,9 +287,7 @@ def test_a_memory_mapped_array_is_never_copied() -> None:
 
 
 def test_views_of_a_set_agree_with_a_copy() -> None:
-    whole = ImageSet(
-        torch.arange(60, dtype=torch.uint8).view(20, 1, 1, 3), torch.arange(20), DataForm((1, 1, 3), scale=1 / 255)
-    )
+    whole = ItemSet(torch.arange(60, dtype=torch.uint8).view(20, 1, 1, 3), torch.arange(20), ItemForm((1, 1, 3), scale=1 / 255))
     chosen = torch.tensor([7, 3, 19, 0, 4])
     view, copy = whole.subset(chosen), whole.select(chosen)
     assert copy.indices is None and len(view) == len(copy) == 5
@@ -306,7 +304,7 @@ def test_views_of_a_set_agree_with_a_copy() -> None:
 
 
 def test_a_set_moves_to_a_device_as_its_items_alone() -> None:
-    whole = ImageSet(torch.zeros(20, 1, 2, 3, dtype=torch.uint8), None, DataForm((1, 2, 3)))
+    whole = ItemSet(torch.zeros(20, 1, 2, 3, dtype=torch.uint8), None, ItemForm((1, 2, 3)))
     moved = whole.subset(torch.tensor([7, 3, 19])).to(torch.device("meta"))
     assert moved.images.shape == (3, 1, 2, 3) and moved.indices is None
 
@@ -314,7 +312,7 @@ def test_a_set_moves_to_a_device_as_its_items_alone() -> None:
 def reports(splits: Splits) -> list[EpochReport]:
     config = Config.model_validate({"model": {"hidden_sizes": [5]}, "training": {"epochs": 2, "batch_size": 16}})
     found = [report for report in Trainer(config, splits, Place(CPU)).train() if isinstance(report, EpochReport)]
-    return [replace(report, seconds=0, images_per_second=0) for report in found]
+    return [replace(report, seconds=0, items_per_second=0) for report in found]
 
 
 def test_training_and_pca_on_views_equal_those_on_copies_to_the_bit() -> None:
@@ -326,7 +324,7 @@ def test_training_and_pca_on_views_equal_those_on_copies_to_the_bit() -> None:
 
 
 def test_statistics_are_those_of_the_training_split_also_beside_a_large_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiedae_cli.data.statistics.BLOCK_BYTES", 700)
+    monkeypatch.setattr("tiedae_cli.data.scaling.BLOCK_BYTES", 700)
     array = vectors()
     array[:, 1] = 3.7  # constant
     array[:, 2] = 1e6 + random().normal(size=300).round(1)  # its deviation is a millionth of its mean
@@ -355,7 +353,7 @@ def test_float64_vectors_are_used_where_they_lie_and_time_stamps_keep_their_diff
 
 
 def test_a_constant_set_of_vectors_has_scale_one() -> None:
-    whole = ImageSet(torch.full((1000, 1, 1, 2), 0.1), None, DataForm((1, 1, 2), "vectors"))
+    whole = ItemSet(torch.full((1000, 1, 1, 2), 0.1), None, ItemForm((1, 1, 2), "vectors"))
     form = scaled(partition({"train": whole}, DataConfig(), "x").train, "standard")
     assert isinstance(form.scale, torch.Tensor) and form.scale.tolist() == [1, 1]
 
@@ -385,12 +383,12 @@ def test_vectors_train_and_are_evaluated_in_both_units() -> None:
     with torch.inference_mode():
         difference = (model(test.batch(0, 99, CPU)) - test.batch(0, 99, CPU)).double()
     assert values["psnr_db"] is None
-    assert values["squared_error_per_image"] == pytest.approx(difference.square().sum(1).mean().item(), rel=1e-5)
+    assert values["squared_error_per_item"] == pytest.approx(difference.square().sum(1).mean().item(), rel=1e-5)
     expected = difference / torch.as_tensor(splits.form.scale)
-    assert raw["squared_error_per_image"] == pytest.approx(expected.square().sum(1).mean().item(), rel=1e-5)
+    assert raw["squared_error_per_item"] == pytest.approx(expected.square().sum(1).mean().item(), rel=1e-5)
     train, rows = (splits.get(name).raw(0, 999).double() for name in ("train", "test"))
     around_mean = (rows - train.mean(0)).square().mean().item()
-    assert raw["mean_image"]["mse_per_pixel"] == pytest.approx(around_mean, rel=1e-5)
+    assert raw["mean_item"]["mse_per_value"] == pytest.approx(around_mean, rel=1e-5)
     table = CliRunner().invoke(app, ["eval", "run"]).stdout
     assert "raw MSE per feature" in table and "mean vector" in table and "PSNR" not in table
 
@@ -411,8 +409,8 @@ def test_a_trained_model_keeps_its_own_statistics() -> None:
     assert not torch.equal(torch.as_tensor(now.form.scale), stored.scale)
     assert now.for_model(stored, "run").test.form is stored
     after = evaluated()
-    assert after["squared_error_per_image"] == before["squared_error_per_image"]
-    assert after["raw"]["squared_error_per_image"] == before["raw"]["squared_error_per_image"]  # type: ignore[index]
+    assert after["squared_error_per_item"] == before["squared_error_per_item"]
+    assert after["raw"]["squared_error_per_item"] == before["raw"]["squared_error_per_item"]  # type: ignore[index]
     load(vectors(features=5))
     result = CliRunner().invoke(app, ["eval", "run"])
     assert result.exit_code == 2
@@ -423,7 +421,7 @@ def test_pca_of_vectors_is_fitted_anew_for_other_statistics(tmp_path: Path) -> N
     splits, _ = load(vectors())
     (tmp_path / "config.yaml").touch()
 
-    def kept(images: ImageSet) -> PrincipalComponents:
+    def kept(images: ItemSet) -> PrincipalComponents:
         return principal_components(tmp_path, images, 2)
 
     first = kept(splits.train)
@@ -506,7 +504,7 @@ def test_the_fields_survive_the_saved_config() -> None:
 
 
 def test_a_fraction_of_a_named_data_set_is_of_its_training_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    sets = [ImageSet(torch.zeros(count, 1, 2, 2, dtype=torch.uint8), None, DataForm((1, 2, 2))) for count in (60, 10)]
+    sets = [ItemSet(torch.zeros(count, 1, 2, 2, dtype=torch.uint8), None, ItemForm((1, 2, 2))) for count in (60, 10)]
     monkeypatch.setattr(
         "tiedae_cli.data.sources.downloads._read", lambda name, source, folder, train, *_: sets[0 if train else 1]
     )
@@ -515,8 +513,8 @@ def test_a_fraction_of_a_named_data_set_is_of_its_training_split(monkeypatch: py
 
 
 def test_raw_errors_are_exact_beside_a_large_offset() -> None:
-    form = DataForm((1, 1, 2), "vectors", offset=torch.tensor([1e7, 0.0]), scale=torch.tensor([100.0, 0.5]))
-    items = ImageSet(torch.tensor([[1e7, 1.0], [1e7 + 1, 3.0]]).view(2, 1, 1, 2), None, form)
+    form = ItemForm((1, 1, 2), "vectors", offset=torch.tensor([1e7, 0.0]), scale=torch.tensor([100.0, 0.5]))
+    items = ItemSet(torch.tensor([[1e7, 1.0], [1e7 + 1, 3.0]]).view(2, 1, 1, 2), None, form)
     errors = evaluation.item_errors(lambda x: x + torch.tensor([0.01, 1.0]), items, CPU, raw=True)
     torch.testing.assert_close(errors, torch.full((2,), 1e-8 + 4, dtype=torch.float64), rtol=1e-5, atol=0)
 

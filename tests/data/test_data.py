@@ -12,7 +12,7 @@ import torch
 from hearing import heard, silently
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import DataForm, ImageSet, Splits, check_split, choose, load_splits
+from tiedae_cli.data import ItemForm, ItemSet, Splits, check_split, choose, load_splits
 from tiedae_cli.data.sources.downloads import SOURCES, default_root
 from tiedae_cli.errors import ConfigError, DataError, InputError
 
@@ -276,7 +276,7 @@ def test_splits_by_name() -> None:
 def test_a_model_of_another_form_is_told_so() -> None:
     splits = load_splits(DataConfig())
     with pytest.raises(DataError, match=r"x\.pt: made for 28x28 gray images, but digits now has 8x8 gray images"):
-        splits.for_model(DataForm((1, 28, 28)), "x.pt")
+        splits.for_model(ItemForm((1, 28, 28)), "x.pt")
 
 
 def test_an_empty_split_is_told_so(write_mnist: WriteMnist) -> None:
@@ -309,18 +309,18 @@ def test_parts_of_a_set_keep_labels_beside_images() -> None:
 @pytest.mark.parametrize(
     ("form", "words"),
     [
-        (DataForm((1, 28, 28)), "28x28 gray images"),
-        (DataForm((3, 24, 32)), "24x32 colour images"),
-        (DataForm((4, 8, 8)), "8x8 4-channel images"),
-        (DataForm((1, 1, 30), "vectors"), "vectors of 30 features"),
+        (ItemForm((1, 28, 28)), "28x28 gray images"),
+        (ItemForm((3, 24, 32)), "24x32 colour images"),
+        (ItemForm((4, 8, 8)), "8x8 4-channel images"),
+        (ItemForm((1, 1, 30), "vectors"), "vectors of 30 features"),
     ],
 )
-def test_forms_in_words(form: DataForm, words: str) -> None:
+def test_forms_in_words(form: ItemForm, words: str) -> None:
     assert form.describe() == words
 
 
 def test_normalise_subtracts_and_scales() -> None:
-    form = DataForm((1, 1, 2), "vectors", torch.tensor([1.0, 2.0]), torch.tensor([0.5, 10.0]))
+    form = ItemForm((1, 1, 2), "vectors", torch.tensor([1.0, 2.0]), torch.tensor([0.5, 10.0]))
     assert form.normalise(torch.tensor([[3, 4], [1, 2]])).tolist() == [[1.0, 20.0], [0.0, 0.0]]
-    images = ImageSet(torch.tensor([[[[3.0, 4.0]]]]), None, form)
+    images = ItemSet(torch.tensor([[[[3.0, 4.0]]]]), None, form)
     assert images.batch(0, 1, torch.device("cpu")).tolist() == [[1.0, 20.0]]

@@ -262,7 +262,7 @@ def test_colour_images_go_through_train_eval_and_reconstruct() -> None:
     result = runner.invoke(app, ["eval", "run", "--json"])
     values = json.loads(result.stdout)
     assert values["images"] == 20
-    assert values["squared_error_per_image"] == pytest.approx(192 * values["mse_per_pixel"])
+    assert values["squared_error_per_item"] == pytest.approx(192 * values["mse_per_value"])
     result = runner.invoke(app, ["reconstruct", "run", "pics/0/00.png", "-o", "out.png"])
     assert result.exit_code == 0, result.stderr
     figure = np.asarray(Image.open("out.png").convert("RGB")).astype(int)

@@ -11,11 +11,11 @@ from hearing import heard
 from PIL import Image
 
 from tiedae_cli.data.image_files import images_under, is_image_file, load_image_files, read_image
-from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.sources.folder import list_images
 from tiedae_cli.errors import DataError
 
-GRAY = DataForm((1, 8, 8), scale=1 / 255)
+GRAY = ItemForm((1, 8, 8), scale=1 / 255)
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 
 
@@ -24,7 +24,7 @@ def save(name: str, pixels: np.ndarray, **options: object) -> Path:
     return Path(name)
 
 
-def load(path: Path, form: DataForm = GRAY) -> tuple[np.ndarray, list[str]]:
+def load(path: Path, form: ItemForm = GRAY) -> tuple[np.ndarray, list[str]]:
     with heard() as said:
         images = load_image_files([path], form)
     assert len(images) == 1 and images.form.shape == form.shape and images.form.scale == 1 / 255
@@ -55,14 +55,14 @@ def test_colour_becomes_gray_and_says_so() -> None:
 
 
 def test_gray_becomes_colour() -> None:
-    pixels, said = load(save("x.png", RAMP), DataForm((3, 8, 8), scale=1 / 255))
+    pixels, said = load(save("x.png", RAMP), ItemForm((3, 8, 8), scale=1 / 255))
     np.testing.assert_array_equal(pixels, np.stack([RAMP] * 3))
     assert said == ["x.png: 8x8 L, converted to 8x8 colour"]
 
 
 def test_colour_channels_come_first() -> None:
     colour = np.stack([RAMP, RAMP.T, 255 - RAMP], axis=-1)
-    pixels, said = load(save("x.png", colour), DataForm((3, 8, 8), scale=1 / 255))
+    pixels, said = load(save("x.png", colour), ItemForm((3, 8, 8), scale=1 / 255))
     np.testing.assert_array_equal(pixels, np.stack([RAMP, RAMP.T, 255 - RAMP]))
     assert said == []
 
@@ -147,8 +147,8 @@ def test_an_image_that_would_fill_the_memory(monkeypatch: pytest.MonkeyPatch) ->
         load(save("x.png", np.zeros((40, 40), dtype=np.uint8)))
 
 
-@pytest.mark.parametrize("form", [DataForm((1, 1, 30), "vectors"), DataForm((4, 8, 8))])
-def test_a_model_that_takes_no_images(form: DataForm) -> None:
+@pytest.mark.parametrize("form", [ItemForm((1, 1, 30), "vectors"), ItemForm((4, 8, 8))])
+def test_a_model_that_takes_no_images(form: ItemForm) -> None:
     with pytest.raises(DataError, match="image files do not fit"):
         load(save("x.png", RAMP), form)
 

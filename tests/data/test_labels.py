@@ -19,7 +19,7 @@ from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data import load_splits
 from tiedae_cli.data.sources.cells import label_text
 from tiedae_cli.errors import ConfigError
-from tiedae_cli.tasks.labelled import Labelled
+from tiedae_cli.scoring.labels import Labelled
 
 COUNT = 120
 STRANGE = np.arange(COUNT) % 6 == 0

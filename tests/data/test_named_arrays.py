@@ -64,10 +64,10 @@ def test_one_array_of_items_and_one_of_labels(items: str, labels: str) -> None:
 
 
 def test_what_is_not_used_is_said() -> None:
-    np.savez("x.npz", data=X, mean_image=X[:1].astype(float))
+    np.savez("x.npz", data=X, mean_item=X[:1].astype(float))
     with heard() as said:
         load("x.npz")
-    assert said == ["x.npz: the items are data; left out: mean_image"]
+    assert said == ["x.npz: the items are data; left out: mean_item"]
     np.savez("o.npz", X=X, y=np.array(["a", None] * 15, dtype=object))
     with heard() as said:
         assert load("o.npz").train.labels is None

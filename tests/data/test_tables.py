@@ -24,7 +24,7 @@ import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.yaml_reader import parse_config
-from tiedae_cli.data import ImageSet, load_splits
+from tiedae_cli.data import ItemSet, load_splits
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.system.text import set_option
@@ -88,7 +88,7 @@ DIALECTS: dict[str, Callable[[], str]] = {
 }
 
 
-def load(path: str, **fields: object) -> ImageSet:
+def load(path: str, **fields: object) -> ItemSet:
     return load_splits(DataConfig.model_validate({"dataset": path, "validation": 0, "test": 0, **fields})).train
 
 
@@ -403,7 +403,7 @@ def test_a_large_table_is_read_once_into_the_cache(monkeypatch: pytest.MonkeyPat
     with heard() as said:
         first = load(path, label="class")
     assert len(said) == 1 and said[0].startswith("x.csv: read once into ")
-    monkeypatch.setattr("tiedae_cli.data.gathering._write_cache", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("tiedae_cli.data.training_sets._write_cache", lambda *_: pytest.fail("read again"))
     second = silently(load, path, label="class")
     for found in (first, second):
         assert torch.equal(found.raw(0, 99), small.raw(0, 99)) and found.label_names == small.label_names

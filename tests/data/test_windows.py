@@ -13,7 +13,7 @@ import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data import Splits, load_splits
-from tiedae_cli.data.image_set import Block
+from tiedae_cli.data.item_set import Block
 from tiedae_cli.data.sources.part import stop
 from tiedae_cli.data.windows import row_blocks, window_blocks, window_starts
 from tiedae_cli.errors import DataError
@@ -129,7 +129,7 @@ def scores(*arguments: str, text: str | None = None) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_each_row_keeps_its_label(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiedae_cli.runs.opened.block_size", lambda form: size)
+    monkeypatch.setattr("tiedae_cli.runs.trained_run.block_size", lambda form: size)
     rows, labels = ROWS.copy(), ["odd" if number in (85, 90, 101) else "good" for number in range(N)]
     rows[[85, 90, 101]] += 1000  # strange enough for every model
     table = "\n".join(["a,b,state", *(f"{a!r},{b!r},{label}" for (a, b), label in zip(rows.tolist(), labels, strict=True))])
@@ -165,7 +165,7 @@ def test_a_row_has_the_mean_of_its_own_errors_over_the_windows_that_hold_it(stri
         assert [line["item"] for line in found] == list(range(N))
         assert np.allclose([line["squared_error"] for line in found], sums / counts, rtol=1e-5)
     assert np.allclose(model.score(ROWS), sums / counts, rtol=1e-5)
-    assert np.allclose([line["mse_per_pixel"] for line in found], sums / counts / D, rtol=1e-5)
+    assert np.allclose([line["mse_per_value"] for line in found], sums / counts / D, rtol=1e-5)
 
 
 def test_codes_and_reconstructions_are_of_windows() -> None:

@@ -12,9 +12,9 @@ from tiedae_cli.model.metrics import ErrorSum, average_precision, precision_at_n
 
 def test_units() -> None:
     errors = ErrorSum(squared_error=60.0, images=5, pixels=4)
-    assert errors.squared_error_per_image == 12.0
-    assert errors.mse_per_pixel == 3.0
-    assert errors.squared_error_per_image == errors.mse_per_pixel * errors.pixels
+    assert errors.squared_error_per_item == 12.0
+    assert errors.mse_per_value == 3.0
+    assert errors.squared_error_per_item == errors.mse_per_value * errors.pixels
 
 
 @pytest.mark.parametrize(("mse", "decibels"), [(1.0, 0.0), (0.1, 10.0), (0.01, 20.0), (0.001, 30.0), (0.5, 3.0103)])

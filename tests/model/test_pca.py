@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.data.sources.downloads import load_download
 from tiedae_cli.model import pca
-from tiedae_cli.model.evaluation import error_sum
+from tiedae_cli.model.inference import error_sum
 
-MakeSet = Callable[[np.ndarray], ImageSet]
+MakeSet = Callable[[np.ndarray], ItemSet]
 CPU = torch.device("cpu")
 
 
@@ -112,5 +112,5 @@ def test_pca_30_of_mnist_is_the_published_one(mnist_root: str) -> None:
     splits = load_download("mnist", mnist_root, 0)
     assert (len(splits.train), len(splits.test)) == (60_000, 10_000)
     found = error_sum(pca.fit(splits.train, 30).reconstruct, splits.test, CPU)
-    assert found.squared_error_per_image == pytest.approx(13.866, abs=0.01)
-    assert found.mse_per_pixel == pytest.approx(0.01769, abs=1e-5)
+    assert found.squared_error_per_item == pytest.approx(13.866, abs=0.01)
+    assert found.mse_per_value == pytest.approx(0.01769, abs=1e-5)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.errors import InputError
 from tiedae_cli.output.figures import (
     Answers,
@@ -23,9 +23,9 @@ from tiedae_cli.output.figures import (
 )
 from tiedae_cli.output.figures.canvas import resized
 from tiedae_cli.output.figures.pairs import HEAT, heat
-from tiedae_cli.runs.state import JOINT, EpochReport
+from tiedae_cli.runs.training_state import JOINT, EpochReport
 
-GRAY, COLOUR = DataForm((1, 5, 4)), DataForm((3, 5, 4))
+GRAY, COLOUR = ItemForm((1, 5, 4)), ItemForm((3, 5, 4))
 
 
 def decode(png: bytes) -> np.ndarray:
@@ -35,7 +35,7 @@ def decode(png: bytes) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def random_rows(count: int, form: DataForm, seed: int) -> torch.Tensor:
+def random_rows(count: int, form: ItemForm, seed: int) -> torch.Tensor:
     levels = torch.randint(0, 256, (count, form.pixels), generator=torch.Generator().manual_seed(seed))
     return levels.float() / 255
 
@@ -64,14 +64,14 @@ def grid_cells(canvas: np.ndarray, count: int, height: int, width: int) -> list[
     return pairs
 
 
-def pairs_grid(count: int, form: DataForm) -> np.ndarray:
+def pairs_grid(count: int, form: ItemForm) -> np.ndarray:
     pictures = np.zeros((count, form.shape[1], form.shape[2]))
     return decode(pixel_grid(pictures, pictures))
 
 
 @pytest.mark.parametrize("form", [GRAY, COLOUR], ids=["gray", "colour"])
 @pytest.mark.parametrize("count", [9, 23, 100, 101])
-def test_the_grids_pixels_are_the_images_own(count: int, form: DataForm) -> None:
+def test_the_grids_pixels_are_the_images_own(count: int, form: ItemForm) -> None:
     originals, reconstructions = random_rows(count, form, 1), random_rows(count, form, 2)
     canvas = decode(pixel_grid(as_pictures(originals, form), as_pictures(reconstructions, form)))
     for index, pair in enumerate(grid_cells(canvas, count, 5, 4)):
@@ -80,16 +80,16 @@ def test_the_grids_pixels_are_the_images_own(count: int, form: DataForm) -> None
             np.testing.assert_array_equal(found, expected.numpy())
 
 
-@pytest.mark.parametrize(("count", "form"), [(1000, GRAY), (101, DataForm((1, 28, 28)))])
-def test_a_grid_is_of_a_size_that_can_be_opened(count: int, form: DataForm) -> None:
+@pytest.mark.parametrize(("count", "form"), [(1000, GRAY), (101, ItemForm((1, 28, 28)))])
+def test_a_grid_is_of_a_size_that_can_be_opened(count: int, form: ItemForm) -> None:
     canvas = pairs_grid(count, form)
     assert canvas.shape[1] <= 2100 and canvas.shape[0] <= 20_000
 
 
 @pytest.mark.parametrize(
-    ("count", "form"), [(101, DataForm((1, 28, 28))), (10_000, DataForm((1, 8, 8))), (700, DataForm((1, 4, 16)))]
+    ("count", "form"), [(101, ItemForm((1, 28, 28))), (10_000, ItemForm((1, 8, 8))), (700, ItemForm((1, 4, 16)))]
 )
-def test_a_large_grid_is_about_square(count: int, form: DataForm) -> None:
+def test_a_large_grid_is_about_square(count: int, form: ItemForm) -> None:
     """Ten thousand pairs in twenty columns would be 500 rows high."""
     canvas = pairs_grid(count, form)
     assert 0.7 < canvas.shape[0] / canvas.shape[1] < 1.5 and canvas.shape[0] < 5000
@@ -105,10 +105,10 @@ def test_a_hundred_labelled_items_can_be_opened(height: int, width: int) -> None
 
 
 def test_more_pairs_than_a_picture_holds_are_refused() -> None:
-    check_pairs(10_000, DataForm((1, 28, 28)))
-    check_pairs(100, DataForm((3, 4000, 3000)))
+    check_pairs(10_000, ItemForm((1, 28, 28)))
+    check_pairs(100, ItemForm((3, 4000, 3000)))
     with pytest.raises(InputError, match=r"^329 pairs of 224x224 colour images: one picture holds 327 of them"):
-        check_pairs(329, DataForm((3, 224, 224)))
+        check_pairs(329, ItemForm((3, 224, 224)))
 
 
 def level(value: float, count: int, side: int = 28) -> np.ndarray:
@@ -210,12 +210,12 @@ def test_pictures_stand_the_right_way_up() -> None:
 
 def test_values_outside_are_clamped() -> None:
     rows = torch.tensor([[-1.0, 0.0, 0.5, 2.0]])
-    assert as_pictures(rows, DataForm((1, 2, 2))).tolist() == [[[0.0, 0.0], [0.5, 1.0]]]
+    assert as_pictures(rows, ItemForm((1, 2, 2))).tolist() == [[[0.0, 0.0], [0.5, 1.0]]]
 
 
 def test_colour_pictures_have_their_channels_last() -> None:
     rows = torch.arange(12.0)[None] / 12
-    pictures = as_pictures(rows, DataForm((3, 2, 2)))
+    pictures = as_pictures(rows, ItemForm((3, 2, 2)))
     assert pictures.shape == (1, 2, 2, 3)
     np.testing.assert_allclose(pictures[0, 0, 1], [1 / 12, 5 / 12, 9 / 12], rtol=1e-6)
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from tiedae_cli.api.trained_model import load
 from tiedae_cli.cli.app import app
-from tiedae_cli.tasks.trained_model import load
 
 pytest.importorskip("tensorboard")
 SMALL = (
@@ -48,7 +48,7 @@ def test_the_scalars_are_those_of_the_metrics_also_after_a_resume() -> None:
     train("--device", "cpu", "-q", "--resume", "run", "--set", "training.epochs=3")
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     found = events("run/tensorboard")
-    names = ["train_mse_per_pixel", "validation_mse_per_pixel", "learning_rate", "images_per_second"]
+    names = ["train_mse_per_value", "validation_mse_per_value", "learning_rate", "items_per_second"]
     assert sorted(found.Tags()["scalars"]) == sorted(names) and len(lines) == 3
     for name in names:
         written = [(event.step, event.value) for event in found.Scalars(name)]
@@ -100,7 +100,7 @@ def test_vectors_have_scalars_and_codes_but_no_pictures() -> None:
         "run",
     )
     found = events("run/tensorboard").Tags()
-    assert found["images"] == [] and "train_mse_per_pixel" in found["scalars"]
+    assert found["images"] == [] and "train_mse_per_value" in found["scalars"]
     assert not list(Path("run").rglob("sprite.png")) and list(Path("run").rglob("tensors.tsv"))
 
 

@@ -15,12 +15,12 @@ from rich.text import Text
 
 from tiedae_cli.cli.evaluation_table import evaluation_table, evaluation_values
 from tiedae_cli.errors import InputError
-from tiedae_cli.model.evaluation import Evaluation
+from tiedae_cli.model.inference import Evaluation
 from tiedae_cli.model.metrics import ErrorSum
 from tiedae_cli.output.figures import Answers
 from tiedae_cli.output.rows import Rows, write_rows
 from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text, write_output
-from tiedae_cli.runs.state import JOINT, EpochReport
+from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.training.trainer import Progress
 
 Captured = pytest.CaptureFixture[str]
@@ -218,7 +218,7 @@ def test_the_table_of_an_evaluation(capsys: Captured) -> None:
 
 def test_the_values_of_an_evaluation() -> None:
     values = json.loads(json_text(evaluation_values(EVALUATION)))
-    assert (values["split"], values["images"], values["mse_per_pixel"], values["squared_error_per_image"]) == (
+    assert (values["split"], values["images"], values["mse_per_value"], values["squared_error_per_item"]) == (
         "test",
         10,
         0.5,
@@ -227,12 +227,12 @@ def test_the_values_of_an_evaluation() -> None:
     assert values["psnr_db"] == pytest.approx(3.0103, abs=1e-4) and values["explained_variance"] == 0.75
     assert values["pca"] == {
         "components": 2,
-        "mse_per_pixel": 0.75,
-        "squared_error_per_image": 3.0,
+        "mse_per_value": 0.75,
+        "squared_error_per_item": 3.0,
         "psnr_db": pytest.approx(1.2494, abs=1e-4),
         "explained_variance": 0.625,
     }
-    assert values["mean_image"]["mse_per_pixel"] == 2.0 and values["mean_image"]["explained_variance"] == 0.0
+    assert values["mean_item"]["mse_per_value"] == 2.0 and values["mean_item"]["explained_variance"] == 0.0
 
 
 def test_values_of_data_without_any_variance() -> None:

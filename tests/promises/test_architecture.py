@@ -13,9 +13,9 @@ FLOORS = (
     {"data"},
     {"model"},
     {"runs"},
-    {"training", "output"},
+    {"training", "scoring", "report", "output"},
     {"tasks"},
-    {"cli", "__main__"},
+    {"cli", "api", "__main__"},
 )
 LAZY = {"torchvision", "matplotlib", "PIL"}
 NO_TORCH = (
@@ -23,7 +23,7 @@ NO_TORCH = (
     "config",
     "config.yaml_reader",
     "config.samples",
-    "runs.listing",
+    "runs.run_list",
     "cli.completion",
     "system.storage",
     "system.interruption",

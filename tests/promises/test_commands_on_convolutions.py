@@ -19,7 +19,7 @@ from tiedae_cli.config import ModelConfig
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.tasks.reconstruction import pictured
+from tiedae_cli.tasks.reconstruct import pictured
 
 PIXELS = random_bytes(60, 3, 7, 6, seed=1)  # (N, C, H, W), of sides that no stride divides
 X = PIXELS.flatten(1) / 255  # (N, D), as the model sees them
@@ -106,8 +106,8 @@ def test_score_with_reasons_and_pictures(model: TiedAutoencoder) -> None:
 
 def test_eval_compare_and_pictures(model: TiedAutoencoder) -> None:
     found = json.loads(run("eval", "net", "--json", "--split", "train")[0])
-    assert found["squared_error_per_image"] == pytest.approx(126 * found["mse_per_pixel"])
-    assert found["pca"]["mse_per_pixel"] > 0
+    assert found["squared_error_per_item"] == pytest.approx(126 * found["mse_per_value"])
+    assert found["pca"]["mse_per_value"] > 0
     run("compare", "net", "net", "-o", "rows.png")
     run("reconstruct", "net", "-n", "3", "-o", "pairs.png")
     for name in ("rows.png", "pairs.png"):
@@ -146,7 +146,7 @@ def test_untying(trained: Checkpoint, model: TiedAutoencoder) -> None:
     code += [] if model.code_top_k is None else [f"code_top_k={model.code_top_k}"]
     train("runs/untied", words, *code, "tied=false", "init_from=runs/net", "epochs=1")
     untied = checkpoints.load(Path("runs/untied/last.safetensors"))
-    best = min(report.validation_mse_per_pixel for report in trained.training.history if report.best)
+    best = min(report.validation_mse_per_value for report in trained.training.history if report.best)
     assert untied.training.initial_mse == pytest.approx(best, rel=1e-4)
     assert {name for name in untied.weights if name.endswith("decoder_weight")} == {
         f"layers.{number}.decoder_weight" for number in range(len(model.layers))

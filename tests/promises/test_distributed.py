@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tiedae_cli.data.loading import load_splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.autoencoder import build_autoencoder
-from tiedae_cli.model.evaluation import error_sum
+from tiedae_cli.model.inference import error_sum
 from tiedae_cli.runs import checkpoint
 
 LIMIT = 120  # seconds after which a process that hangs fails the test
@@ -84,7 +84,7 @@ def test_two_processes_equal_one_on_convolutions(tmp_path):
 def test_errors_count_every_image_once(runs):
     """The validation split has 200 images, which two processes share; the training errors are sums over both."""
     for one, two in zip(*(metrics(runs / name) for name in ("one", "two")), strict=True):
-        for key in ("train_mse_per_pixel", "validation_mse_per_pixel"):
+        for key in ("train_mse_per_value", "validation_mse_per_value"):
             assert two[key] == pytest.approx(one[key], rel=1e-4)
 
 
@@ -99,13 +99,13 @@ def test_optimizers_of_matrices_move_both_processes_alike(optimizer, tmp_path):
     for processes, name in ((1, "one"), (2, "two")):
         for code, _, stderr in finish(launch(tmp_path, processes, "-q", "--run-dir", name, *arguments)):
             assert code == 0, stderr
-    one, two = (metrics(tmp_path / name)[-1]["validation_mse_per_pixel"] for name in ("one", "two"))
+    one, two = (metrics(tmp_path / name)[-1]["validation_mse_per_value"] for name in ("one", "two"))
     assert two == pytest.approx(one, rel=0.02)
     saved = checkpoint.load(tmp_path / "two" / "last.safetensors")
     alone = build_autoencoder(saved.form.shape, saved.config.model)
     alone.load_state_dict(saved.weights)
     splits = load_splits(saved.config.data)
-    assert two == pytest.approx(error_sum(alone, splits.validation, torch.device("cpu")).mse_per_pixel, rel=1e-6)
+    assert two == pytest.approx(error_sum(alone, splits.validation, torch.device("cpu")).mse_per_value, rel=1e-6)
 
 
 def test_two_processes_resume_together(runs):

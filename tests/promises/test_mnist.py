@@ -6,8 +6,8 @@ import torch
 from tiedae_cli.config.samples import find_config
 from tiedae_cli.config.yaml_reader import load_config
 from tiedae_cli.data import load_splits
-from tiedae_cli.model.evaluation import error_sum
-from tiedae_cli.system.runtime import Place
+from tiedae_cli.model.inference import error_sum
+from tiedae_cli.system.devices import Place
 from tiedae_cli.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ def test_the_reference_config_reaches_the_reference_error(mnist_root: str) -> No
     assert sum(parameter.numel() for parameter in trainer.model.parameters()) == 281_734
     list(trainer.train())
     found = error_sum(trainer.model, splits.test, CPU)
-    assert 0.0155 <= found.mse_per_pixel <= 0.0185
-    assert found.squared_error_per_image == pytest.approx(784 * found.mse_per_pixel)
+    assert 0.0155 <= found.mse_per_value <= 0.0185
+    assert found.squared_error_per_item == pytest.approx(784 * found.mse_per_value)
     assert len(trainer.history) == 5
-    assert trainer.history[-1].selection_mse == pytest.approx(found.mse_per_pixel, rel=0.1)
+    assert trainer.history[-1].selection_mse == pytest.approx(found.mse_per_value, rel=0.1)

@@ -13,7 +13,7 @@ import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.folder import find_checkpoint
+from tiedae_cli.runs.run_folder import find_checkpoint
 
 RUNS = Path("runs")
 COMMANDS = {

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.errors import InputError
-from tiedae_cli.output.targets import check_targets, opened_output
-from tiedae_cli.runs.folder import STATE
+from tiedae_cli.output.output_targets import check_targets, opened_output
+from tiedae_cli.runs.run_folder import STATE
 from tiedae_cli.system.storage import HeldFolder, replacing
 
 RUN = "runs/digits"
@@ -166,9 +166,9 @@ def test_two_outputs_in_one_file(name: str, files: Path) -> None:
 
 
 def test_a_second_output_of_a_command_that_did_not_ask_early(files: Path) -> None:
-    from tiedae_cli.system.ledger import keeping_a_ledger
+    from tiedae_cli.system.files_in_use import tracking_files_in_use
 
-    with keeping_a_ledger():
+    with tracking_files_in_use():
         with opened_output("a.txt") as file:
             file.write(b"first")
         with pytest.raises(InputError, match="a.txt: two results"), opened_output("a.txt"):

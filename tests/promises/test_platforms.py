@@ -54,7 +54,7 @@ COMMANDS = r"""
 from pathlib import Path
 from typer.testing import CliRunner
 from tiedae_cli.cli.app import app
-from tiedae_cli.runs.opened import open_run
+from tiedae_cli.runs.trained_run import open_run
 
 def tiedae(*words):
     result = CliRunner().invoke(app, words)

@@ -23,15 +23,15 @@ from tiedae_cli.data import load_splits
 from tiedae_cli.errors import Interrupted
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.folder import Run, create_run
-from tiedae_cli.runs.state import EpochReport
+from tiedae_cli.runs.run_folder import Run, create_run
+from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.system.devices import Place, Ranks, choose_place
 from tiedae_cli.system.interruption import StopSignals, stopping_at_once
 from tiedae_cli.system.locks import LOCK_FILE
-from tiedae_cli.system.runtime import Place, Ranks, choose_place
 from tiedae_cli.system.storage import HeldFolder
-from tiedae_cli.tasks.saving import Saving
-from tiedae_cli.tasks.session import Session
+from tiedae_cli.tasks.training_run import Session
 from tiedae_cli.training import trainer as training
+from tiedae_cli.training.checkpointing import Saving
 from tiedae_cli.training.trainer import Trainer
 
 CPU = Place(torch.device("cpu"))
@@ -59,7 +59,7 @@ training: {optimizer: muon, momentum: 0.9, epochs: 2, batch_size: 100, learning_
            pretraining_epochs: 1}
 """
 SOAP = MUON.replace("muon, momentum: 0.9", "soap")
-TIMINGS = ("seconds", "images_per_second", "epochs")  # the last is what was asked for
+TIMINGS = ("seconds", "items_per_second", "epochs")  # the last is what was asked for
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +148,7 @@ def test_interrupted_after_any_step_on_cuda(text, precision, tmp_path, cuda):
         assert_same_bits(bits(whole), bits(run_on(trainer)))
         assert history(whole) == history(trainer)
     errors = [
-        run.history[-1].train_mse_per_pixel for run in (whole, run_on(make(text, kind, place=Place(CPU.device, place.dtype))))
+        run.history[-1].train_mse_per_value for run in (whole, run_on(make(text, kind, place=Place(CPU.device, place.dtype))))
     ]
     assert errors[0] == pytest.approx(errors[1], rel=0.1)
 
@@ -266,7 +266,7 @@ def test_a_signal_while_data_is_loaded(number, config, monkeypatch):
         os.kill(os.getpid(), number)
         time.sleep(60)
 
-    monkeypatch.setattr("tiedae_cli.tasks.opening.load_splits", load)
+    monkeypatch.setattr("tiedae_cli.tasks.train.load_splits", load)
     assert train("--config", config, code=128 + number).stderr == "interrupted\n"
     assert not Path("runs").exists()
 
@@ -424,7 +424,7 @@ def test_a_power_cut_between_epochs_that_are_saved_together(operation, config, m
     whole = checkpoint.load(Path("whole/best.safetensors"))
     assert len(whole.training.history) == 8
     reports = checkpoint.load(Path("whole/last.safetensors")).training.history
-    epochs = [(report.epoch, report.train_mse_per_pixel, report.best) for report in reports]
+    epochs = [(report.epoch, report.train_mse_per_value, report.best) for report in reports]
     usual = getattr(HeldFolder, operation)
     cuts = 0
     for cut in range(2, 100):  # the first write makes the run
@@ -454,7 +454,7 @@ def test_a_power_cut_between_epochs_that_are_saved_together(operation, config, m
         assert_same_bits(dict(whole.weights), dict(best.weights))
         assert len(best.training.history) == len(whole.training.history)
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        assert [(line["epoch"], line["train_mse_per_pixel"], line["best"]) for line in lines] == epochs
+        assert [(line["epoch"], line["train_mse_per_value"], line["best"]) for line in lines] == epochs
     assert cuts >= 2
 
 

@@ -17,7 +17,7 @@ from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.errors import ConfigError
 from tiedae_cli.model import pca
 from tiedae_cli.runs import checkpoint, kept_pca
-from tiedae_cli.runs.folder import fingerprint
+from tiedae_cli.runs.run_folder import fingerprint
 
 
 def invoke(*arguments: object) -> Result:
@@ -92,7 +92,7 @@ def test_a_value_that_is_too_large_for_the_model_is_named(tmp_path: Path) -> Non
     for split in ("train", "validation", "test"):
         result = invoke("eval", "run", "--split", split, "--json")
         if result.exit_code == 0:
-            assert json.loads(result.stdout)["mse_per_pixel"] is not None
+            assert json.loads(result.stdout)["mse_per_value"] is not None
         else:
             assert result.exit_code == 2 and f" of the {split} split: its values are too large for this model" in result.stderr
     assert 2 in {invoke("eval", "run", "--split", split).exit_code for split in ("train", "validation", "test")}

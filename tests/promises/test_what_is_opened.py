@@ -22,9 +22,9 @@ from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.errors import CheckpointError
 from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs import checkpoint
-from tiedae_cli.runs.folder import separate_model
-from tiedae_cli.system.runtime import Ranks
-from tiedae_cli.tasks import opening
+from tiedae_cli.runs.run_folder import separate_model
+from tiedae_cli.system.devices import Ranks
+from tiedae_cli.tasks import train as opening
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
 SLOWEST = 60  # s; a command that hangs is killed

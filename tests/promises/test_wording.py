@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from tiedae_cli.cli.app import app
 from tiedae_cli.cli.commands import configs
 from tiedae_cli.config.samples import sample_configs
-from tiedae_cli.data.image_set import DataForm
-from tiedae_cli.tasks.evaluation import verdict
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.tasks.evaluate import verdict
 
 
 def tiedae(*arguments: str, code: int = 0) -> tuple[str, str]:
@@ -53,7 +53,7 @@ def test_no_message_says_width_before_height() -> None:
     assert not any(turned in text for turned in ("50x20", "9x7", "13x11", "4x6"))
     assert "1x20x50-" in text and " 20x50 gray images of " in text and "11x13 L, converted to 20x50 gray" in text
     assert "00.png is 20x50, 03.png is 7x9 (height x width)" in text
-    assert DataForm((3, 24, 32)).describe() == "24x32 colour images"
+    assert ItemForm((3, 24, 32)).describe() == "24x32 colour images"
 
 
 @pytest.mark.parametrize(

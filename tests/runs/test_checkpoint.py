@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config, ModelConfig, TrainingConfig
-from tiedae_cli.data import DataForm, load_splits
+from tiedae_cli.data import ItemForm, load_splits
 from tiedae_cli.errors import CheckpointError
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.system.runtime import Place
+from tiedae_cli.system.devices import Place
 from tiedae_cli.training.trainer import Trainer
 
 CONFIG = Config(model=ModelConfig(hidden_sizes=(12, 5)), training=TrainingConfig(epochs=1, batch_size=100))
@@ -91,7 +91,7 @@ def test_what_is_saved_is_loaded(trained, path):
 
 
 def test_statistics_of_vectors_come_back(trained, path):
-    form = DataForm((1, 1, 64), "vectors", torch.arange(64.0), torch.full((64,), 0.5))
+    form = ItemForm((1, 1, 64), "vectors", torch.arange(64.0), torch.full((64,), 0.5))
     replace(trained, form=form).save(path)
     found = checkpoint.load(path).form
     assert torch.equal(found.offset, form.offset)
@@ -300,7 +300,7 @@ def test_a_changed_document(whole, path):
         (lambda d, t: d["training"].update(seconds=float("nan")), "training.seconds"),
         (lambda d, t: d["training"].update(data={"train": 3}), "training.data.train"),
         (lambda d, t: d["training"]["history"][0].pop("best"), "training.history.0.best"),
-        (lambda d, t: d["training"]["history"][0].update(train_mse_per_pixel="0.1"), "history.0.train_mse_per_pixel"),
+        (lambda d, t: d["training"]["history"][0].update(train_mse_per_value="0.1"), "history.0.train_mse_per_value"),
         (lambda d, t: d["training"]["history"][0].update(seconds=float("inf")), "history.0.seconds"),
         (lambda d, t: d["training"]["history"][0].update(unknown=1), "history.0.unknown"),
         (lambda d, t: d["training"]["history"].append(3), "training.history.1"),

@@ -14,7 +14,8 @@ import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.data.image_files import image_names
 from tiedae_cli.errors import StorageError
-from tiedae_cli.system import cache, portability, runtime
+from tiedae_cli.system import cache, portability
+from tiedae_cli.system import devices as runtime
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.storage import replacing
 

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.errors import Interrupted, StorageError
-from tiedae_cli.output.targets import opened_output
+from tiedae_cli.output.output_targets import opened_output
 from tiedae_cli.runs import checkpoint
-from tiedae_cli.runs.folder import Run
+from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.system.storage import TEMPORARY_PREFIX, HeldFolder, replacing
 
 CONFIG = "model: {hidden_sizes: [64, 16]}\ntraining: {epochs: 8, batch_size: 100}\n"
@@ -191,7 +191,7 @@ def test_remove_temporaries(tmp_path):
 
 def test_training_on_a_full_disk_keeps_both_generations_and_goes_on_later(config, tmp_path, monkeypatch):
     """The file that holds the history grows a little with each epoch, until it is larger than the disk takes."""
-    monkeypatch.setattr("tiedae_cli.tasks.saving.AT_MOST_LOST", 0.0)  # each epoch is saved
+    monkeypatch.setattr("tiedae_cli.training.checkpointing.AT_MOST_LOST", 0.0)  # each epoch is saved
     full, free = tmp_path / "full", tmp_path / "free"
     assert train("--config", config, "--run-dir", free).exit_code == 0
     epochs = [checkpoint.load(free / name).training.epoch for name in ("previous.safetensors", "last.safetensors")]

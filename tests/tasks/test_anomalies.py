@@ -49,7 +49,7 @@ def test_steps_become_epochs(folder: Path) -> None:
 
 def test_rows_are_ranked_judged_and_labelled(folder: Path) -> None:
     lines, stderr = invoke("score", str(folder / "run"), "--false-alarms", "0.02")
-    assert list(lines[0]) == ["item", "label", "score", "squared_error", "mse_per_pixel", "threshold", "outlier"]
+    assert list(lines[0]) == ["item", "label", "score", "squared_error", "mse_per_value", "threshold", "outlier"]
     assert all(line["outlier"] == (float(str(line["score"])) > float(str(line["threshold"]))) for line in lines)
     strange = {line["item"] for line in lines if line["label"] == "broken"}
     top = invoke("score", str(folder / "run"), "--top", "30", "-q")[0]

@@ -15,15 +15,15 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config, DataConfig
-from tiedae_cli.data import DataForm, Splits, load_splits
+from tiedae_cli.data import ItemForm, Splits, load_splits
 from tiedae_cli.errors import DataError
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.folder import Run
-from tiedae_cli.tasks.comparison import Candidate, common_splits, compare
+from tiedae_cli.runs.run_folder import Run
+from tiedae_cli.tasks.compare import Candidate, common_splits, compare
 
-DIGITS = DataForm((1, 8, 8), scale=1 / 255)
+DIGITS = ItemForm((1, 8, 8), scale=1 / 255)
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +60,11 @@ def test_each_run_has_its_own_error_beside_pca_of_its_own_code_size(runs: tuple[
         with torch.inference_mode():
             x = splits.test.batch(0, 300, CPU)
             own = (checkpoints.load(run.best).model(CPU)(x) - x).square().sum(1).mean().item()
-        assert found.evaluation.model.squared_error_per_image == pytest.approx(own, rel=1e-5)
+        assert found.evaluation.model.squared_error_per_item == pytest.approx(own, rel=1e-5)
         kept = axes[:components]
         left_over = (test - mean) - (test - mean) @ kept.T @ kept
         assert found.evaluation.components == components
-        assert found.evaluation.pca.squared_error_per_image == pytest.approx((left_over**2).sum(1).mean(), rel=1e-5)
+        assert found.evaluation.pca.squared_error_per_item == pytest.approx((left_over**2).sum(1).mean(), rel=1e-5)
     assert [found.name for found in (three, five)] == ["three", "five"]
     assert [found.sizes for found in (three, five)] == [(64, 12, 3), (64, 5)]
     assert [found.parameters for found in (three, five)] == [895, 64 * 5 * 2 + 5 + 64]
@@ -86,20 +86,20 @@ def test_runs_of_one_name_are_called_as_on_the_command_line(runs: tuple[Run, Run
 
 
 def test_other_forms_cannot_be_compared() -> None:
-    small, large = candidate(untrained(DIGITS), "small"), candidate(untrained(DataForm((3, 8, 8))), "large")
+    small, large = candidate(untrained(DIGITS), "small"), candidate(untrained(ItemForm((3, 8, 8))), "large")
     with pytest.raises(DataError, match=r"^large: made for 8x8 colour images; small: made for 8x8 gray images; their errors"):
         common_splits([small, large], "test", load)
 
 
 def test_vectors_of_another_scaling_cannot_be_compared() -> None:
-    form = DataForm((1, 1, 6), "vectors", torch.zeros(6), torch.ones(6))
+    form = ItemForm((1, 1, 6), "vectors", torch.zeros(6), torch.ones(6))
     other = replace(form, scale=torch.full((6,), 2.0))
     with pytest.raises(DataError, match=r"^b: made for vectors of 6 features, scaled otherwise; a: made for"):
         common_splits([candidate(untrained(form), "a"), candidate(untrained(other), "b")], "test", load)
 
 
 def test_images_of_another_raw_scaling_have_the_same_unit() -> None:
-    bytes_, floats = candidate(untrained(DIGITS), "a"), candidate(untrained(DataForm((1, 8, 8))), "b")
+    bytes_, floats = candidate(untrained(DIGITS), "a"), candidate(untrained(ItemForm((1, 8, 8))), "b")
     assert silently(common_splits, [bytes_, floats], "test", load).source == "digits"
 
 
@@ -196,7 +196,7 @@ def test_compare_json_and_picture(runs: tuple[Run, Run], tmp_path: Path) -> None
     assert [run["run"] for run in values["runs"]] == ["three", "five"]
     assert [run["pca"]["components"] for run in values["runs"]] == [3, 5]
     for run in values["runs"]:
-        assert run["squared_error_per_image"] == pytest.approx(64 * run["mse_per_pixel"])
+        assert run["squared_error_per_item"] == pytest.approx(64 * run["mse_per_value"])
     assert [run["settings"]["model.tied"] for run in values["runs"]] == [True, False]
     assert (
         decoded(output.read_bytes()).shape[0] == 46 + 100 + 4 * 116 + 12
@@ -218,7 +218,7 @@ def test_a_picture_on_stdout_is_alone_there(runs: tuple[Run, Run]) -> None:
 
 def test_vectors_have_no_picture(tmp_path: Path) -> None:
     path = tmp_path / "vectors.pt"
-    untrained(DataForm((1, 1, 6), "vectors", torch.zeros(6), torch.ones(6))).save(path)
+    untrained(ItemForm((1, 1, 6), "vectors", torch.zeros(6), torch.ones(6))).save(path)
     result = CliRunner().invoke(app, ["compare", str(path), "-o", str(tmp_path / "c.png")])
     assert result.exit_code == 2
     assert "--output: draws images, but these runs are made for vectors of 6 features" in result.stderr

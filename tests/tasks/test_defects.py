@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import tiedae_cli as tiedae
 from tiedae_cli.cli.app import app
-from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.model.regions import Regions, region_means, region_side
 from tiedae_cli.runs import checkpoint
 
@@ -77,7 +77,7 @@ def test_python_has_the_same_scores(folder: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 17, 25)])
 def test_the_formula(shape: tuple[int, int, int]) -> None:
-    form = DataForm(shape, scale=1 / 255)
+    form = ItemForm(shape, scale=1 / 255)
     residuals = torch.randn(5, form.pixels, generator=torch.Generator().manual_seed(0))
     side, errors = region_side(form), residuals.square().view(5, *shape).sum(1).numpy()
     places = [(row, column) for row in range(shape[1] - side + 1) for column in range(shape[2] - side + 1)]

@@ -12,7 +12,7 @@ from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.model.pca import fit
 from tiedae_cli.system.random_streams import seeded
-from tiedae_cli.tasks.evaluation import measure_denoising
+from tiedae_cli.tasks.evaluate import measure_denoising
 
 CPU = torch.device("cpu")
 
@@ -29,9 +29,9 @@ def test_without_noise_there_is_nothing_to_measure():
 
 def test_doing_nothing_leaves_all_the_noise():
     """Gaussian noise of deviation s has s^2 a pixel; masking a fraction p leaves p times the mean square of the pixels."""
-    assert measure(corruption="gaussian", corruption_level=0.5).nothing.mse_per_pixel == pytest.approx(0.25, rel=0.04)
+    assert measure(corruption="gaussian", corruption_level=0.5).nothing.mse_per_value == pytest.approx(0.25, rel=0.04)
     pixels = load_digits().test.batch(0, 300, CPU)
-    masked = measure(corruption="masking", corruption_level=0.4).nothing.mse_per_pixel
+    masked = measure(corruption="masking", corruption_level=0.4).nothing.mse_per_value
     assert masked == pytest.approx(0.4 * pixels.square().mean().item(), rel=0.06)
 
 
@@ -41,7 +41,7 @@ def test_pca_removes_the_noise_outside_of_its_components():
     splits = load_digits()
     clean = splits.test.batch(0, 300, CPU)
     lost = (fit(splits.train, 16).reconstruct(clean) - clean).square().mean().item()
-    assert found.pca.mse_per_pixel == pytest.approx(0.25 * 16 / 64 + lost, rel=0.06)
+    assert found.pca.mse_per_value == pytest.approx(0.25 * 16 / 64 + lost, rel=0.06)
 
 
 def test_eval_reports_it_and_training_on_noise_pays(tmp_path, monkeypatch):
@@ -52,6 +52,6 @@ def test_eval_reports_it_and_training_on_noise_pays(tmp_path, monkeypatch):
     assert trained.exit_code == 0, trained.output
     found = json.loads(runner.invoke(app, ["eval", "--json", "-q"]).stdout)["denoising"]
     assert (found["corruption"], found["level"]) == ("gaussian", 0.4)
-    errors = [found[name]["mse_per_pixel"] for name in ("model", "pca", "doing_nothing")]
+    errors = [found[name]["mse_per_value"] for name in ("model", "pca", "doing_nothing")]
     assert errors == sorted(errors) and errors[0] < 0.8 * errors[1]
     assert "doing nothing, under gaussian noise 0.4" in runner.invoke(app, ["eval", "-q"]).stdout

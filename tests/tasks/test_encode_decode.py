@@ -23,8 +23,8 @@ import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data import load_splits
-from tiedae_cli.data.image_set import DataForm
-from tiedae_cli.data.streams import ItemReader
+from tiedae_cli.data.item_reader import ItemReader
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint
@@ -82,8 +82,8 @@ def test_codes_of_a_split(model: TiedAutoencoder, split: str) -> None:
 
 def test_small_blocks_are_the_whole(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load(run("encode", "x.npy")[0])
-    monkeypatch.setattr("tiedae_cli.model.evaluation.LEAST_WIDTH", 1)
-    monkeypatch.setattr("tiedae_cli.model.evaluation.BATCH_VALUES", 3 * 64)  # blocks of three items
+    monkeypatch.setattr("tiedae_cli.model.inference.LEAST_WIDTH", 1)
+    monkeypatch.setattr("tiedae_cli.model.inference.BATCH_VALUES", 3 * 64)  # blocks of three items
     assert close(load(run("encode", "x.npy")[0]), whole)
     assert close(load(run("encode", "-", stdin=Path("x.npy").read_bytes())[0]), whole)
 
@@ -224,9 +224,9 @@ def test_wrong_input_is_told_in_one_line(arguments: list[str], message: str) -> 
 
 
 def test_large_pictures_have_a_smaller_limit() -> None:
-    assert figures.most_pictures(DataForm((1, 28, 28))) == 10_000
-    assert figures.most_pictures(DataForm((3, 1000, 1000))) == 33
-    assert figures.most_pictures(DataForm((3, 9000, 9000))) == 1
+    assert figures.most_pictures(ItemForm((1, 28, 28))) == 10_000
+    assert figures.most_pictures(ItemForm((3, 1000, 1000))) == 33
+    assert figures.most_pictures(ItemForm((3, 9000, 9000))) == 1
 
 
 def test_a_device_stays_a_device() -> None:

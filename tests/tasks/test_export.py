@@ -19,17 +19,17 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Activation, ModelConfig
-from tiedae_cli.data import DataForm, load_splits
+from tiedae_cli.data import ItemForm, load_splits
 from tiedae_cli.errors import DataError, ExportError, InputError
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.folder import Run
+from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.tasks import export
 from tiedae_cli.tasks.export import Part, check_onnx, onnx_file, safetensors_file
 
-IMAGES = DataForm((1, 4, 5), scale=1 / 255)
-VECTORS = DataForm((1, 1, 6), "vectors", torch.arange(6.0), torch.tensor([2.0, 0.5, 3.0, 1.0, 10.0, 0.1]))
+IMAGES = ItemForm((1, 4, 5), scale=1 / 255)
+VECTORS = ItemForm((1, 1, 6), "vectors", torch.arange(6.0), torch.tensor([2.0, 0.5, 3.0, 1.0, 10.0, 0.1]))
 ACTIVATIONS = Activation.__args__  # type: ignore[attr-defined]
 
 
@@ -89,8 +89,8 @@ CONVOLUTIONS = {
 @pytest.mark.parametrize("part", ["encoder", "decoder", "both"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("words", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-@pytest.mark.parametrize("form", [DataForm((3, 7, 6), scale=1 / 255), DataForm((1, 8, 8), scale=1 / 255)], ids=["odd", "even"])
-def test_convolutions_answer_in_onnxruntime_as_in_torch(form: DataForm, words: tuple[str, ...], tied: bool, part: Part) -> None:
+@pytest.mark.parametrize("form", [ItemForm((3, 7, 6), scale=1 / 255), ItemForm((1, 8, 8), scale=1 / 255)], ids=["odd", "even"])
+def test_convolutions_answer_in_onnxruntime_as_in_torch(form: ItemForm, words: tuple[str, ...], tied: bool, part: Part) -> None:
     trained = untrained(form, hidden_sizes=None, layers=words, activation="silu", output="sigmoid", tied=tied)
     content = onnx_file(trained, part, raw=True)
     difference, _ = check_onnx(content, trained, part, True, None)
@@ -107,7 +107,7 @@ def test_convolutions_answer_in_onnxruntime_as_in_torch(form: DataForm, words: t
 
 @pytest.mark.parametrize("words", [["dense 12", "dense 9"], ["conv 3 3 2", "conv 2 2 2"]], ids=["dense", "code of channels"])
 def test_only_the_largest_units_of_a_code_stay(words: list[str]) -> None:
-    trained = untrained(DataForm((3, 7, 6)), hidden_sizes=None, layers=words, activation="silu", code_top_k=3)
+    trained = untrained(ItemForm((3, 7, 6)), hidden_sizes=None, layers=words, activation="silu", code_top_k=3)
     content, x = onnx_file(trained, "both", raw=False), torch.rand(5, 126)
     found = answers(content, x.numpy())
     assert ((found["code"] != 0).sum(1) == 3).all()
@@ -150,7 +150,7 @@ def test_raw_vectors_are_standardised_and_back() -> None:
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("part", ["encoder", "decoder", "both"])
 @pytest.mark.parametrize("form", [IMAGES, VECTORS], ids=["images", "vectors"])
-def test_the_check_accepts_a_right_file(form: DataForm, part: Part, raw: bool) -> None:
+def test_the_check_accepts_a_right_file(form: ItemForm, part: Part, raw: bool) -> None:
     trained = untrained(form)
     difference, items = check_onnx(onnx_file(trained, part, raw), trained, part, raw, None)
     assert items == 1 + 2 + 7 + 64
@@ -277,7 +277,7 @@ def test_export_to_stdout(run: Run) -> None:
 
 
 def test_a_file_that_fails_its_check_replaces_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = onnx_file(untrained(DataForm((1, 8, 8)), hidden_sizes=[12, 3]), "both", raw=False)
+    wrong = onnx_file(untrained(ItemForm((1, 8, 8)), hidden_sizes=[12, 3]), "both", raw=False)
     monkeypatch.setattr(export, "onnx_file", lambda *_: wrong)
     path = tmp_path / "model.onnx"
     path.write_bytes(b"what was there before")
@@ -294,7 +294,7 @@ def test_without_the_data_random_values_are_checked_and_it_is_said(
     def absent(*_: Any) -> None:
         raise DataError("digits: gone")
 
-    monkeypatch.setattr("tiedae_cli.runs.opened.load_splits", absent)
+    monkeypatch.setattr("tiedae_cli.runs.trained_run.load_splits", absent)
     result = CliRunner().invoke(app, ["export", str(run.folder), "-o", str(tmp_path / "model.onnx")])
     assert result.exit_code == 0, result.output
     assert "checked with random values only, for the data is not there: digits: gone" in result.stderr

@@ -15,16 +15,16 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import ModelConfig
-from tiedae_cli.data import DataForm, ImageSet, load_splits
+from tiedae_cli.data import ItemForm, ItemSet, load_splits
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.output import figures
 from tiedae_cli.output.figures import weights
 from tiedae_cli.runs import checkpoint as checkpoints
-from tiedae_cli.runs.folder import Run
-from tiedae_cli.tasks import inspection
-from tiedae_cli.tasks.inspection import LayerSummary, map_codes, parameter_count, summarise_layers, summarise_training
+from tiedae_cli.runs.run_folder import Run
+from tiedae_cli.tasks import inspect as inspection
+from tiedae_cli.tasks.inspect import LayerSummary, map_codes, parameter_count, summarise_layers, summarise_training
 
-VECTORS = DataForm((1, 1, 6), "vectors", torch.arange(6.0), torch.full((6,), 2.0))
+VECTORS = ItemForm((1, 1, 6), "vectors", torch.arange(6.0), torch.full((6,), 2.0))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_training_summary_of_best_reads_the_whole_history_beside_it(run: Run) ->
     assert (summary.epochs, summary.checkpoint_epochs) == (3, 1)
     assert summary.seconds == sum(report.seconds for report in whole)
     assert summary.best is not None
-    assert summary.best.validation_mse_per_pixel == min(report.validation_mse_per_pixel for report in whole)
+    assert summary.best.validation_mse_per_value == min(report.validation_mse_per_value for report in whole)
 
 
 def test_training_summary_believes_no_damaged_or_foreign_last_checkpoint(run: Run, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_code_of_one_number_is_spread_at_random_and_says_so() -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_map_of_one_or_two_equal_items_has_no_nan(count: int) -> None:
-    images = ImageSet(torch.ones(count, 1, 1, 6), None, VECTORS)
+    images = ItemSet(torch.ones(count, 1, 1, 6), None, VECTORS)
     code_map = silently(map_codes, untrained(VECTORS).model(CPU), images)
     assert code_map.points.shape == (count, 2)
     assert code_map.points.isfinite().all()
@@ -155,7 +155,7 @@ def test_a_map_takes_a_choice_of_many_items_with_their_own_labels(monkeypatch: p
 
 
 def test_gray_weights_are_white_at_zero_blue_below_and_red_above() -> None:
-    pictures = figures.signed_pictures(torch.tensor([[0.0, 3.0, -3.0, 0.0], [0.0] * 4]), DataForm((1, 2, 2)))
+    pictures = figures.signed_pictures(torch.tensor([[0.0, 3.0, -3.0, 0.0], [0.0] * 4]), ItemForm((1, 2, 2)))
     assert pictures.shape == (2, 2, 2, 3)
     assert (pictures[0, 0, 0] > 0.95).all() and (pictures[1] > 0.95).all()
     assert pictures[0, 0, 1, 0] > 0.35 > 0.2 > pictures[0, 0, 1, 2]  # red at the largest value
@@ -164,11 +164,11 @@ def test_gray_weights_are_white_at_zero_blue_below_and_red_above() -> None:
 
 def test_colour_weights_are_middle_gray_at_zero_and_keep_their_channels() -> None:
     row = torch.tensor([[0.0, 2.0, 0.0, -1.0, 0.0, 0.0]])  # (C, H, W) = (3, 1, 2)
-    pictures = figures.signed_pictures(row, DataForm((3, 1, 2)))
+    pictures = figures.signed_pictures(row, ItemForm((3, 1, 2)))
     np.testing.assert_allclose(pictures, [[[[0.5, 0.5, 0.5], [1.0, 0.25, 0.5]]]])
 
 
-def features(weight: torch.Tensor, form: DataForm) -> np.ndarray:
+def features(weight: torch.Tensor, form: ItemForm) -> np.ndarray:
     """Draw features and return the grid under its title and scale."""
     drawn = decoded(figures.feature_grid(weight, form, "run"))
     assert not (drawn[:76] == 255).all() and (drawn[-12:] == 255).all()
@@ -180,10 +180,10 @@ def test_features_are_drawn_strongest_first_as_sharp_squares() -> None:
     weight = torch.zeros(4, 4)
     for row, strength in enumerate((1.0, 4.0, 2.0, 3.0)):
         weight[row, row] = strength  # the row's own pixel is red
-    grid = features(weight, DataForm((1, 2, 2)))
+    grid = features(weight, ItemForm((1, 2, 2)))
     factor = gap = 32
     assert grid.shape == (2 * 2 * factor + 3 * gap, 2 * 2 * factor + 3 * gap, 3)
-    red = features(torch.ones(1, 1), DataForm((1, 1, 1)))[100, 100]
+    red = features(torch.ones(1, 1), ItemForm((1, 1, 1)))[100, 100]
     is_red = (grid == red).all(2)
     assert is_red.sum() == 4 * factor**2
     found = []
@@ -195,12 +195,12 @@ def test_features_are_drawn_strongest_first_as_sharp_squares() -> None:
 
 
 def test_at_most_a_hundred_features_are_drawn() -> None:
-    assert features(torch.randn(150, 64), DataForm((1, 8, 8))).shape == (10 * 72 + 8, 10 * 72 + 8, 3)
+    assert features(torch.randn(150, 64), ItemForm((1, 8, 8))).shape == (10 * 72 + 8, 10 * 72 + 8, 3)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_scale_of_the_features_runs_from_below_zero_to_above(channels: int) -> None:
-    drawn = decoded(figures.feature_grid(torch.randn(16, channels * 64), DataForm((channels, 8, 8)), "run"))
+    drawn = decoded(figures.feature_grid(torch.randn(16, channels * 64), ItemForm((channels, 8, 8)), "run"))
     ramp = drawn[50, 12 + 85 : 12 + 85 + 170].astype(int)
     if channels == 1:
         assert ramp[3, 2] > ramp[3, 0] and ramp[-3, 0] > ramp[-3, 2] and (ramp[85] > 240).all()  # blue, white, red

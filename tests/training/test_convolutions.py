@@ -12,9 +12,9 @@ from torch import Tensor
 from tiedae_cli.config import Activation, Config, ModelConfig, TrainingConfig
 from tiedae_cli.data import load_splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
-from tiedae_cli.runs.state import EpochReport
+from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import seeded
-from tiedae_cli.system.runtime import Place
 from tiedae_cli.training.step.gradient import Gradient
 from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.step.penalty import CodePenalty
@@ -139,4 +139,4 @@ def test_layers_are_pretrained_one_after_the_other(words: tuple[str, ...]) -> No
         "joint",
     ]
     for first, second in zip(reports[:-1:2], reports[1:-1:2], strict=True):
-        assert second.train_mse_per_pixel < first.train_mse_per_pixel
+        assert second.train_mse_per_value < first.train_mse_per_value

@@ -8,13 +8,13 @@ import torch
 
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import parse_config
-from tiedae_cli.data.image_set import Splits
+from tiedae_cli.data.item_set import Splits
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.errors import DivergedError
 from tiedae_cli.model.autoencoder import build_autoencoder
-from tiedae_cli.runs.state import EpochReport
+from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import epoch_order, seeded
-from tiedae_cli.system.runtime import Place
 from tiedae_cli.training import trainer as training_module
 from tiedae_cli.training.schedule import learning_rate
 from tiedae_cli.training.trainer import Progress, Trainer
@@ -82,11 +82,11 @@ def test_two_epochs_are_those_of_a_plain_loop(digits: Splits, assignments: tuple
     trainer, reports = train(config, digits)
     for ours, plain in zip(trainer.model.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours, plain, rtol=2e-4, atol=2e-5)
-    assert [report.train_mse_per_pixel for report in reports] == pytest.approx(train_errors, rel=1e-5)
+    assert [report.train_mse_per_value for report in reports] == pytest.approx(train_errors, rel=1e-5)
     with torch.no_grad():
         x = digits.validation.images.reshape(-1, 64).float() / 255
         validation = (model(x) - x).double().square().mean().item()
-    assert reports[-1].validation_mse_per_pixel == pytest.approx(validation, rel=1e-4)
+    assert reports[-1].validation_mse_per_value == pytest.approx(validation, rel=1e-4)
 
 
 def test_the_train_error_is_the_mean_over_the_epochs_images(digits: Splits) -> None:
@@ -96,7 +96,7 @@ def test_the_train_error_is_the_mean_over_the_epochs_images(digits: Splits) -> N
     seen = digits.train.images.reshape(-1, 64)[epoch_order(7, 0, 1297)[:1250]].float() / 255
     with torch.no_grad():
         error = (trainer.model(seen) - seen).double().square().mean().item()
-    assert report.train_mse_per_pixel == pytest.approx(error, rel=1e-6)
+    assert report.train_mse_per_value == pytest.approx(error, rel=1e-6)
 
 
 def test_reports_of_an_epoch(digits: Splits) -> None:
@@ -105,7 +105,7 @@ def test_reports_of_an_epoch(digits: Splits) -> None:
     assert trainer.step.steps == 25
     for number, report in enumerate(reports, start=1):
         assert report.learning_rate == pytest.approx(0.01 * (1 + math.cos(math.pi * (25 * number - 1) / 75)) / 2)
-        assert report.images_per_second == pytest.approx(1250 / report.seconds)
+        assert report.items_per_second == pytest.approx(1250 / report.seconds)
     assert trainer.history == reports
 
 
@@ -122,7 +122,7 @@ def test_progress_is_reported_in_order(digits: Splits, monkeypatch: pytest.Monke
 def test_best_is_the_lowest_validation_error_so_far(digits: Splits) -> None:
     """At this rate the error goes up and down."""
     _, reports = train(configured("training.learning_rate=0.3", "training.epochs=12"), digits)
-    errors = [report.validation_mse_per_pixel or math.nan for report in reports]
+    errors = [report.validation_mse_per_value or math.nan for report in reports]
     assert [report.best for report in reports] == [
         all(error < earlier for earlier in errors[:index]) for index, error in enumerate(errors)
     ]
@@ -132,8 +132,8 @@ def test_best_is_the_lowest_validation_error_so_far(digits: Splits) -> None:
 def test_without_validation_images_the_training_error_chooses(digits: Splits) -> None:
     splits = replace(digits, validation=digits.validation.slice(0, 0))
     _, reports = train(configured("training.epochs=3"), splits)
-    assert all(report.validation_mse_per_pixel is None for report in reports)
-    assert all(report.selection_mse == report.train_mse_per_pixel for report in reports)
+    assert all(report.validation_mse_per_value is None for report in reports)
+    assert all(report.selection_mse == report.train_mse_per_value for report in reports)
     assert [report.best for report in reports] == [True] * 3
 
 
@@ -147,7 +147,7 @@ def test_same_seed_same_bits(digits: Splits) -> None:
     (first, first_reports), (second, second_reports) = (train(configured(), digits) for _ in range(2))
     assert torch.equal(first.step.parameters.master, second.step.parameters.master)
     for one, other in zip(first_reports, second_reports, strict=True):
-        timed = {"seconds": 0.0, "images_per_second": 0.0}
+        timed = {"seconds": 0.0, "items_per_second": 0.0}
         assert asdict(one) | timed == asdict(other) | timed
     other_seed, _ = train(configured("training.seed=8"), digits)
     assert not torch.equal(first.step.parameters.master, other_seed.step.parameters.master)
@@ -221,7 +221,7 @@ def test_a_training_goes_on_from_any_step_to_the_same_bits(digits: Splits, monke
         resumed.restore(weights, stopped.state())
         list(resumed.train())
         assert torch.equal(resumed.step.parameters.master, whole.step.parameters.master)
-        assert [report.train_mse_per_pixel for report in resumed.history] == [r.train_mse_per_pixel for r in reports]
+        assert [report.train_mse_per_value for report in resumed.history] == [r.train_mse_per_value for r in reports]
 
 
 @pytest.mark.cuda
@@ -229,4 +229,4 @@ def test_training_on_cuda_reaches_the_same_error(digits: Splits, cuda: torch.dev
     _, reports = train(configured(), digits)
     trainer = Trainer(configured(), digits, Place(cuda))
     found = [report for report in trainer.train() if isinstance(report, EpochReport)]
-    assert found[-1].train_mse_per_pixel == pytest.approx(reports[-1].train_mse_per_pixel, rel=1e-2)
+    assert found[-1].train_mse_per_value == pytest.approx(reports[-1].train_mse_per_value, rel=1e-2)

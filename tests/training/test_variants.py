@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from tiedae_cli.config import Config, ModelConfig, TrainingConfig
 from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data import load_splits
-from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.errors import ConfigError, InputError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder, top_k_mask
-from tiedae_cli.runs.state import JOINT, EpochReport
+from tiedae_cli.runs.training_state import JOINT, EpochReport
+from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import epoch_order, seeded
-from tiedae_cli.system.runtime import Place
-from tiedae_cli.tasks.opening import initial_weights
+from tiedae_cli.tasks.train import initial_weights
 from tiedae_cli.training.phases import Phases
 from tiedae_cli.training.step import TrainingStep
 from tiedae_cli.training.step.batch import Batch, corrupted, mirrored
@@ -123,7 +123,7 @@ def one_image(training: TrainingConfig, share: tuple[int, int] = (0, 1), count: 
     images[:, 0, 2, 3] = 255
     part = count // share[1]
     target = torch.zeros(part, 30)
-    batch = Batch(ImageSet(images, None, DataForm((1, 5, 6), scale=1 / 255)), training, torch.zeros(part, 30), target, share)
+    batch = Batch(ItemSet(images, None, ItemForm((1, 5, 6), scale=1 / 255)), training, torch.zeros(part, 30), target, share)
     return batch, target
 
 
@@ -141,7 +141,7 @@ def test_shift_moves_whole_images_within_reach():
 def test_flip_mirrors_half_of_the_images_in_every_channel():
     images = torch.arange(2 * 3 * 4, dtype=torch.uint8).view(1, 2, 3, 4).repeat(6, 1, 1, 1)
     target = torch.zeros(6, 24)
-    data = ImageSet(images, None, DataForm((2, 3, 4), scale=1.0))
+    data = ItemSet(images, None, ItemForm((2, 3, 4), scale=1.0))
     batch = Batch(data, TrainingConfig(flip=True), torch.zeros(6, 24), target)
     mirrored = 0
     for step in range(100):
@@ -178,7 +178,7 @@ def test_mirrored_edges_show_the_image_alone():
     """Each shifted image is a window of the image with mirrored edges; all nine places are met, and each colour moves alike."""
     image = torch.arange(3 * 5 * 4, dtype=torch.uint8).view(1, 3, 5, 4)
     count = 200
-    images = ImageSet(image.repeat(count, 1, 1, 1), None, DataForm((3, 5, 4), scale=1.0))
+    images = ItemSet(image.repeat(count, 1, 1, 1), None, ItemForm((3, 5, 4), scale=1.0))
     target = torch.zeros(count, 60)
     batch = Batch(images, TrainingConfig(shift=1, shift_edges="mirror"), target, target)
     batch.fill(torch.arange(count), 0, 0)
@@ -244,11 +244,11 @@ def test_pretraining_trains_each_layer_on_the_output_below_then_all_together():
     phases = [report.phase for report in trainer.history]
     assert phases == [f"layer {n}" for n in (1, 1, 1, 2, 2, 2, 3, 3, 3)] + ["joint"] * 2
     for layer in (1, 2, 3):
-        errors = [report.train_mse_per_pixel for report in trainer.history if report.phase == f"layer {layer}"]
+        errors = [report.train_mse_per_value for report in trainer.history if report.phase == f"layer {layer}"]
         assert errors[-1] < errors[0]
     assert not any(report.best for report in trainer.history if report.phase != JOINT)
     plain = train(small_config())
-    assert trainer.history[-2].validation_mse_per_pixel < plain.history[-2].validation_mse_per_pixel
+    assert trainer.history[-2].validation_mse_per_value < plain.history[-2].validation_mse_per_value
 
 
 def test_pretraining_activations_are_the_encoders_own_and_a_layer_trains_in_place_of_the_whole():
@@ -283,12 +283,12 @@ def test_untying_starts_where_the_tied_model_ended(monkeypatch):
         form, config = tied.phase.train.form, small_config()
 
     Found.weights = weights
-    monkeypatch.setattr("tiedae_cli.tasks.opening.find_checkpoint", lambda name, runs: name)
-    monkeypatch.setattr("tiedae_cli.tasks.opening.checkpoints.load", lambda path: Found)
+    monkeypatch.setattr("tiedae_cli.tasks.train.find_checkpoint", lambda name, runs: name)
+    monkeypatch.setattr("tiedae_cli.tasks.train.checkpoints.load", lambda path: Found)
     start = initial_weights(config, tied.phase.train.form)
     untied = train(config, start)
-    assert untied.initial_mse == pytest.approx(tied.history[-1].validation_mse_per_pixel, rel=1e-5)
-    assert untied.history[-1].validation_mse_per_pixel < untied.initial_mse
+    assert untied.initial_mse == pytest.approx(tied.history[-1].validation_mse_per_value, rel=1e-5)
+    assert untied.history[-1].validation_mse_per_value < untied.initial_mse
     Found.config = config
     with pytest.raises(InputError, match="untied"):
         initial_weights(small_config(init_from="untied.pt"), tied.phase.train.form)
@@ -311,15 +311,15 @@ def test_weights_of_a_model_for_other_shapes_are_refused(layers, theirs, ours, s
     config = Config.model_validate({"model": {"layers": layers}, "training": {"init_from": "other"}})
 
     class Found:
-        form, weights = DataForm(theirs), build_autoencoder(theirs, config.model, seeded(1)).state_dict()
+        form, weights = ItemForm(theirs), build_autoencoder(theirs, config.model, seeded(1)).state_dict()
 
     Found.config = config
-    monkeypatch.setattr("tiedae_cli.tasks.opening.find_checkpoint", lambda name, runs: name)
-    monkeypatch.setattr("tiedae_cli.tasks.opening.checkpoints.load", lambda path: Found)
+    monkeypatch.setattr("tiedae_cli.tasks.train.find_checkpoint", lambda name, runs: name)
+    monkeypatch.setattr("tiedae_cli.tasks.train.checkpoints.load", lambda path: Found)
     with pytest.raises(InputError) as caught:
-        initial_weights(config, DataForm(ours))
+        initial_weights(config, ItemForm(ours))
     assert str(caught.value) == f"training.init_from: other is {said}"
-    assert initial_weights(config, DataForm(theirs)).keys() == Found.weights.keys()
+    assert initial_weights(config, ItemForm(theirs)).keys() == Found.weights.keys()
 
 
 @pytest.mark.parametrize(
@@ -340,4 +340,4 @@ def test_contradictions_are_errors_with_their_place(text, key):
 
 def test_reports_of_every_epoch_are_finite():
     trainer = train(small_config(corruption="salt_and_pepper", shift=1, sparsity="l1", gradient_clip=1.0))
-    assert all(isinstance(r, EpochReport) and math.isfinite(r.train_mse_per_pixel) for r in trainer.history)
+    assert all(isinstance(r, EpochReport) and math.isfinite(r.train_mse_per_value) for r in trainer.history)

@@ -28,12 +28,12 @@ from tiedae_cli.cli.commands import runs as runs_command
 from tiedae_cli.cli.commands import schema as schema_command
 from tiedae_cli.cli.commands import score as score_command
 from tiedae_cli.cli.commands import train as train_command
-from tiedae_cli.cli.settings import WithSettings
+from tiedae_cli.cli.config_options import WithSettings
 from tiedae_cli.errors import InputError, Interrupted, TiedaeError
+from tiedae_cli.system.files_in_use import tracking_files_in_use
 from tiedae_cli.system.interruption import stopping_at_once
-from tiedae_cli.system.ledger import keeping_a_ledger
 from tiedae_cli.system.portability import quoted
-from tiedae_cli.system.streams import LastingStream, open_closed_streams
+from tiedae_cli.system.standard_streams import LastingStream, open_closed_streams
 from tiedae_cli.system.text import note_names, shown_lines
 
 CLOSED_PIPE = 141  # 128 + SIGPIPE: what every Unix tool returns when its reader has gone
@@ -70,7 +70,7 @@ class ErrorsToExitCodes(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
         try:
-            with stopping_at_once(), keeping_a_ledger():
+            with stopping_at_once(), tracking_files_in_use():
                 result = super().invoke(ctx)
                 sys.stdout.flush()
                 return result

@@ -19,7 +19,7 @@ def configs(incomplete: str) -> list[str]:
 
 def runs(incomplete: str) -> list[str]:
     """Return the runs under ``runs/``, the newest first, then paths."""
-    from tiedae_cli.runs.listing import RUNS, run_folders
+    from tiedae_cli.runs.run_list import RUNS, run_folders
 
     names = [folder.name for folder in run_folders(RUNS)]
     return [name for name in (*names, *_paths(incomplete)) if name.startswith(incomplete)]

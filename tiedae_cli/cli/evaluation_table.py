@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
-from tiedae_cli.model.evaluation import Evaluation
+from tiedae_cli.model.inference import Evaluation
 from tiedae_cli.model.metrics import ErrorSum
-from tiedae_cli.tasks.evaluation import Denoising
+from tiedae_cli.tasks.evaluate import Denoising
 
 NEEDLESS = ("PSNR dB", "squared error per vector", "raw squared error per vector")  # what a narrow window goes without
 
@@ -27,11 +27,11 @@ def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising |
         table.add_column(heading, justify="left" if heading == "" else "right")
     units = _rows(evaluation) if raw is None else _rows(raw)
     for (name, errors), (_, raw_errors) in zip(_rows(evaluation), units, strict=True):
-        explained = errors.explained_variance(evaluation.mean_image)
+        explained = errors.explained_variance(evaluation.mean_item)
         table.add_row(
             name,
-            f"{errors.mse_per_pixel:.6f}",
-            f"{errors.squared_error_per_image:.4f}",
+            f"{errors.mse_per_value:.6f}",
+            f"{errors.squared_error_per_item:.4f}",
             *([f"{errors.psnr_db:.2f}"] if raw is None else _raw_cells(raw_errors)),
             "-" if explained is None else f"{explained:.2%}",
         )
@@ -39,9 +39,9 @@ def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising |
         table.add_section()
         noise = f"under {denoising.corruption} noise {denoising.level:g}"
         for name, errors in (("model", denoising.model), ("PCA", denoising.pca), ("doing nothing", denoising.nothing)):
-            explained = errors.explained_variance(evaluation.mean_image)
+            explained = errors.explained_variance(evaluation.mean_item)
             other_units = [f"{errors.psnr_db:.2f}"] if raw is None else ["-", "-"]
-            cells = [f"{errors.mse_per_pixel:.6f}", f"{errors.squared_error_per_image:.4f}", *other_units]
+            cells = [f"{errors.mse_per_value:.6f}", f"{errors.squared_error_per_item:.4f}", *other_units]
             table.add_row(f"{name}, {noise}", *cells, "-" if explained is None else f"{explained:.2%}")
     return table
 
@@ -50,12 +50,12 @@ def _rows(evaluation: Evaluation) -> Sequence[tuple[str, ErrorSum]]:
     return (
         ("model", evaluation.model),
         (f"PCA, {evaluation.components} components", evaluation.pca),
-        ("mean image" if evaluation.raw is None else "mean vector", evaluation.mean_image),
+        ("mean image" if evaluation.raw is None else "mean vector", evaluation.mean_item),
     )
 
 
 def _raw_cells(errors: ErrorSum) -> list[str]:
-    return [f"{errors.mse_per_pixel:.6g}", f"{errors.squared_error_per_image:.6g}"]
+    return [f"{errors.mse_per_value:.6g}", f"{errors.squared_error_per_item:.6g}"]
 
 
 def evaluation_values(evaluation: Evaluation, denoising: Denoising | None = None) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def evaluation_values(evaluation: Evaluation, denoising: Denoising | None = None
     raw = evaluation.raw
     under_noise: dict[str, Any] = {}
     if denoising is not None:
-        peak, around = raw is None, evaluation.mean_image
+        peak, around = raw is None, evaluation.mean_item
         rows = {"model": denoising.model, "pca": denoising.pca, "doing_nothing": denoising.nothing}
         values = {name: _error_values(errors, around, peak) for name, errors in rows.items()}
         under_noise["denoising"] = {"corruption": denoising.corruption, "level": denoising.level, **values}
@@ -79,16 +79,16 @@ def evaluation_values(evaluation: Evaluation, denoising: Denoising | None = None
 def _all_errors(evaluation: Evaluation, has_peak: bool) -> dict[str, Any]:
     """Return the three rows; a signal-to-noise ratio only where values have a peak, which features have not."""
     model, pca, mean = (
-        _error_values(errors, evaluation.mean_image, has_peak)
-        for errors in (evaluation.model, evaluation.pca, evaluation.mean_image)
+        _error_values(errors, evaluation.mean_item, has_peak)
+        for errors in (evaluation.model, evaluation.pca, evaluation.mean_item)
     )
-    return {**model, "pca": {"components": evaluation.components, **pca}, "mean_image": mean}
+    return {**model, "pca": {"components": evaluation.components, **pca}, "mean_item": mean}
 
 
 def _error_values(errors: ErrorSum, around_mean: ErrorSum, has_peak: bool) -> dict[str, float | None]:
     return {
-        "mse_per_pixel": errors.mse_per_pixel,
-        "squared_error_per_image": errors.squared_error_per_image,
+        "mse_per_value": errors.mse_per_value,
+        "squared_error_per_item": errors.squared_error_per_item,
         "psnr_db": errors.psnr_db if has_peak and math.isfinite(errors.psnr_db) else None,
         "explained_variance": errors.explained_variance(around_mean),
     }

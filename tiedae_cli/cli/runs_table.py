@@ -7,7 +7,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tiedae_cli.runs.listing import RunSummary
+from tiedae_cli.runs.run_list import RunSummary
 
 NEEDLESS = ("shape", "PCA's", "saved", "data")  # what a narrow window goes without
 STYLES = {"running": "bold", "diverged": "red", "unreadable": "red"}
@@ -24,8 +24,8 @@ def runs_table(runs: Sequence[RunSummary]) -> Table:
             Text(run.data),
             run.shape,
             f"{run.epochs}/{run.asked}",
-            _number(run.mse_per_pixel),
-            _number(run.pca_mse_per_pixel),
+            _number(run.mse_per_value),
+            _number(run.pca_mse_per_value),
             datetime.fromisoformat(run.when).astimezone().strftime("%Y-%m-%dT%H:%M"),
             Text(run.state, style=STYLES.get(run.state, "")),
         )

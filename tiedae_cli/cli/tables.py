@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.tasks.comparison import ComparedRun
-from tiedae_cli.tasks.inspection import LayerSummary, TrainingSummary, parameter_count
+from tiedae_cli.tasks.compare import ComparedRun
+from tiedae_cli.tasks.inspect import LayerSummary, TrainingSummary, parameter_count
 
 NEEDLESS = ("tied", "seconds", "code", "para-\nmeters", "MSE per\npixel")  # what `compare` goes without in a narrow window
 
@@ -53,10 +53,10 @@ def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
         ("epochs", _epochs(summary, training.epochs)),
     ]
     if summary.best is not None:
-        validation = summary.best.validation_mse_per_pixel
+        validation = summary.best.validation_mse_per_value
         told = "" if validation is None else f", validation {validation:.6f} ({validation * form.pixels:.4f} per image)"
         rows.append(
-            ("best epoch", f"{summary.best.epoch}: MSE per pixel: training {summary.best.train_mse_per_pixel:.6f}{told}")
+            ("best epoch", f"{summary.best.epoch}: MSE per pixel: training {summary.best.train_mse_per_value:.6f}{told}")
         )
         rows.append(("seconds", f"{summary.seconds:,.1f} of training steps"))
     table = Table(show_header=False)
@@ -123,9 +123,9 @@ def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
             "yes" if run.tied else "no",
             f"{run.parameters:,}",
             f"{run.sizes[-1]:,}",
-            Text(f"{errors.mse_per_pixel:.6f}", style=style),
-            Text(f"{errors.squared_error_per_image:.4f}", style=style),
-            f"{run.evaluation.pca.squared_error_per_image:.4f}",
+            Text(f"{errors.mse_per_value:.6f}", style=style),
+            Text(f"{errors.squared_error_per_item:.4f}", style=style),
+            f"{run.evaluation.pca.squared_error_per_item:.4f}",
             f"{run.seconds:,.1f}",
         )
     return table
@@ -154,12 +154,12 @@ def comparison_values(run: ComparedRun) -> dict[str, Any]:
         "tied": run.tied,
         "parameters": run.parameters,
         "code_size": run.sizes[-1],
-        "mse_per_pixel": evaluation.model.mse_per_pixel,
-        "squared_error_per_image": evaluation.model.squared_error_per_image,
+        "mse_per_value": evaluation.model.mse_per_value,
+        "squared_error_per_item": evaluation.model.squared_error_per_item,
         "pca": {
             "components": evaluation.components,
-            "mse_per_pixel": evaluation.pca.mse_per_pixel,
-            "squared_error_per_image": evaluation.pca.squared_error_per_image,
+            "mse_per_value": evaluation.pca.mse_per_value,
+            "squared_error_per_item": evaluation.pca.squared_error_per_item,
         },
         "epochs": run.epochs,
         "seconds": run.seconds,

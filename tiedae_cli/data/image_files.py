@@ -15,12 +15,12 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 import torch
 
-from tiedae_cli.data.image_set import DataForm, ImageSet, ValueRange, range_of
+from tiedae_cli.data.item_set import ItemForm, ItemSet, ValueRange, range_of
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.ledger import note_input
-from tiedae_cli.system.reading import open_regular, what_it_is
-from tiedae_cli.system.streams import stdin
+from tiedae_cli.system.files_in_use import note_input
+from tiedae_cli.system.regular_files import open_regular, what_it_is
+from tiedae_cli.system.standard_streams import stdin
 from tiedae_cli.system.text import note_names
 
 if TYPE_CHECKING:
@@ -147,12 +147,12 @@ def expand_folders(names: Iterable[str], selection: Selection = Selection()) -> 
     return paths
 
 
-def takes_image_files(form: DataForm) -> bool:
+def takes_image_files(form: ItemForm) -> bool:
     """Return whether image files can be converted to the form."""
     return form.kind == "images" and form.shape[0] in (1, 3)
 
 
-def load_image_files(paths: Sequence[Path], form: DataForm) -> ImageSet:
+def load_image_files(paths: Sequence[Path], form: ItemForm) -> ItemSet:
     """Read image files as a set of a given form.
 
     Args:
@@ -167,10 +167,10 @@ def load_image_files(paths: Sequence[Path], form: DataForm) -> ImageSet:
     images = torch.stack(
         [torch.from_numpy(read_image(path, form.shape, log.info, range=form.range)) for path in paths]
     )  # (N, C, H, W)
-    return ImageSet(images, None, DataForm(form.shape, scale=1 / 255))
+    return ItemSet(images, None, ItemForm(form.shape, scale=1 / 255))
 
 
-def images_part(paths: Sequence[Path], form: DataForm, say: Callable[[str], None], file: IO[bytes] | None = None) -> Part:
+def images_part(paths: Sequence[Path], form: ItemForm, say: Callable[[str], None], file: IO[bytes] | None = None) -> Part:
     """Return image files, converted to (C, H, W) uint8, as a part; a file that cannot be decoded is a bad item.
 
     Args:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data.image_set import NO_LABEL, ImageSet, Splits
+from tiedae_cli.data.item_set import NO_LABEL, ItemSet, Splits
 from tiedae_cli.data.sources.cells import is_unlabelled, label_text
 from tiedae_cli.errors import ConfigError, DataError
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 PORTION = 0.1  # of the training items, for validation and for the test each, where the config says nothing
 
 
-def partition(given: dict[str, ImageSet], config: DataConfig, source: str) -> Splits:
+def partition(given: dict[str, ItemSet], config: DataConfig, source: str) -> Splits:
     """Complete the splits of a source.
 
     The choice is a function of ``data.split_seed`` and the number of items, so every command sees the same splits. Nothing is copied:
@@ -71,7 +71,7 @@ def partition(given: dict[str, ImageSet], config: DataConfig, source: str) -> Sp
     return Splits(whole.subset(usual[order[taken:].sort().values]), parts["validation"], parts["test"], source)
 
 
-def _ranges(whole: ImageSet, usual: Tensor, parts: dict[str, ImageSet], counts: dict[str, int], source: str) -> Splits:
+def _ranges(whole: ItemSet, usual: Tensor, parts: dict[str, ItemSet], counts: dict[str, int], source: str) -> Splits:
     """Cut a series: the last normal rows, and all rows between them, for the test, those before for validation; normal ones alone train."""
     end = len(usual)
     if "test" in counts:
@@ -83,7 +83,7 @@ def _ranges(whole: ImageSet, usual: Tensor, parts: dict[str, ImageSet], counts: 
     return Splits(whole.subset(usual[:end]), parts["validation"], parts["test"], source)
 
 
-def _normal(items: ImageSet, config: DataConfig, source: str) -> tuple[Tensor, Tensor]:
+def _normal(items: ItemSet, config: DataConfig, source: str) -> tuple[Tensor, Tensor]:
     """Return which items training may see, and which not, (n,) int64 each: all and none unless ``data.normal`` says otherwise."""
     everything = torch.arange(len(items))
     if not config.normal:
@@ -100,7 +100,7 @@ def _normal(items: ImageSet, config: DataConfig, source: str) -> tuple[Tensor, T
     return everything[normal], everything[~normal]
 
 
-def _tell_unlabelled(items: ImageSet, strange: Tensor, config: DataConfig, source: str) -> None:
+def _tell_unlabelled(items: ItemSet, strange: Tensor, config: DataConfig, source: str) -> None:
     """Say how many of the items that are not trained on have no label at all."""
     if not config.normal or items.labels is None:
         return

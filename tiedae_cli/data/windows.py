@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tiedae_cli.data.image_set import Block, DataForm, ImageSet
+from tiedae_cli.data.item_set import Block, ItemForm, ItemSet
 from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.errors import DataError
 
 
-def row_form(form: DataForm) -> DataForm:
+def row_form(form: ItemForm) -> ItemForm:
     """Return the form of one row of a window; of an item that is no window the form itself."""
     if form.window == 1:
         return form
@@ -24,14 +24,14 @@ def row_form(form: DataForm) -> DataForm:
     return replace(form, shape=(1, 1, width), offset=offset, scale=scale, fill=fill)
 
 
-def window_form(form: DataForm, window: int) -> DataForm:
+def window_form(form: ItemForm, window: int) -> ItemForm:
     """Return the form of windows of rows of a form: every row has the same statistics."""
     scale = form.scale.repeat(window) if isinstance(form.scale, Tensor) else form.scale
     offset, fill = (None if value is None else value.repeat(window) for value in (form.offset, form.fill))
     return replace(form, shape=(1, window, form.shape[2]), offset=offset, scale=scale, fill=fill)
 
 
-def windowed(rows: ImageSet, window: int, stride: int, name: str) -> ImageSet:
+def windowed(rows: ItemSet, window: int, stride: int, name: str) -> ItemSet:
     """Return the windows of a set of rows, without a copy of their values: overlapping views of the same memory.
 
     A window never reaches over rows that the set leaves out. The last one of each run of rows ends with it, also where the stride
@@ -67,7 +67,7 @@ def window_starts(first: int, last: int, window: int, stride: int) -> list[int]:
     return starts if starts[-1] + window == last else [*starts, last - window]
 
 
-def _runs(rows: ImageSet) -> list[tuple[int, int]]:
+def _runs(rows: ItemSet) -> list[tuple[int, int]]:
     """Return which uninterrupted ranges of the rows in memory a set holds, in order: (first, after the last)."""
     if rows.indices is None:
         return [(0, len(rows.images))] if len(rows.images) else []
@@ -76,7 +76,7 @@ def _runs(rows: ImageSet) -> list[tuple[int, int]]:
     return [(int(run[0]), int(run[-1]) + 1) for run in held.tensor_split(breaks.tolist()) if len(run)]
 
 
-def _labels_in_memory(rows: ImageSet) -> Tensor:
+def _labels_in_memory(rows: ItemSet) -> Tensor:
     """Return the label of each row in memory, (M,) int64; -1 of one that is no item."""
     assert rows.labels is not None
     labels = torch.full((len(rows.images),), -1)
@@ -84,7 +84,7 @@ def _labels_in_memory(rows: ImageSet) -> Tensor:
     return labels
 
 
-def row_blocks(images: ImageSet, size: int, stride: int) -> Iterator[Block]:
+def row_blocks(images: ItemSet, size: int, stride: int) -> Iterator[Block]:
     """Yield the rows that the windows of a set cover, as the model sees them, in blocks of at most ``size``; a run is a series."""
     assert images.indices is not None
     form, window = row_form(images.form), images.form.window

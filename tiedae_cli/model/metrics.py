@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tiedae_cli.system.runtime import in_float64
+from tiedae_cli.system.devices import in_float64
 
 
 def squares(values: Tensor) -> Tensor:
@@ -26,19 +26,19 @@ class ErrorSum:
     """D, values of one item."""
 
     @property
-    def mse_per_pixel(self) -> float:
+    def mse_per_value(self) -> float:
         """Mean over all items and pixels."""
         return self.squared_error / (self.images * self.pixels)
 
     @property
-    def squared_error_per_image(self) -> float:
+    def squared_error_per_item(self) -> float:
         """Summed over an item's pixels, averaged over items (the unit of Hinton & Salakhutdinov 2006)."""
         return self.squared_error / self.images
 
     @property
     def psnr_db(self) -> float:
         """Peak signal-to-noise ratio of the whole split in decibels, for values in [0, 1]; infinite without error."""
-        return math.inf if self.squared_error == 0 else -10 * math.log10(self.mse_per_pixel)
+        return math.inf if self.squared_error == 0 else -10 * math.log10(self.mse_per_value)
 
     def explained_variance(self, around_mean: "ErrorSum") -> float | None:
         """Return 1 - error / the error of always answering the training mean; None where that is zero."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.data.item_set import ItemSet
 
 LARGEST_COVARIANCE = 4096  # beyond this many values an item, D x D does not pay
 BLOCK_BYTES = 1 << 25  # a block of items in float64
@@ -38,7 +38,7 @@ class PrincipalComponents:
         return self.codes(x) @ self.components.to(x).t() + self.mean.to(x)
 
 
-def fit(images: ImageSet, count: int) -> PrincipalComponents:
+def fit(images: ItemSet, count: int) -> PrincipalComponents:
     """Fit ``count`` components to a set, in float64, in blocks: memory does not grow with the number of items.
 
     Up to 4,096 values an item the covariance is decomposed exactly; beyond, or where there are fewer items than values,
@@ -56,7 +56,7 @@ def fit(images: ImageSet, count: int) -> PrincipalComponents:
     return PrincipalComponents(mean, _subspace_iteration(images, mean, count))
 
 
-def _subspace_iteration(images: ImageSet, mean: Tensor, count: int, rounds: int = 6) -> Tensor:
+def _subspace_iteration(images: ItemSet, mean: Tensor, count: int, rounds: int = 6) -> Tensor:
     width = min(count + 16, images.form.pixels, len(images))
     generator = torch.Generator().manual_seed(0)
     basis = torch.randn(images.form.pixels, width, dtype=torch.float64, generator=generator)
@@ -74,13 +74,13 @@ def _subspace_iteration(images: ImageSet, mean: Tensor, count: int, rounds: int 
     return strongest
 
 
-def _blocks(images: ImageSet) -> Iterator[Tensor]:
+def _blocks(images: ItemSet) -> Iterator[Tensor]:
     size = max(1, BLOCK_BYTES // (8 * images.form.pixels))
     cpu = torch.device("cpu")
     return (images.batch(i, i + size, cpu).to(torch.float64) for i in range(0, len(images), size))
 
 
-def _mean(images: ImageSet) -> Tensor:
+def _mean(images: ItemSet) -> Tensor:
     total = torch.zeros(images.form.pixels, dtype=torch.float64)
     for block in _blocks(images):
         total += block.sum(0)

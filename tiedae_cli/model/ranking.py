@@ -21,9 +21,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from tiedae_cli.data.image_set import ImageSet
-from tiedae_cli.model.evaluation import batch_size
-from tiedae_cli.system.runtime import in_float64
+from tiedae_cli.data.item_set import ItemSet
+from tiedae_cli.model.inference import batch_size
+from tiedae_cli.system.devices import in_float64
 
 SHRINKAGE = 0.1
 REFERENCES = 8192  # items at most
@@ -97,7 +97,7 @@ def whitened(residuals: Tensor, mean: Tensor, whitening: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def fit_ranking(
-    reconstruct: Callable[[Tensor], Tensor], train: ImageSet, neighbours: int, seed: int, device: torch.device
+    reconstruct: Callable[[Tensor], Tensor], train: ItemSet, neighbours: int, seed: int, device: torch.device
 ) -> Ranking:
     """Return the statistics of a trained model's training items.
 
@@ -132,7 +132,7 @@ def fit_ranking(
     return Ranking(mean, whitening, torch.cat(references), neighbours)
 
 
-def believed_ranking(tensors: Mapping[str, Tensor], width: int, neighbours: int) -> Ranking | None:
+def validated_ranking(tensors: Mapping[str, Tensor], width: int, neighbours: int) -> Ranking | None:
     """Return the ranking that a checkpoint's tensors make, None where it has none.
 
     Raises:

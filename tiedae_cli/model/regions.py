@@ -13,19 +13,19 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.model.metrics import squares
-from tiedae_cli.system.runtime import in_float64
+from tiedae_cli.system.devices import in_float64
 
 REGIONS_A_SIDE = 8  # of the image's shorter side
 
 
-def region_side(form: DataForm) -> int:
+def region_side(form: ItemForm) -> int:
     """Return how many pixels wide and high a region of an image is."""
     return max(1, round(min(form.shape[1:]) / REGIONS_A_SIDE))
 
 
-def region_means(values: Tensor, form: DataForm) -> Tensor:
+def region_means(values: Tensor, form: ItemForm) -> Tensor:
     """Return the mean over the pixels and channels of every region, (B, D) -> (B, H - s + 1, W - s + 1), by its upper left corner."""
     return F.avg_pool2d(values.reshape(-1, *form.shape).mean(1, keepdim=True), region_side(form), 1)[:, 0]
 
@@ -34,7 +34,7 @@ def region_means(values: Tensor, form: DataForm) -> Tensor:
 class Regions:
     """Ranks images by their strangest region."""
 
-    form: DataForm
+    form: ItemForm
 
     def scores(self, x: Tensor, residuals: Tensor) -> Tensor:
         """Return the score of each image, (B, D) and (B, D) -> (B,) float64."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tiedae_cli.output.targets import opened_output
+from tiedae_cli.output.output_targets import opened_output
 from tiedae_cli.output.terminal import json_text, sayable
 from tiedae_cli.system.text import shown
 

@@ -19,7 +19,7 @@ from numpy.lib import format as npy
 
 from tiedae_cli.data.sources.part import item_name
 from tiedae_cli.errors import DataError, InputError
-from tiedae_cli.output.targets import opened_output, refuse_bytes_on_terminal
+from tiedae_cli.output.output_targets import opened_output, refuse_bytes_on_terminal
 from tiedae_cli.system.text import shown
 
 FORMATS = ("npy", "csv", "jsonl")

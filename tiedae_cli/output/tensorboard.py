@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.evaluation import codes, reconstruct_items
+from tiedae_cli.model.inference import codes, reconstruct_items
 from tiedae_cli.output.figures import as_pictures
-from tiedae_cli.runs.state import JOINT, EpochReport
-from tiedae_cli.system.storage import told_as_storage_error
+from tiedae_cli.runs.training_state import JOINT, EpochReport
+from tiedae_cli.system.storage import storage_errors
 
 FOLDER = "tensorboard"
-SCALARS = ("train_mse_per_pixel", "validation_mse_per_pixel", "learning_rate", "images_per_second")
+SCALARS = ("train_mse_per_value", "validation_mse_per_value", "learning_rate", "items_per_second")
 MOST_POINTS = 2_000  # codes that the projector gets; it slows down with more
 LARGEST_SPRITE = 8192  # pixels of the picture that holds all thumbnails, either way: TensorBoard's limit
 
@@ -37,10 +37,10 @@ class Board:
 
         self.folder = run / FOLDER
         self.writer: Any = None
-        with told_as_storage_error(self.folder):
+        with storage_errors(self.folder):
             self.writer = SummaryWriter(str(self.folder), purge_step=done + 1 if done else None)
 
-    def epoch(self, report: EpochReport, step: int, model: TiedAutoencoder, shown: ImageSet, device: torch.device) -> None:
+    def epoch(self, report: EpochReport, step: int, model: TiedAutoencoder, shown: ItemSet, device: torch.device) -> None:
         """Add an epoch: its numbers, and how a few items look by now.
 
         Args:
@@ -51,7 +51,7 @@ class Board:
             device: of the model.
         """
         prefix = "" if report.phase == JOINT else report.phase.replace(" ", "_") + "/"
-        with told_as_storage_error(self.folder):
+        with storage_errors(self.folder):
             for name in SCALARS:
                 value = getattr(report, name)
                 if value is not None:
@@ -64,12 +64,12 @@ class Board:
             self.writer.flush()
 
     @torch.inference_mode()
-    def finish(self, step: int, model: TiedAutoencoder, images: ImageSet, device: torch.device) -> None:
+    def finish(self, step: int, model: TiedAutoencoder, images: ItemSet, device: torch.device) -> None:
         """Add the codes of a split, with their labels and thumbnails, for the projector."""
         images = images.slice(0, min(len(images), MOST_POINTS))
         x = images.batch(0, len(images), device)
         labels = None if images.labels is None else [_label(images, label) for label in images.labels.tolist()]
-        with told_as_storage_error(self.folder):
+        with storage_errors(self.folder):
             shutil.rmtree(self.folder / f"{step:05}", ignore_errors=True)  # of a run that was finished before
             self.writer.add_embedding(codes(model, x, device), labels, _thumbnails(x.cpu(), images.form), step, "code")
             self.writer.flush()
@@ -79,17 +79,17 @@ class Board:
         self.writer.close()
 
 
-def _over_each_other(originals: Tensor, reconstructions: Tensor, form: DataForm) -> np.ndarray:
+def _over_each_other(originals: Tensor, reconstructions: Tensor, form: ItemForm) -> np.ndarray:
     """Return one picture, the originals in a row over their reconstructions, in [0, 1]."""
     rows = [np.concatenate(list(as_pictures(values, form)), 1) for values in (originals, reconstructions)]
     return np.concatenate(rows)
 
 
-def _label(images: ImageSet, label: int) -> str:
+def _label(images: ItemSet, label: int) -> str:
     return str(label) if images.readable_names is None else images.readable_names[label]
 
 
-def _thumbnails(x: Tensor, form: DataForm) -> Tensor | None:
+def _thumbnails(x: Tensor, form: ItemForm) -> Tensor | None:
     """Return the items as pictures in [0, 1], (N, 3, H, W), or None where they are none or too large together."""
     side = int(np.ceil(len(x) ** 0.5))
     if form.kind != "images" or side * max(form.shape[1:]) > LARGEST_SPRITE:

@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tiedae_cli.output.figures import Answers
+from tiedae_cli.output.fitted_tables import print_table
+from tiedae_cli.output.output_targets import opened_output, refuse_bytes_on_terminal
 from tiedae_cli.output.preview import preview_lines
-from tiedae_cli.output.tables import print_table
-from tiedae_cli.output.targets import opened_output, refuse_bytes_on_terminal
-from tiedae_cli.runs.state import JOINT, EpochReport
-from tiedae_cli.system.reporting import progress_drawn_by
+from tiedae_cli.runs.training_state import JOINT, EpochReport
+from tiedae_cli.system.progress import progress_drawn_by
 from tiedae_cli.system.text import shown, shown_lines
 from tiedae_cli.training.trainer import Progress as TrainingProgress
 
@@ -244,20 +244,20 @@ class TrainingDisplay:
             self._head(report)
         number = f"{report.epoch}/{report.epochs}"
         kept = report.epoch in (1, report.epochs) or report.epoch % _every(report.epochs) == 0
-        validation = report.validation_mse_per_pixel
+        validation = report.validation_mse_per_value
         if self.terminal.interactive:
             value = "-" if validation is None else f"{validation:.6f}"
-            row = f"{number:>11}  {report.train_mse_per_pixel:>10.6f}  {value:>10}  {report.seconds:>8.2f}"
+            row = f"{number:>11}  {report.train_mse_per_value:>10.6f}  {value:>10}  {report.seconds:>8.2f}"
             line = Text(row + ("  best" if report.best else ""))
             self.bar.row = None if kept else line
-            self.bar.update(self.task, label=number, rate=report.images_per_second)
+            self.bar.update(self.task, label=number, rate=report.items_per_second)
             if kept:
                 self.terminal.console.print(line)
             return
         middle = "" if validation is None else f"validation MSE {validation:.6f}  "
-        rate = f"{report.seconds:.2f} s  {report.images_per_second:,.0f} {self.items}/s"
+        rate = f"{report.seconds:.2f} s  {report.items_per_second:,.0f} {self.items}/s"
         if kept:
-            self.terminal.note(f"epoch {number}  train MSE {report.train_mse_per_pixel:.6f}  {middle}{rate}")
+            self.terminal.note(f"epoch {number}  train MSE {report.train_mse_per_value:.6f}  {middle}{rate}")
 
     def _head(self, report: EpochReport) -> None:
         """Begin a phase."""

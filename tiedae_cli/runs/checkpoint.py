@@ -27,14 +27,14 @@ from tiedae_cli import __version__
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import validate_config
 from tiedae_cli.data.columns import Columns
-from tiedae_cli.data.gathering import available_memory
-from tiedae_cli.data.image_set import KINDS, DataForm, ValueRange
+from tiedae_cli.data.item_set import KINDS, ItemForm, ValueRange
+from tiedae_cli.data.training_sets import available_memory
 from tiedae_cli.errors import CheckpointError, ConfigError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
-from tiedae_cli.model.ranking import Ranking, believed_ranking
-from tiedae_cli.runs.state import STRICT, EpochReport, SplitIdentity, TrainingState
-from tiedae_cli.system.ledger import note_input
-from tiedae_cli.system.reading import open_regular
+from tiedae_cli.model.ranking import Ranking, validated_ranking
+from tiedae_cli.runs.training_state import STRICT, EpochReport, SplitIdentity, TrainingState
+from tiedae_cli.system.files_in_use import note_input
+from tiedae_cli.system.regular_files import open_regular
 from tiedae_cli.system.storage import replacing
 from tiedae_cli.system.text import shown
 
@@ -96,7 +96,7 @@ class Checkpoint:
     """What one file holds."""
 
     config: Config
-    form: DataForm
+    form: ItemForm
     weights: Mapping[str, Tensor]
     """The model's ``state_dict``, each tied weight once, on the CPU."""
     training: TrainingState
@@ -272,7 +272,7 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
     errors = tensors.pop("training.errors", torch.zeros(0))
     optimizer = {name.removeprefix("optimizer."): tensors.pop(name) for name in list(tensors) if name.startswith("optimizer.")}
     found = {name.removeprefix("score."): tensors.pop(name) for name in list(tensors) if name.startswith("score.")}
-    ranking = believed_ranking(found, form.pixels, config.score.neighbours)
+    ranking = validated_ranking(found, form.pixels, config.score.neighbours)
     if _kinds(tensors) != _kinds(expected):
         raise CheckpointError(f"{path}: damaged: its weights do not have the shapes that its config describes")
     if not all(bool(weight.isfinite().all()) for weight in tensors.values()):
@@ -285,7 +285,7 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
     )
 
 
-def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> DataForm:
+def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> ItemForm:
     if min(form.shape) < 1 or math.prod(form.shape) > LARGEST_ITEM or form.kind not in KINDS:
         raise CheckpointError(f"{path}: damaged: its data has an impossible form")
     offset, scale = tensors.pop("form.offset", None), tensors.pop("form.scale", form.scale)
@@ -302,7 +302,7 @@ def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> DataFo
         if not possible or (name == "scale" and not bool(torch.as_tensor(value).gt(0).all())):
             raise CheckpointError(f"{path}: damaged: the {name} of its data is impossible")
     assert scale is not None
-    return DataForm(form.shape, form.kind, offset, scale, fill, form.range, form.columns)
+    return ItemForm(form.shape, form.kind, offset, scale, fill, form.range, form.columns)
 
 
 def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:

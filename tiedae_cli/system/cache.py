@@ -10,7 +10,7 @@ from platformdirs import user_cache_path
 
 from tiedae_cli.errors import StorageError
 from tiedae_cli.system.locks import holding
-from tiedae_cli.system.storage import HeldFolder, told_as_storage_error
+from tiedae_cli.system.storage import HeldFolder, storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def taking_turns(folder: Path) -> Iterator[None]:
     Raises:
         StorageError: the folder cannot be made.
     """
-    with told_as_storage_error(folder, "made"):
+    with storage_errors(folder, "made"):
         folder.mkdir(parents=True, exist_ok=True)
 
     def say() -> None:

@@ -31,7 +31,7 @@ _tidied: set[tuple[int, int]] = set()  # folders in which this process has looke
 
 
 @contextlib.contextmanager
-def told_as_storage_error(path: Path | str, what: str = "written") -> Iterator[None]:
+def storage_errors(path: Path | str, what: str = "written") -> Iterator[None]:
     """Turn an ``OSError`` into a message that names the file and the reason."""
     try:
         yield
@@ -94,7 +94,7 @@ class HeldFolder:
         Raises:
             StorageError: the folder or the disk does not take it; no temporary file is left.
         """
-        with told_as_storage_error(self.path / name):
+        with storage_errors(self.path / name):
             temporary = _new_name()
             try:  # from before there is a file: a signal may arrive as soon as it is made
                 while (file := self._held_file(temporary)) is None:
@@ -143,7 +143,7 @@ class HeldFolder:
         """
         flags = open_flags("O_WRONLY", "O_APPEND", "O_CREAT", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")
         with (
-            told_as_storage_error(self.path / name),
+            storage_errors(self.path / name),
             open(name, "ab", opener=lambda path, _: self._opener(path, flags)) as file,
         ):
             file.write(line.encode() + b"\n")
@@ -152,7 +152,7 @@ class HeldFolder:
     def link_or_copy(self, source: str, target: str) -> None:
         """Make ``target`` the same file as ``source``, atomically; a copy where the file system has no hard links."""
         temporary = LINK_PREFIX + secrets.token_hex(8)
-        with told_as_storage_error(self.path / target):
+        with storage_errors(self.path / target):
             try:
                 try:
                     self._link(source, temporary)
@@ -229,7 +229,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         StorageError: the folder or the disk does not take it; no temporary file is left.
     """
-    with told_as_storage_error(path):
+    with storage_errors(path):
         with contextlib.suppress(FileNotFoundError):
             os.stat(path)  # links that lead in a circle end here
         target = Path(os.path.realpath(path))
@@ -255,7 +255,7 @@ def unused_name(path: Path, content: bytes) -> Path:
         StorageError: what is there cannot be read.
     """
     candidates = itertools.chain([path], (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2)))
-    with told_as_storage_error(path, "compared"):
+    with storage_errors(path, "compared"):
         return next(name for name in candidates if not os.path.lexists(name) or _holds(name, content))
 
 

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from tiedae_cli import __version__
-from tiedae_cli.data.image_set import DataForm, ImageSet
+from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.errors import DataError, ExportError, InputError
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.layers import Layer
 from tiedae_cli.model.layers.layer import Shape
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.opened import OpenRun
+from tiedae_cli.runs.trained_run import OpenRun
 
 log = logging.getLogger(__name__)
 
@@ -182,13 +182,13 @@ def _decode(graph: _Graph, model: TiedAutoencoder) -> None:
         graph.layer(index, layer, "decoder", layer.decoder_activation)
 
 
-def _normalise(graph: _Graph, form: DataForm) -> None:
+def _normalise(graph: _Graph, form: ItemForm) -> None:
     if form.offset is not None:
         graph.add("Sub", graph.last, graph.constant("offset", form.offset.to(torch.float32)))
     graph.add("Mul", graph.last, graph.constant("scale", torch.as_tensor(form.scale, dtype=torch.float32)))
 
 
-def _denormalise(graph: _Graph, form: DataForm) -> None:
+def _denormalise(graph: _Graph, form: ItemForm) -> None:
     graph.add("Mul", graph.last, graph.constant("inverse_scale", 1 / torch.as_tensor(form.scale, dtype=torch.float32)))
     if form.offset is not None:
         graph.add("Add", graph.last, graph.constant("offset", form.offset.to(torch.float32)))
@@ -227,7 +227,7 @@ def interface(part: Part) -> tuple[str, tuple[str, ...]]:
     }[part]
 
 
-def check_onnx(content: bytes, trained: Checkpoint, part: Part, raw: bool, images: ImageSet | None) -> tuple[float, int]:
+def check_onnx(content: bytes, trained: Checkpoint, part: Part, raw: bool, images: ItemSet | None) -> tuple[float, int]:
     """Compare what onnxruntime answers with what the model answers, on batches of several sizes.
 
     Args:
@@ -261,7 +261,7 @@ def check_onnx(content: bytes, trained: Checkpoint, part: Part, raw: bool, image
     return largest, items
 
 
-def _batches(form: DataForm, images: ImageSet | None) -> list[Tensor]:
+def _batches(form: ItemForm, images: ItemSet | None) -> list[Tensor]:
     """Return random and real items in batches of the sizes to check, each (B, D) as the model sees them."""
     generator = torch.Generator().manual_seed(0)
     draw = torch.rand if form.kind == "images" else torch.randn
@@ -306,7 +306,7 @@ def export_run(run: OpenRun, kind: str, part: Part, raw: bool) -> tuple[bytes, f
     return content, difference
 
 
-def _real_images(run: OpenRun) -> ImageSet | None:
+def _real_images(run: OpenRun) -> ItemSet | None:
     """Return test images to check with; without the data random values have to do."""
     try:
         return run.split("test")

@@ -6,7 +6,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.system.random_streams import block_order, epoch_order
 
 log = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ WINDOW = 64  # blocks whose items are mixed: 512 MB, which any machine that trai
 PAGE = 4096  # bytes
 
 
-def shuffle_of(images: ImageSet, asked: str) -> str:
+def shuffle_of(images: ItemSet, asked: str) -> str:
     """Return how a set is shuffled, ``items`` or ``blocks``: as asked, else by its size beside the whole memory of this machine."""
     if asked != "auto":
         return asked
@@ -39,7 +39,7 @@ class Order:
         seed: of all orders.
     """
 
-    def __init__(self, images: ImageSet, shuffle: str, seed: int) -> None:
+    def __init__(self, images: ItemSet, shuffle: str, seed: int) -> None:
         self.images, self.seed = images, seed
         self.in_blocks = shuffle == "blocks"
         self.block = max(1, BLOCK_BYTES // max(1, images.form.pixels * images.images.element_size()))

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from tiedae_cli.config import TrainingConfig
-from tiedae_cli.data.image_set import DataForm, ImageSet, Splits
+from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.evaluation import batch_size
-from tiedae_cli.runs.state import JOINT
+from tiedae_cli.model.inference import batch_size
+from tiedae_cli.runs.training_state import JOINT
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Phase:
     name: str
     """``joint`` or ``layer 1``, ``layer 2`` ..."""
     model: TiedAutoencoder
-    train: ImageSet
-    validation: ImageSet
+    train: ItemSet
+    validation: ItemSet
     training: TrainingConfig
     """Epochs, loss and the rest of this phase."""
 
@@ -96,7 +96,7 @@ class Phases:
         return self.training.model_copy(update=update)
 
     @torch.inference_mode()
-    def _activations(self, images: ImageSet, layer: int) -> ImageSet:
+    def _activations(self, images: ItemSet, layer: int) -> ItemSet:
         """Return the outputs of encoder layer ``layer``, (N, 1, 1, H) float32; the images themselves for the first."""
         if layer == 0:
             return on_device(images, self.device)
@@ -105,10 +105,10 @@ class Phases:
         for start in range(0, len(images), size):
             x = images.batch(start, start + size, self.device)  # (B, D)
             outputs[start : start + size, 0, 0] = self.model.encode_layers(x, layer)
-        return ImageSet(outputs.clone(), images.labels, DataForm((1, 1, width), kind="vectors"))
+        return ItemSet(outputs.clone(), images.labels, ItemForm((1, 1, width), kind="vectors"))
 
 
-def on_device(images: ImageSet, device: torch.device) -> ImageSet:
+def on_device(images: ItemSet, device: torch.device) -> ItemSet:
     """Return a set on the device, as raw values, or as it is where it would take more than half of a GPU's free memory."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import Config
-from tiedae_cli.data.image_set import Splits
+from tiedae_cli.data.item_set import Splits
 from tiedae_cli.errors import CheckpointError, DivergedError
 from tiedae_cli.model.autoencoder import build_autoencoder
-from tiedae_cli.model.evaluation import error_sum
-from tiedae_cli.runs.state import JOINT, EpochReport, TrainingState
+from tiedae_cli.model.inference import error_sum
+from tiedae_cli.runs.training_state import JOINT, EpochReport, TrainingState
+from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import WEIGHTS, seeded
-from tiedae_cli.system.runtime import Place
 from tiedae_cli.training.order import Order
 from tiedae_cli.training.phases import Phase, Phases
 from tiedae_cli.training.schedule import learning_rate
@@ -74,7 +74,7 @@ class Trainer:
             None  # validation error before the first step, where training starts from given weights
         )
         if weights is not None:
-            self.initial_mse = error_sum(self.model, splits.validation or splits.train, self.device, self.ranks).mse_per_pixel
+            self.initial_mse = error_sum(self.model, splits.validation or splits.train, self.device, self.ranks).mse_per_value
         self._enter(self.phases.first())
 
     def _enter(self, phase: Phase) -> None:
@@ -143,17 +143,17 @@ class Trainer:
         self._refuse_divergence()
         validation = None
         if len(self.phase.validation):
-            validation = error_sum(self.phase.model, self.phase.validation, self.device, self.ranks).mse_per_pixel
+            validation = error_sum(self.phase.model, self.phase.validation, self.device, self.ranks).mse_per_value
             if not math.isfinite(validation):
                 raise DivergedError(f"epoch {self.epoch + 1}: the validation error is not finite\n{_advice()}")
         report = EpochReport(
             phase=self.phase.name,
             epoch=self.epoch + 1,
             epochs=self.phase.training.epochs,
-            train_mse_per_pixel=train / (images * self.phase.train.form.pixels),
-            validation_mse_per_pixel=validation,
+            train_mse_per_value=train / (images * self.phase.train.form.pixels),
+            validation_mse_per_value=validation,
             seconds=self.seconds,
-            images_per_second=images / max(self.seconds, 1e-9),
+            items_per_second=images / max(self.seconds, 1e-9),
             learning_rate=self.step.rates[-1],
             best=False,
         )

@@ -33,11 +33,11 @@ def decode(
 ) -> None:
     """Turn codes back into images or vectors. Images: a .png grid of up to 10,000, or an array. Vectors: in the data's own units."""
     from tiedae_cli.errors import InputError
+    from tiedae_cli.output.output_targets import refuse_bytes_on_terminal
     from tiedae_cli.output.rows import FORMATS, choose_format
-    from tiedae_cli.output.targets import refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal
-    from tiedae_cli.runs.opened import open_run_with_inputs
-    from tiedae_cli.tasks import coding
+    from tiedae_cli.runs.trained_run import open_run_with_inputs
+    from tiedae_cli.tasks import encode_decode as coding
 
     kind = choose_format(file_format, as_json, output, ("png", *FORMATS), on_stdout="npy")
     if kind in ("npy", "png"):

@@ -28,11 +28,11 @@ def encode(
     debug: Debug = False,
 ) -> None:
     """Write the codes of items, a row an item. Memory does not grow with the input; an item that cannot be read stops it."""
+    from tiedae_cli.output.output_targets import refuse_bytes_on_terminal
     from tiedae_cli.output.rows import FORMATS, choose_format
-    from tiedae_cli.output.targets import refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal
-    from tiedae_cli.runs.opened import open_run_with_inputs
-    from tiedae_cli.tasks import coding
+    from tiedae_cli.runs.trained_run import open_run_with_inputs
+    from tiedae_cli.tasks import encode_decode as coding
 
     kind = choose_format(file_format, as_json, output, FORMATS, on_stdout="csv" if sys.stdout.isatty() else "npy")
     if kind == "npy":

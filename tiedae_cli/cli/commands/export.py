@@ -30,9 +30,9 @@ def export(
     """Write a model for other tools. Prints the path of the file."""
     kind = _format(output, wanted, raw)
 
-    from tiedae_cli.output.targets import check_targets, refuse_bytes_on_terminal
+    from tiedae_cli.output.output_targets import check_targets, refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
-    from tiedae_cli.runs.opened import open_run
+    from tiedae_cli.runs.trained_run import open_run
     from tiedae_cli.tasks.export import export_run
 
     refuse_bytes_on_terminal(output)

@@ -26,10 +26,10 @@ def inspect(
 ) -> None:
     """Print a model's layers and how it was trained. Draws its features and codes, if asked to."""
     from tiedae_cli.cli.tables import facts_table, inspection_values, layer_table
-    from tiedae_cli.output.targets import check_targets, refuse_bytes_on_terminal
+    from tiedae_cli.output.output_targets import check_targets, refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
-    from tiedae_cli.runs.opened import open_run
-    from tiedae_cli.tasks.inspection import draw_codes, draw_features, summarise_layers, summarise_training
+    from tiedae_cli.runs.trained_run import open_run
+    from tiedae_cli.tasks.inspect import draw_codes, draw_features, summarise_layers, summarise_training
 
     refuse_bytes_on_terminal(features, codes)
     with Terminal(quiet, as_json) as terminal:

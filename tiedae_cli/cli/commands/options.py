@@ -15,7 +15,7 @@ def _remember_debug(context: typer.Context, value: bool) -> bool:
 def _some_model(context: typer.Context, value: str | None) -> str | None:
     """Refuse at once, before torch is imported, where no model is named and there is none."""
     if value is None and not context.resilient_parsing:
-        from tiedae_cli.runs.listing import RUNS, require_runs
+        from tiedae_cli.runs.run_list import RUNS, require_runs
 
         require_runs(RUNS)
     return value

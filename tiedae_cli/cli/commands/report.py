@@ -38,10 +38,10 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write one HTML page that tells of runs and lets you play with their models. It needs no network. Prints its path."""
-    from tiedae_cli.output.targets import check_targets
+    from tiedae_cli.output.output_targets import check_targets
     from tiedae_cli.output.terminal import Terminal, write_output
-    from tiedae_cli.runs.opened import open_run
-    from tiedae_cli.tasks.report.writing import report, report_path
+    from tiedae_cli.report.report import report, report_path
+    from tiedae_cli.runs.trained_run import open_run
 
     with Terminal(quiet, as_json) as terminal:
         opened = [open_run(run, device) for run in runs] if runs else [open_run(None, device)]

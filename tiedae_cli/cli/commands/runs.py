@@ -15,7 +15,7 @@ def runs(
     debug: Debug = False,
 ) -> None:
     """List the runs, the newest first: data, shape, epochs, best error beside PCA's, when, and how far each is."""
-    from tiedae_cli.runs.listing import RUNS, as_values, require_runs, summarise
+    from tiedae_cli.runs.run_list import RUNS, as_values, require_runs, summarise
 
     found = [summarise(path) for path in require_runs(folder or RUNS)]
     if as_json:
@@ -23,7 +23,7 @@ def runs(
             typer.echo(json.dumps(values))
         return
     from tiedae_cli.cli.runs_table import NEEDLESS, runs_table
-    from tiedae_cli.output.tables import print_table
+    from tiedae_cli.output.fitted_tables import print_table
 
     if left_out := print_table(runs_table(found), NEEDLESS):
         typer.echo(left_out, err=True)

@@ -88,13 +88,13 @@ def score(
 ) -> None:
     """Write each item's squared error. An item that cannot be read is named and left out; then the exit code is 1 at the end."""
     from tiedae_cli.errors import InputError
+    from tiedae_cli.output.output_targets import check_targets
     from tiedae_cli.output.records import write_records
     from tiedae_cli.output.rows import choose_format
-    from tiedae_cli.output.targets import check_targets
     from tiedae_cli.output.terminal import Terminal
-    from tiedae_cli.runs.opened import open_run_with_inputs
-    from tiedae_cli.tasks.screening import Screening
-    from tiedae_cli.tasks.screening_pictures import Pictures
+    from tiedae_cli.runs.trained_run import open_run_with_inputs
+    from tiedae_cli.tasks.score import Screening
+    from tiedae_cli.tasks.score_pictures import Pictures
 
     given = {"--false-alarms": rate, "--quantile": quantile, "--threshold": limit}
     if len(both := [name for name, value in given.items() if value is not None]) > 1:

@@ -58,19 +58,19 @@ def train(
 
     tiedae train mnist; tiedae train photos/ --epochs 10; tiedae train table.csv hidden_sizes=64,8; tiedae train my.yaml
     """
+    from tiedae_cli.cli.train_request import parse_train_request
     from tiedae_cli.config import Config
     from tiedae_cli.config.yaml_reader import dump_config, load_config
-    from tiedae_cli.tasks.wanted import wanted_training
 
-    wanted = wanted_training(words or [], config, assignments or [], resume)
+    wanted = parse_train_request(words or [], config, assignments or [], resume)
     values = None if wanted.config is None else load_config(wanted.config, wanted.assignments)
     if print_config:
         typer.echo(dump_config(values or Config()), nl=False)
         return
     from tiedae_cli.output.terminal import Terminal
-    from tiedae_cli.runs.listing import RUNS
-    from tiedae_cli.system.runtime import joined_ranks, resolve_device
-    from tiedae_cli.tasks import opening
+    from tiedae_cli.runs.run_list import RUNS
+    from tiedae_cli.system.devices import joined_ranks, resolve_device
+    from tiedae_cli.tasks import train as opening
 
     with joined_ranks() as ranks, Terminal(quiet or not ranks.leads, as_json and ranks.leads) as terminal:
         for note in wanted.notes:

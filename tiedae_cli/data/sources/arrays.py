@@ -22,7 +22,7 @@ from numpy.lib import format as npy
 from tiedae_cli.data.sources.named_arrays import NUMBERS, TEXT, NamedArray, open_arrays
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.reading import open_regular
+from tiedae_cli.system.regular_files import open_regular
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from tiedae_cli.data.sources.part import Part
 from tiedae_cli.data.sources.table_values import table_part
 from tiedae_cli.data.sources.tables import Joined, Table, TableOptions, open_table, stream_table
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.streams import stdin
+from tiedae_cli.system.standard_streams import stdin
 
 SUFFIXES = {
     ".npy": "npy",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tiedae_cli.data.image_set import SPLITS, ImageSet, Splits, gray_or_colour
+from tiedae_cli.data.item_set import SPLITS, ItemSet, Splits, gray_or_colour
 
 LARGEST_VALUE = 16  # the source counts dark pixels in 4 x 4 blocks
 
@@ -21,6 +21,6 @@ def load_digits() -> Splits:
     return Splits(train, validation, test, source="digits")
 
 
-def _split(counts: np.ndarray, labels: np.ndarray) -> ImageSet:
+def _split(counts: np.ndarray, labels: np.ndarray) -> ItemSet:
     scaled = np.rint(counts.astype(np.float32) * (255 / LARGEST_VALUE)).astype(np.uint8)  # (N, 8, 8), 0..16 -> 0..255
     return gray_or_colour(torch.from_numpy(scaled), torch.from_numpy(labels.astype(np.int64)))

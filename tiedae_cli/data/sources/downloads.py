@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tiedae_cli.data.image_set import ImageSet, Splits, gray_or_colour
+from tiedae_cli.data.item_set import ItemSet, Splits, gray_or_colour
 from tiedae_cli.data.partition import portion_count
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.cache import cache_folder
-from tiedae_cli.system.reporting import progress_is_drawn
+from tiedae_cli.system.progress import progress_is_drawn
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def load_download(name: str, root: str | None, validation: float | None, may_fil
     return Splits(train.slice(count, len(train)), train.slice(0, count), test, name)
 
 
-def _read(name: str, source: Source, folder: Path, train: bool) -> ImageSet:
+def _read(name: str, source: Source, folder: Path, train: bool) -> ItemSet:
     import torchvision.datasets
 
     make: Callable[..., Any] = getattr(torchvision.datasets, source.class_name)
@@ -139,7 +139,7 @@ def _download(make: Callable[..., Any], name: str, source: Source, folder: Path,
         ) from None
 
 
-def _image_set(data: Any, source: Source) -> ImageSet:
+def _image_set(data: Any, source: Source) -> ItemSet:
     images = torch.as_tensor(data.data)
     if images.dim() == 4:
         images = images.permute(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data.gathering import gather
 from tiedae_cli.data.image_files import (
     SUFFIXES,
     Selection,
@@ -29,12 +28,13 @@ from tiedae_cli.data.image_files import (
     is_colour,
     pixels_of,
 )
-from tiedae_cli.data.image_set import BLOCK_BYTES, SPLITS, ImageSet, ValueRange, range_of
+from tiedae_cli.data.item_set import BLOCK_BYTES, SPLITS, ItemSet, ValueRange, range_of
 from tiedae_cli.data.sources.arrays import open_npy
 from tiedae_cli.data.sources.named_arrays import split_of_name
+from tiedae_cli.data.training_sets import gather
 from tiedae_cli.errors import DataError, StorageError
 from tiedae_cli.system.cache import cache_folder, taking_turns
-from tiedae_cli.system.reporting import progress
+from tiedae_cli.system.progress import progress
 from tiedae_cli.system.storage import replacing
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class _ColourFoundError(Exception):
     """A colour image among what looked like gray ones."""
 
 
-def load_folder(folder: Path, config: DataConfig) -> dict[str, ImageSet]:
+def load_folder(folder: Path, config: DataConfig) -> dict[str, ItemSet]:
     """Return the images of a folder as the splits that its sub-folders name: ``train`` alone where there are none.
 
     Every file with a suffix of ``image_files.SUFFIXES`` belongs to it, in the order of the paths; hidden files and folders do not.
@@ -190,7 +190,7 @@ def _labels(names: Sequence[str], depth: int) -> tuple[Tensor | None, tuple[str,
     return (torch.tensor([classes[part[depth]] for part in parts]), tuple(classes)) if len(classes) > 1 else (None, None)
 
 
-def _cached(listing: Listing, config: DataConfig) -> ImageSet:
+def _cached(listing: Listing, config: DataConfig) -> ItemSet:
     """Return the images from the cache, made first where it does not have them.
 
     A folder has one cached array for each ``size`` and ``mode``: a new one, made after a file changed, replaces the old.
@@ -212,7 +212,7 @@ def _cached(listing: Listing, config: DataConfig) -> ImageSet:
     return images
 
 
-def _open(path: Path, count: int) -> ImageSet | None:
+def _open(path: Path, count: int) -> ItemSet | None:
     """Return a cached array, or None where there is none of this many images or it is cut off."""
     with contextlib.suppress(DataError):
         images = gather(open_npy(path), str(path))["train"]
@@ -228,7 +228,7 @@ def _remove_others(path: Path) -> None:
                 old.unlink()
 
 
-def _tell(listing: Listing, images: ImageSet, config: DataConfig, path: Path) -> None:
+def _tell(listing: Listing, images: ItemSet, config: DataConfig, path: Path) -> None:
     fields = [f"data.{name}" for name, value in (("size", config.size), ("mode", config.mode)) if value is None]
     inferred = f" (inferred; {' and '.join(fields)} would choose)" if fields else ""
     left_out = f"; {listing.others:,} files with other suffixes left out" if listing.others else ""

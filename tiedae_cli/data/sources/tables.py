@@ -23,7 +23,7 @@ import numpy as np
 from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, find_dialect
 from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.reporting import progress
+from tiedae_cli.system.progress import progress
 
 NAME_COLUMN = "item"  # what ``encode`` puts before the numbers of each row
 HEAD_BYTES, HEAD_ROWS = 1 << 16, 1000  # what is looked at before anything is decided

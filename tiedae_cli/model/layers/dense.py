@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.model.layers.layer import Layer
-from tiedae_cli.system.products import multiply
+from tiedae_cli.model.products import multiply
 
 
 class Dense(Layer):

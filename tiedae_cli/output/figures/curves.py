@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, YARDSTICK_COLOUR, figure_png, new_figure
-from tiedae_cli.runs.state import JOINT, EpochReport
+from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.system.text import shown
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ def loss_curve(
     reports = [report for report in history if report.phase == JOINT] or list(history)
     epochs = [report.epoch for report in reports]
     marker = "o" if len(epochs) <= 30 else ""
-    series = [("training", [report.train_mse_per_pixel for report in reports], "#8fb3d9")]
-    if all(report.validation_mse_per_pixel is not None for report in reports):
-        series.append(("validation", [report.validation_mse_per_pixel or 0.0 for report in reports], MODEL_COLOUR))
+    series = [("training", [report.train_mse_per_value for report in reports], "#8fb3d9")]
+    if all(report.validation_mse_per_value is not None for report in reports):
+        series.append(("validation", [report.validation_mse_per_value or 0.0 for report in reports], MODEL_COLOUR))
     for name, values, colour in series:
         axes.plot(epochs, values, marker=marker, markersize=4, color=colour, label=name)
     best = next((report for report in reversed(reports) if report.best), None)

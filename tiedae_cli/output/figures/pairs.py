@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from torch import Tensor
 
-from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.errors import InputError
 from tiedae_cli.output.figures.canvas import (
     DPI,
@@ -49,7 +49,7 @@ def _square_columns(count: int, height: int, width: int) -> int:
     return min(count, math.ceil(math.sqrt(count * height / width)))
 
 
-def check_pairs(count: int, form: DataForm) -> None:
+def check_pairs(count: int, form: ItemForm) -> None:
     """Raise ``InputError`` if so many pairs of a form are more than one grid holds."""
     _, height, width = form.shape
     most = max(COMPACT, min(MOST_PICTURES, LARGEST_GRID // ((2 * height + 6) * (width + 2))))
@@ -57,13 +57,13 @@ def check_pairs(count: int, form: DataForm) -> None:
         raise InputError(f"{count:,} pairs of {form.describe()}: one picture holds {most:,} of them")
 
 
-def most_pictures(form: DataForm) -> int:
+def most_pictures(form: ItemForm) -> int:
     """Return how many pictures of a form one grid holds."""
     _, height, width = form.shape
     return min(MOST_PICTURES, max(1, LARGEST_GRID // ((height + 2) * (width + 2))))
 
 
-def all_pictures(blocks: Iterable[Tensor], count: int | None, form: DataForm) -> np.ndarray:
+def all_pictures(blocks: Iterable[Tensor], count: int | None, form: ItemForm) -> np.ndarray:
     """Collect blocks of model values, (B, D), as the pictures of one grid.
 
     Args:
@@ -91,7 +91,7 @@ def all_pictures(blocks: Iterable[Tensor], count: int | None, form: DataForm) ->
 
 
 def contact_sheet(
-    originals: Tensor, reconstructions: Tensor, captions: Sequence[str], marked: Sequence[bool], title: str, form: DataForm
+    originals: Tensor, reconstructions: Tensor, captions: Sequence[str], marked: Sequence[bool], title: str, form: ItemForm
 ) -> bytes:
     """Draw originals, their reconstructions and where these differ, with two lines over all and under each item; return the PNG.
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tiedae_cli.data.image_set import DataForm
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, Page, figure_png, new_figure, text_width, tiles
 from tiedae_cli.system.text import shown
 
@@ -18,7 +18,7 @@ MARGIN, HEAD = 12, 76  # pixels around the grid of features, and over it
 SCALE_WIDTH = 340  # pixels of the scale with its numbers
 
 
-def signed_pictures(rows: Tensor, form: DataForm) -> np.ndarray:
+def signed_pictures(rows: Tensor, form: ItemForm) -> np.ndarray:
     """Return weights, (N, D), as pictures (N, H, W, 3) in [0, 1], each scaled symmetrically around zero by its largest absolute value.
 
     Gray data: blue below zero, white at zero, red above. Colour data: zero is middle gray in each channel.
@@ -33,7 +33,7 @@ def signed_pictures(rows: Tensor, form: DataForm) -> np.ndarray:
     return np.asarray(colormaps["RdBu_r"](images[:, 0])[..., :3])
 
 
-def feature_grid(weight: Tensor, form: DataForm, run: str, most: int = MOST_FEATURES) -> bytes:
+def feature_grid(weight: Tensor, form: ItemForm, run: str, most: int = MOST_FEATURES) -> bytes:
     """Draw the rows of the first layer's weight, (H, D), as a grid, the largest L2 norm first, with a title and the scale; return the PNG.
 
     Args:
@@ -53,7 +53,7 @@ def feature_grid(weight: Tensor, form: DataForm, run: str, most: int = MOST_FEAT
     page = Page(width + 2 * MARGIN, HEAD + grid.shape[0] + MARGIN)
     page.write(MARGIN, 8, title[0], bold=True)
     page.write(MARGIN, 25, title[1], size=9)
-    ramp = signed_pictures(torch.linspace(-1, 1, SCALE_WIDTH // 2)[None], DataForm((1, 1, SCALE_WIDTH // 2)))  # (1, 1, W, 3)
+    ramp = signed_pictures(torch.linspace(-1, 1, SCALE_WIDTH // 2)[None], ItemForm((1, 1, SCALE_WIDTH // 2)))  # (1, 1, W, 3)
     if form.shape[0] >= 3:
         ramp = np.linspace(0, 1, SCALE_WIDTH // 2)[None, None, :, None].repeat(3, 3)
     page.paste(MARGIN + SCALE_WIDTH // 4, 44, np.rint(ramp[0] * 255).astype(np.uint8).repeat(12, 0))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tiedae_cli.config import TrainingConfig
-from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.system.random_streams import CORRUPTION, FLIPS, SHIFTS, seeded
 
 Draw = Callable[..., Tensor]
@@ -29,7 +29,7 @@ class Batch:
     """
 
     def __init__(
-        self, images: ImageSet, training: TrainingConfig, input: Tensor, target: Tensor, share: tuple[int, int] = (0, 1)
+        self, images: ItemSet, training: TrainingConfig, input: Tensor, target: Tensor, share: tuple[int, int] = (0, 1)
     ) -> None:
         self.rows = images.rows  # (N, D) raw
         self.form = images.form

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tiedae_cli.system.products import multiply
+from tiedae_cli.model.products import multiply
 from tiedae_cli.training.step.adam import Adam
 from tiedae_cli.training.step.parameters import FlatParameters
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import TrainingConfig
-from tiedae_cli.data.image_set import ImageSet
+from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.system.runtime import Place
+from tiedae_cli.system.devices import Place
 from tiedae_cli.training.step.adam import Adam
 from tiedae_cli.training.step.batch import Batch
 from tiedae_cli.training.step.gradient import Gradient
@@ -42,7 +42,7 @@ class TrainingStep:
     def __init__(
         self,
         model: TiedAutoencoder,
-        images: ImageSet,
+        images: ItemSet,
         training: TrainingConfig,
         place: Place,
     ) -> None:

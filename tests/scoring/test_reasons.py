@@ -1,0 +1,139 @@
+"""``score --explain``: what carries an item's error is what a plain search over its values, its windows or its regions finds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import DIGITS, random_bytes, save_run
+from typer.testing import CliRunner
+
+import tiedae_cli
+from tiedae_cli.cli.app import app
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.windows import window_starts
+from tiedae_cli.model.regions import region_side
+from tiedae_cli.scoring.reasons import evidence
+
+N, D, W = 83, 3, 8
+ROWS = np.random.default_rng(0).normal(size=(N, D)) * [1, 10, 100] + [5, 0, -7]
+SMALL = "--set model.hidden_sizes=[4] --set training.epochs=1 --set training.batch_size=4".split()
+
+
+def lines(*arguments: str, text: str | None = None) -> list[dict[str, object]]:
+    result = CliRunner().invoke(app, arguments, input=text)
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("block", [1 << 21, 5 * 512])
+def test_rows_of_a_series(stride: int, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worst window of each row, by the row's own error, and its cells in order of their share."""
+    monkeypatch.chdir(tmp_path)
+    Path("x.csv").write_text("a,b,c\n" + "\n".join(",".join(map(repr, row)) for row in ROWS.tolist()))
+    windows = ["--set", "data.dataset=x.csv", "--set", f"data.window={W}", "--set", f"data.stride={stride}"]
+    lines("train", "-q", "--config", "vectors", *windows, *SMALL, "--run-dir", "run")
+    model = tiedae_cli.load("run")
+    worst: list[tuple[float, np.ndarray, np.ndarray, int]] = [(-1.0, np.zeros(0), np.zeros(0), 0)] * N
+    for start in window_starts(0, N, W, stride):
+        seen = model.form.normalise(torch.from_numpy(ROWS[start : start + W].reshape(1, -1)))
+        with torch.inference_mode():
+            made = model.module(seen)
+        errors = (made - seen).square().to(torch.float64).view(W, D).numpy()
+        answer = model.form.denormalise(made.to(torch.float64)).view(W, D).numpy()
+        for row in range(W):
+            if errors[row].sum() > worst[start + row][0] * (1 + 1e-9):
+                worst[start + row] = (errors[row].sum(), errors, answer, start)
+    monkeypatch.setattr("tiedae_cli.model.inference.BATCH_VALUES", block)
+    arguments = ["score", "run", "-q", "--threshold", "-1", "--explain", "4"]
+    text = Path("x.csv").read_text()
+    for found in (lines(*arguments, "x.csv"), lines(*arguments, "-", text=text)):
+        assert [line["item"] for line in found] == list(range(N))
+        for line, (_, errors, answer, start) in zip(found, worst, strict=True):
+            because = line["because"]
+            assert isinstance(because, list)
+            cells = np.argsort(-errors.flatten(), kind="stable")[:4]
+            assert [(reason["row"], reason["column"]) for reason in because] == [
+                (start + cell // D, "abc"[cell % D]) for cell in cells
+            ]
+            assert [reason["share"] for reason in because] == pytest.approx(errors.flatten()[cells] / errors.sum(), rel=1e-3)
+            assert [reason["value"] for reason in because] == pytest.approx(
+                [ROWS[start + cell // D, cell % D] for cell in cells], rel=1e-5, abs=1e-4
+            )
+            assert [reason["expected"] for reason in because] == pytest.approx(answer.flatten()[cells], rel=1e-3, abs=1e-3)
+    few = lines(*arguments, "--top", "3", "x.csv")
+    assert [line["because"] for line in few] == [found[int(str(line["item"]))]["because"] for line in few]
+
+
+def test_two_series_name_their_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", ROWS)
+    np.save("y.npy", ROWS[:20])
+    lines(
+        "train",
+        "-q",
+        "--config",
+        "vectors",
+        "--set",
+        "data.dataset=x.npy",
+        "--set",
+        f"data.window={W}",
+        *SMALL,
+        "--run-dir",
+        "r",
+    )
+    found = lines("score", "r", "x.npy", "y.npy", "-q", "--threshold", "-1", "--explain", "1")
+    for line in found:
+        name = str(line["item"]).split("[")[0]
+        assert str(line["because"][0]["row"]).startswith(f"{name}[")  # type: ignore[index]
+    assert [line["because"] for line in found[:12]] != [line["because"] for line in found[N : N + 12]]
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 17, 25)])
+def test_regions_are_the_squares_with_the_largest_errors(shape: tuple[int, int, int]) -> None:
+    """Chosen by a search over all places, none touching another one."""
+    form = ItemForm(shape, scale=1 / 255)
+    x, y = (torch.rand(4, form.pixels, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    side = region_side(form)
+    assert side == (1 if shape[1] == 8 else 2)
+    found = evidence(x, y, form, 3)
+    errors = (y - x).square().view(4, *shape).sum(1).numpy()
+    for item in range(4):
+        free = [(row, column) for row in range(shape[1] - side + 1) for column in range(shape[2] - side + 1)]
+        for reason in found.described(item, form):
+            sums = {(r, c): errors[item, r : r + side, c : c + side].sum() for r, c in free}
+            row, column = max(sums, key=lambda place: sums[place])
+            assert (reason["top"], reason["left"], reason["width"], reason["height"]) == (row, column, side, side)
+            assert reason["share"] == pytest.approx(sums[row, column] / errors[item].sum(), rel=1e-4)
+            values = [
+                255 * part[item].view(*shape)[:, row : row + side, column : column + side].mean().item() for part in (x, y)
+            ]
+            assert [reason["value"], reason["expected"]] == pytest.approx(values, rel=1e-4)
+            free = [place for place in free if abs(place[0] - row) >= side or abs(place[1] - column) >= side]
+    everything = evidence(x, y, form, 10_000)
+    assert all(len(everything.described(item, form)) <= everything.shares.shape[1] for item in range(4))
+    assert (everything.shares.clamp(min=0).sum(1) <= 1 + 1e-6).all()
+
+
+def test_numbers_are_written_as_the_table_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(1)
+    rows = np.stack([random.integers(0, 100, 60) / 10, random.integers(0, 9, 60) + 1e6, random.integers(0, 999, 60) * 100], 1)
+    Path("x.csv").write_text("a,b,c\n" + "\n".join(",".join(map(repr, row)) for row in rows.tolist()))
+    lines("train", "-q", "--config", "vectors", "--set", "data.dataset=x.csv", *SMALL, "--run-dir", "run")
+    for line in lines("score", "run", "x.csv", "-q", "--threshold", "-1", "--explain", "3"):
+        for reason in line["because"]:  # type: ignore[attr-defined]
+            assert reason["value"] == rows[int(str(line["item"])), "abc".index(reason["column"])]
+
+
+def test_regions_of_image_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_run(Path("runs"), "digits", DIGITS)
+    np.save("x.npy", random_bytes(5, 8, 8).numpy())
+    found = lines("score", "digits", "x.npy", "-q", "--threshold", "0", "--explain", "2")
+    for line in found:
+        because = line["because"]
+        assert isinstance(because, list) and len(because) == 2
+        assert list(because[0]) == ["left", "top", "width", "height", "value", "expected", "share"]

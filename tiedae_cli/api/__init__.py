@@ -1,0 +1,1 @@
+"""What a notebook calls: train, load, and the trained model."""

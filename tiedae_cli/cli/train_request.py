@@ -1,0 +1,149 @@
+"""What the words after ``tiedae train`` mean: a config, data to train on, keys of the config, or a run to continue."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiedae_cli.config import keys
+from tiedae_cli.config.problems import suggestion
+from tiedae_cli.config.samples import find_config, run_name, sample_configs
+from tiedae_cli.config.yaml_reader import load_config
+from tiedae_cli.errors import ConfigError, InputError
+from tiedae_cli.system.portability import quoted
+
+log = logging.getLogger(__name__)
+
+DATASET = "data.dataset"
+YAML = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What a command line asks to train."""
+
+    config: Path | None
+    """The YAML file; None where an old run is continued as it is."""
+    assignments: list[str]
+    """``KEY=VALUE``, in the order in which they count."""
+    name: str | None
+    """Of the run: the data's where the data was given on the command line, else the config's."""
+    run: str | None = None
+    """With ``--resume``: the run to continue."""
+    notes: tuple[str, ...] = ()
+    """What was chosen for the user, and what other tools' names mean here."""
+
+
+def parse_train_request(words: Sequence[str], config: str | None, assignments: Sequence[str], resume: bool) -> TrainRequest:
+    """Say what to train.
+
+    Args:
+        words: of the command line: at most one config and one data set, and ``KEY=VALUE``.
+        config: ``--config``.
+        assignments: ``--set`` and the options that are keys.
+        resume: a word is then a run.
+
+    Raises:
+        InputError: a word means nothing, or two words mean the same thing; the message says what to type.
+    """
+    plain = [word for word in words if keys.assignment(word) is None or os.path.exists(word)]
+    given = [word for word in words if word not in plain] + list(assignments)
+    if resume:
+        if len(plain) > 1:
+            raise InputError(f"--resume {' '.join(plain)}: one run at a time: tiedae train --resume {quoted(plain[0])}")
+        path = None if config is None else find_config(config)
+        name = None if path is None else _name(path, given)
+        return TrainRequest(path, given, name, plain[0] if plain else None, tuple(keys.real_names(given)))
+    notes, chosen = keys.real_names(given), config
+    for word in plain:
+        kind, sample = _meaning(word)
+        if kind == "config":
+            if chosen is not None:
+                raise InputError(
+                    f"{word}: a second config beside {chosen}; expected one, and keys: tiedae train {chosen} epochs=10"
+                )
+            chosen = word
+            continue
+        if any(keys.find_key(text.partition("=")[0]) == ("data", "dataset") for text in given):
+            raise InputError(f"{word}: a second data set; expected one")
+        given.insert(0, f"{DATASET}={word}")
+        if config is None and chosen is None and not any(_meaning(other)[0] == "config" for other in plain if other != word):
+            chosen = sample
+            notes.append(f"{word}: trained with the sample config {sample} (tiedae configs {sample} shows it)")
+    path = find_config(chosen or "digits")
+    _refuse_placeholder(path, given)
+    return TrainRequest(path, given, _name(path, given), notes=tuple(notes))
+
+
+def _refuse_placeholder(path: Path, assignments: Sequence[str]) -> None:
+    """Refuse a sample config that is made for the user's own data and got none."""
+    samples = sample_configs()
+    if samples.get(path.stem) != path or any(
+        keys.find_key(text.partition("=")[0]) == ("data", "dataset") for text in assignments
+    ):
+        return
+    dataset = load_config(path).data.dataset
+    if dataset not in samples and not os.path.exists(dataset):
+        raise InputError(
+            f"{path.stem}: trains on your own data, and {dataset} is not here; type: tiedae train {path.stem} PATH"
+        )
+
+
+def _name(path: Path, assignments: Sequence[str]) -> str:
+    """Return the name of a new run."""
+    for text in reversed(assignments):
+        pair = keys.assignment(text)
+        if pair is not None and keys.find_key(pair[0]) == ("data", "dataset"):
+            stem = Path(os.path.abspath(os.path.expanduser(pair[1]))).name.removesuffix(".gz")
+            return Path(stem).stem or run_name(path)
+    return run_name(path)
+
+
+def _meaning(word: str) -> tuple[str, str]:
+    """Return ``config``, or ``data`` and the sample config that fits it.
+
+    Raises:
+        InputError: a word that means nothing.
+    """
+    path = Path(os.path.expanduser(word))
+    if word == "-" or word.lower() in sample_configs() or path.suffix.lower() in YAML:
+        return "config", ""
+    from tiedae_cli.data.load_data import data_set_name
+
+    name = data_set_name(word)
+    if name is not None:
+        return "data", "mnist-best"
+    if path.is_dir():
+        if any((path / f"{file}.safetensors").exists() for file in ("last", "best")):
+            raise InputError(
+                f"{word}: a run. To continue it: tiedae train --resume {quoted(word)}; to train the same again: tiedae train "
+                f"{quoted(str(Path(word) / 'config.yaml'))}"
+            )
+    if path.exists():
+        return "data", _sample_for(path)
+    raise ConfigError(_unknown(word))
+
+
+def _sample_for(path: Path) -> str:
+    """Return the sample config that fits a folder or a file: by whether its items are photographs, other images or vectors."""
+    from tiedae_cli.data.load_data import holds_images, holds_photographs
+
+    if path.is_dir():
+        return "photographs" if holds_photographs(path) else "folder"
+    return "folder" if holds_images(path) else "vectors"
+
+
+def _unknown(word: str) -> str:
+    from tiedae_cli.data.load_data import data_set_names
+
+    known = [*sample_configs(), *data_set_names()]
+    if os.sep in word or "." in word:
+        return f"{word}: no such file or folder (looked from {os.getcwd()})"
+    close = suggestion(word.lower(), known)
+    if "did you mean" in close:
+        return f"{word}: no config, file or data set of that name{close}"
+    return (
+        f"{word}: no config, file or data set of that name; type one of: tiedae train {' | '.join(sample_configs())}; "
+        "a YAML file, a folder of images or a table; or KEY=VALUE"
+    )

@@ -1,0 +1,274 @@
+"""Items from files, folders, arrays and stdin in blocks, as a trained model sees them; memory does not grow with N.
+
+Shapes: N items, B items a block, D values an item.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, groupby, pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiedae_cli.config import DataConfig
+from tiedae_cli.data.columns import Columns
+from tiedae_cli.data.image_files import Selection, expand_folders, images_part, is_image_file, takes_image_files
+from tiedae_cli.data.item_rules import ItemRules, rules_for_model
+from tiedae_cli.data.item_set import Block, ItemForm, ItemSet
+from tiedae_cli.data.sources.detection import is_stream, kind_of, open_file, open_stream, stream_parts
+from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part, stop
+from tiedae_cli.data.sources.table_columns import all_columns, match_columns
+from tiedae_cli.data.sources.tables import Table, TableOptions
+from tiedae_cli.data.windows import row_blocks, row_form, window_blocks
+from tiedae_cli.errors import DataError, InputError
+
+log = logging.getLogger(__name__)
+
+CONVERSIONS_TOLD = 3  # of image files; the others are counted
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Items:
+    """A stream of blocks, to be read once."""
+
+    blocks: Iterator[Block]
+    count: int | None
+    """N, where it is known before the last block; items that turn out to be bad are counted."""
+
+
+def split_items(images: ItemSet, size: int) -> Items:
+    """Return the items of a set in blocks of ``size``."""
+    starts = range(0, len(images), size)
+    blocks = (
+        Block(range(i, min(i + size, len(images))), images.batch(i, i + size, CPU), labels=images.label_texts(i, i + size))
+        for i in starts
+    )
+    return Items(blocks, len(images))
+
+
+def split_rows(images: ItemSet, size: int, stride: int) -> Items:
+    """Return the rows that the windows of a set are made of, a new one every ``stride`` rows; where it has none, its items."""
+    if images.form.window == 1:
+        return split_items(images, size)
+    return Items(row_blocks(images, size, stride), None)
+
+
+class ItemReader:
+    """Reads inputs for one model, by the rules by which training reads them.
+
+    Args:
+        form: what the model takes.
+        size: items of a block.
+        bad: is told of each item or input that cannot be read; if it returns, that one is left out.
+        wanted: what would be right, for messages; None tells the model's form.
+        key: where JSON Lines have an item's numbers.
+        data: what the model's config says of the tables and arrays that it was trained on.
+    """
+
+    def __init__(
+        self,
+        form: ItemForm,
+        size: int,
+        bad: Bad = stop,
+        wanted: str | None = None,
+        key: str = "values",
+        data: DataConfig | None = None,
+    ) -> None:
+        self.form = row_form(form)  # of what is read; windows are made of it
+        self.window = form.window
+        self.size = size
+        self.bad = bad
+        self.wanted = wanted or f"this model takes {form.describe()}"
+        self._data = data or DataConfig()
+        self._series, self._next = 0, 0  # which run of rows is read, and which row would continue it
+        self._options = TableOptions(self._data.delimiter, self._data.decimal, self._data.header, key)
+
+    def open(self, inputs: Sequence[str]) -> Items:
+        """Return the items of image files, folders of them, arrays (``.npy``, ``.npz``), tables (``.csv``, ``.jsonl``) and ``-``.
+
+        Those of a model of windows are windows.
+
+        Raises:
+            as ``open_rows``.
+        """
+        return self._windows(self.open_rows(inputs))
+
+    def _windows(self, rows: Items) -> Items:
+        if self.window == 1:
+            return rows
+        return Items(window_blocks(rows.blocks, self.window, self._data.stride, self.bad), None)
+
+    def open_rows(self, inputs: Sequence[str]) -> Items:
+        """Return the items of inputs; where the model's are windows, the rows that they are made of.
+
+        Raises:
+            InputError: an input does not exist, or stdin is named twice.
+            DataError: image files are given to a model of something else.
+        """
+        if list(inputs).count("-") > 1:
+            raise InputError("-: stdin can be read only once")
+        for name in inputs:
+            if name != "-" and not os.path.exists(name):
+                raise InputError(f"{name}: no such file or folder")
+        paths = [str(path) for path in expand_folders(inputs, Selection(self._data.include, self._data.exclude))]
+        alone = len(paths) == 1
+        groups = [(images, list(group)) for images, group in groupby(paths, is_image_file)]
+        opened: list[Items] = []
+        for images, group in groups:
+            opened += [self._image_files(group)] if images else [self._opened(name, alone) for name in group]
+        counts = [part.count for part in opened]
+        known = sum(count for count in counts if count is not None)
+        return Items(chain.from_iterable(part.blocks for part in opened), None if None in counts else known)
+
+    def open_array(self, array: np.ndarray, name: str, windows: bool = True) -> Items:
+        """Return the items of an array in memory, (N, ...), under the same rules as those of a file; rows where no windows are wanted.
+
+        Raises:
+            DataError: it is no array of numbers of the model's form.
+        """
+        if array.dtype.kind not in "buif":
+            raise DataError(f"{name}: its type is {array.dtype}, not numbers")
+        if not array.ndim:
+            raise DataError(f"{name}: a single number; expected items along the first dimension")
+        rows = self._items(name, {"train": array_part(array, name)}, alone=True)
+        return self._windows(rows) if windows else rows
+
+    def _image_files(self, names: Sequence[str]) -> Items:
+        if not takes_image_files(self.form):
+            raise DataError(f"{names[0]}: an image file; {self.wanted}")
+        conversions = _Conversions()
+        part = images_part([Path(name) for name in names], self.form, conversions.one)
+        items = self._items(names[0], {"train": part}, alone=True)
+        return Items(conversions.told_after(items.blocks), items.count)
+
+    def _opened(self, name: str, alone: bool) -> Items:
+        """Return the items of an array, a table or an unnamed stream; its head is read at once."""
+        with self._bad_is_told(name):
+            if is_stream(name):
+                kind, file = open_stream(name)
+                if kind == "image":
+                    if not takes_image_files(self.form):
+                        raise DataError(f"{name}: an image file; {self.wanted}")
+                    return self._items(name, {"train": images_part([Path(name)], self.form, log.info, file)}, alone=True)
+                return self._items(name, stream_parts(name, kind, file, self._options, self._columns), alone)
+            kind = kind_of(Path(name))
+            return (
+                self._image_files([name])
+                if kind == "image"
+                else self._items(name, open_file(Path(name), kind, self._options, self._columns, self._arrays(name)), alone)
+            )
+        return Items(iter(()), 0)
+
+    def _items(self, name: str, parts: Mapping[str, Part], alone: bool) -> Items:
+        """Return the items of a source, part after part."""
+        read = {split: (part, rules_for_model(part, self.form, self.wanted)) for split, part in parts.items()}
+        counts = [part.count for part in parts.values()]
+
+        def label(split: str, row: str | int) -> str | int:
+            where = row if len(parts) == 1 else f"{split}[{row}]"
+            if alone or isinstance(row, str):
+                return where
+            return f"{name}[{row}]" if len(parts) == 1 else f"{name}:{where}"
+
+        def blocks() -> Iterator[Block]:
+            with self._bad_is_told(name):
+                for split, (part, reading) in read.items():
+                    self._series += 1
+                    for raw in part.read(self.size, self.bad):
+                        good = reading.convert(raw, self.bad)
+                        for rows, values, labels in self._unbroken(good):
+                            plain = alone and len(parts) == 1
+                            names = rows if plain else [label(split, row) for row in rows]
+                            yield Block(names, self._seen(reading, values), self._series, labels or _labels(part, rows))
+
+        return Items(blocks(), sum(count for count in counts if count is not None) if None not in counts else None)
+
+    def _unbroken(self, block: RawBlock) -> Iterator[tuple[Sequence[int | str], np.ndarray, list[str] | None]]:
+        """Yield a block's items; where they are rows of windows, those before and after a row that is left out as two series."""
+        labels = None if block.labels is None else [str(label) for label in block.labels]
+        if self.window == 1 or not len(block.rows):
+            if len(block.rows):
+                yield block.rows, block.values, labels
+            return
+        rows = np.array(block.rows)
+        breaks = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        for start, end in pairwise(breaks):
+            if rows[start] != self._next:
+                self._series += 1
+            self._next = int(rows[end - 1]) + 1
+            yield block.rows[start:end], block.values[start:end], None if labels is None else labels[start:end]
+
+    def _arrays(self, name: str) -> dict[str, str]:
+        """Return what the config says of the arrays of a file: only of the file that the model was trained on."""
+        own = os.path.realpath(os.path.expanduser(self._data.dataset))
+        return self._data.arrays if os.path.realpath(name) == own else {}
+
+    def _columns(self, table: Table) -> Columns:
+        """Return which columns of a table are those of the model."""
+        return all_columns(table) if self.form.columns is None else match_columns(table, self.form.columns)
+
+    def _seen(self, reading: ItemRules, values: np.ndarray) -> Tensor:
+        """Return values as the model sees them, (B, D): vectors by the statistics of its training."""
+        raw = torch.from_numpy(values if values.flags.writeable else values.copy())
+        return (self.form if self.form.kind == "vectors" else reading.form).normalise(raw)
+
+    @contextmanager
+    def _bad_is_told(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.bad(DataError(f"{name}: cannot be read: {error.strerror or error}"))
+        except DataError as problem:
+            self.bad(problem)
+
+
+def _labels(part: Part, rows: Sequence[int | str]) -> list[str] | None:
+    """Return what the items of a part at these rows are called, where labels lie beside them."""
+    if part.labels is None or isinstance(rows[0], str):
+        return None
+    names, labels = part.label_names, part.labels[torch.tensor([int(row) for row in rows])].tolist()
+    return [str(label) if names is None else names[label] for label in labels]
+
+
+def raw_array(values: Tensor, form: ItemForm, as_float: bool) -> np.ndarray:
+    """Return what the model answers, (B, D), as an array that the reader would read back.
+
+    Vectors in the data's own units, (B, D) float32. Images uint8, (B, H, W) gray, else (B, C, H, W); ``as_float`` keeps them
+    unrounded float32: 0 to 1 where the data were uint8, else in the data's own units.
+    """
+    if form.kind == "images" and not as_float:
+        flat = (values.clamp(0, 1) * 255).round().to(torch.uint8)
+    else:
+        flat = values if form.eight_bit else form.denormalise(values)
+    return flat.reshape(len(flat), *raw_shape(form)).numpy()
+
+
+def raw_shape(form: ItemForm) -> tuple[int, ...]:
+    """Return the shape of one item of ``raw_array``."""
+    channels, height, width = form.shape
+    if form.kind != "images":
+        return (width,) if height == 1 else (height, width)
+    return (height, width) if channels == 1 else form.shape
+
+
+class _Conversions:
+    """Tells of the first few conversions of image files and counts the others."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def one(self, text: str) -> None:
+        self.count += 1
+        if self.count <= CONVERSIONS_TOLD:
+            log.info(text)
+
+    def told_after(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        yield from blocks
+        if self.count > CONVERSIONS_TOLD:
+            log.info(f"and {self.count - CONVERSIONS_TOLD:,} more files converted to the model's size and colours")

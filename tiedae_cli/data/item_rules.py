@@ -1,0 +1,175 @@
+"""What is accepted, and how a source's own values become those that training reads: one set of rules for every command.
+
+Images are uint8 (whole numbers from 0 to 255, black and white as 0 and 255) or float32 in [0, 1], channels first. Vectors are float32 or
+float64, or uint8 where they are stored so. Shapes: N items, B items a block, C channels, H x W pixels, D values an item.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tiedae_cli.data.columns import Columns
+from tiedae_cli.data.item_set import ItemForm, ValueRange
+from tiedae_cli.data.sources.part import Bad, Part, RawBlock, item_name
+from tiedae_cli.errors import DataError
+
+FORMS = "N x D vectors, N x H x W images or N x C x H x W (or N x H x W x C) images"
+CHANNELS = (1, 3, 4)  # of an image whose channels stand last
+
+
+@dataclass(frozen=True)
+class ItemRules:
+    """How the items of one part are read."""
+
+    name: str
+    """Of the part, for messages."""
+    form: ItemForm
+    """Of an item: channels first; images have their scale, vectors no statistics yet."""
+    target: np.dtype
+    """uint8, float32 or (vectors) float64."""
+    channels_last: bool
+    low: float
+    high: float
+    """Values outside are refused, and so is what is not finite."""
+    allows_nan: bool = False
+    """Of vectors: NaN stands for a missing value."""
+    columns: Columns | None = None
+    """What the values are, where the source names them."""
+    range: ValueRange | None = None
+    """Of images: what becomes 0 and 1."""
+
+    def convert(self, block: RawBlock, bad: Bad) -> RawBlock:
+        """Return the items of a block that can be read, their values as (B, D) of the target type.
+
+        Raises:
+            DataError: what ``bad`` raises of the others.
+        """
+        values = block.values
+        if self.channels_last:
+            values = np.moveaxis(values, -1, 1)  # (B, H, W, C) -> (B, C, H, W)
+        values = values.reshape(len(values), self.form.pixels)  # (B, D)
+        good = self._good(values, block.rows, bad)
+        rows, labels = block.rows, block.labels
+        if not good.all():
+            rows, values = [rows[index] for index in np.flatnonzero(good).tolist()], values[good]
+            labels = None if labels is None else labels[good]
+        if self.range is not None:
+            values = (values.astype(np.float32) - self.range.low) / (self.range.high - self.range.low)
+        converted = values.astype(self.target, copy=False)
+        if values.dtype.kind == "b" and self.form.kind == "images":
+            converted = converted * np.uint8(255)
+        return RawBlock(rows, np.ascontiguousarray(converted), labels)
+
+    def _good(self, values: np.ndarray, rows: Sequence[int | str], bad: Bad) -> np.ndarray:
+        """Return which items hold nothing that is refused, (B,) bool; the others are told."""
+        everything = np.ones(len(values), dtype=bool)
+        if values.dtype == np.uint8 or values.dtype.kind == "b" or not values.size:
+            return everything
+        with np.errstate(all="ignore"):
+            low, high = np.float64(self.low), np.float64(self.high)  # else a bound becomes infinity beside float16
+            whole = self.target != np.uint8 or values.dtype.kind != "f" or bool((values == np.floor(values)).all())
+            if whole and low <= values.min() and values.max() <= high:  # false for NaN, which min and max pass on
+                return everything
+            wrong = ~((values >= low) & (values <= high))
+            if not whole:
+                wrong |= values != np.floor(values)
+            if self.allows_nan and values.dtype.kind == "f":
+                wrong &= ~np.isnan(values)
+        for index in np.flatnonzero(wrong.any(1)).tolist():
+            value = values[index, int(wrong[index].argmax())]
+            place = item_name(rows[index])
+            if self.columns is not None:
+                place += f", column {self.columns.values[int(wrong[index].argmax())]}"
+            bad(DataError(f"{self.name}: {place} holds {self._problem(value)}"))
+        return np.asarray(~wrong.any(1))
+
+    def _problem(self, value: np.generic) -> str:
+        number = float(value)
+        if not np.isfinite(number):
+            return "NaN" if np.isnan(number) else "infinity"
+        if self.form.kind == "vectors":
+            return f"{number:g}, which float32 cannot hold; rescale that feature"
+        if self.range is not None:
+            return f"{number:g}, outside of data.range, {self.low:g} to {self.high:g}"
+        if self.target == np.uint8:
+            advice = "--set 'data.range=[LOWEST, HIGHEST]' says what black and white are"
+            return f"{number:g}; images of whole numbers must be in 0..255 (or more bits from 0 on): {advice}"
+        if 2 <= number <= 255:
+            advice = "--set 'data.range=[0, 255]'; or divide by 255, or save as uint8"
+        elif -1 <= number < 0:
+            advice = "--set 'data.range=[-1, 1]' where they are in [-1, 1], else np.clip(x, 0, 1)"
+        else:
+            advice = "np.clip(x, 0, 1) where it is rounding, else subtract the minimum and divide by the range"
+        return f"{number:g}; images of floats must be in [0, 1]: {advice}. Feature vectors, N x D, may have any values"
+
+
+def rules_for_training(part: Part, allows_nan: bool = False, range: ValueRange | None = None) -> ItemRules:
+    """Return how a part is read where its shape alone says what it is.
+
+    Raises:
+        DataError: it is empty, or of another number of dimensions.
+    """
+    size = " x ".join(map(str, ("N" if part.count is None else part.count, *part.shape)))
+    if len(part.shape) not in (1, 2, 3):
+        raise DataError(f"{part.name}: {size}: {len(part.shape) + 1} dimensions; expected {FORMS}")
+    if 0 in part.shape or part.count == 0:
+        raise DataError(f"{part.name}: {size}: empty; expected {FORMS}")
+    if len(part.shape) == 1:
+        return _reading(part, (1, 1, part.shape[0]), "vectors", allows_nan=allows_nan)
+    if len(part.shape) == 2:
+        return _reading(part, (1, *part.shape), "images", range=range)
+    last = part.shape[2] in CHANNELS and part.shape[0] not in CHANNELS
+    return _reading(part, (part.shape[2], *part.shape[:2]) if last else part.shape, "images", last, range=range)
+
+
+def rules_for_model(part: Part, form: ItemForm, wanted: str) -> ItemRules:
+    """Return how a part is read for a model of a form, which may also take flat rows as images.
+
+    Args:
+        part: the items.
+        form: the model's.
+        wanted: what would be right, for the message.
+
+    Raises:
+        DataError: its items do not have that form.
+    """
+    channels, height, width = form.shape
+    if form.kind == "vectors":
+        fitting: list[tuple[int, ...]] = [(form.pixels,)]
+    else:
+        gray = [(height, width)] * (channels == 1)
+        fitting = [*gray, form.shape, (height, width, channels), (form.pixels,)]
+    if part.shape not in fitting:
+        shapes = ", ".join(" x ".join(map(str, ("N", *shape))) for shape in dict.fromkeys(fitting))
+        raise DataError(f"{part.name}: {part.describe()}; {wanted}, in one of the shapes {shapes}")
+    last = form.kind == "images" and part.shape == (height, width, channels) != form.shape
+    wide = part.dtype.kind in "iu" and part.dtype.itemsize > 1
+    fits = form.range is not None and form.range.whole == wide and part.dtype != np.uint8 and part.dtype.kind != "b"
+    return _reading(part, form.shape, form.kind, last, allows_nan=form.fill is not None, range=form.range if fits else None)
+
+
+def _reading(
+    part: Part,
+    shape: tuple[int, ...],
+    kind: str,
+    channels_last: bool = False,
+    allows_nan: bool = False,
+    range: ValueRange | None = None,
+) -> ItemRules:
+    channels, height, width = shape
+    dtype, images = part.dtype, kind == "images"
+    eight_bit = dtype == np.uint8 or (images and dtype.kind in "bui" and range is None)
+    wide = not images and (dtype.kind in "iu" or dtype.itemsize > 4)  # whole numbers and float64 keep their digits
+    target = np.dtype(np.uint8 if eight_bit else np.float64 if wide else np.float32)
+    columns = None if images else part.columns
+    form = ItemForm(
+        (channels, height, width), kind, scale=1 / 255 if eight_bit and images else 1.0, columns=columns, range=range
+    )
+    if images:
+        low, high = 0.0, 255.0 if eight_bit else 1.0
+        if range is not None:
+            low, high = range.low, range.high
+    else:
+        low, high = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
+    return ItemRules(part.name, form, target, channels_last, low, high, allows_nan and not images, part.columns, range)

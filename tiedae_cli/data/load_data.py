@@ -1,0 +1,183 @@
+"""Which source a config means; every source becomes the same thing: ``Splits`` of ``ItemSet``."""
+
+import logging
+import os
+from pathlib import Path
+
+from tiedae_cli.config import DataConfig
+from tiedae_cli.config.problems import suggestion
+from tiedae_cli.data.image_files import first_image, is_colour, open_image
+from tiedae_cli.data.item_set import SPLITS, Splits
+from tiedae_cli.data.partition import partition, usual_only
+from tiedae_cli.data.scaling import scaled
+from tiedae_cli.data.sources.detection import NAMED, TABLES, is_data_file, kind_of, open_file
+from tiedae_cli.data.sources.digits import load_digits
+from tiedae_cli.data.sources.downloads import SOURCES, files_of, load_download
+from tiedae_cli.data.sources.folder import load_folder
+from tiedae_cli.data.sources.table_columns import all_columns, choose_columns
+from tiedae_cli.data.sources.tables import TableOptions
+from tiedae_cli.data.training_sets import gather
+from tiedae_cli.data.windows import windowed
+from tiedae_cli.errors import ConfigError, DataError
+from tiedae_cli.system.files_in_use import note_input
+from tiedae_cli.system.text import HIDDEN
+
+log = logging.getLogger(__name__)
+
+TABLE_FIELDS = ("label", "columns", "ignore", "categories", "delimiter", "decimal", "header")  # of the config, for tables alone
+SMALL = 64  # pixels of the longer side, up to which an image without colour is a drawing or a digit, not a photograph
+VECTOR_FIELDS = ("arrays", "scaling", "missing", "window", "stride", *TABLE_FIELDS)
+
+
+def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
+    """Load the data set that a config names, or the folder or array at its path; a name wins over a path (``./mnist`` is a path).
+
+    Args:
+        config: the data section.
+        may_fill_root: whether ``data.root`` is what the user names, so that a download may go there; false where it comes out of a
+            checkpoint, which must not choose what is written: then it goes to the user's own place.
+
+    Raises:
+        DataError: an unknown name, or data that is missing, damaged or of no use; the message names the file.
+        ConfigError: a field of the config does not go with this data.
+        StorageError: the cache of a folder's images cannot be written.
+    """
+    name = shown_path(config.dataset)
+    note_data(config)
+    if is_data_set(name) and os.path.exists(name):
+        log.info(f"{name}: the data set of that name; what lies here is ./{name}")
+    if name == "digits":
+        _refuse_fields(
+            config, name, "validation", "test", "split_seed", "size", "mode", "range", "include", "exclude", *VECTOR_FIELDS
+        )
+        return usual_only(load_digits(), config)
+    if name in SOURCES:
+        _refuse_fields(config, name, "test", "split_seed", "size", "mode", "range", "include", "exclude", *VECTOR_FIELDS)
+        found = load_download(name, config.root and shown_path(config.root), config.validation, may_fill_root)
+        return usual_only(found, config)
+    path = os.path.expanduser(name)
+    if os.path.isdir(path):
+        _refuse_fields(config, name, "root", *VECTOR_FIELDS)
+        return partition(load_folder(Path(path), config), config, name)
+    if os.path.isfile(path) and (kind := kind_of(Path(path))) != "image":
+        others = (*(() if kind in NAMED else ("arrays",)), *(() if kind in TABLES else TABLE_FIELDS))
+        _refuse_fields(config, name, "root", "size", "mode", "include", "exclude", *others)
+        options = TableOptions(config.delimiter, config.decimal, config.header)
+        parts = open_file(Path(path), kind, options, lambda found: choose_columns(found, config), config.arrays)
+        return _scaled(partition(gather(parts, path, config.missing, config.range), config, name), config)
+    raise _not_found(name, os.path.exists(path))
+
+
+def note_data(config: DataConfig) -> None:
+    """Note the files of the data that a config names as what this command reads."""
+    if config.dataset in SOURCES:
+        for path in files_of(config.dataset, config.root and shown_path(config.root)):
+            note_input(path)
+    elif config.dataset != "digits":
+        note_input(os.path.expanduser(shown_path(config.dataset)))
+
+
+def is_data_set(name: str) -> bool:
+    """Return whether a name is that of a bundled or downloaded data set; it goes before a path."""
+    return data_set_name(name) is not None
+
+
+def data_set_name(name: str) -> str | None:
+    """Return the data set that a name means, in any case (``MNIST``); None where it means none."""
+    return name.lower() if name.lower() in data_set_names() and not (name != name.lower() and os.path.exists(name)) else None
+
+
+def data_set_names() -> list[str]:
+    """Return the names of all bundled and downloaded data sets."""
+    return ["digits", *SOURCES]
+
+
+def holds_images(path: Path) -> bool:
+    """Return whether a file's items are images, not vectors; of an array by its shape alone.
+
+    Raises:
+        DataError: it cannot be read, or it is an image file itself.
+    """
+    kind = kind_of(path)
+    if kind == "image":
+        raise DataError(f"{path}: one image; a model is trained on many: name the folder that holds them")
+    if kind in TABLES:
+        return False
+    parts = open_file(path, kind, TableOptions(), all_columns, {})
+    return any(len(part.shape) > 1 for part in parts.values())
+
+
+def holds_photographs(folder: Path) -> bool:
+    """Return whether a folder's images are in colour or larger than 64 pixels, judged by the first one found."""
+    try:
+        first = first_image(folder)
+        image = None if first is None else open_image(first)
+    except (DataError, OSError):
+        return False  # reading them all tells
+    return image is not None and (is_colour(image) or max(image.size) > SMALL)
+
+
+def shown_path(name: str) -> str:
+    """Return a path as it is shown and opened: below the working folder where it lies there."""
+    inside = os.path.isabs(name) and os.path.commonpath([os.getcwd(), name]) == os.getcwd()
+    return os.path.relpath(name) if inside else name
+
+
+def absolute(config: DataConfig) -> DataConfig:
+    """Return the section with absolute paths, so that it means the same from every folder."""
+    path = os.path.expanduser(config.dataset)
+    moved = not is_data_set(config.dataset) and os.path.exists(path) and not HIDDEN.search(os.path.abspath(path))
+    root = None if config.root is None else os.path.abspath(os.path.expanduser(config.root))
+    root = config.root if root is not None and HIDDEN.search(root) else root  # which a config file cannot hold: it stays short
+    dataset = os.path.abspath(path) if moved else data_set_name(config.dataset) or config.dataset
+    return config.model_copy(update={"dataset": dataset, "root": root})
+
+
+def _scaled(splits: Splits, config: DataConfig) -> Splits:
+    """Return the splits with the scaling of the config, which is of vectors only."""
+    if splits.form.kind != "vectors":
+        _refuse_fields(config, splits.source, "scaling", "missing", "window", "stride")
+        return splits
+    _refuse_fields(config, splits.source, "range")
+    seen = splits.with_form(scaled(splits.train, config.scaling, fills=config.missing == "mean"))
+    if config.window == 1:
+        return seen
+    train, validation, test = (
+        windowed(seen.get(name), config.window, config.stride, f"{seen.source}: {name}") for name in SPLITS
+    )
+    return Splits(train, validation, test, seen.source)
+
+
+def _refuse_fields(config: DataConfig, source: str, *fields: str) -> None:
+    """Refuse fields that would change nothing: whoever wrote them expects that they do."""
+    meaning = {
+        "root": "is only for data sets that are downloaded",
+        "validation": "cannot be chosen: its splits are fixed",
+        "test": "cannot be chosen: it has a test split of its own",
+        "split_seed": "is only for a folder or an array: its splits are not drawn",
+        "size": "is only for a folder of images",
+        "mode": "is only for a folder of images",
+        "include": "is only for a folder of images",
+        "exclude": "is only for a folder of images",
+        "scaling": "is only for feature vectors",
+        "missing": "is only for feature vectors",
+        "window": "is only for rows of numbers",
+        "stride": "is only for rows of numbers",
+        "range": "is only for images in a folder or an array",
+        "arrays": "is only for a file that holds several arrays (.npz, .h5, .mat)",
+        **dict.fromkeys(TABLE_FIELDS, "is only for a table"),
+    }
+    given = [field for field in fields if getattr(config, field) != DataConfig.model_fields[field].default]
+    if given:
+        raise ConfigError("\n".join(f"data.{field}: {source}: {meaning[field]}" for field in given))
+
+
+def _not_found(name: str, exists: bool) -> DataError:
+    if exists:
+        return DataError(
+            f"data.dataset: {name}: expected a folder of images, an array (.npy, .npz) or a table of numbers (.csv, .jsonl)"
+        )
+    if {"/", os.sep} & set(name) or is_data_file(name):
+        return DataError(f"data.dataset: {name}: no such file or folder (looked from {os.getcwd()})")
+    known = suggestion(name, ["digits", *SOURCES])
+    return DataError(f"data.dataset: {name}: no such data set{known}, and no folder or array has that name")

@@ -1,0 +1,252 @@
+"""A part of a source as a set for training: used where it lies if that can be, else read into memory.
+
+Shapes: N items, B items a block, D values an item.
+"""
+
+import hashlib
+import logging
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from tiedae_cli.data.item_rules import ItemRules, rules_for_training
+from tiedae_cli.data.item_set import BLOCK_BYTES, ItemSet, ValueRange, range_of
+from tiedae_cli.data.sources.cells import numbered
+from tiedae_cli.data.sources.part import Part, RawBlock, stop
+from tiedae_cli.errors import DataError
+from tiedae_cli.system.cache import cache_folder, taking_turns
+from tiedae_cli.system.progress import progress
+from tiedae_cli.system.storage import replacing
+
+log = logging.getLogger(__name__)
+
+CACHE_VERSION = 2
+
+
+def gather(
+    parts: dict[str, Part], source: str, missing: str = "error", given: tuple[float, float] | None = None
+) -> dict[str, ItemSet]:
+    """Return the splits that a source names as sets of one form.
+
+    Args:
+        parts: its parts by the name of their split.
+        source: what the data is, for messages.
+        missing: what becomes of vectors with missing values: ``error``, ``drop`` or ``mean`` (they are kept, as NaN).
+        given: ``data.range`` of images.
+
+    Raises:
+        DataError: an item that cannot be read, two forms, or more than the memory holds.
+    """
+    found = _range(parts, given)
+    sets = {}
+    for split, part in parts.items():
+        sets[split] = _image_set(part, rules_for_training(part, _may_miss(part, missing), found), missing)
+    first = next(iter(sets.values())).form
+    for split, items in sets.items():
+        if (items.form.shape, items.form.kind) != (first.shape, first.kind):
+            raise DataError(f"{source}: {split} has {items.form.describe()}, {next(iter(sets))} has {first.describe()}")
+    return sets
+
+
+def _range(parts: dict[str, Part], given: tuple[float, float] | None) -> ValueRange | None:
+    """Return which values of images are black and white: as given, or by the bits in use of whole numbers of more than 8 bits."""
+    images = [part for part in parts.values() if len(part.shape) > 1]
+    wide = [part for part in images if part.dtype.kind in "iu" and part.dtype.itemsize > 1]
+    if given is not None or not wide:
+        return None if given is None or not images else ValueRange(*given, whole=bool(wide))
+    largest = max(
+        (block.values.max() for part in wide for block in part.read(_rows(part), stop) if block.values.size), default=0
+    )
+    found = range_of(float(largest))
+    if found is not None:
+        log.info(
+            f"{wide[0].name}: {wide[0].dtype} images up to {largest:,}: {found.high:,.0f} is white; "
+            "--set 'data.range=[LOWEST, HIGHEST]' says otherwise"
+        )
+    return found
+
+
+def _rows(part: Part) -> int:
+    return max(1, BLOCK_BYTES // max(1, math.prod(part.shape) * part.dtype.itemsize))
+
+
+def _may_miss(part: Part, missing: str) -> bool:
+    """Return whether NaN is let through: of a table also where it is an error, so that all columns that miss values are named."""
+    return part.columns is not None or missing != "error"
+
+
+def _image_set(part: Part, reading: ItemRules, missing: str) -> ItemSet:
+    array, labels, names = part.array, part.labels, part.label_names
+    size = _rows(part)
+    fits = array is not None and array.dtype == reading.target and array.flags.c_contiguous and not reading.channels_last
+    fits = fits and reading.range is None
+    if array is not None and fits and not (reading.allows_nan and missing == "drop"):
+        for block in part.read(size, stop):
+            reading.convert(block, stop)  # a look at all values
+    else:
+        array, kept, text = _in_memory(part, reading, size, missing)
+        labels = labels if labels is None or kept is None else labels[torch.from_numpy(kept)]
+        if text is not None:
+            numbers, names = numbered(text)
+            labels = torch.from_numpy(numbers)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing writes to it
+        items = torch.from_numpy(array)
+    return ItemSet(items.view(len(items), *reading.form.shape), labels, reading.form, label_names=names)
+
+
+def _in_memory(
+    part: Part, reading: ItemRules, size: int, missing: str
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Return all items of a part, (N, D) of the type that training reads; which they are, if some were dropped; labels in words."""
+    converts = part.dtype != reading.target or part.array is not None
+    if part.count is not None:
+        _check_room(part, reading, part.count * reading.form.pixels * reading.target.itemsize, converts)
+    if part.key is not None:
+        return _from_cache(part, reading, size, missing)
+    gaps = _Gaps(part, reading, missing)
+    blocks: list[RawBlock] = []
+    whole = None if part.count is None else np.empty((part.count, reading.form.pixels), reading.target)
+    done = seen = 0
+    for raw in part.read(size, stop):
+        block = gaps.without(reading.convert(raw, stop))
+        if whole is None:
+            blocks.append(block)
+        else:
+            whole[done : done + len(block.rows)] = block.values
+        done, seen = done + len(block.rows), seen + len(raw.rows)
+        if part.count is not None and part.count > len(raw.rows):
+            progress(f"reading {part.name}", seen, part.count)
+    gaps.finish(done)
+    if whole is None:
+        if not done:
+            raise DataError(f"{part.name}: holds no items")
+        whole = np.concatenate([block.values for block in blocks])
+    if converts and isinstance(part.array, np.memmap):
+        log.info(
+            f"{part.name}: {_what(part, reading)}, converted to {reading.target} in memory ({_gigabytes(whole.nbytes)}); "
+            f"{reading.target} would be memory-mapped"
+        )
+    labels = [block.labels for block in blocks if block.labels is not None]
+    return whole[:done], gaps.kept(), np.concatenate(labels) if labels else None
+
+
+def _from_cache(
+    part: Part, reading: ItemRules, size: int, missing: str
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Return the items of a large table as a map of a file in the user's cache folder, which is made where it is not there.
+
+    While it is made one block at a time is in memory; a second start maps the file at once.
+    """
+    digest = hashlib.sha256(os.fsencode(f"{CACHE_VERSION}{part.key}{missing}{reading.target}")).hexdigest()[:32]
+    place = cache_folder() / "tables" / digest
+    values, labels = place / "values.raw", place / "labels.npy"
+    if not values.exists():
+        with taking_turns(place):
+            if not values.exists():
+                _write_cache(part, reading, size, missing, values, labels)
+                log.info(f"{part.name}: read once into {values}")
+    items = np.memmap(values, reading.target, "r").reshape(-1, reading.form.pixels)
+    return items, None, np.load(labels, allow_pickle=False) if labels.exists() else None
+
+
+def _write_cache(part: Part, reading: ItemRules, size: int, missing: str, values: Path, labels: Path) -> None:
+    gaps, words, done = _Gaps(part, reading, missing), [], 0
+    with replacing(values) as file:
+        for raw in part.read(size, stop):
+            block = gaps.without(reading.convert(raw, stop))
+            file.write(np.ascontiguousarray(block.values).data)
+            done += len(block.rows)
+            if block.labels is not None:
+                words.append(block.labels.astype(str))
+        gaps.finish(done)
+        if not done:
+            raise DataError(f"{part.name}: holds no items")
+        if words:
+            with replacing(labels) as file_of_labels:
+                np.save(file_of_labels, np.concatenate(words))
+
+
+class _Gaps:
+    """Missing values of the vectors that go by: counted by column, and the rows that hold them dropped where that is asked for."""
+
+    def __init__(self, part: Part, reading: ItemRules, missing: str) -> None:
+        self.part = part
+        self.missing = missing
+        self.matters = reading.allows_nan and reading.target.kind == "f"
+        self.counts = np.zeros(reading.form.pixels, np.int64)
+        self.dropped = 0
+        self.rows: list[Sequence[int | str]] = []
+
+    def without(self, block: RawBlock) -> RawBlock:
+        if not self.matters:
+            return block
+        gaps = np.isnan(block.values)
+        self.counts += gaps.sum(0)
+        if self.missing != "drop" or not gaps.any():
+            self.rows.append(block.rows)
+            return block
+        good = ~gaps.any(1)
+        rows = [block.rows[index] for index in np.flatnonzero(good).tolist()]
+        self.dropped += len(good) - len(rows)
+        self.rows.append(rows)
+        return RawBlock(rows, block.values[good], None if block.labels is None else block.labels[good])
+
+    def kept(self) -> np.ndarray | None:
+        return np.array([row for rows in self.rows for row in rows], np.int64) if self.dropped else None
+
+    def finish(self, items: int) -> None:
+        """Say what was missing, or raise it."""
+        if not self.counts.any():
+            return
+        names = self.part.columns.values if self.part.columns is not None else [str(i) for i in range(len(self.counts))]
+        found = [f"{name or '(without a name)'} ({self.counts[i]:,})" for i, name in enumerate(names) if self.counts[i]]
+        listed = ", ".join(found[:12]) + (f" and {len(found) - 12} more" if len(found) > 12 else "")
+        if self.missing == "error":
+            raise DataError(
+                f"{self.part.name}: missing values in the columns {listed}\n"
+                "Leave out the rows with --set data.missing=drop, or put the column's mean there with --set data.missing=mean"
+            )
+        done = f"{self.dropped:,} rows are left out" if self.missing == "drop" else "the column's mean stands there"
+        log.info(f"{self.part.name}: missing values in the columns {listed}: {done}")
+
+
+def _what(part: Part, reading: ItemRules) -> str:
+    order = part.array is not None and not part.array.flags.c_contiguous
+    return f"{part.dtype}{' in Fortran order' if order else ''}{', channels last' if reading.channels_last else ''}"
+
+
+def _check_room(part: Part, reading: ItemRules, needed: int, converts: bool) -> None:
+    """Refuse what would not fit into memory before an hour is spent on it."""
+    available = available_memory()
+    if needed <= (available // 2 if converts else available):
+        return
+    if part.array is None:
+        raise DataError(
+            f"{part.name}: {_gigabytes(needed)} unpacked, but {_gigabytes(available)} of memory are free; "
+            "save the images as .npy, which is memory-mapped: np.save(file, x)"
+        )
+    path = Path(part.name)
+    new = path.with_name(f"{path.stem}-{reading.target}.npy")
+    moved = "np.moveaxis(a, -1, 1)" if reading.channels_last else "a"
+    raise DataError(
+        f"{part.name}: {_what(part, reading)}: as {reading.target} it would take {_gigabytes(needed)} of "
+        f"{_gigabytes(available)} of free memory; {reading.target} is memory-mapped. Convert the file once:\n"
+        f'python -c "import numpy as np; a = np.load({str(path)!r}, mmap_mode={"r"!r}); a = {moved}; '
+        f'np.lib.format.open_memmap({str(new)!r}, {"w+"!r}, np.{reading.target}, a.shape)[:] = a"'
+    )
+
+
+def available_memory() -> int:
+    """Return the bytes that can be taken without swapping."""
+    return int(psutil.virtual_memory().available)
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 5e7 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,124 @@
+"""The model that lives in the page: its layers in 16 bits a weight where no value of a picture changes by it, else in 32.
+
+Shapes: P items, K numbers of a code, D values an item, a weight is (O, I).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.layers import Layer
+from tiedae_cli.report.code_chapter import Chosen
+from tiedae_cli.report.page.arrays_block import Arrays
+from tiedae_cli.runs.trained_run import OpenRun
+
+LIVE = {"Gemm", "Conv"}  # ONNX operators of the layers that scripts/network.js has
+MOST_PARAMETERS = 8_000_000  # of a model that travels in a page: 16 MB
+UNSEEN = 1 / 2048  # an eighth of a gray level: what 16 bits may change of any value
+CHECKED = 256  # items on which that is measured
+DIRECTIONS = 8
+LEVELS = 32_767
+
+Pack = Callable[[Tensor], dict[str, Any]]
+
+
+@torch.inference_mode()
+def embedded_network(run: OpenRun, chosen: Chosen, arrays: Arrays) -> dict[str, Any]:
+    """Return what the page needs to encode and decode, and where to move in the code.
+
+    Args:
+        run: the model.
+        chosen: items on which rounding is checked and the code's directions are found.
+        arrays: takes the weights.
+    """
+    network = run.trained.model(torch.device("cpu"))
+    count = sum(parameter.numel() for parameter in network.parameters())
+    if count > MOST_PARAMETERS:
+        return {"missing": f"its {count:,} parameters are more than the {MOST_PARAMETERS:,} that a page carries"}
+    unknown = {layer.operator("encoder")[0] for layer in network.layers} - LIVE
+    if unknown:
+        return {"missing": f"a page does not compute {' and '.join(sorted(unknown))}, which it has layers of"}
+    wide = rounding_shows(network, chosen.values[:CHECKED])
+
+    def pack(weight: Tensor) -> dict[str, Any]:
+        if wide:
+            return {"values": arrays.add(weight.numpy())}
+        levels, scale = rounded(weight)
+        return {"values": arrays.add(levels), "scale": arrays.add(scale)}
+
+    return {
+        "missing": None,
+        "bits": 32 if wide else 16,
+        "layers": [_layer(layer, pack, arrays) for layer in network.layers],
+        "code_top_k": network.code_top_k,
+        "parameters": count,
+        "form": _scaling(run.form, arrays),
+        **_directions(network, chosen.values, arrays),
+    }
+
+
+def _layer(layer: Layer, pack: Pack, arrays: Arrays) -> dict[str, Any]:
+    return {
+        "operator": layer.operator("encoder"),
+        "input_shape": list(layer.input_shape),
+        "output_shape": list(layer.output_shape),
+        "activation": layer.activation,
+        "decoder_activation": layer.decoder_activation,
+        "weight": pack(layer.weight.detach()),
+        "decoder_weight": None if layer.tied else pack(layer.transposed.detach()),
+        "encoder_bias": arrays.add(layer.encoder_bias.detach().numpy()),
+        "decoder_bias": arrays.add(layer.decoder_bias.detach().numpy()),
+    }
+
+
+def rounded(weight: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return a weight, (O, ...), as int16 of the same shape and a float32 factor for each row; half precision is eight times coarser."""
+    rows = weight.flatten(1)
+    scale = rows.abs().amax(1).clamp_min(1e-30) / LEVELS  # (O,)
+    levels = (rows / scale[:, None]).round().clamp(-LEVELS, LEVELS)
+    return levels.reshape(weight.shape).numpy().astype(np.int16), scale.numpy()
+
+
+@torch.inference_mode()
+def rounding_shows(network: TiedAutoencoder, items: Tensor) -> bool:
+    """Return whether 16 bits a weight change any reconstructed value by more than ``UNSEEN``; ``network`` itself stays as it is."""
+    before = network(items)
+    weights = {name: weight.clone() for name, weight in network.state_dict().items()}
+    coarse = {}
+    for name, weight in weights.items():
+        if weight.dim() > 1:
+            levels, scale = rounded(weight)
+            factors = torch.from_numpy(scale).reshape(-1, *[1] * (weight.dim() - 1))
+            coarse[name] = torch.from_numpy(levels).float() * factors
+    after = torch.func.functional_call(network, {**weights, **coarse}, (items,))
+    return bool((after - before).abs().max() > UNSEEN)
+
+
+def _scaling(form: ItemForm, arrays: Arrays) -> dict[str, Any]:
+    """Return how vectors become raw: raw = value / scale + offset."""
+    if form.kind == "images":
+        return {"scale": None, "offset": None}
+    scale = torch.as_tensor(form.scale).double().expand(form.pixels)
+    offset = torch.zeros(form.pixels, dtype=torch.float64) if form.offset is None else form.offset.double()
+    return {"scale": scale.tolist(), "offset": offset.tolist()}
+
+
+def _directions(network: TiedAutoencoder, items: Tensor, arrays: Arrays) -> dict[str, Any]:
+    """Return the strongest principal directions of the codes, (8, K), the deviation along each, and the mean code, (K,)."""
+    codes = network.encode(items)  # (P, K)
+    mean = codes.double().mean(0)
+    _, strengths, directions = torch.linalg.svd(codes.double() - mean, full_matrices=False)
+    count = min(DIRECTIONS, len(strengths))
+    deviations = strengths[:count] / max(1, len(codes)) ** 0.5
+    variance = (strengths**2).sum().clamp_min(1e-300)
+    return {
+        "mean_code": arrays.add(mean.float().numpy()),
+        "directions": arrays.add(directions[:count].float().contiguous().numpy()),
+        "deviations": deviations.tolist(),
+        "shares": (strengths[:count] ** 2 / variance).tolist(),
+    }

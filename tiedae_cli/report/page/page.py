@@ -1,0 +1,62 @@
+"""Puts a page together: template, style, scripts and data become one file that needs no other and may reach no network."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from tiedae_cli.output.terminal import json_text
+from tiedae_cli.report.page.arrays_block import Arrays, embeddable
+
+SCRIPTS = ("data", "network", "pictures", "charts", "codes", "live", "main")  # in the order in which they run, as one program
+
+
+def render(document: Mapping[str, Any], arrays: Arrays) -> bytes:
+    """Return the page that shows a document, UTF-8.
+
+    Every text of the document reaches the page escaped: by the template, or inside JSON. No script is made from data: the policy in
+    the page's head names the one script and the one style by their digests and refuses all else, so that nothing is ever fetched.
+
+    Args:
+        document: what the template and the scripts read.
+        arrays: what its ``array`` entries stand for.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(figures=_figures, thousands=lambda value: f"{value:,}")
+    style = _read("report.css")
+    script = '"use strict";\n(() => {\n' + "\n".join(_read(f"scripts/{name}.js") for name in SCRIPTS) + "})();\n"
+    policy = (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    plain = dict(document)
+    page = environment.from_string(_read("template.html")).render(
+        plain, style=style, script=script, policy=policy, data=embeddable(json_text(plain)), block=arrays.text()
+    )
+    return page.encode(errors="backslashreplace")  # of a name that is not UTF-8
+
+
+def _read(name: str) -> str:
+    return files("tiedae_cli.report.page").joinpath(name).read_text("utf-8")
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _figures(value: float | None, digits: int = 4) -> str:
+    """Return a number with so many significant digits and without an exponent where that is legible."""
+    if value is None:
+        return "–"
+    size = abs(value)
+    if value == 0 or not 1e-6 <= size < 1e7:
+        return f"{value:.{digits - 1}e}" if value else "0"
+    places = max(0, digits - 1 - _magnitude(size))
+    return f"{value:,.{places}f}"
+
+
+def _magnitude(size: float) -> int:
+    return int(f"{size:e}".partition("e")[2])

@@ -1,0 +1,174 @@
+"""The story of a run: what it reached in a sentence, what was set, and how its error fell by epoch."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from tiedae_cli.config import Config
+from tiedae_cli.data.item_set import ItemForm, Splits
+from tiedae_cli.model.inference import Evaluation, error_sum
+from tiedae_cli.model.metrics import ErrorSum
+from tiedae_cli.runs.run_folder import Run
+from tiedae_cli.runs.trained_run import OpenRun
+from tiedae_cli.runs.training_state import JOINT, EpochReport
+from tiedae_cli.system.portability import quoted
+from tiedae_cli.tasks.compare import ComparedRun
+from tiedae_cli.tasks.evaluate import measure_denoising
+from tiedae_cli.tasks.inspect import run_history
+
+EXACT = 1e-9  # of PCA's error to the mean's: all but rounding is explained, and a ratio tells nothing
+TABLE_ROWS = 100  # of the table of epochs
+
+
+def vector_columns(form: ItemForm) -> list[str] | None:
+    """Return the names of a vector's values; None for images."""
+    if form.kind == "images":
+        return None
+    width = form.shape[2]
+    names = [f"feature {index}" for index in range(width)] if form.columns is None else list(form.columns.values)
+    return names if form.window == 1 else [f"{name}, row {row + 1}" for row in range(form.window) for name in names]
+
+
+def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any]:
+    """Return a run's verdict, errors, settings and circumstances."""
+    history = run_history(run.path, run.trained)
+    folder = Run(run.path.parent)
+    again = f"tiedae train --config {quoted(folder.config)}" if folder.config.exists() else None
+    evaluation = found.evaluation
+    denoising = measure_denoising(
+        run.network, run.components(), splits.filled(evaluation.split), run.config.training, run.device
+    )
+    seconds = sum(report.seconds for report in history)
+    best = next((report for report in reversed(history) if report.best), None)
+    return {
+        "name": found.name,
+        "path": str(run.path),
+        "command": again,
+        "sizes": list(found.sizes),
+        "shape": found.shapes,
+        "code_size": found.sizes[-1],
+        "tied": found.tied,
+        "parameters": found.parameters,
+        "activation": run.config.model.activation,
+        "epochs": found.epochs,
+        "best_epoch": None if best is None else best.epoch,
+        "seconds": seconds,
+        "items_per_second": history[-1].items_per_second if history else None,
+        "finished": datetime.fromtimestamp(run.path.stat().st_mtime, UTC).strftime("%d %B %Y, %H:%M UTC"),
+        "settings": changed_settings(run.config),
+        "errors": error_values(evaluation),
+        "raw_errors": None if evaluation.raw is None else error_values(evaluation.raw),
+        "verdict": verdict(found, splits.form),
+        "denoising": None
+        if denoising is None
+        else {
+            "corruption": denoising.corruption,
+            "level": denoising.level,
+            **{name: getattr(denoising, name).squared_error_per_item for name in ("model", "pca", "nothing")},
+        },
+        "corruption": {"kind": run.config.training.corruption, "level": run.config.training.corruption_level},
+    }
+
+
+def changed_settings(config: Config) -> list[dict[str, str]]:
+    """Return the keys of a config that are not at their defaults, each with its value and its default."""
+    found = []
+    for section, default in Config().model_dump(mode="json").items():
+        values = getattr(config, section).model_dump(mode="json")
+        found += [
+            {"key": f"{section}.{key}", "value": _word(values[key]), "default": _word(old)}
+            for key, old in default.items()
+            if values[key] != old
+        ]
+    return found
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def error_values(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return the errors of the model, of PCA and of the mean, as rows of a table."""
+    mean = evaluation.mean_item
+    rows = [
+        ("model", evaluation.model),
+        (f"PCA, {evaluation.components} components", evaluation.pca),
+        ("always the mean", mean),
+    ]
+    largest = max(error.squared_error_per_item for _, error in rows) or 1.0
+    return [
+        {
+            "name": name,
+            "per_value": error.mse_per_value,
+            "per_item": error.squared_error_per_item,
+            "psnr": None if math.isinf(error.psnr_db) else error.psnr_db,
+            "explained": error.explained_variance(mean),
+            "share": error.squared_error_per_item / largest,
+        }
+        for name, error in rows
+    ]
+
+
+def verdict(found: ComparedRun, form: ItemForm) -> str:
+    """Return what a run reached, in two sentences."""
+    evaluation, item = found.evaluation, "image" if form.kind == "images" else "vector"
+    kept = evaluation.model.explained_variance(evaluation.mean_item)
+    numbers = f"{found.sizes[-1]:,} number{'s' * (found.sizes[-1] != 1)}"
+    head = (
+        f"{numbers} {'stands' if found.sizes[-1] == 1 else 'stand'} for the {form.pixels:,} {form.value_name}s of each {item}"
+    )
+    if kept is not None and kept > 0:
+        head += f" and keep{'s' * (found.sizes[-1] == 1)} {100 * kept:.1f}% of what varies"
+    return f"{head}. {_beside_pca(evaluation, numbers)}"
+
+
+def _beside_pca(evaluation: Evaluation, numbers: str) -> str:
+    model, pca, mean = (error.squared_error for error in (evaluation.model, evaluation.pca, evaluation.mean_item))
+    if pca <= EXACT * mean:
+        return "PCA with as many numbers loses nothing, so it is no yardstick here."
+    if math.isclose(model, pca, rel_tol=0.005):
+        return f"The error is that of PCA with {numbers}."
+    ratio = _times(pca / model) if model < pca else _times(model / pca)
+    return f"The error is {ratio} times {'smaller' if model < pca else 'larger'} than that of PCA with {numbers}."
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 1.1 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:,.0f}"
+
+
+def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
+    """Return errors and learning rate by epoch of the joint phase, beside PCA's on the same split."""
+    history = [report for report in run_history(run.path, run.trained) if report.phase == JOINT]
+    images = splits.validation if len(splits.validation) else splits.train
+    components = run.components()
+    pca = error_sum(components.reconstruct, images, run.device)
+    exact = components.components.shape[1] >= splits.form.pixels or pca.squared_error <= EXACT * _mean_error(run, images)
+    step = -(-len(history) // TABLE_ROWS) if history else 1
+    epochs = [_epoch_values(report) for report in history]
+    return {
+        "pca": None if exact else pca.mse_per_value,
+        "components": components.components.shape[1],
+        "on": "validation" if len(splits.validation) else "training",
+        "epochs": epochs,
+        "table": [values for index, values in enumerate(epochs) if index % step == 0 or values["best"]][: 2 * TABLE_ROWS],
+        "pretraining": sum(report.phase != JOINT for report in run_history(run.path, run.trained)),
+    }
+
+
+def _mean_error(run: OpenRun, images: Any) -> float:
+    total: ErrorSum = error_sum(run.components().truncated(0).reconstruct, images, run.device)
+    return total.squared_error
+
+
+def _epoch_values(report: EpochReport) -> dict[str, Any]:
+    return {
+        "epoch": report.epoch,
+        "train": report.train_mse_per_value,
+        "validation": report.validation_mse_per_value,
+        "rate": report.learning_rate,
+        "best": report.best,
+    }

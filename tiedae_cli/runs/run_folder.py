@@ -1,0 +1,306 @@
+"""The run folder: where everything of one training lies, who may write to it, and which run is meant when none is named."""
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.data.image_files import images_under
+from tiedae_cli.data.item_set import ItemSet
+from tiedae_cli.data.sources.detection import is_input
+from tiedae_cli.errors import InputError, StorageError
+from tiedae_cli.model import pca
+from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs import kept_pca
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.run_list import OUTCOME, known_runs, require_runs
+from tiedae_cli.runs.training_state import SplitIdentity
+from tiedae_cli.system.locks import LOCK_FILE, holding
+from tiedae_cli.system.portability import quoted
+from tiedae_cli.system.regular_files import open_regular
+from tiedae_cli.system.storage import TEMPORARY_PREFIX, HeldFolder, storage_errors, sync_file
+
+CHECKPOINTS = ("last.safetensors", "previous.safetensors", "best.safetensors")
+STATE = (*CHECKPOINTS, "config.yaml", "metrics.jsonl", "pca.npz", OUTCOME)  # what no output ever replaces
+OLD_STATE = ("last.pt", "previous.pt", "best.pt")  # of tiedae 0.1
+
+
+class Run:
+    """The files of one run. While it is locked it is its folder, by an open descriptor, and not whatever has its name.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._held: HeldFolder | None = None
+        self.config = folder / "config.yaml"
+        self.metrics = folder / "metrics.jsonl"
+        self.last = folder / "last.safetensors"
+        self.previous = folder / "previous.safetensors"
+        self.best = folder / "best.safetensors"
+        self.loss_figure = folder / "loss.png"
+        self.reconstructions_figure = folder / "reconstructions.png"
+        self.components = folder / "pca.npz"
+        self.outcome = folder / OUTCOME
+        self.report = folder / "report.html"
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.name
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[HeldFolder]:
+        if self._held is not None:
+            yield self._held
+            return
+        with storage_errors(self.folder, "opened"):
+            folder = HeldFolder(self.folder)
+        with folder:
+            yield folder
+
+    def save(self, checkpoint: Checkpoint, best: bool) -> None:
+        """Replace the last checkpoint, keep what it was as the previous one, and make the best the same file where it is the best.
+
+        At every instant ``last.safetensors`` is whole: the old one or the new one.
+
+        Raises:
+            StorageError: something cannot be written; the old files are intact.
+        """
+        with self._opened() as folder:
+            with folder.replacing(self.last.name) as file:
+                checkpoint.write(file)
+                sync_file(file)  # a full disk shows here, before anything old has moved
+                if folder.exists(self.last.name):
+                    folder.link_or_copy(self.last.name, self.previous.name)
+            if best:
+                folder.link_or_copy(self.last.name, self.best.name)
+
+    def load(self, path: Path) -> Checkpoint:
+        """Return one of its checkpoints.
+
+        Raises:
+            CheckpointError: it is damaged or not there.
+        """
+        return checkpoints.load(path, None if self._held is None else self._held.descriptor)
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write one of its files, whole or not at all.
+
+        Raises:
+            StorageError: it cannot be written; what was there before is intact.
+        """
+        with self._opened() as folder, folder.replacing(path.name) as file:
+            file.write(content)
+
+    def append_line(self, path: Path, line: str) -> None:
+        """Append a line to one of its files and flush it to the disk."""
+        with self._opened() as folder:
+            folder.append_line(path.name, line)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Make one of its files the same as another one."""
+        with self._opened() as folder:
+            folder.link_or_copy(source.name, target.name)
+
+    def read(self, path: Path) -> IO[bytes]:
+        """Open one of its files.
+
+        Raises:
+            OSError: there is none, or it is no file.
+        """
+        held = None if self._held is None else self._held.descriptor
+        return open_regular(path) if held is None else open_regular(path.name, held)
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder of a run in which nothing could be written."""
+        with contextlib.suppress(OSError):
+            if [path.name for path in self.folder.iterdir()] == [LOCK_FILE]:
+                (self.folder / LOCK_FILE).unlink()
+            self.folder.rmdir()
+
+    def moved(self) -> bool:
+        """Return whether its folder has another name now, or none, since it was locked."""
+        return self._held is not None and not self._held.still_named()
+
+    def _refuse_a_second(self) -> None:
+        raise InputError(f"{self.folder}: another process is training this run")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run against a second training; the system lets go when this process ends, however it ends.
+
+        On a file system without locks (some network ones) nothing is held.
+
+        Raises:
+            InputError: another process is training this run.
+        """
+        with self._opened() as folder, holding(self.folder, self._refuse_a_second):
+            folder.remove_temporaries()
+            self._held = folder
+            try:
+                yield
+            finally:
+                self._held = None
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is a run's: it holds a checkpoint, or will as soon as its training has begun."""
+    return any(os.path.lexists(folder / name) for name in (*CHECKPOINTS, *OLD_STATE))
+
+
+def is_state_of_a_run(path: Path) -> bool:
+    """Return whether a run keeps its own state under this path, or would."""
+    return path.name in (*STATE, *OLD_STATE) and is_run(path.parent)
+
+
+def create_run(parent: Path, name: str) -> Run:
+    """Make a new run folder ``parent/name``, or ``name-2``, ``name-3`` ... where it is taken, also by a process of this second.
+
+    Raises:
+        StorageError: the folder cannot be made.
+    """
+    with storage_errors(parent, "made"):
+        parent.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 1_000_000):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        with storage_errors(folder, "made"), contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return Run(folder)
+    raise StorageError(f"{parent}: a million runs named {name}")
+
+
+def create_named_run(folder: Path) -> Run:
+    """Make exactly this run folder; an empty one may exist.
+
+    Raises:
+        InputError: it exists and is not empty, for nothing is ever overwritten.
+        StorageError: it cannot be made.
+    """
+    with storage_errors(folder, "made"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(path.name != LOCK_FILE and not path.name.startswith(TEMPORARY_PREFIX) for path in folder.iterdir()):
+            raise InputError(f"--run-dir {folder}: not empty; name a new folder, or continue that run with --resume {folder}")
+    return Run(folder)
+
+
+def newest_run(parent: Path, name: str | None = None) -> Run | None:
+    """Return the run that was saved last, among those of a name (``name``, ``name-2`` ...) if one is given; None without any."""
+    found = [
+        path
+        for path in parent.glob("*/last.safetensors")
+        if name is None or re.fullmatch(re.escape(name) + r"(-\d+)?", path.parent.name)
+    ]
+    newest = max(found, key=lambda path: (path.stat().st_mtime_ns, path.parent.name), default=None)
+    return None if newest is None else Run(newest.parent)
+
+
+def named_model(word: str, parent: Path) -> Path | None:
+    """Return the run folder or the checkpoint that a word names; None where it names neither.
+
+    What lies under the word as a path comes first, if it is a run or a checkpoint; another folder or file there does not hide the
+    run of that name. A word that says where something lies (``photos/``, ``./photos``) is no name, unless nothing lies there.
+    """
+    path = Path(word)
+    if is_run(path) or checkpoints.is_checkpoint(path):
+        return path
+    named = parent / path
+    return named if len(path.parts) == 1 and (word == path.name or not path.exists()) and is_run(named) else None
+
+
+def find_checkpoint(model: str | None, parent: Path) -> Path:
+    """Return the checkpoint that MODEL means: a file, a run folder's ``best.safetensors``, the name of a run, or the newest run's.
+
+    Raises:
+        InputError: nothing of that name.
+    """
+    if model is None:
+        model = str(require_runs(parent)[0])
+    path = named_model(model, parent) or Path(model)
+    if path.is_dir():
+        best = Run(path).best
+        if not best.exists() and (path / "best.pt").exists():
+            again = f"tiedae train --config {quoted(path / 'config.yaml')}"
+            raise InputError(
+                f"{path}: a run of tiedae 0.1, whose checkpoints this version does not read: train again with: {again}"
+            )
+        if not best.exists():
+            started = Run(path).last.exists()
+            reason = "no epoch is finished yet" if started else f"expected a checkpoint or a run folder{known_runs(parent)}"
+            raise InputError(f"{path}: no best.safetensors in this folder: {reason}")
+        return best
+    if not path.exists():
+        raise InputError(f"{model}: no such checkpoint or run folder{known_runs(parent)}")
+    return path
+
+
+def separate_model(first: str | None, others: Sequence[str], parent: Path) -> tuple[str | None, list[str]]:
+    """Return MODEL and INPUTS of a command line ``[MODEL] [INPUTS]...``: which of the two the first argument is.
+
+    What names a run or a checkpoint is a MODEL, whatever it looks like. Of the rest image files, arrays, tables, ``-`` and folders
+    that hold images are inputs; everything else is a MODEL, which is not there.
+    """
+    if first is None or (first != "-" and named_model(first, parent) is not None):
+        return first, list(others)
+    if is_input(first) or (Path(first).is_dir() and images_under(Path(first))):
+        return None, [first, *others]
+    return first, list(others)
+
+
+def principal_components(run: Run | Path | None, images: ItemSet, count: int) -> pca.PrincipalComponents:
+    """Return PCA of the training split, from the run folder where it was kept, else fitted and kept there.
+
+    Args:
+        run: a run or its folder; None, or a folder that is no run or cannot be written, keeps nothing.
+        images: the training split.
+        count: components.
+    """
+    key = fingerprint(images)
+    count = min(count, images.form.pixels, len(images))
+    run = Run(run) if isinstance(run, Path) else run
+    keeps = run if run is not None and run.config.exists() else None
+    if keeps is not None:
+        kept = kept_components(keeps, SplitIdentity(len(images), key), images.form.pixels, count)
+        if kept is not None:
+            return kept
+    fitted = pca.fit(images, count)
+    if keeps is not None:
+        with contextlib.suppress(StorageError):  # a read-only folder only costs the next fit
+            keeps.write(keeps.components, kept_pca.content(fitted, key))
+    return fitted
+
+
+def kept_components(run: Run, data: SplitIdentity, pixels: int, count: int) -> pca.PrincipalComponents | None:
+    """Return what an earlier call kept; None where it is missing, damaged, of other data or of fewer components.
+
+    Args:
+        run: the run.
+        data: the training split.
+        pixels: D.
+        count: components.
+    """
+    with contextlib.suppress(OSError), run.read(run.components) as file:
+        kept = kept_pca.believed(file, data.digest, pixels, min(pixels, data.images))
+        return kept.truncated(count) if kept is not None and kept.components.shape[1] >= count else None
+    return None
+
+
+def fingerprint(images: ItemSet) -> str:
+    """Return a digest of the form and of up to 257 items spread over the set."""
+    digest = hashlib.sha256(repr((len(images), images.form.shape, str(images.images.dtype))).encode())
+    items = torch.arange(0, len(images), max(1, len(images) // 256), device=images.images.device)
+    for values in (images.rows[images.positions(items)], images.form.offset, images.form.scale):
+        if isinstance(values, Tensor):
+            digest.update(values.cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

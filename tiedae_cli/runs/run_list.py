@@ -1,0 +1,153 @@
+"""What lies under ``runs/``, told from the small files alone: no checkpoint is read, no torch is imported, it answers at once."""
+
+import contextlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tiedae_cli.errors import InputError
+from tiedae_cli.system.locks import is_held
+from tiedae_cli.system.portability import quoted
+from tiedae_cli.system.regular_files import open_regular
+
+RUNS = Path("runs")  # where runs are looked for when no config says otherwise
+OUTCOME = "outcome.json"
+LARGEST = 1 << 24  # bytes of a file that is read
+NAMED = 8  # runs that a message names
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended, as its run folder keeps it."""
+
+    state: str
+    """finished or diverged."""
+    epochs: int
+    """That were asked for."""
+    best_epoch: int | None = None
+    mse_per_value: float | None = None
+    """Of the best epoch: validation, else training."""
+    pca_mse_per_value: float | None = None
+    """PCA's on the same split, with as many numbers as the code has; None where that is no yardstick."""
+
+    def text(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(asdict(self)) + "\n"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run."""
+
+    name: str
+    data: str
+    """Name, or last part of the path."""
+    shape: str
+    """Hidden sizes."""
+    epochs: int
+    """Done."""
+    asked: int
+    """Epochs asked for."""
+    mse_per_value: float | None
+    """Of the best epoch: validation, else training."""
+    pca_mse_per_value: float | None
+    """PCA's, once the training is finished."""
+    when: str
+    """Last saved: ISO 8601, UTC, seconds."""
+    state: str
+    """running, stopped, finished, diverged or unreadable."""
+
+
+def run_folders(parent: Path) -> list[Path]:
+    """Return the folders of runs, the one that was saved last first."""
+    found = []
+    for path in parent.glob("*/last.safetensors"):
+        with contextlib.suppress(OSError):
+            found.append((path.stat().st_mtime_ns, path.parent.name, path.parent))
+    return [folder for _, _, folder in sorted(found, reverse=True)]
+
+
+def require_runs(parent: Path) -> list[Path]:
+    """Return the folders of runs, the newest first.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = run_folders(parent)
+    if not found:
+        raise InputError(f"no run under {parent}/ yet: train one with `tiedae train`, or name a checkpoint")
+    return found
+
+
+def known_runs(parent: Path) -> str:
+    """Return the names of the newest runs, for a message; empty where there is none."""
+    names = [folder.name for folder in run_folders(parent)]
+    more = f" and {len(names) - NAMED} more (tiedae runs)" if len(names) > NAMED else ""
+    return f" (runs under {parent}/: {', '.join(map(quoted, names[:NAMED]))}{more})" if names else ""
+
+
+def summarise(folder: Path) -> RunSummary:
+    """Return what a run folder's small files say."""
+    when = datetime.fromtimestamp((folder / "last.safetensors").stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        config = yaml.load(_read(folder / "config.yaml"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        data = str(config["data"]["dataset"])
+        model, asked = config["model"], int(config["training"]["epochs"])
+        shape = "-".join(map(str, model.get("layers") or model["hidden_sizes"]))
+        history = _history(folder)
+        epochs = [entry for entry in history if entry.get("phase", "joint") == "joint"]
+        best = min((error for entry in epochs if (error := _selection(entry)) is not None), default=None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        state = "running" if is_held(folder) else "unreadable"  # a training's first moment: its config is not written yet
+        return RunSummary(folder.name, "?", "?", 0, 0, None, None, when, state)
+    outcome = read_outcome(folder)
+    state, pca = _state(folder, outcome, asked, len(epochs)), None if outcome is None else outcome.pca_mse_per_value
+    return RunSummary(folder.name, Path(data).name, shape, len(epochs), asked, best, pca, when, state)
+
+
+def read_outcome(folder: Path) -> Outcome | None:
+    """Return how a training ended; None where it has not, or nothing whole says so."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(Outcome).validate_json(_read(folder / OUTCOME), strict=True)
+    return None
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    """Return what the run folder says of each epoch; the file is made when the first epoch is saved."""
+    try:
+        text = _read(folder / "metrics.jsonl")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _selection(epoch: dict[str, Any]) -> float | None:
+    """Return the error by which an epoch is chosen: validation, where there is one, else training."""
+    found = epoch.get("validation_mse_per_value")
+    error = epoch.get("train_mse_per_value") if found is None else found
+    return None if error is None else float(error)
+
+
+def _state(folder: Path, outcome: Outcome | None, asked: int, done: int) -> str:
+    if is_held(folder):
+        return "running"
+    if outcome is not None and (outcome.state == "diverged" or outcome.epochs == asked):
+        return outcome.state
+    return "stopped" if outcome is not None or done < asked else "finished"
+
+
+def _read(path: Path) -> str:
+    with open_regular(path) as file:
+        return file.read(LARGEST).decode()
+
+
+def as_values(runs: Iterable[RunSummary]) -> list[dict[str, Any]]:
+    """Return runs as the JSON interface names them."""
+    return [asdict(run) for run in runs]

@@ -1,0 +1,1 @@
+"""How anomalous an item is: rankers, thresholds, labels and reasons."""

@@ -1,0 +1,177 @@
+"""Why an item is strange: the values, or the regions of an image, that carry its squared error.
+
+Shapes: B items a block, D values an item, K reasons an item; an image is C x H x W.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.model.metrics import squares
+from tiedae_cli.model.regions import region_means, region_side
+
+DIGITS = 6  # behind the point, of what the model sees
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What carries the squared errors of some items, largest share first."""
+
+    places: Tensor
+    """(B, K) int64: which value of an item; the upper left corner of a region; of rows of a series the value's place in the series."""
+    values: Tensor
+    """(B, K) float64, in the data's own units; the mean of a region."""
+    expected: Tensor
+    """The same of what the model made of the item."""
+    shares: Tensor
+    """(B, K) of the item's squared error; negative where there is no such reason."""
+    rows: Sequence[Sequence[str | int]] | None = None
+    """(B, K), what tells the rows of a series apart, where the places are of such."""
+
+    def only(self, kept: Tensor | slice) -> "Evidence":
+        """Return that of the items at some positions."""
+        rows = self.rows
+        if rows is not None:
+            rows = rows[kept] if isinstance(kept, slice) else [rows[index] for index in kept.tolist()]
+        return Evidence(self.places[kept], self.values[kept], self.expected[kept], self.shares[kept], rows)
+
+    def joined(self, other: "Evidence") -> "Evidence":
+        """Return that of the items of two blocks as one."""
+        rows = None if self.rows is None or other.rows is None else [*self.rows, *other.rows]
+        places, values, expected, shares = map(torch.cat, zip(self._tensors(), other._tensors(), strict=True))
+        return Evidence(places, values, expected, shares, rows)
+
+    def put(self, items: Tensor, other: "Evidence") -> None:
+        """Write that of other items over some, in place."""
+        for own, new in zip(self._tensors(), other._tensors(), strict=True):
+            own[items] = new
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.places, self.values, self.expected, self.shares
+
+    def described(self, index: int, form: ItemForm) -> list[dict[str, Any]]:
+        """Return the reasons of one item as the JSON interface names them.
+
+        Args:
+            index: which item.
+            form: of the items; of rows of a series that of a row.
+        """
+        found = []
+        cells = zip(*(tensor[index].tolist() for tensor in self._tensors()), strict=True)
+        for number, (place, value, expected, share) in enumerate(cells):
+            if share < 0:
+                break
+            where = _region(place, form) if form.kind == "images" else {"column": _column(place % form.pixels, form)}
+            if self.rows is not None:
+                where = {"row": self.rows[index][number], **where}
+            found.append({**where, "value": value, "expected": expected, "share": share})
+        return found
+
+
+def _column(place: int, form: ItemForm) -> str | int:
+    return place if form.columns is None else form.columns.values[place]
+
+
+def _region(place: int, form: ItemForm) -> dict[str, Any]:
+    side, width = region_side(form), form.shape[2]
+    return {"left": place % width, "top": place // width, "width": side, "height": side}
+
+
+def evidence(values: Tensor, reconstructions: Tensor, form: ItemForm, count: int) -> Evidence:
+    """Return what carries the squared errors of items, in values or, of images, in regions that do not overlap.
+
+    Args:
+        values: as the model sees them, (B, D).
+        reconstructions: (B, D).
+        form: of the items; gives the numbers their units.
+        count: how many reasons an item at most.
+    """
+    errors = squares(reconstructions - values)
+    shares = errors / errors.sum(1, keepdim=True).clamp_min(1e-30)
+    raw, expected = (_rounded(form.denormalise(x.to(torch.float64)), form) for x in (values, reconstructions))
+    if form.kind == "images":
+        return _regions(raw, expected, shares, form, count)
+    top = shares.topk(min(count, shares.shape[1]), 1)
+    return Evidence(top.indices, raw.gather(1, top.indices), expected.gather(1, top.indices), top.values)
+
+
+def _rounded(raw: Tensor, form: ItemForm) -> Tensor:
+    """Return values in the data's own units without the digits that the model's float32 does not hold: 30 for 29.9999995."""
+    unit = 10 ** (torch.as_tensor(form.scale, dtype=torch.float64).log10() + DIGITS).ceil()  # () or (D,)
+    return (raw * unit).round() / unit
+
+
+def _regions(raw: Tensor, expected: Tensor, shares: Tensor, form: ItemForm, count: int) -> Evidence:
+    """Choose the region with the largest share, then the next one that does not touch it, and so on."""
+    _, height, width = form.shape
+    side = region_side(form)
+    means = [region_means(x, form).flatten(1) for x in (raw, expected)]  # (B, places)
+    sums = region_means(shares, form) * side**2 * form.shape[0]  # (B, H - side + 1, W - side + 1)
+    down, across = (torch.arange(length - side + 1) for length in (height, width))
+    chosen, found = [], []
+    for _ in range(min(count, (height // side) * (width // side))):
+        best = sums.flatten(1).max(1)
+        chosen.append(best.indices)
+        found.append(best.values)
+        y, x = best.indices // len(across), best.indices % len(across)
+        near = ((down - y[:, None]).abs() < side)[:, :, None] & ((across - x[:, None]).abs() < side)[:, None]
+        sums = sums.masked_fill(near, -1.0)
+    places = torch.stack(chosen, 1)
+    value, answer = (mean.gather(1, places) for mean in means)
+    corners = places // len(across) * width + places % len(across)
+    return Evidence(corners, value, answer, torch.stack(found, 1))
+
+
+class Witnesses:
+    """Of each row of a series, what carries the error of that window which holds it and in which its own error is largest.
+
+    Args:
+        width: values of a row.
+        rows: how many rows wait already.
+    """
+
+    def __init__(self, width: int, rows: int) -> None:
+        self.width = width
+        self.kept: Evidence | None = (
+            None  # of rows that windows to come may hold, (n, K); places are counted from the series' start
+        )
+        self.worst = torch.full((rows,), -1.0, dtype=torch.float64)  # (n,) own error there
+
+    def add(self, rows: int, found: Evidence | None, starts: Tensor, errors: Tensor, offset: int) -> None:
+        """Take new rows and windows into account.
+
+        Args:
+            rows: how many new rows there are.
+            found: of the windows, (B, K); None where there are none.
+            starts: the row of the series at which each window begins, (B,).
+            errors: of each row of each window, (B, W).
+            offset: which row of the series is the first one kept.
+        """
+        self.worst = torch.cat([self.worst, self.worst.new_full((rows,), -1.0)])
+        if found is None:
+            return
+        found = replace(found, places=found.places + starts[:, None] * self.width)
+        missing = len(self.worst) - (0 if self.kept is None else len(self.kept.shares))
+        empty = found.only(torch.zeros(missing, dtype=torch.int64))
+        self.kept = empty if self.kept is None else self.kept.joined(empty)
+        places = (starts[:, None] - offset + torch.arange(errors.shape[1])).flatten()
+        flat = errors.flatten()
+        worst = torch.full_like(self.worst, -1.0).scatter_reduce(0, places, flat, "amax")
+        hit = (flat == worst[places]).nonzero().flatten()
+        first = torch.full((len(worst),), len(starts)).scatter_reduce(0, places[hit], hit // errors.shape[1], "amin")
+        better = (worst > self.worst).nonzero().flatten()
+        self.kept.put(better, found.only(first[better]))
+        self.worst[better] = worst[better]
+
+    def take(self, done: int, names: Sequence[str | int], first: int) -> Evidence | None:
+        """Return that of the first rows kept, and forget it; ``names`` are of the series' rows from ``first`` on."""
+        self.worst = self.worst[done:]
+        if self.kept is None:
+            return None
+        found, self.kept = self.kept.only(slice(0, done)), self.kept.only(slice(done, None))
+        rows = [[names[place - first] for place in places] for places in (found.places // self.width).tolist()]
+        return replace(found, rows=rows)
