@@ -272,7 +272,7 @@ def test_a_misspelt_key() -> None:
     Path("my.yaml").write_text("training:\n  epoch: 5\nmodel:\n  activation: rulu\n")
     assert sorted(refused("train", "--config", "my.yaml").splitlines()) == [
         "my.yaml:2: training.epoch: unknown key; type `training: {epochs: 5}`",
-        "my.yaml:4: model.activation: 'rulu' is not a choice (did you mean relu?)",
+        "my.yaml:4: model.activation: 'rulu' is not a valid choice (did you mean relu?)",
     ]
 
 

@@ -135,14 +135,14 @@ def test_bytes_of_a_file(raw, tmp_path):
     ("text", "message"),
     [
         ("data:\n\tdataset: digits", "fuzz.yaml:2: not valid YAML: found character '\\t' that cannot start any token"),
-        ("data: {}\ndata: {}", "fuzz.yaml:2: data: given twice; the first is at fuzz.yaml:1"),
-        ("a: &a [x]\nb: *a", "fuzz.yaml:2: b: YAML aliases (*name) are not used in a config; write the value out"),
+        ("data: {}\ndata: {}", "fuzz.yaml:2: data: duplicate key; first given at fuzz.yaml:1"),
+        ("a: &a [x]\nb: *a", "fuzz.yaml:2: b: YAML aliases (*name) are not supported in configs; repeat the value"),
         ("[" * 1000, "fuzz.yaml:1: not valid YAML: nested too deeply; a config has sections and keys"),
         (
             "training:\n  seed: !!int ''",
-            "fuzz.yaml:2: training.seed: '' is not a value (\"invalid literal for int() with base 10: ''\")",
+            "fuzz.yaml:2: training.seed: '' is not a valid value (\"invalid literal for int() with base 10: ''\")",
         ),
-        ('data: {dataset: "a\\0b"}', "fuzz.yaml:1: data.dataset: holds the character U+0000"),
+        ('data: {dataset: "a\\0b"}', "fuzz.yaml:1: data.dataset: contains the character U+0000"),
         ("training: {epochs: -1e30}", "fuzz.yaml:1: training.epochs: must be a valid integer, not -1e+30"),
         ("training: {learning_rate: .nan}", "fuzz.yaml:1: training.learning_rate: must be a finite number, not nan"),
     ],

@@ -489,7 +489,7 @@ def test_portions_are_checked_in_the_config() -> None:
     result = CliRunner().invoke(app, ["train", *(word for pair in words[2:] for word in ("--set", pair))])
     lines = result.stderr.splitlines()
     assert "data.size: must be [height, width], or one number for both, from 1 to 16384" in lines[0]
-    assert "data.mode: 'grey' is not a choice (did you mean gray?)" in lines[1]
+    assert "data.mode: 'grey' is not a valid choice (did you mean gray?)" in lines[1]
     for value in ("-1", "1.0", "true", "abc", "1e99", ".nan", "[1]"):
         result = CliRunner().invoke(app, ["train", "--set", f"data.validation={value}"])
         assert result.exit_code == 2

@@ -238,7 +238,7 @@ def test_categories_live_in_the_checkpoint_and_unseen_ones_are_counted() -> None
     assert "column colour: 1 cells hold a category that the model does not know" in result.stderr
     first = CliRunner().invoke(app, ["encode", "run", path, "-o", "x.npy"])
     assert first.exit_code == 0
-    np.testing.assert_array_equal(np.load("y.npy")[0], np.load("x.npy")[0])
+    np.testing.assert_allclose(np.load("y.npy")[0], np.load("x.npy")[0], rtol=1e-6)  # products of other sizes round differently
     assert not np.array_equal(np.load("y.npy")[0], np.load("y.npy")[1])
     write("z.csv", "colour,d,a\nred,4.0,-0.5\n")
     result = CliRunner().invoke(app, ["encode", "run", "z.csv"])

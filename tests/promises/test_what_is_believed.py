@@ -196,4 +196,4 @@ def test_text_that_looks_like_something_else_is_written_so_that_it_stays_text(te
 def test_yes_and_no(text: str, right: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(f"model: {{tied: {text}}}", "x.yaml")
-    assert str(caught.value) == f"x.yaml:1: model.tied: {text} is a word in YAML 1.2; write {right}"
+    assert str(caught.value) == f"x.yaml:1: model.tied: {text} is text in YAML 1.2; write {right}"

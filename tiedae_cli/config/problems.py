@@ -1,4 +1,4 @@
-"""What is wrong with a config, in lines for people: the place, the key, what is wrong, and what to type instead."""
+"""Validation errors of a config as one-line messages: file and line, key, what is wrong, and what to type instead."""
 
 import difflib
 import json
@@ -16,28 +16,30 @@ KeyPath = tuple[str | int, ...]
 
 
 def suggestion(name: object, known: Sequence[str] | dict[str, Any]) -> str:
-    """Return " (did you mean ...?)" for a close name, else the list of the known ones."""
+    """Return " (did you mean ...?)" for a close name, else the list of known names."""
     close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
 
 
 def place_of(places: dict[KeyPath, str], path: KeyPath) -> str:
-    """Return the place of the nearest key path that has one."""
+    """Return the location (file:line) of the nearest enclosing key path that has one."""
     while path and path not in places:
         path = path[:-1]
     return places.get(path, "config")
 
 
 def in_order_of_reading(items: Sequence[Any], values: object, places: dict[KeyPath, str]) -> list[Any]:
-    """Sort pydantic's errors, which come in the schema's order, as the user wrote what they are about."""
+    """Sort pydantic's errors, which arrive in schema order, by their position in the user's file."""
     read = {place: number for number, place in enumerate(dict.fromkeys(places.values()))}
-    inside = {tuple(item["loc"])[:-1] for item in items}  # a list of which all items are wrong is not also too short
+    inside = {
+        tuple(item["loc"])[:-1] for item in items
+    }  # a list whose items are all invalid is not reported as too short as well
     items = [item for item in items if item["type"] != "too_short" or tuple(item["loc"]) not in inside]
     return sorted(items, key=lambda item: read.get(place_of(places, _given_path(tuple(item["loc"]), values)), len(read)))
 
 
 def line_of(item: Any, values: object, places: dict[KeyPath, str]) -> str:
-    """Turn one pydantic error into a line for people."""
+    """Return the one-line message for a pydantic error."""
     path = _given_path(tuple(item["loc"]), values)
     where = f"{place_of(places, path)}: {dotted(path)}: "
     kind, context = item["type"], item.get("ctx", {})
@@ -45,7 +47,7 @@ def line_of(item: Any, values: object, places: dict[KeyPath, str]) -> str:
         return f"{where}unknown key{_home(path, item['input']) or suggestion(path[-1], list(_siblings(path)))}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", context["expected"])
-        return f"{where}{short(item['input'])} is not a choice{suggestion(short(item['input']).strip(chr(39)), choices)}"
+        return f"{where}{short(item['input'])} is not a valid choice{suggestion(short(item['input']).strip(chr(39)), choices)}"
     if kind in ("model_type", "model_attributes_type"):
         known = ", ".join(_siblings((*path, "")))
         return f"{where}expected a section with keys ({known}), not {short(item['input'])}"
@@ -53,24 +55,24 @@ def line_of(item: Any, values: object, places: dict[KeyPath, str]) -> str:
         word, limit = ("at least", context["min_length"]) if kind == "too_short" else ("at most", context["max_length"])
         return f"{where}must hold {word} {limit} {'item' if limit == 1 else 'items'}, not {context['actual_length']}"
     if kind == "bool_type" and str(item["input"]).lower() in OLD_BOOLS:
-        return f"{where}{item['input']} is a word in YAML 1.2; write {OLD_BOOLS[str(item['input']).lower()]}"
+        return f"{where}{item['input']} is text in YAML 1.2; write {OLD_BOOLS[str(item['input']).lower()]}"
     message = (item["msg"][0].lower() + item["msg"][1:]).replace("input should", "must").replace("a valid tuple", "a list")
     return f"{where}{message}, not {short(item['input'])}"
 
 
 def _home(path: KeyPath, value: object) -> str:
-    """Return where a key belongs that stands in the wrong place or has another tool's name; empty where nothing is known of it."""
+    """Return a hint for a misplaced key or another tool's key name; empty for an unknown name."""
     key = keys.find_key(str(path[-1]))
     if key is None or len(path) > 2:
         return ""
     if key == keys.CODE_SIZE:
-        return f"; the code's size is the last of model.hidden_sizes: `model: {{hidden_sizes: [300, {short(value)}]}}`"
+        return f"; the code size is the last entry of model.hidden_sizes: `model: {{hidden_sizes: [300, {short(value)}]}}`"
     shown = json.dumps(value) if isinstance(value, (list, bool, int, float)) else str(value)
     return f"; type `{key[0]}: {{{key[1]}: {short(shown, 60).strip(chr(39))}}}`"
 
 
 def _given_path(location: KeyPath, values: object) -> KeyPath:
-    """Cut pydantic's names of union members and tuples off a location: keep what the user's values hold."""
+    """Return a pydantic location without the union and tuple parts that the user's values do not contain."""
     path: KeyPath = ()
     for depth, part in enumerate(location):
         if isinstance(values, dict) and (part in values or depth < 2):
@@ -84,7 +86,7 @@ def _given_path(location: KeyPath, values: object) -> KeyPath:
 
 
 def _siblings(path: KeyPath) -> dict[str, Any]:
-    """Return the keys that the schema has where the last part of the path stands."""
+    """Return the schema's keys at the level of the last part of the path."""
     model: type[BaseModel] = Config
     for part in path[:-1]:
         field = model.model_fields.get(str(part))
@@ -100,7 +102,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def short(value: object, width: int = 40) -> str:
-    """Return a value as text that fits a line; containers by their kind only, for they may be huge."""
+    """Return a value as short text; containers by their type only, because they may be huge."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, (list, tuple)):

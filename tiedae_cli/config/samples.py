@@ -1,4 +1,4 @@
-"""The sample configs that travel with the package, and which config a name means."""
+"""The bundled sample configs, and the lookup of a config by name."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ STDIN = Path("-")
 
 
 def sample_configs() -> dict[str, Path]:
-    """Return the sample configs that travel with the package, by name."""
+    """Return the bundled sample configs by name."""
     package = Path(__file__).parent.parent
     folder = next(f for f in (package / "sample_configs", package.parent / "sample_configs") if f.is_dir())
     return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=Path.as_posix)}
@@ -20,7 +20,7 @@ def find_config(name: str) -> Path:
     """Return the path that ``--config`` means: a file, ``-`` for stdin, the name of a sample config, or a run folder (its config).
 
     Raises:
-        ConfigError: nothing of that name; the message says what to type.
+        ConfigError: no config has that name; the message says what to type.
     """
     if name == "-":
         return STDIN
@@ -28,9 +28,9 @@ def find_config(name: str) -> Path:
     path = Path(os.path.expanduser(name))
     if path.is_dir() and (path / "config.yaml").is_file():
         return path / "config.yaml"
-    if path.exists() and not (name in samples and path.is_dir()):  # a folder digits/ does not hide the sample
+    if path.exists() and not (name in samples and path.is_dir()):  # a folder named digits/ does not hide the sample config
         if path.is_dir():
-            raise ConfigError(f"--config {name}: a folder, not a YAML file; to train on what it holds: tiedae train {name}")
+            raise ConfigError(f"--config {name}: a folder, not a YAML file; to train on its contents: tiedae train {name}")
         return path
     if name.lower() in samples:
         return samples[name.lower()]
@@ -38,7 +38,7 @@ def find_config(name: str) -> Path:
 
 
 def run_name(path: Path) -> str:
-    """Return the name that a run of this config file gets: the file's, or its folder's for a saved ``config.yaml``."""
+    """Return the default run name for a config file: its stem, or the folder's name for a saved ``config.yaml``."""
     if path == STDIN:
         return "stdin"
     return path.resolve().parent.name if path.name == "config.yaml" else path.stem

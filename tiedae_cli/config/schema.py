@@ -185,7 +185,7 @@ LayerText = Annotated[
 
 
 class Section(BaseModel):
-    """A part of the config: frozen, strict, unknown keys are errors, docstrings are the documentation."""
+    """A section of the config: frozen and strict; unknown keys are errors, and docstrings are the documentation."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
@@ -193,85 +193,94 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Which images or vectors, and how they are split."""
+    """Which data to read, and how it is split."""
 
     dataset: Annotated[str, Field(min_length=1, max_length=4096)] = "digits"
-    """A name (`digits` is bundled; `mnist`, `fashion-mnist`, `kmnist`, `qmnist`, `emnist-...`, `usps`, `cifar10` are downloaded once),
-    or the path of a folder of images, of an array (`.npy`, memory-mapped, or `.npz`: N x D feature vectors, N x H x W, N x C x H x W or
-    N x H x W x C images; whole numbers from 0 to 255, or floats in [0, 1]), or of a table (CSV in any dialect, also `.gz`; `.jsonl`,
-    `.parquet`, `.feather`)."""
+    """The data: a name, or the path of a folder, an array or a table. Names: `digits` (bundled); `mnist`, `fashion-mnist`,
+    `kmnist`, `qmnist`, `emnist-...`, `usps`, `cifar10` (downloaded once). Paths: a folder of images; an array (`.npy`,
+    memory-mapped, or `.npz`) of N x D feature vectors or N x H x W, N x C x H x W or N x H x W x C images (whole numbers
+    from 0 to 255, or floats in [0, 1]); a table (CSV in any dialect, also `.gz`; `.jsonl`, `.parquet`, `.feather`)."""
     root: str | None = None
-    """Folder of the downloaded data sets; without it `$TIEDAE_DATA`, else the user's cache folder."""
+    """Folder of the downloaded data sets. Default: `$TIEDAE_DATA`, else the user's cache folder."""
     validation: Portion | None = None
-    """Items kept from the training split for validation: a count, or a fraction of the split. Of a downloaded data set the first
-    ones, without it the set's own number (MNIST: 5,000); of a folder or array a random choice, without it 0.1 unless the source
-    has a split of that name."""
+    """Items held out of the training split for validation: a count, or a fraction of the split. Of a downloaded data set
+    the first items are taken (default: the set's usual number; MNIST: 5,000); of a folder or an array a random choice
+    (default: 0.1, unless the source has a validation split of its own)."""
     test: Portion | None = None
-    """Items of a folder or array kept for the test, as `validation`; without it 0.1 unless the source has a split of that name."""
+    """Items of a folder or an array held out for the test split: a count, or a fraction. Default: 0.1, unless the source
+    has a test split of its own."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Seed of the random choice of `validation` and `test`; not `training.seed`, so that trainings with several seeds share a test."""
+    """Seed of the random choice of `validation` and `test`. It is separate from `training.seed`, so that runs with
+    different seeds share one test split."""
     size: ImageSize | None = None
-    """[height, width] in pixels, or one number for both, to which the images of a folder are resized (stretched where the
-    proportions differ); without it the size that they all have."""
+    """Size in pixels to which the images of a folder are resized: [height, width], or one number for both. The aspect ratio
+    is not kept. Default: the size that all images share."""
     mode: Literal["gray", "colour"] | None = None
-    """What the images of a folder are converted to; without it `colour` if any file is in colour."""
+    """Color mode to which the images of a folder are converted. Default: `color` if any image has color, else `gray`."""
     include: NameList = ()
-    """Of a folder: globs of the names or paths below it of the images that are taken; without it all."""
+    """Glob patterns of the files to read (image folders only), matched against file names and paths below the folder.
+    Default: all."""
     exclude: NameList = ()
-    """Of a folder: globs of the names or paths below it of files that are left out, for example `*mask*`."""
+    """Glob patterns of files to skip (image folders only), for example `*mask*`."""
     range: ValuePair | None = None
-    """Of images: [lowest, highest] raw value, which become 0 and 1; without it 0 and 255 of bytes, 0 and 1 of floats, and of more bits the
-    largest value of the bit depth in use (10, 12, 14 or 16)."""
+    """Raw values of images that map to 0 and 1: [lowest, highest]. Default: 0 and 255 for bytes, 0 and 1 for floats; for
+    deeper integers the largest value of the bit depth in use (10, 12, 14 or 16 bits)."""
     arrays: ArrayNames = {}
-    """Of a file that holds several arrays (`.npz`, `.h5`, `.mat`): the name of the items, or names by role: `train`, `validation`, `test`,
-    `labels` (or `train_labels`, ...); without it they are found by their names."""
+    """Names of the arrays to read from a file that holds several (`.npz`, `.h5`, `.mat`): the name of the items, or names
+    by role (`train`, `validation`, `test`, `labels`, `train_labels`, ...). Default: detected from the names in the file."""
     label: Name | None = None
-    """Of a table: the column that labels the items and is not fed to the model."""
+    """Column of a table that labels the items; it is not fed to the model."""
     normal: LabelList = ()
-    """Labels of the items to train on; all others are kept for the test. For data with labels."""
+    """Labels of the normal items, the only ones to train on (labelled data only). All other items go to the test split."""
     columns: NameList | None = None
-    """Of a table: the columns that are fed, by names or globs; without it all that hold numbers, but none that is called like a label."""
+    """Columns of a table to feed to the model, by name or glob pattern. Default: all numeric columns except those named
+    like a label."""
     ignore: NameList = ()
-    """Of a table: columns that are left out, by names or globs."""
+    """Columns of a table to leave out, by name or glob pattern."""
     categories: Literal["error", "one_hot"] = "error"
-    """Of a table: what becomes of columns of text: an error that names them, or `one_hot`, a value for each distinct cell."""
+    """How to treat text columns of a table: `error` refuses them by name, `one_hot` makes one feature per distinct value."""
     missing: Literal["error", "drop", "mean"] = "error"
-    """Of feature vectors: what becomes of missing values: an error that counts them, the items are left out, or the feature's mean."""
+    """How to treat missing values in feature vectors: `error` refuses them with a count per column, `drop` skips the rows
+    that have any, `mean` fills in the column's mean."""
     window: Annotated[int, Field(ge=1, le=65_536)] = 1
-    """Of rows that follow each other in time: how many make an item (a window). The splits are then ranges of rows: first training, then
-    validation, last test."""
+    """Consecutive rows that form one item of a time series (a window). Above 1 the splits are ranges of rows: training
+    first, then validation, then test."""
     stride: Annotated[int, Field(ge=1, le=65_536)] = 1
-    """Rows from the beginning of a window to that of the next; at most `window`."""
+    """Rows from the start of one window to the start of the next; at most `window`."""
     scaling: Literal["standard", "robust", "minmax", "none"] = "standard"
-    """Of feature vectors: mean 0 and deviation 1, median 0 and interquartile range 1, from 0 to 1, or as they are."""
+    """Scaling of feature vectors, from statistics of the training split: `standard` (mean 0, standard deviation 1),
+    `robust` (median 0, interquartile range 1), `minmax` (0 to 1) or `none`."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    """Of a table in text: what stands between two cells (a blank for any white space); without it it is found."""
+    """Character between two cells of a text table; a space stands for any run of white space. Default: detected from the
+    file."""
     decimal: Literal[".", ","] | None = None
-    """Of a table in text: what stands before a fraction; without it it is found."""
+    """Decimal mark of a text table. Default: detected from the file."""
     header: bool | None = None
-    """Of a table in text: whether its first row names the columns; without it it is found."""
+    """Whether the first row of a text table names the columns. Default: detected from the file."""
 
 
 class ModelConfig(Section):
-    """The autoencoder's shape: D pixels -> hidden layers -> the same layers backwards -> D pixels."""
+    """The shape of the autoencoder: D values -> hidden layers -> the same layers mirrored -> D values."""
 
     hidden_sizes: Annotated[
         Annotated[tuple[HiddenSize, ...], Field(min_length=1, max_length=64, strict=False)] | None, BeforeValidator(_sizes)
     ] = (300, 150)
     """Units of each encoder layer, all dense; the last is the code size. The decoder mirrors them."""
     layers: Annotated[tuple[LayerText, ...], Field(min_length=1, max_length=64, strict=False)] | None = None
-    """Instead of `hidden_sizes`, for images: the encoder's layers in words, `conv CHANNELS KERNEL STRIDE` (without KERNEL and STRIDE: 4
-    and 2) and, after them, `dense UNITS`. A convolution makes H x W pixels ceil(H / STRIDE) x ceil(W / STRIDE); the decoder mirrors all."""
+    """Encoder layers of an image model, in place of `hidden_sizes`: `conv CHANNELS KERNEL STRIDE` (default: kernel 4,
+    stride 2), then optionally `dense UNITS`. A convolution maps H x W pixels to ceil(H / STRIDE) x ceil(W / STRIDE); the
+    decoder mirrors every layer."""
     activation: Activation = "elu"
-    """After every hidden layer."""
+    """Activation after each hidden layer."""
     code_activation: Activation | None = None
-    """After the code layer, when it differs from `activation` (`linear` for a linear code)."""
+    """Activation of the code layer, for example `linear`. Default: `activation`."""
     code_top_k: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    """Only this many units of each code, the largest, stay; the others become 0 (a k-sparse autoencoder)."""
+    """Number of code units to keep per item; all but the largest are set to 0 (a k-sparse autoencoder). Default: all."""
     output: Output = "linear"
-    """Output layer: `linear`, or `sigmoid` for pixels in [0, 1]."""
+    """Activation of the output layer: `linear`, or `sigmoid` for pixels in [0, 1]."""
     tied: bool = True
-    """The decoder uses the transposed encoder weights; `false` gives it weights of its own in the same shape."""
+    """Whether the decoder uses the transposed encoder weights. `false` gives the decoder weights of its own, in the same
+    shapes."""
 
     @model_validator(mode="before")
     @classmethod
@@ -290,93 +299,101 @@ class ModelConfig(Section):
 
 
 class TrainingConfig(Section):
-    """The optimisation: on mini-batches, reshuffled each epoch, the last partial batch dropped."""
+    """How the model is trained: mini-batches, reshuffled each epoch; the last, partial batch is dropped."""
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 5
     """Passes over the training split."""
     steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
-    """Optimisation steps of the whole training, instead of `epochs`: as many whole passes as come closest. For recipes that
-    are to take the same time on small and large data."""
+    """Length of the training in optimization steps, in place of `epochs`; rounded to whole epochs. Use it for recipes that
+    should take the same time on small and large data."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 150
-    """Images per optimisation step (over all processes)."""
+    """Items per optimization step, over all processes."""
     shuffle: Shuffle = "auto"
-    """The order of each epoch: `items`, every order equally likely; `blocks`, for data larger than the memory: blocks of 8 MB in random
-    order, the items of 64 of them mixed, so that the disk is read forwards; `auto`: `blocks` of data larger than half of the memory."""
+    """How the training items are shuffled each epoch: `items` uniformly; `blocks` in blocks of 8 MB, 64 of which are mixed
+    at a time, so that data larger than memory is read sequentially; `auto` uses `blocks` for data larger than half of the
+    memory."""
     optimizer: Optimizer = "adam"
-    """`adam`; `soap`: Adam in the eigenbasis of each weight's gradients, which needs far fewer steps, each with about twice the arithmetic;
-    or `muon`: the momentum of each weight is made orthogonal. Biases, and weights of one row or column, are always moved by Adam."""
+    """Optimizer: `adam`; `soap` (Adam in the eigenbasis of each weight's gradients: far fewer steps, about twice the
+    arithmetic per step); or `muon` (orthogonalized momentum). Biases and weights with a single row or column are always
+    updated by Adam."""
     momentum: Annotated[float, Field(ge=0, lt=1, strict=False)] | None = None
-    """Weight of the past in the running mean of the gradients; without it 0.9 with `adam` and `soap` (beta 1), 0.95 with `muon`."""
+    """Decay rate of the running mean of gradients. Default: 0.9 for `adam` and `soap` (beta 1), 0.95 for `muon`."""
     learning_rate: Annotated[float, Field(gt=0, le=10, strict=False)] = 0.01
-    """Step size, about how far a step moves a weight (with `muon` a fifth of it); the highest value of the schedule."""
+    """Learning rate at the peak of the schedule."""
     schedule: Schedule = "constant"
-    """How the learning rate moves: `constant`, `cosine` (down to 0) or `one_cycle` (up for 30%, then down to almost 0)."""
+    """Learning-rate schedule: `constant`, `cosine` (decays to 0) or `one_cycle` (rises for 30% of the steps, then decays to
+    almost 0)."""
     warmup: Annotated[float, Field(ge=0, le=0.5, strict=False)] = 0.0
-    """Fraction of all steps in which the learning rate first rises linearly (not with `one_cycle`, which has its own)."""
+    """Fraction of all steps in which the learning rate rises linearly from 0. Not used with `one_cycle`, which has a
+    warm-up of its own."""
     l2: Annotated[float, Field(ge=0, le=10, strict=False)] = 0.0005
-    """L2 penalty: l2 * 1/2 * sum of squared weights, each tied weight once, no bias."""
+    """L2 penalty in the loss: l2 * 1/2 * sum of squared weights. Each tied weight counts once; biases are not penalized."""
     loss: Loss = "mse"
-    """`mse` (mean over images and pixels), `squared_error` (mean over images, sum over pixels: Adam's epsilon then never matters)
-    or `cross_entropy` (binary, mean over images, sum over pixels; needs `output: sigmoid`)."""
+    """Loss: `mse` (mean over items and values), `squared_error` (sum over values, mean over items; keeps gradients well
+    above Adam's epsilon) or `cross_entropy` (binary, sum over values, mean over items; needs `output: sigmoid`)."""
     cross_entropy_weight: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
-    """Of `mse` and `squared_error` with `output: sigmoid`: how much cross-entropy is added to the loss. Alone their gradient vanishes where
-    an output is 0 or 1, so a pixel that got there by mistake stays; 0.01 brings it back."""
+    """Weight of a cross-entropy term added to `mse` or `squared_error` (needs `output: sigmoid`). The gradient of a squared
+    error vanishes where a sigmoid saturates, so wrong pixels can get stuck at 0 or 1; 0.01 frees them."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
-    """Seed of the initial weights, the order of the images and every other random choice."""
+    """Random seed of the initial weights, the item order and every other random choice in training."""
     precision: Precision = "float32"
-    """Arithmetic of the matrix products: `float32`, `bfloat16` (float32 master weights), or `auto`: bfloat16 where the hardware has it."""
+    """Precision of the matrix products: `float32`, `bfloat16` (with float32 master weights), or `auto` (bfloat16 if the
+    hardware supports it)."""
     tf32: bool = False
-    """On CUDA: let float32 products use TF32 (10-bit mantissa), faster and less exact."""
+    """Allow TF32 (10-bit mantissa) for float32 products on CUDA: faster, less exact."""
     corruption: Corruption = "none"
-    """Noise on the input, while the error is still taken against the clean image (a denoising autoencoder)."""
+    """Noise added to the input while the loss compares with the clean item (a denoising autoencoder)."""
     corruption_level: Annotated[float, Field(gt=0, le=10, strict=False)] = 0.3
-    """Of the noise: the standard deviation of `gaussian`, the fraction of values that `masking` and `salt_and_pepper` change."""
+    """Strength of `corruption`: the standard deviation of `gaussian` noise, or the fraction of values that `masking` or
+    `salt_and_pepper` replaces."""
     shift: Annotated[int, Field(ge=0, le=1000)] = 0
-    """Pixels by which each training image is moved at random, in both directions, each time that it is seen."""
+    """Largest random shift of each training image, in pixels, in both directions; redrawn each time an image is seen."""
     shift_edges: Edges = "zero"
-    """What moves in at the edges of an image that is shifted: `zero`, or `mirror`, its own pixels mirrored, for photographs."""
+    """Fill of the edge that a shift exposes: `zero`, or `mirror` (reflected pixels, for photographs)."""
     flip: bool = False
-    """Each training image is mirrored, left for right, half of the times that it is seen: for photographs, not for letters or digits."""
+    """Mirror each training image horizontally with probability 1/2. For photographs, not for letters or digits."""
     sparsity: Sparsity = "none"
-    """Penalty on the code: `l1` (sum of |code|) or `kl` (divergence of each unit's mean from `sparsity_target`; needs a sigmoid code)."""
+    """Sparsity penalty on the code: `l1` (sum of absolute values) or `kl` (divergence of each unit's mean activation from
+    `sparsity_target`; needs a sigmoid code)."""
     sparsity_weight: Annotated[float, Field(gt=0, le=1e6, strict=False)] = 0.001
-    """Factor of the sparsity penalty, in the unit of the loss."""
+    """Weight of the sparsity penalty, in units of the loss."""
     sparsity_target: Annotated[float, Field(gt=0, lt=1, strict=False)] = 0.05
-    """Mean activation of a code unit that `kl` asks for."""
+    """Mean activation per code unit that `kl` aims for."""
     gradient_clip: Annotated[float, Field(gt=0, le=1e9, strict=False)] | None = None
-    """Largest norm of a step's gradient; a longer one is scaled down to it."""
+    """Largest gradient norm per step; longer gradients are scaled down to it. Default: no clipping."""
     pretraining_epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """Epochs in which each layer is first trained alone, greedily from the pixels upwards, before all are trained together."""
+    """Epochs of greedy layer-wise pretraining for each layer, before all layers are trained together."""
     early_stopping: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Stop after this many epochs without a lower validation error."""
+    """Stop after this many epochs without a lower validation error. Default: never."""
     init_from: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-    """Checkpoint or run folder whose weights training starts from; an untied model may start from a tied one."""
+    """Checkpoint, run folder or run name whose weights to start from. An untied model can start from a tied one."""
     checkpoint_every: Annotated[float, Field(gt=0, le=1_000_000, strict=False)] = 60.0
-    """Seconds after which a long epoch is also saved in its middle; of epochs that take less than a second about one a second is saved."""
+    """Seconds between checkpoints within a long epoch. Epochs shorter than a second are saved about once per second."""
 
 
 class ScoreConfig(Section):
-    """By what `score` ranks items."""
+    """How `score` ranks items."""
 
     rank: Literal["squared_error", "neighbours", "region"] = "squared_error"
-    """`squared_error` of the reconstruction; `region`: the largest squared error of a square of an eighth of an image's shorter side
-    (recipe `defects`); `neighbours`: the distance of an item, and of its whitened reconstruction error, to the nearest training items
-    (recipe `anomalies`), whose statistics, and up to 8,192 training items, are kept in `best.safetensors`."""
+    """How items are ranked: `squared_error` of the reconstruction; `region`, the largest squared error of any square with
+    an eighth of the image's shorter side (recipe `defects`); or `neighbours`, the distance of an item and of its whitened
+    reconstruction error to the nearest training items (recipe `anomalies`), which keeps up to 8,192 training items in
+    `best.safetensors`."""
     neighbours: Annotated[int, Field(ge=1, le=1000)] = 3
-    """How many of the nearest training items `neighbours` looks at."""
+    """Number of nearest training items that `neighbours` averages over."""
 
 
 class OutputConfig(Section):
-    """Where a run goes and what it draws."""
+    """Where a run is written, and what it writes."""
 
     runs: Annotated[str, Field(min_length=1, max_length=4096)] = "runs"
-    """Folder that holds the run folders."""
+    """Folder for run folders."""
     images: Annotated[int, Field(ge=1, le=100)] = 10
-    """Test images in `reconstructions.png`."""
+    """Number of test images in `reconstructions.png`."""
     report: bool = False
-    """Also write the report, `report.html`, at the end of a training."""
+    """Write the report page `report.html` at the end of training."""
     tensorboard: bool = False
-    """Also write scalars, reconstructions and the code projection for TensorBoard (needs the extra `tensorboard`)."""
+    """Log scalars, reconstructions and the code projection to TensorBoard (needs the extra `tensorboard`)."""
 
 
 class Config(Section):

@@ -18,9 +18,9 @@ from tiedae_cli.config.samples import STDIN
 from tiedae_cli.config.schema import Config
 from tiedae_cli.errors import ConfigError
 
-LARGEST_FILE = 32_768  # bytes; a config is a page of text, and PyYAML reads about 100 kB a second
-DEEPEST = 8  # levels of nesting; the schema has three
-MOST_PROBLEMS = 50  # that are told at once
+LARGEST_FILE = 32_768  # bytes; a config is about a page; PyYAML reads roughly 100 kB per second
+DEEPEST = 8  # nesting levels; the schema has three
+MOST_PROBLEMS = 50  # reported at once
 HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")  # controls, line breaks, half characters
 EDITORS = "# yaml-language-server: $schema=tiedae.schema.json  (written by: tiedae schema > tiedae.schema.json)\n"
 
@@ -31,7 +31,7 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Return the next node; here, where the text is still being read, nested brackets have cost no time yet."""
+        """Return the next node; the nesting limit is checked here, before deep brackets cost any time."""
         if self.depth > DEEPEST:
             raise ValueError("nested too deeply; a config has sections and keys")
         self.depth += 1
@@ -41,7 +41,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's safe dumper, which quotes the strings that ``_Loader`` would read as something else, also those of YAML 1.1."""
+    """PyYAML's safe dumper; it quotes strings that ``_Loader`` or a YAML 1.1 reader would not read back as strings."""
 
 
 use_core_schema(_Loader)
@@ -58,13 +58,13 @@ def load_config(path: Path, assignments: Sequence[str] = ()) -> Config:
         assignments: ``section.key=value`` texts; the value is read as YAML.
 
     Raises:
-        ConfigError: with one line per problem; nothing is believed unless everything is right.
+        ConfigError: with one line per problem; the config is returned only if all of it is valid.
     """
     return parse_config(_read_text(path), "stdin" if path == STDIN else str(path), assignments)
 
 
 def parse_config(text: str, source: str, assignments: Sequence[str] = ()) -> Config:
-    """Do what ``load_config`` does with text that is already read; ``source`` stands for the file in messages."""
+    """Parse a config from text, like ``load_config``; ``source`` replaces the file name in messages."""
     values, places = _parse(text, source)
     problems: list[str] = []
     assigned: set[keys.Key] = set()
@@ -87,7 +87,7 @@ def parse_config(text: str, source: str, assignments: Sequence[str] = ()) -> Con
 
 
 def validate_config(values: object, source: str) -> Config:
-    """Validate a config that came out of a checkpoint.
+    """Validate a config read from a checkpoint.
 
     Raises:
         ConfigError: with one line per problem.
@@ -103,7 +103,7 @@ def validate_config(values: object, source: str) -> Config:
 
 
 def dump_config(config: Config) -> str:
-    """Return the whole config as YAML that ``load_config`` reads back to an equal config."""
+    """Return the config as YAML; ``load_config`` reads it back to an equal config."""
     values = config.model_dump(mode="json")
     if config.training.steps is not None:
         del values["training"]["epochs"]  # steps stand instead
@@ -126,13 +126,13 @@ def _flatten(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def _read_text(path: Path) -> str:
     try:
         if path == STDIN and sys.stdin is None:
-            raise ConfigError("--config -: stdin is closed: there is nothing to read")
+            raise ConfigError("--config -: stdin is closed")
         with contextlib.nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     if len(raw) > LARGEST_FILE:
-        raise ConfigError(f"{path}: larger than {LARGEST_FILE // 1024} KiB; this is no tiedae config")
+        raise ConfigError(f"{path}: larger than {LARGEST_FILE // 1024} KiB, so not a tiedae config")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -153,19 +153,19 @@ def _parse(text: str, source: str) -> tuple[dict[Any, Any], dict[KeyPath, str]]:
         raise ConfigError(
             f"{source}:{mark.line + 1 if mark else 1}: not valid YAML: {error.problem or error.context}"
         ) from None
-    except (ValueError, OverflowError) as error:  # also an escape or a version that is no character or number
+    except (ValueError, OverflowError) as error:  # includes invalid escapes and versions
         raise ConfigError(f"{source}:{loader.line + 1}: not valid YAML: {str(error)[:70]}") from None
     finally:
         loader.dispose()
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{source}:1: a config is a mapping with the sections {', '.join(Config.model_fields)}")
+        raise ConfigError(f"{source}:1: expected a mapping with the sections {', '.join(Config.model_fields)}")
     return values, builder.places
 
 
 def _refuse_control_characters(text: str, source: str) -> None:
-    """Refuse control characters with their line before PyYAML meets them."""
+    """Refuse control characters, naming their line, before PyYAML parses the text."""
     found = yaml.reader.Reader.NON_PRINTABLE.search(text)
     if found:
         line = text.count("\n", 0, found.start()) + 1
@@ -173,7 +173,7 @@ def _refuse_control_characters(text: str, source: str) -> None:
 
 
 class _Builder:
-    """Turns YAML nodes into plain values, noting lines; refuses what a config has no use for."""
+    """Build plain values from YAML nodes and record their lines; refuse YAML features that configs do not use."""
 
     def __init__(self, loader: _Loader, source: str) -> None:
         self.loader = loader
@@ -182,10 +182,10 @@ class _Builder:
         self._seen: set[int] = set()  # ids of nodes, which the document keeps alive
 
     def build(self, node: yaml.Node, path: KeyPath = ()) -> Any:
-        """Return the values of a node, whose place is noted under its key path."""
+        """Return the value of a node and record its location under the key path."""
         place = self.places.setdefault(path, self._place(node))  # of its key, if it has one
         if id(node) in self._seen:  # an alias is the same node again
-            raise ConfigError(f"{place}: {dotted(path)}: YAML aliases (*name) are not used in a config; write the value out")
+            raise ConfigError(f"{place}: {dotted(path)}: YAML aliases (*name) are not supported in configs; repeat the value")
         if isinstance(node, yaml.MappingNode):
             self._seen.add(id(node))
             return self._mapping(node, path)
@@ -196,11 +196,11 @@ class _Builder:
             value = self.loader.construct_object(node)
         except (ValueError, OverflowError, TypeError, KeyError, IndexError, AttributeError) as error:  # all of PyYAML's own
             raise ConfigError(
-                f"{place}: {dotted(path)}: {short(node.value)} is not a value ({short(str(error), 70)})"
+                f"{place}: {dotted(path)}: {short(node.value)} is not a valid value ({short(str(error), 70)})"
             ) from None
         hidden = HIDDEN.search(value) if isinstance(value, str) else None
-        if hidden:  # "\0" and the like: no name of anything
-            raise ConfigError(f"{place}: {dotted(path)}: holds the character U+{ord(hidden.group()):04X}")
+        if hidden:  # "\0" and the like cannot be part of a name
+            raise ConfigError(f"{place}: {dotted(path)}: contains the character U+{ord(hidden.group()):04X}")
         return value
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[Any, Any]:
@@ -208,10 +208,10 @@ class _Builder:
         for key_node, value_node in node.value:
             place = self._place(key_node)
             if not isinstance(key_node, yaml.ScalarNode):
-                raise ConfigError(f"{place}: a key must be a word")
+                raise ConfigError(f"{place}: keys must be plain text")
             key = key_node.value
             if key in values:
-                raise ConfigError(f"{place}: {dotted((*path, key))}: given twice; the first is at {self.places[(*path, key)]}")
+                raise ConfigError(f"{place}: {dotted((*path, key))}: duplicate key; first given at {self.places[(*path, key)]}")
             self.places[(*path, key)] = place
             values[key] = self.build(value_node, (*path, key))
         return values
@@ -221,7 +221,7 @@ class _Builder:
 
 
 def _assign(values: dict[Any, Any], places: dict[KeyPath, str], text: str, assigned: set[keys.Key]) -> None:
-    """Put one ``KEY=VALUE`` into the values, and its key among those that were assigned."""
+    """Apply one ``KEY=VALUE`` to the values and record its key as assigned."""
     source = short(text, 80).strip("'")
     pair = keys.assignment(text)
     if pair is None:
@@ -247,7 +247,7 @@ def _assign(values: dict[Any, Any], places: dict[KeyPath, str], text: str, assig
 
 
 def _assigned_value(path: keys.Key, text: str, source: str) -> Any:
-    """Return the value of an assignment: text as it stands where the key holds text, ``a,b`` as a list where it holds one, else YAML."""
+    """Return an assignment's value: verbatim for text keys, split at commas for list keys, otherwise parsed as YAML."""
     plain = text.strip()
     if path == keys.CODE_SIZE:
         return int(plain) if plain.isdecimal() else plain
@@ -256,7 +256,7 @@ def _assigned_value(path: keys.Key, text: str, source: str) -> Any:
             return None
         hidden = HIDDEN.search(plain)
         if hidden:
-            raise ConfigError(f"{source}: holds the character U+{ord(hidden.group()):04X}")
+            raise ConfigError(f"{source}: contains the character U+{ord(hidden.group()):04X}")
         if keys.is_text(path):
             return plain
         if keys.is_list(path):
@@ -268,14 +268,14 @@ def _assigned_value(path: keys.Key, text: str, source: str) -> Any:
                 text = f"[{plain}]"
     parsed, _ = _parse("value: " + text, source)
     if parsed.keys() != {"value"}:
-        raise ConfigError(f"{source}: the value is not one YAML value")
+        raise ConfigError(f"{source}: expected a single YAML value")
     return parsed["value"]
 
 
 def _with_code_size(model: object, size: object, source: str) -> tuple[keys.Key, list[Any]]:
-    """Return the model's key that holds its layers, and its value with another code."""
+    """Return the key that holds the model's layers, and its value with the new code size."""
     if not isinstance(size, int):
-        raise ConfigError(f"{source}: the size of the code is a whole number, the last of model.hidden_sizes")
+        raise ConfigError(f"{source}: the code size must be a whole number")
     given = model if isinstance(model, dict) else {}
     layers, sizes = given.get("layers"), given.get("hidden_sizes")
     if isinstance(layers, (list, tuple)) and layers and "hidden_sizes" not in given:
