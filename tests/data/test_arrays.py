@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config, DataConfig
 from tiedae_cli.config.yaml_reader import dump_config, parse_config
-from tiedae_cli.data import ItemForm, ItemSet, Splits, load_splits
+from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.data.partition import partition
 from tiedae_cli.data.scaling import scaled
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError
@@ -233,7 +234,7 @@ def test_an_archive_may_name_its_splits(names: tuple[str, str]) -> None:
     np.savez("x.npz", **{names[0]: train, names[1]: test})
     splits = load_splits(DataConfig(dataset="x.npz"))
     assert [len(splits.get(name)) for name in NAMES] == [18, 2, 5]
-    assert np.array_equal(splits.test.images[:, 0].numpy(), test)
+    assert np.array_equal(splits.test.values[:, 0].numpy(), test)
     with pytest.raises(ConfigError, match=r"data\.test: x\.npz has a test split of its own"):
         load_splits(DataConfig(dataset="x.npz", test=3))
 
@@ -276,7 +277,7 @@ def test_damaged_archives_and_ones_larger_than_memory_are_refused(monkeypatch: p
 
 def test_a_memory_mapped_array_is_never_copied() -> None:
     splits, _ = load(random().integers(0, 256, (4000, 28, 28), dtype=np.uint8))
-    address = splits.train.images.data_ptr()
+    address = splits.train.values.data_ptr()
     maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("x.npy")]
     start, end = (int(part, 16) for part in maps[0][0].split("-"))
     assert start <= address < end and maps[0][1] == "r--s"
@@ -339,13 +340,13 @@ def test_statistics_are_those_of_the_training_split_also_beside_a_large_mean(mon
     seen = splits.train.batch(0, 300, CPU)
     assert torch.isfinite(seen).all() and seen[:, 1].abs().max() < 1e-6
     raw = splits.test.raw(0, 300)
-    np.testing.assert_allclose(form.denormalise(splits.test.batch(0, 300, CPU)), raw, rtol=1e-6)
+    np.testing.assert_allclose(form.denormalize(splits.test.batch(0, 300, CPU)), raw, rtol=1e-6)
 
 
 def test_float64_vectors_are_used_where_they_lie_and_time_stamps_keep_their_differences() -> None:
     stamps = 1.7e9 + np.arange(300.0)  # float32 holds every 128th second of these
     splits, notes = load(np.stack([stamps, random().normal(size=300)], 1))
-    assert notes == [] and splits.train.images.dtype == torch.float64
+    assert notes == [] and splits.train.values.dtype == torch.float64
     seen = splits.train.batch(0, 300, CPU)
     assert seen.dtype == torch.float32 and len(seen[:, 0].unique()) == len(seen)
     train = splits.train.raw(0, 300).numpy()

@@ -12,7 +12,8 @@ import torch
 from hearing import heard, silently
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import ItemForm, ItemSet, Splits, check_split, choose, load_splits
+from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split, choose
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.data.sources.downloads import SOURCES, default_root
 from tiedae_cli.errors import ConfigError, DataError, InputError
 
@@ -73,9 +74,9 @@ def test_idx_files(write_mnist: WriteMnist, name: str, folder: str) -> None:
     labels = np.frombuffer((raw / "train-labels-idx1-ubyte").read_bytes(), np.uint8, offset=8)
     splits = load(name, root, 5)
     assert splits.source == name and splits.form.shape == (1, 28, 28) and splits.form.scale == 1 / 255
-    np.testing.assert_array_equal(splits.validation.images[:, 0], train[:5])  # the first ones, as TensorFlow's reader had it
-    np.testing.assert_array_equal(splits.train.images[:, 0], train[5:])
-    np.testing.assert_array_equal(splits.test.images[:, 0], test)
+    np.testing.assert_array_equal(splits.validation.values[:, 0], train[:5])  # the first ones, as TensorFlow's reader had it
+    np.testing.assert_array_equal(splits.train.values[:, 0], train[5:])
+    np.testing.assert_array_equal(splits.test.values[:, 0], test)
     np.testing.assert_array_equal(splits.train.labels, labels[5:])
     np.testing.assert_array_equal(splits.validation.labels, labels[:5])
 
@@ -145,7 +146,7 @@ def test_emnist_is_the_right_way_up(tmp_path: Path, write_idx: WriteIdx, split: 
         write_idx(raw / f"emnist-{split}-{subset}-images-idx3-ubyte", np.stack([letter.T] * count))
         write_idx(raw / f"emnist-{split}-{subset}-labels-idx1-ubyte", np.full(count, 12, dtype=np.uint8))
     splits = load(f"emnist-{split}", tmp_path, 2)
-    assert splits.train.images.is_contiguous() and len(splits.test) == 3
+    assert splits.train.values.is_contiguous() and len(splits.test) == 3
     for name in ("train", "validation", "test"):
         np.testing.assert_array_equal(splits.get(name).images[0, 0], letter)
 
@@ -161,7 +162,7 @@ def test_usps(tmp_path: Path) -> None:
     splits = load("usps", tmp_path, 2)
     assert splits.form.shape == (1, 16, 16) and splits.train.labels is not None
     assert splits.train.labels.tolist() == [2, 3, 4, 5]
-    assert splits.test.images[0, 0, 0, :4].tolist() == [255, 0, 255, 0]
+    assert splits.test.values[0, 0, 0, :4].tolist() == [255, 0, 255, 0]
 
 
 def test_colour_images_have_their_channels_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +178,7 @@ def test_colour_images_have_their_channels_first(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", StandIn)
     splits = load("cifar10", tmp_path, 2)
     assert splits.form.shape == (3, 32, 32) and splits.form.describe() == "32x32 colour images"
-    np.testing.assert_array_equal(splits.validation.images.numpy(), values[:2].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(splits.validation.values.numpy(), values[:2].transpose(0, 3, 1, 2))
 
 
 # Where the data lies
@@ -321,6 +322,6 @@ def test_forms_in_words(form: ItemForm, words: str) -> None:
 
 def test_normalise_subtracts_and_scales() -> None:
     form = ItemForm((1, 1, 2), "vectors", torch.tensor([1.0, 2.0]), torch.tensor([0.5, 10.0]))
-    assert form.normalise(torch.tensor([[3, 4], [1, 2]])).tolist() == [[1.0, 20.0], [0.0, 0.0]]
+    assert form.normalize(torch.tensor([[3, 4], [1, 2]])).tolist() == [[1.0, 20.0], [0.0, 0.0]]
     images = ItemSet(torch.tensor([[[[3.0, 4.0]]]]), None, form)
     assert images.batch(0, 1, torch.device("cpu")).tolist() == [[1.0, 20.0]]

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import Splits, load_splits
+from tiedae_cli.data.item_set import Splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import ConfigError, DataError, InputError, StorageError
 from tiedae_cli.system.locks import LOCK_FILE
 
@@ -119,8 +120,8 @@ def test_one_colour_image_makes_all_colour_and_gray_ones_keep_their_values() -> 
         write(f"pics/c{index}.png", picture(3))
     splits, _ = load(validation=0, test=0)
     assert splits.form.shape == (3, 6, 5)
-    assert np.array_equal(splits.train.images[0].numpy(), np.stack([gray] * 3))
-    assert np.array_equal(splits.train.images[1].numpy(), colour.transpose(2, 0, 1))
+    assert np.array_equal(splits.train.values[0].numpy(), np.stack([gray] * 3))
+    assert np.array_equal(splits.train.values[1].numpy(), colour.transpose(2, 0, 1))
 
 
 def test_mode_and_size_are_obeyed_and_a_palette_image_counts_as_colour_only_with_colours() -> None:
@@ -130,7 +131,7 @@ def test_mode_and_size_are_obeyed_and_a_palette_image_counts_as_colour_only_with
     assert splits.form.shape == (1, 4, 4)
     assert "inferred" not in notes[0]
     expected = Image.open("pics/a.png").convert("L").resize((4, 4), Image.Resampling.LANCZOS)
-    assert np.array_equal(splits.train.images[0, 0].numpy(), np.asarray(expected))
+    assert np.array_equal(splits.train.values[0, 0].numpy(), np.asarray(expected))
     Path("pics/a.png").unlink()
     splits, _ = load(validation=0, test=0)
     assert splits.form.shape == (1, 6, 5)
@@ -176,7 +177,7 @@ def test_the_cache_is_used_again_and_made_anew_when_a_file_changes(monkeypatch: 
     changed = write("pics/3.png", picture(99))
     os.utime("pics/3.png", ns=(1, 1))
     splits, notes = load(validation=0, test=0)
-    assert len(notes) == 1 and np.array_equal(splits.train.images[3, 0].numpy(), changed)
+    assert len(notes) == 1 and np.array_equal(splits.train.values[3, 0].numpy(), changed)
     assert len(cached()) == 1 and cached() != first
 
 
@@ -185,7 +186,7 @@ def test_a_cache_that_was_cut_off_is_made_anew() -> None:
     load()
     os.truncate(cached()[0], 150)
     splits, _ = load(validation=0, test=0)
-    assert np.array_equal(splits.train.images[:, 0].numpy(), np.stack(pixels))
+    assert np.array_equal(splits.train.values[:, 0].numpy(), np.stack(pixels))
 
 
 def _load_in_process(barrier: Any, results: Any) -> None:
@@ -193,7 +194,7 @@ def _load_in_process(barrier: Any, results: Any) -> None:
     with heard() as notes:
         splits = load_splits(DataConfig(dataset="pics", validation=0, test=0))
     built = sum("decoded once" in note for note in notes)
-    results.put((built, int(splits.train.images.sum(dtype=torch.int64))))
+    results.put((built, int(splits.train.values.sum(dtype=torch.int64))))
 
 
 def test_two_processes_at_once_build_one_cache() -> None:
@@ -214,7 +215,7 @@ def test_the_cached_array_is_memory_mapped_and_shared_by_the_splits() -> None:
     for index in range(20):
         write(f"pics/{index:02}.png", picture(index, 128, 128))
     splits, _ = load()
-    address = splits.train.images.data_ptr()
+    address = splits.train.values.data_ptr()
     assert {splits.get(name).images.data_ptr() for name in ("train", "validation", "test")} == {address}
     maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if str(cached()[0]) in line]
     assert any(int(line[0].split("-")[0], 16) <= address < int(line[0].split("-")[1], 16) for line in maps)
@@ -300,7 +301,7 @@ def test_files_are_chosen_by_globs_and_junk_is_counted() -> None:
     for fields in ({"exclude": "*_mask*"}, {"include": ["?.png"]}, {"include": "a/?.png"}):
         splits, notes = load(validation=0, test=0, **fields)
         assert len(splits.train) == 4 and not any("masks?" in note for note in notes)
-        assert np.array_equal(splits.train.images[3, 0].numpy(), picture(3))
+        assert np.array_equal(splits.train.values[3, 0].numpy(), picture(3))
 
 
 def test_masks_of_another_suffix_are_named() -> None:
@@ -320,10 +321,10 @@ def test_images_of_more_than_8_bits_are_scaled_by_the_bits_in_use(largest: int, 
     write("pics/b.png", levels // 2)
     splits, notes = load(validation=0, test=0)
     expected = (levels.astype(float) * 255 / white).astype(np.uint8)
-    assert np.array_equal(splits.train.images[0, 0].numpy(), expected)
+    assert np.array_equal(splits.train.values[0, 0].numpy(), expected)
     assert any(f"{white:,} is white" in note for note in notes) == (white > 255)
     given, _ = load(validation=0, test=0, range=[0, largest])
-    assert given.train.images[0].max() == 255
+    assert given.train.values[0].max() == 255
 
 
 def test_wide_arrays_are_scaled_by_the_bits_in_use_and_their_range_lives_in_the_checkpoint() -> None:

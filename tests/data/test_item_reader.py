@@ -18,7 +18,7 @@ from PIL import Image
 from tiny_models import COLOUR, DIGITS, VECTORS, random_bytes
 
 from tiedae_cli.data.item_reader import ItemReader, Items, raw_array, raw_shape, split_items
-from tiedae_cli.data.item_set import ItemForm, gray_or_colour
+from tiedae_cli.data.item_set import ItemForm, gray_or_color
 from tiedae_cli.data.sources.detection import is_input, sniff
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.runs.run_folder import separate_model
@@ -64,7 +64,7 @@ def names(items: Items) -> list[str | int]:
 
 
 def test_split_items_are_the_set_in_blocks() -> None:
-    blocks = list(split_items(gray_or_colour(PIXELS, None), 4).blocks)
+    blocks = list(split_items(gray_or_color(PIXELS, None), 4).blocks)
     assert [len(block.values) for block in blocks] == [4, 4, 3]
     assert [list(block.items) for block in blocks] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
     assert torch.equal(torch.cat([block.values for block in blocks]), EXPECTED)
@@ -114,7 +114,7 @@ def test_colour_arrays_channels_first_and_last(tmp_path: Path) -> None:
     np.save(tmp_path / "last.npy", pixels.permute(0, 2, 3, 1).numpy())
     for name in ("first.npy", "last.npy"):
         found = values(ItemReader(COLOUR, 4).open([str(tmp_path / name)]))
-        assert torch.equal(found, COLOUR.normalise(pixels.reshape(6, 60)))
+        assert torch.equal(found, COLOUR.normalize(pixels.reshape(6, 60)))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.uint8, np.bool_])
@@ -122,7 +122,7 @@ def test_vectors_are_standardised(tmp_path: Path, dtype: type) -> None:
     rows = np.arange(18).reshape(3, 6).astype(dtype)
     np.save(tmp_path / "x.npy", rows)
     found = values(ItemReader(VECTORS, 2).open([str(tmp_path / "x.npy")]))
-    assert torch.equal(found, VECTORS.normalise(torch.from_numpy(rows.astype(np.float32))))
+    assert torch.equal(found, VECTORS.normalize(torch.from_numpy(rows.astype(np.float32))))
 
 
 @given(st.integers(1, 40), st.integers(0, 30), st.integers(0, 2**31))
@@ -136,7 +136,7 @@ def test_blocks_of_any_size_are_the_whole(size: int, count: int, seed: int) -> N
     finally:
         sys.stdin = before
     assert all(len(block) == size for block in found[:-1])
-    whole = VECTORS.normalise(torch.from_numpy(array))
+    whole = VECTORS.normalize(torch.from_numpy(array))
     assert torch.equal(torch.cat([torch.zeros(0, 6), *found]), whole)
 
 
@@ -170,7 +170,7 @@ TABLES = {
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 @pytest.mark.parametrize("size", [1, 5])
 def test_tables_from_files_and_stdin(tmp_path: Path, stdin, table: str, size: int) -> None:
-    expected = VECTORS.normalise(torch.tensor([[0.5, 1, 2, 3, 4, 5], [1, 1, 1, 1, 1, -1e-3]]))
+    expected = VECTORS.normalize(torch.tensor([[0.5, 1, 2, 3, 4, 5], [1, 1, 1, 1, 1, -1e-3]]))
     path = tmp_path / ("x.jsonl" if table[0] in "[{" else "x.csv")
     path.write_bytes(table.encode())
     items = ItemReader(VECTORS, size).open([str(path)])
@@ -365,7 +365,7 @@ def test_sniff(head: bytes, kind: str) -> None:
 
 def test_raw_array_is_what_the_reader_reads_back(tmp_path: Path) -> None:
     for form, pixels in ((DIGITS, PIXELS.reshape(11, 64)), (COLOUR, random_bytes(4, 60))):
-        model_values = form.normalise(pixels)
+        model_values = form.normalize(pixels)
         for as_float in (False, True):
             raw = raw_array(model_values, form, as_float)
             assert raw.dtype == (np.float32 if as_float else np.uint8)
@@ -376,14 +376,14 @@ def test_raw_array_is_what_the_reader_reads_back(tmp_path: Path) -> None:
     beyond = torch.tensor([[-0.5, 1.5, 0.5, 0.25, 0.0, 1.0]])
     assert raw_array(beyond, ItemForm((1, 2, 3), scale=1 / 255), False).tolist() == [[[0, 255, 128], [64, 0, 255]]]
     rows = torch.arange(12.0).reshape(2, 6)
-    assert np.array_equal(raw_array(VECTORS.normalise(rows), VECTORS, False), rows.numpy())
+    assert np.array_equal(raw_array(VECTORS.normalize(rows), VECTORS, False), rows.numpy())
 
 
 def test_denormalise_undoes_normalise() -> None:
     raw = torch.tensor([[3.0, 4.0, 5.0, 6.0, 7.0, 8.0]])
-    assert torch.equal(VECTORS.denormalise(VECTORS.normalise(raw)), raw)
+    assert torch.equal(VECTORS.denormalize(VECTORS.normalize(raw)), raw)
     assert torch.allclose(
-        DIGITS.denormalise(DIGITS.normalise(torch.tensor([[0, 1, 254, 255]]))), torch.tensor([[0.0, 1, 254, 255]])
+        DIGITS.denormalize(DIGITS.normalize(torch.tensor([[0, 1, 254, 255]]))), torch.tensor([[0.0, 1, 254, 255]])
     )
 
 

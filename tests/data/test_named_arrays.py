@@ -11,7 +11,8 @@ import scipy.io
 from hearing import heard, silently
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import Splits, load_splits
+from tiedae_cli.data.item_set import Splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import ConfigError, DataError
 
 X = np.random.default_rng(4).integers(0, 256, (30, 5, 4), dtype=np.uint8)
@@ -163,7 +164,7 @@ def test_cifars_binary_files() -> None:
         labels = np.tile(Y[:20, None], before).astype(np.uint8)
         Path(name).write_bytes(np.concatenate([labels, pixels.reshape(20, -1)], 1).tobytes())
         splits = silently(load, name, validation=0, test=0)
-        assert np.array_equal(splits.train.images.numpy(), pixels)
+        assert np.array_equal(splits.train.values.numpy(), pixels)
         assert splits.train.labels is not None and splits.train.labels.tolist() == Y[:20].tolist()
 
 

@@ -24,7 +24,8 @@ import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.yaml_reader import parse_config
-from tiedae_cli.data import ItemSet, load_splits
+from tiedae_cli.data.item_set import ItemSet
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.system.text import set_option
@@ -133,12 +134,12 @@ def labelled(name: str = "class", values: tuple[object, ...] = ("good", "bad", "
 def test_what_is_called_like_a_label_is_never_fed_silently(name: str) -> None:
     with heard() as said:
         found = load(labelled(name, (0, 1, 1)))
-    assert found.form.pixels == 3 and found.labels is None
+    assert found.form.values_per_item == 3 and found.labels is None
     assert said == [
         f"x.csv: the column {name} is called like a label and is left out; "
         f"--set data.label={name} keeps it as one, data.columns feeds it"
     ]
-    assert silently(load, "x.csv", columns=["*"]).form.pixels == 4
+    assert silently(load, "x.csv", columns=["*"]).form.values_per_item == 4
 
 
 def test_labels_in_words_and_numbers() -> None:
@@ -372,7 +373,7 @@ def test_real_files(name: str, width: int, count: int) -> None:
     if not (folder / name).exists():
         pytest.skip("needs the real files under TIEDAE_DATA")
     found = load(str(folder / name))
-    assert found.form.pixels == width and len(found) == count
+    assert found.form.values_per_item == width and len(found) == count
 
 
 def test_decode_gives_the_columns_back_in_their_own_units() -> None:
@@ -409,7 +410,7 @@ def test_a_large_table_is_read_once_into_the_cache(monkeypatch: pytest.MonkeyPat
         assert torch.equal(found.raw(0, 99), small.raw(0, 99)) and found.label_names == small.label_names
         assert found.labels is not None and small.labels is not None and torch.equal(found.labels, small.labels)
     monkeypatch.setattr("tiedae_cli.data.sources.tables.LARGE", 1 << 30)
-    assert silently(load, path, label="class", ignore="a").form.pixels == 2
+    assert silently(load, path, label="class", ignore="a").form.values_per_item == 2
 
 
 @pytest.mark.parametrize("suffix", ["pkl", "pickle", "joblib"])

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import Splits, load_splits
-from tiedae_cli.data.item_set import Block
+from tiedae_cli.data.item_set import Block, Splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.data.sources.part import stop
 from tiedae_cli.data.windows import row_blocks, window_blocks, window_starts
 from tiedae_cli.errors import DataError
@@ -155,7 +155,7 @@ def test_a_row_has_the_mean_of_its_own_errors_over_the_windows_that_hold_it(stri
     sums, counts = np.zeros(N), np.zeros(N)
     for start in window_starts(0, N, W, stride):
         window = ROWS[start : start + W]
-        seen = model.form.normalise(torch.from_numpy(window.reshape(1, -1)))
+        seen = model.form.normalize(torch.from_numpy(window.reshape(1, -1)))
         with torch.inference_mode():
             errors = (model.module(seen) - seen).square().view(W, D).sum(1).to(torch.float64).numpy()
         sums[start : start + W] += errors

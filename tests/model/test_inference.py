@@ -71,8 +71,8 @@ def test_model_pca_and_mean_item_side_by_side() -> None:
     digits = load_digits()
     model = build_autoencoder(64, ModelConfig(hidden_sizes=(20, 5)), seeded(1))
     found = evaluation.evaluate(model, pca.fit(digits.train, 5), digits.test, "test", CPU)
-    train = digits.train.images.reshape(-1, 64).double() / 255
-    test = digits.test.images.reshape(-1, 64).double() / 255
+    train = digits.train.values.reshape(-1, 64).double() / 255
+    test = digits.test.values.reshape(-1, 64).double() / 255
     mean = train.mean(0)
     components = torch.linalg.svd(train - mean, full_matrices=False).Vh[:5]
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_reconstruct_items() -> None:
     digits = load_digits()
     model = build_autoencoder(64, ModelConfig(hidden_sizes=(20, 5)), seeded(1))
     originals, reconstructions, errors = evaluation.reconstruct_items(model, digits.test.slice(0, 3), CPU)
-    torch.testing.assert_close(originals, digits.test.images[:3].reshape(3, 64).float() / 255)
+    torch.testing.assert_close(originals, digits.test.values[:3].reshape(3, 64).float() / 255)
     with torch.no_grad():
         assert torch.equal(reconstructions, model(originals))
     assert errors == pytest.approx((reconstructions - originals).square().sum(1).tolist())

@@ -36,7 +36,7 @@ def decode(png: bytes) -> np.ndarray:
 
 
 def random_rows(count: int, form: ItemForm, seed: int) -> torch.Tensor:
-    levels = torch.randint(0, 256, (count, form.pixels), generator=torch.Generator().manual_seed(seed))
+    levels = torch.randint(0, 256, (count, form.values_per_item), generator=torch.Generator().manual_seed(seed))
     return levels.float() / 255
 
 

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config, ModelConfig, TrainingConfig
-from tiedae_cli.data import ItemForm, load_splits
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import CheckpointError
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.checkpoint import Checkpoint

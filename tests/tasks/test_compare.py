@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config, DataConfig
-from tiedae_cli.data import ItemForm, Splits, load_splits
+from tiedae_cli.data.item_set import ItemForm, Splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import DataError
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint as checkpoints

@@ -22,15 +22,15 @@ from typer.testing import CliRunner
 import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import load_splits
 from tiedae_cli.data.item_reader import ItemReader
 from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint
 
 PIXELS = random_bytes(11, 8, 8)
-X = DIGITS.normalise(PIXELS.reshape(11, 64))
+X = DIGITS.normalize(PIXELS.reshape(11, 64))
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_colour_images_and_the_grid(tmp_path: Path) -> None:
     run("encode", "colour", "c.npy", "-o", "codes.npy")
     arrays = load(run("decode", "colour", "codes.npy")[0])
     with torch.inference_mode():
-        expected = (colour(COLOUR.normalise(pixels.reshape(3, 60))) * 255).round().to(torch.uint8).reshape(3, 3, 5, 4)
+        expected = (colour(COLOUR.normalize(pixels.reshape(3, 60))) * 255).round().to(torch.uint8).reshape(3, 3, 5, 4)
     assert np.abs(arrays.astype(int) - expected.numpy().astype(int)).max() <= 1
     assert run("decode", "colour", "codes.npy", "-o", "out.png")[0] == b"out.png\n"
     grid = np.asarray(Image.open("out.png").convert("RGB"))
@@ -164,7 +164,7 @@ def test_vectors_come_back_in_their_own_units() -> None:
     np.save("v.npy", rows.numpy())
     run("encode", "vectors", "v.npy", "-o", "codes.npy")
     with torch.inference_mode():
-        expected = VECTORS.denormalise(vectors(VECTORS.normalise(rows)))
+        expected = VECTORS.denormalize(vectors(VECTORS.normalize(rows)))
     found = load(run("decode", "vectors", "codes.npy")[0])
     assert found.dtype == np.float32
     assert close(found, expected.numpy())

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Activation, ModelConfig
-from tiedae_cli.data import ItemForm, load_splits
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import DataError, ExportError, InputError
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.runs import checkpoint as checkpoints
@@ -212,9 +213,9 @@ def test_safetensors_round_trip_to_the_bit(tied: bool, tmp_path: Path) -> None:
     model.load_state_dict(safetensors.torch.load_file(path))
     offset, scale = torch.tensor(form["offset"]), torch.tensor(form["scale"])
     raw = torch.randn(9, 6)
-    assert torch.equal((raw - offset) * scale, VECTORS.normalise(raw))
+    assert torch.equal((raw - offset) * scale, VECTORS.normalize(raw))
     with torch.inference_mode():
-        assert torch.equal(model((raw - offset) * scale), trained.model(CPU)(VECTORS.normalise(raw)))
+        assert torch.equal(model((raw - offset) * scale), trained.model(CPU)(VECTORS.normalize(raw)))
 
 
 def test_safetensors_of_one_half() -> None:

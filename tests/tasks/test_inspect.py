@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import ModelConfig
-from tiedae_cli.data import ItemForm, ItemSet, load_splits
+from tiedae_cli.data.item_set import ItemForm, ItemSet
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.output import figures
 from tiedae_cli.output.figures import weights

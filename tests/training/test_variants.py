@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from tiedae_cli.config import Config, ModelConfig, TrainingConfig
 from tiedae_cli.config.yaml_reader import parse_config
-from tiedae_cli.data import load_splits
 from tiedae_cli.data.item_set import ItemForm, ItemSet
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import ConfigError, InputError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder, top_k_mask
 from tiedae_cli.runs.training_state import JOINT, EpochReport
