@@ -158,7 +158,7 @@ def draw_denoising(runs: Path) -> None:
     components = principal_components(run, splits.train, model.sizes[-1])
     measured = measure_denoising(model, components, splits.test, training, cpu)
     assert measured is not None  # the config corrupts
-    clean = splits.test.batch(0, batch_size(splits.test), cpu)  # (B, D)
+    clean = torch.from_numpy(splits.test.batch(0, batch_size(splits.test)))  # (B, D)
     noise = NOISE[training.corruption](clean.shape, generator=seeded(training.seed, EVALUATION_NOISE, 0))
     noisy = corrupted(clean, training.corruption, training.corruption_level, noise)[:SHOWN]
     answered = (

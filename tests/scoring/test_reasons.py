@@ -38,11 +38,11 @@ def test_rows_of_a_series(stride: int, block: int, tmp_path: Path, monkeypatch: 
     model = tiedae_cli.load("run")
     worst: list[tuple[float, np.ndarray, np.ndarray, int]] = [(-1.0, np.zeros(0), np.zeros(0), 0)] * N
     for start in window_starts(0, N, W, stride):
-        seen = model.form.normalize(torch.from_numpy(ROWS[start : start + W].reshape(1, -1)))
+        seen = torch.from_numpy(model.form.normalize(ROWS[start : start + W].reshape(1, -1)))
         with torch.inference_mode():
             made = model.module(seen)
         errors = (made - seen).square().to(torch.float64).view(W, D).numpy()
-        answer = model.form.denormalize(made.to(torch.float64)).view(W, D).numpy()
+        answer = model.form.denormalize(made.double().numpy()).reshape(W, D)
         for row in range(W):
             if errors[row].sum() > worst[start + row][0] * (1 + 1e-9):
                 worst[start + row] = (errors[row].sum(), errors, answer, start)

@@ -247,7 +247,7 @@ def raw_array(values: np.ndarray, form: ItemForm, as_float: bool) -> np.ndarray:
     unrounded float32: 0 to 1 where the data were uint8, else in the data's own units.
     """
     if form.kind == "images" and not as_float:
-        flat = np.rint(np.nan_to_num(values).clip(0, 1) * np.float32(255)).astype(np.uint8)
+        flat: np.ndarray = np.rint(np.nan_to_num(values).clip(0, 1) * np.float32(255)).astype(np.uint8)
     else:
         flat = values if form.eight_bit else form.denormalize(values)
     return flat.reshape(len(flat), *raw_shape(form))

@@ -90,19 +90,19 @@ class ItemForm:
     def normalize(self, raw: np.ndarray) -> np.ndarray:
         """Return what the model sees of raw values, (B, D) of any type -> (B, D) float32, always a new array."""
         dtype = np.float64 if raw.dtype == np.float64 else np.float32  # float64 loses nothing beside a large offset
-        values = raw.astype(dtype, order="C")
+        values: np.ndarray = raw.astype(dtype, order="C")
         if self.fill is not None:
             np.copyto(values, self.fill.astype(dtype), where=np.isnan(values))
         with np.errstate(all="ignore"):  # what becomes infinite is reported by whoever computes with it
             if self.offset is not None:
-                values -= self.offset.astype(dtype)
-            values *= np.asarray(self.scale, dtype)
+                np.subtract(values, self.offset.astype(dtype), out=values)
+            np.multiply(values, np.asarray(self.scale, dtype), out=values)
             return values.astype(np.float32, copy=False)
 
     def denormalize(self, values: np.ndarray) -> np.ndarray:
         """Return the raw values of what the model sees, (B, D) -> (B, D) of the same type: the inverse of ``normalize``."""
         with np.errstate(all="ignore"):
-            raw = values / np.asarray(self.scale, values.dtype)
+            raw: np.ndarray = values / np.asarray(self.scale, values.dtype)
             return raw if self.offset is None else (raw + self.offset).astype(values.dtype, copy=False)
 
     @property

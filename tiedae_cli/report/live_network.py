@@ -104,11 +104,7 @@ def _scaling(form: ItemForm, arrays: Arrays) -> dict[str, Any]:
     if form.kind == "images":
         return {"scale": None, "offset": None}
     scale = torch.as_tensor(form.scale).double().expand(form.values_per_item)
-    offset = (
-        torch.zeros(form.values_per_item, dtype=torch.float64)
-        if form.offset is None
-        else torch.as_tensor(form.offset, dtype=torch.float64)
-    )
+    offset = torch.as_tensor(0.0 if form.offset is None else form.offset).double().expand(form.values_per_item)
     return {"scale": scale.tolist(), "offset": offset.tolist()}
 
 

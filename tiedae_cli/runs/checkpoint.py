@@ -44,6 +44,7 @@ FORMAT = "tiedae checkpoint"
 VERSION = 2  # 1 was tiedae 0.1's, a torch archive
 KEY = "tiedae"  # of the metadata
 LARGEST_ITEM = 1 << 40  # values of one image; more is no image
+STATISTICS = ("offset", "scale", "fill")  # of the form of vectors
 DTYPES = (torch.float32, torch.float64, torch.int64)
 
 
@@ -151,17 +152,13 @@ class Checkpoint:
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return all tensors by their names in the file, on the CPU, none sharing memory with another."""
-        beside = {
-            "form.offset": self.form.offset,
-            "form.scale": self.form.scale,
-            "form.fill": self.form.fill,
-        }
+        statistics = {f"form.{name}": getattr(self.form, name) for name in STATISTICS}
         tensors = {
             **self.weights,
             **({} if self.ranking is None else {f"score.{name}": value for name, value in self.ranking.tensors().items()}),
             **{f"optimizer.{name}": buffer for name, buffer in self.training.optimizer.items()},
             "training.errors": self.training.errors,
-            **{name: torch.from_numpy(value) for name, value in beside.items() if isinstance(value, np.ndarray)},
+            **{name: torch.from_numpy(value) for name, value in statistics.items() if isinstance(value, np.ndarray)},
         }
         return {
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in sorted(tensors.items())
@@ -289,10 +286,9 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
 def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> ItemForm:
     if min(form.shape) < 1 or math.prod(form.shape) > LARGEST_ITEM or form.kind not in KINDS:
         raise CheckpointError(f"{path}: damaged: its data has an impossible form")
-    offset, scale, fill = (
-        tensors.pop(f"form.{name}").numpy() if f"form.{name}" in tensors else None for name in ("offset", "scale", "fill")
-    )
-    scale = form.scale if scale is None else scale
+    statistics = {name: tensors.pop(f"form.{name}").numpy() for name in STATISTICS if f"form.{name}" in tensors}
+    offset, fill = statistics.get("offset"), statistics.get("fill")
+    scale = statistics.get("scale", form.scale)
     if form.range is not None and not form.range.low < form.range.high:
         raise CheckpointError(f"{path}: damaged: the range of its data is impossible")
     if form.columns is not None and len(form.columns.values) != form.shape[2]:

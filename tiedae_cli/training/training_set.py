@@ -54,7 +54,7 @@ class TrainingSet:
 
 
 def training_set(items: ItemSet, device: torch.device) -> TrainingSet:
-    """Return a set for a device: on the CPU without a copy; on a GPU copied in blocks, unless it takes more than half of the free memory."""
+    """Return a set for a device: on the CPU without a copy; on a GPU copied in blocks, if it takes at most half of the free memory."""
     if device.type == "cpu" or _is_too_large(items, device):
         indices = None if items.indices is None else torch.from_numpy(items.indices)
         return TrainingSet(_tensor(items.rows), items.form, device, indices)

@@ -96,7 +96,7 @@ def open_npz(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
         DataError: no archive, damaged, or no array, or more than one, that could be the items of a split.
     """
     arrays, objects = {}, {}
-    with data_errors(path, ".npz"), zipfile.ZipFile(path) as archive:
+    with data_errors(path, "an .npz archive"), zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if member.filename.endswith(".npy"):
@@ -121,7 +121,7 @@ def _member_part(path: Path, member: zipfile.ZipInfo, header: _Header) -> Part:
     name = f"{path}: {member.filename.removesuffix('.npy')}"
 
     def read(size: int, bad: Bad) -> Iterator[RawBlock]:
-        with data_errors(path, ".npz"):
+        with data_errors(path, "an .npz archive"):
             if header.column_major:
                 yield from array_part(_whole(path, member), name).read(size, bad)
                 return
@@ -134,7 +134,7 @@ def _member_part(path: Path, member: zipfile.ZipInfo, header: _Header) -> Part:
 def _whole(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
     """Return an array of an archive in memory."""
     name = f"{path}: {member.filename.removesuffix('.npy')}"
-    with data_errors(path, ".npz"), zipfile.ZipFile(path) as archive, archive.open(member) as file:
+    with data_errors(path, "an .npz archive"), zipfile.ZipFile(path) as archive, archive.open(member) as file:
         header = _read_header(file, name, NUMBERS + TEXT)
         raw = file.read()
     if len(raw) != header.bytes:

@@ -175,7 +175,7 @@ def _check_idx_headers(folder: Path, class_name: str) -> None:
         wanted, dimensions = (8 if path.name.endswith("ubyte") else 12), int(path.name.rpartition("-idx")[2][0])
         if (header.type, len(header.shape)) != (wanted, dimensions):
             found = f"type {header.type} with {len(header.shape)} dimensions"
-            raise DataError(f"{path}: not an IDX file of its name: {found}; its name asks for type {wanted} with {dimensions}")
+            raise DataError(f"{path}: {found}; its name asks for type {wanted} with {dimensions}")
         if 0 in header.shape:
             raise DataError(f"{path}: holds nothing: its header says {' x '.join(map(str, header.shape))}")
         header.check_size(path, path.stat().st_size)

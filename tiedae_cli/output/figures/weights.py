@@ -25,7 +25,7 @@ def signed_pictures(rows: np.ndarray, form: ItemForm) -> np.ndarray:
 
     channels, height, width = form.shape
     largest = np.maximum(np.abs(rows).max(1, keepdims=True), np.finfo(np.float32).tiny)
-    images = (0.5 + 0.5 * rows / largest).reshape(-1, channels, height, width)  # zero is 0.5
+    images: np.ndarray = (0.5 + 0.5 * rows / largest).reshape(-1, channels, height, width)  # zero is 0.5
     if channels >= 3:
         return images[:, :3].transpose(0, 2, 3, 1)
     return np.asarray(colormaps["RdBu_r"](images[:, 0])[..., :3])
