@@ -23,7 +23,8 @@ from sklearn.neighbors import NearestNeighbors
 
 import tiedae_cli as tiedae
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import ItemForm, load_splits
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.regions import Regions
 
 KINDS = {0: "T-shirts", 7: "sneakers", 8: "bags"}

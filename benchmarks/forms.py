@@ -120,7 +120,7 @@ LOAD = """
 import hashlib, json, resource, sys, time
 import torch
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import load_splits
+from tiedae_cli.data.load_data import load_splits
 import pyarrow.csv, pyarrow.compute, h5py, scipy.io
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 began = time.perf_counter()

@@ -16,7 +16,7 @@ import recipes
 
 from tiedae_cli.config.samples import sample_configs
 from tiedae_cli.config.yaml_reader import load_config
-from tiedae_cli.data import load_splits
+from tiedae_cli.data.load_data import load_splits
 
 COUNT, SIDE = 2_000, 28
 
@@ -49,7 +49,7 @@ def write_intruders(folder: Path) -> dict[str, Path]:
     """Write an array of each kind of intruder; return them by name."""
     generator = np.random.default_rng(0)
     cloth = textures(generator)
-    digits = load_splits(load_config(sample_configs()["mnist-best"]).data).test.images[:, 0].numpy()
+    digits = load_splits(load_config(sample_configs()["mnist-best"]).data).test.values[:, 0]
     kinds = {
         "silhouettes": silhouettes(generator, cloth),
         "textures": cloth,

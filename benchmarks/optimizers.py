@@ -18,6 +18,7 @@ from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import seeded
 from tiedae_cli.training.step import TrainingStep
+from tiedae_cli.training.training_set import training_set
 
 NETS = ((300, 150), (1000, 500, 250, 30))
 OPTIMIZERS = ("adam", "soap", "muon")
@@ -26,11 +27,12 @@ STEPS = 10  # of a round: as many as a basis of SOAP's serves, so that each roun
 
 def step_of(optimizer: str, batch: int, sizes: tuple[int, ...], device: torch.device) -> TrainingStep:
     """Return the steps of an epoch of ``STEPS``."""
-    images = torch.randint(0, 256, (batch * STEPS, 1, 28, 28), dtype=torch.uint8, generator=seeded(0)).to(device)
+    images = torch.randint(0, 256, (batch * STEPS, 1, 28, 28), dtype=torch.uint8, generator=seeded(0))
     shape = ModelConfig(hidden_sizes=sizes, activation="relu", code_activation="linear", output="sigmoid")
     training = TrainingConfig.model_validate({"batch_size": batch, "optimizer": optimizer, "loss": "squared_error", "l2": 0.0})
     model = build_autoencoder((1, 28, 28), shape, seeded(0)).to(device)
-    return TrainingStep(model, ItemSet(images, None, ItemForm((1, 28, 28), scale=1 / 255)), training, Place(device))
+    items = ItemSet(images.numpy(), None, ItemForm((1, 28, 28), scale=1 / 255))
+    return TrainingStep(model, training_set(items, device), training, Place(device))
 
 
 def seconds(step: TrainingStep, device: torch.device) -> float:

@@ -56,7 +56,7 @@ def own_data(name: str, folder: Path) -> list[str]:
         write_digits(folder / "images")
     elif name == "vectors":
         splits = load_digits()
-        rows = np.concatenate([splits.get(split).rows.numpy() for split in SPLITS]).astype(np.float32)
+        rows = np.concatenate([splits.get(split).rows for split in SPLITS]).astype(np.float32)
         np.save(folder / "features.npy", rows)
         return ["--set", f"data.dataset={folder / 'features.npy'}"]
     else:
@@ -74,7 +74,7 @@ def write_digits(folder: Path) -> None:
     splits = load_digits()
     for split in SPLITS:
         (folder / split).mkdir(parents=True)
-        for index, image in enumerate(splits.get(split).images[:, 0].numpy()):
+        for index, image in enumerate(splits.get(split).values[:, 0]):
             Image.fromarray(image).save(folder / split / f"{index:04}.png")
 
 

@@ -83,8 +83,8 @@ def error(arguments: argparse.Namespace) -> None:
     )
     splits = load_splits(config.data)
     assert splits.train.labels is not None
-    by_digit = splits.train.select(splits.train.labels.sort(stable=True).indices)
-    order.BLOCK_BYTES = int(order.BLOCK_BYTES * len(splits.train) * splits.form.pixels / 30e9)
+    by_digit = splits.train.select(splits.train.labels.argsort(kind="stable"))
+    order.BLOCK_BYTES = int(order.BLOCK_BYTES * len(splits.train) * splits.form.values_per_item / 30e9)
     found: dict[str, list[float]] = {}
     for seed in arguments.seeds:
         for name, train, shuffle in (
@@ -98,7 +98,9 @@ def error(arguments: argparse.Namespace) -> None:
             trainer = Trainer(chosen, replace(splits, train=train), Place(torch.device("cpu")))
             for _ in trainer.train():
                 pass
-            found.setdefault(name, []).append((trainer.history[-1].validation_mse_per_value or math.nan) * splits.form.pixels)
+            found.setdefault(name, []).append(
+                (trainer.history[-1].validation_mse_per_value or math.nan) * splits.form.values_per_item
+            )
             print(json.dumps({"seed": seed, "order": name, "validation": found[name][-1]}), flush=True)
     for name, errors in found.items():
         print(f"{name:>24}  {statistics.mean(errors):.4f}  ({min(errors):.4f} - {max(errors):.4f})  squared error per image")

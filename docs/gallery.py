@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from tiedae_cli.data import load_splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.inference import batch_size
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint
@@ -158,7 +158,7 @@ def draw_denoising(runs: Path) -> None:
     components = principal_components(run, splits.train, model.sizes[-1])
     measured = measure_denoising(model, components, splits.test, training, cpu)
     assert measured is not None  # the config corrupts
-    clean = splits.test.batch(0, batch_size(splits.test), cpu)  # (B, D)
+    clean = torch.from_numpy(splits.test.batch(0, batch_size(splits.test)))  # (B, D)
     noise = NOISE[training.corruption](clean.shape, generator=seeded(training.seed, EVALUATION_NOISE, 0))
     noisy = corrupted(clean, training.corruption, training.corruption_level, noise)[:SHOWN]
     answered = (
@@ -166,11 +166,11 @@ def draw_denoising(runs: Path) -> None:
         (f"PCA, {components.components.shape[1]} components", components.reconstruct(noisy), measured.pca),
         ("denoised", model(noisy), measured.model),
     )
-    rows = [figures.Answers("clean", "", figures.as_pictures(clean[:SHOWN], trained.form))]
+    rows = [figures.Answers("clean", "", figures.as_pictures(clean[:SHOWN].numpy(), trained.form))]
     for name, images, errors in answered:
         line = f"squared error per image {errors.squared_error_per_item:.1f}"
         own = (images - clean[:SHOWN]).square().sum(1).tolist()
-        rows.append(figures.Answers(name, line, figures.as_pictures(images, trained.form), own))
+        rows.append(figures.Answers(name, line, figures.as_pictures(images.numpy(), trained.form), own))
     title = (
         f"{trained.run}: pixels under {training.corruption} noise {training.corruption_level:g}",
         f"the first {SHOWN} of {len(splits.test):,} test digits; beside each row the mean over all of them, under each digit its own error",

@@ -131,7 +131,7 @@ def make_set() -> Callable[..., Any]:
     from tiedae_cli.data.item_set import ItemForm, ItemSet
 
     def make(values: np.ndarray) -> ItemSet:
-        rows = torch.tensor(values, dtype=torch.float32)
+        rows = np.asarray(values, np.float32)
         return ItemSet(rows.reshape(len(rows), 1, 1, -1), None, ItemForm((1, 1, rows.shape[1])))
 
     return make

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from tiedae_cli.config import Config
-from tiedae_cli.data import ItemForm, load_splits
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import Run

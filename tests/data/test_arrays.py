@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config, DataConfig
 from tiedae_cli.config.yaml_reader import dump_config, parse_config
-from tiedae_cli.data import ItemForm, ItemSet, Splits, load_splits
+from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.data.partition import partition
 from tiedae_cli.data.scaling import scaled
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError
@@ -27,6 +28,7 @@ from tiedae_cli.runs.run_folder import principal_components
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.devices import Place
 from tiedae_cli.training.trainer import Trainer
+from tiedae_cli.training.training_set import training_set
 
 CPU = torch.device("cpu")
 NAMES = ("train", "validation", "test")
@@ -48,7 +50,7 @@ def load(array: np.ndarray, **fields: object) -> tuple[Splits, list[str]]:
 
 
 def everything(splits: Splits) -> np.ndarray:
-    return np.concatenate([splits.get(name).raw(0, 1 << 30).numpy() for name in NAMES])
+    return np.concatenate([splits.get(name).raw(0, 1 << 30) for name in NAMES])
 
 
 def by_row(rows: np.ndarray) -> np.ndarray:
@@ -74,10 +76,10 @@ def test_images_of_each_form_keep_their_values(shape: tuple[int, ...], form: tup
     assert [len(splits.get(name)) for name in NAMES] == [40, 5, 5]
     assert np.array_equal(by_row(everything(splits)), by_row(array))
     largest = 255 if kind is np.uint8 else 1
-    expected = torch.from_numpy(by_row(array).astype(np.float64) / largest)
-    seen = torch.cat([splits.get(name).batch(0, 99, CPU) for name in NAMES])
-    assert seen.dtype == torch.float32
-    torch.testing.assert_close(torch.from_numpy(by_row(seen.numpy())).double(), expected, rtol=1e-6, atol=1e-7)
+    expected = by_row(array).astype(np.float64) / largest
+    seen = np.concatenate([splits.get(name).batch(0, 99) for name in NAMES])
+    assert seen.dtype == np.float32
+    np.testing.assert_allclose(by_row(seen), expected, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_other_types_are_converted_and_it_is_said(array: np.ndarray, expected: i
 
 def test_a_conversion_that_memory_has_no_room_for_is_refused_with_a_line_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     array = random().random((20, 3, 2))
-    monkeypatch.setattr("tiedae_cli.data.training_sets.available_memory", lambda: 900)
+    monkeypatch.setattr("tiedae_cli.data.sets_from_parts.available_memory", lambda: 900)
     with pytest.raises(DataError, match="float64: as float32 it would take") as caught:
         load(array)
     line = str(caught.value).splitlines()[-1]
@@ -153,7 +155,7 @@ def test_arrays_of_no_use_are_refused(array: np.ndarray, message: str) -> None:
 
 
 def test_values_are_checked_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiedae_cli.data.training_sets.BLOCK_BYTES", 100)
+    monkeypatch.setattr("tiedae_cli.data.sets_from_parts.BLOCK_BYTES", 100)
     array = np.zeros((1000, 3, 2), np.float32)
     array[777, 2, 1] = np.nan
     array[900] = 3
@@ -224,7 +226,7 @@ def test_an_archive_of_one_array_is_split_with_its_labels() -> None:
     for name in ("train", "test"):
         part = splits.get(name)
         assert part.labels is not None
-        assert [known[row.numpy().tobytes()] for row in part.raw(0, 30)] == part.labels.tolist()
+        assert [known[row.tobytes()] for row in part.raw(0, 30)] == part.labels.tolist()
 
 
 @pytest.mark.parametrize("names", [("train", "test"), ("x_train", "x_test"), ("train_images", "test_images")])
@@ -233,7 +235,7 @@ def test_an_archive_may_name_its_splits(names: tuple[str, str]) -> None:
     np.savez("x.npz", **{names[0]: train, names[1]: test})
     splits = load_splits(DataConfig(dataset="x.npz"))
     assert [len(splits.get(name)) for name in NAMES] == [18, 2, 5]
-    assert np.array_equal(splits.test.images[:, 0].numpy(), test)
+    assert np.array_equal(splits.test.values[:, 0], test)
     with pytest.raises(ConfigError, match=r"data\.test: x\.npz has a test split of its own"):
         load_splits(DataConfig(dataset="x.npz", test=3))
 
@@ -261,52 +263,52 @@ def test_archives_of_no_use_are_refused(arrays: dict[str, np.ndarray], message: 
 
 def test_damaged_archives_and_ones_larger_than_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("x.npz").write_bytes(b"no archive")
-    with pytest.raises(DataError, match=r"x\.npz: not an \.npz archive, or damaged"):
+    with pytest.raises(DataError, match=r"x\.npz: damaged, or not an \.npz archive"):
         load_splits(DataConfig(dataset="x.npz"))
     np.savez("x.npz", images=random().integers(0, 256, (90, 8, 8), dtype=np.uint8))
     content = bytearray(Path("x.npz").read_bytes())
     content[3000] ^= 4
     Path("x.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"damaged \(Bad CRC-32"):
+    with pytest.raises(DataError, match=r"damaged, or not an \.npz archive \(Bad CRC-32"):
         load_splits(DataConfig(dataset="x.npz"))
-    monkeypatch.setattr("tiedae_cli.data.training_sets.available_memory", lambda: 1000)
+    monkeypatch.setattr("tiedae_cli.data.sets_from_parts.available_memory", lambda: 1000)
     with pytest.raises(DataError, match=r"unpacked, but .* of memory are free; save the images as \.npy"):
         load_splits(DataConfig(dataset="x.npz"))
 
 
 def test_a_memory_mapped_array_is_never_copied() -> None:
     splits, _ = load(random().integers(0, 256, (4000, 28, 28), dtype=np.uint8))
-    address = splits.train.images.data_ptr()
+    address = splits.train.values.ctypes.data
     maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("x.npy")]
     start, end = (int(part, 16) for part in maps[0][0].split("-"))
     assert start <= address < end and maps[0][1] == "r--s"
-    assert {splits.get(name).images.data_ptr() for name in NAMES} == {address}
+    assert {splits.get(name).values.ctypes.data for name in NAMES} == {address}
     trainer = Trainer(Config(), splits, Place(CPU))
     assert trainer.phase.train.rows.data_ptr() == address
-    assert splits.train.slice(5, 50).subset(torch.arange(3)).images.data_ptr() == address
+    assert splits.train.slice(5, 50).subset(np.arange(3)).values.ctypes.data == address
 
 
 def test_views_of_a_set_agree_with_a_copy() -> None:
-    whole = ItemSet(torch.arange(60, dtype=torch.uint8).view(20, 1, 1, 3), torch.arange(20), ItemForm((1, 1, 3), scale=1 / 255))
-    chosen = torch.tensor([7, 3, 19, 0, 4])
+    whole = ItemSet(np.arange(60, dtype=np.uint8).reshape(20, 1, 1, 3), np.arange(20), ItemForm((1, 1, 3), scale=1 / 255))
+    chosen = np.array([7, 3, 19, 0, 4])
     view, copy = whole.subset(chosen), whole.select(chosen)
     assert copy.indices is None and len(view) == len(copy) == 5
     for one, other in [
         (view, copy),
         (view.slice(1, 4), copy.slice(1, 4)),
-        (view.subset(torch.tensor([4, 1])), copy.subset(torch.tensor([4, 1]))),
-        (view.select(torch.tensor([4, 1])), copy.select(torch.tensor([4, 1]))),
+        (view.subset(np.array([4, 1])), copy.subset(np.array([4, 1]))),
+        (view.select(np.array([4, 1])), copy.select(np.array([4, 1]))),
     ]:
-        assert torch.equal(one.raw(0, 9), other.raw(0, 9))
-        assert torch.equal(one.batch(1, 3, CPU), other.batch(1, 3, CPU))
-        assert torch.equal(one.rows[one.positions(torch.arange(len(one)))], other.raw(0, 9))
-        assert one.labels is not None and other.labels is not None and torch.equal(one.labels, other.labels)
+        assert np.array_equal(one.raw(0, 9), other.raw(0, 9))
+        assert np.array_equal(one.batch(1, 3), other.batch(1, 3))
+        assert np.array_equal(one.rows[one.positions(np.arange(len(one)))], other.raw(0, 9))
+        assert one.labels is not None and other.labels is not None and np.array_equal(one.labels, other.labels)
 
 
 def test_a_set_moves_to_a_device_as_its_items_alone() -> None:
-    whole = ItemSet(torch.zeros(20, 1, 2, 3, dtype=torch.uint8), None, ItemForm((1, 2, 3)))
-    moved = whole.subset(torch.tensor([7, 3, 19])).to(torch.device("meta"))
-    assert moved.images.shape == (3, 1, 2, 3) and moved.indices is None
+    whole = ItemSet(np.zeros((20, 1, 2, 3), np.uint8), None, ItemForm((1, 2, 3)))
+    moved = training_set(whole.subset(np.array([7, 3, 19])), torch.device("meta"))
+    assert moved.rows.shape == (3, 6) and moved.indices is None
 
 
 def reports(splits: Splits) -> list[EpochReport]:
@@ -317,10 +319,10 @@ def reports(splits: Splits) -> list[EpochReport]:
 
 def test_training_and_pca_on_views_equal_those_on_copies_to_the_bit() -> None:
     splits, _ = load(random().integers(0, 256, (200, 4, 3), dtype=np.uint8))
-    copies = Splits(*(splits.get(name).select(torch.arange(len(splits.get(name)))) for name in NAMES), source="copies")
+    copies = Splits(*(splits.get(name).select(np.arange(len(splits.get(name)))) for name in NAMES), source="copies")
     assert splits.train.indices is not None and copies.train.indices is None
     assert reports(splits) == reports(copies)
-    assert torch.equal(fit(splits.train, 3).components, fit(copies.train, 3).components)
+    assert np.array_equal(fit(splits.train, 3).components, fit(copies.train, 3).components)
 
 
 def test_statistics_are_those_of_the_training_split_also_beside_a_large_mean(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,33 +331,33 @@ def test_statistics_are_those_of_the_training_split_also_beside_a_large_mean(mon
     array[:, 1] = 3.7  # constant
     array[:, 2] = 1e6 + random().normal(size=300).round(1)  # its deviation is a millionth of its mean
     splits, _ = load(array)
-    train = splits.train.raw(0, 300).numpy().astype(np.float64)
+    train = splits.train.raw(0, 300).astype(np.float64)
     form = splits.form
-    assert isinstance(form.offset, torch.Tensor) and isinstance(form.scale, torch.Tensor)
+    assert isinstance(form.offset, np.ndarray) and isinstance(form.scale, np.ndarray)
     deviation = train.std(0)
     deviation[1] = 1
-    np.testing.assert_allclose(form.offset.double(), train.mean(0), rtol=1e-7)
-    np.testing.assert_allclose(form.scale.double(), 1 / deviation, rtol=1e-6)
-    seen = splits.train.batch(0, 300, CPU)
-    assert torch.isfinite(seen).all() and seen[:, 1].abs().max() < 1e-6
+    np.testing.assert_allclose(form.offset, train.mean(0), rtol=1e-7)
+    np.testing.assert_allclose(form.scale, 1 / deviation, rtol=1e-6)
+    seen = splits.train.batch(0, 300)
+    assert np.isfinite(seen).all() and np.abs(seen[:, 1]).max() < 1e-6
     raw = splits.test.raw(0, 300)
-    np.testing.assert_allclose(form.denormalise(splits.test.batch(0, 300, CPU)), raw, rtol=1e-6)
+    np.testing.assert_allclose(form.denormalize(splits.test.batch(0, 300)), raw, rtol=1e-6)
 
 
 def test_float64_vectors_are_used_where_they_lie_and_time_stamps_keep_their_differences() -> None:
     stamps = 1.7e9 + np.arange(300.0)  # float32 holds every 128th second of these
     splits, notes = load(np.stack([stamps, random().normal(size=300)], 1))
-    assert notes == [] and splits.train.images.dtype == torch.float64
-    seen = splits.train.batch(0, 300, CPU)
-    assert seen.dtype == torch.float32 and len(seen[:, 0].unique()) == len(seen)
-    train = splits.train.raw(0, 300).numpy()
-    np.testing.assert_allclose(seen.numpy(), (train - train.mean(0)) / train.std(0), rtol=1e-5, atol=1e-6)
+    assert notes == [] and splits.train.values.dtype == np.float64
+    seen = splits.train.batch(0, 300)
+    assert seen.dtype == np.float32 and len(np.unique(seen[:, 0])) == len(seen)
+    train = splits.train.raw(0, 300)
+    np.testing.assert_allclose(seen, (train - train.mean(0)) / train.std(0), rtol=1e-5, atol=1e-6)
 
 
 def test_a_constant_set_of_vectors_has_scale_one() -> None:
-    whole = ItemSet(torch.full((1000, 1, 1, 2), 0.1), None, ItemForm((1, 1, 2), "vectors"))
+    whole = ItemSet(np.full((1000, 1, 1, 2), 0.1, np.float32), None, ItemForm((1, 1, 2), "vectors"))
     form = scaled(partition({"train": whole}, DataConfig(), "x").train, "standard")
-    assert isinstance(form.scale, torch.Tensor) and form.scale.tolist() == [1, 1]
+    assert isinstance(form.scale, np.ndarray) and form.scale.tolist() == [1, 1]
 
 
 def trained_vectors() -> dict[str, object]:
@@ -381,13 +383,13 @@ def test_vectors_train_and_are_evaluated_in_both_units() -> None:
     assert isinstance(raw, dict)
     test, model = splits.test, checkpoint.load(Path("run/best.safetensors")).model(CPU)
     with torch.inference_mode():
-        difference = (model(test.batch(0, 99, CPU)) - test.batch(0, 99, CPU)).double()
+        difference = (model(torch.from_numpy(test.batch(0, 99))) - torch.from_numpy(test.batch(0, 99))).double()
     assert values["psnr_db"] is None
     assert values["squared_error_per_item"] == pytest.approx(difference.square().sum(1).mean().item(), rel=1e-5)
     expected = difference / torch.as_tensor(splits.form.scale)
     assert raw["squared_error_per_item"] == pytest.approx(expected.square().sum(1).mean().item(), rel=1e-5)
-    train, rows = (splits.get(name).raw(0, 999).double() for name in ("train", "test"))
-    around_mean = (rows - train.mean(0)).square().mean().item()
+    train, rows = (splits.get(name).raw(0, 999).astype(np.float64) for name in ("train", "test"))
+    around_mean = np.square(rows - train.mean(0)).mean()
     assert raw["mean_item"]["mse_per_value"] == pytest.approx(around_mean, rel=1e-5)
     table = CliRunner().invoke(app, ["eval", "run"]).stdout
     assert "raw MSE per feature" in table and "mean vector" in table and "PSNR" not in table
@@ -399,14 +401,14 @@ def test_a_trained_model_keeps_its_own_statistics() -> None:
     before = trained_vectors()
     stored = checkpoint.load(Path("run/best.safetensors")).form
     splits = load_splits(DataConfig(dataset="x.npy"))
-    assert stored.kind == "vectors" and isinstance(stored.offset, torch.Tensor) and isinstance(stored.scale, torch.Tensor)
-    assert torch.equal(stored.offset, torch.as_tensor(splits.form.offset))
-    assert torch.equal(stored.scale, torch.as_tensor(splits.form.scale))
+    assert stored.kind == "vectors" and isinstance(stored.offset, np.ndarray) and isinstance(stored.scale, np.ndarray)
+    assert np.array_equal(stored.offset, splits.form.offset)
+    assert np.array_equal(stored.scale, splits.form.scale)
     changed, train = array.copy(), splits.train.indices
     assert train is not None
-    changed[train.numpy()] *= 3  # other training items, the same test items
+    changed[train] *= 3  # other training items, the same test items
     now, _ = load(changed)
-    assert not torch.equal(torch.as_tensor(now.form.scale), stored.scale)
+    assert not np.array_equal(now.form.scale, stored.scale)
     assert now.for_model(stored, "run").test.form is stored
     after = evaluated()
     assert after["squared_error_per_item"] == before["squared_error_per_item"]
@@ -425,9 +427,9 @@ def test_pca_of_vectors_is_fitted_anew_for_other_statistics(tmp_path: Path) -> N
         return principal_components(tmp_path, images, 2)
 
     first = kept(splits.train)
-    other = replace(splits.train, form=replace(splits.form, scale=torch.ones(6)))
-    assert torch.equal(kept(splits.train).components, first.components)
-    assert torch.equal(kept(other).components, fit(other, 2).components)
+    other = replace(splits.train, form=replace(splits.form, scale=np.ones(6)))
+    assert np.array_equal(kept(splits.train).components, first.components)
+    assert np.array_equal(kept(other).components, fit(other, 2).components)
 
 
 def test_vectors_have_no_picture_and_need_a_linear_output() -> None:
@@ -444,10 +446,10 @@ def test_vectors_have_no_picture_and_need_a_linear_output() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("offset", torch.zeros(1)),
-        ("offset", torch.full((6,), float("nan"))),
-        ("scale", torch.ones(6, dtype=torch.int64)),
-        ("scale", torch.zeros(6)),
+        ("offset", np.zeros(1)),
+        ("offset", np.full(6, np.nan)),
+        ("scale", np.ones(6, np.int64)),
+        ("scale", np.zeros(6)),
         ("scale", -1.0),
         ("scale", None),
         ("kind", "sounds"),
@@ -504,7 +506,7 @@ def test_the_fields_survive_the_saved_config() -> None:
 
 
 def test_a_fraction_of_a_named_data_set_is_of_its_training_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    sets = [ItemSet(torch.zeros(count, 1, 2, 2, dtype=torch.uint8), None, ItemForm((1, 2, 2))) for count in (60, 10)]
+    sets = [ItemSet(np.zeros((count, 1, 2, 2), np.uint8), None, ItemForm((1, 2, 2))) for count in (60, 10)]
     monkeypatch.setattr(
         "tiedae_cli.data.sources.downloads._read", lambda name, source, folder, train, *_: sets[0 if train else 1]
     )
@@ -513,8 +515,8 @@ def test_a_fraction_of_a_named_data_set_is_of_its_training_split(monkeypatch: py
 
 
 def test_raw_errors_are_exact_beside_a_large_offset() -> None:
-    form = ItemForm((1, 1, 2), "vectors", offset=torch.tensor([1e7, 0.0]), scale=torch.tensor([100.0, 0.5]))
-    items = ItemSet(torch.tensor([[1e7, 1.0], [1e7 + 1, 3.0]]).view(2, 1, 1, 2), None, form)
+    form = ItemForm((1, 1, 2), "vectors", offset=np.array([1e7, 0.0]), scale=np.array([100.0, 0.5]))
+    items = ItemSet(np.array([[1e7, 1.0], [1e7 + 1, 3.0]], np.float32).reshape(2, 1, 1, 2), None, form)
     errors = evaluation.item_errors(lambda x: x + torch.tensor([0.01, 1.0]), items, CPU, raw=True)
     torch.testing.assert_close(errors, torch.full((2,), 1e-8 + 4, dtype=torch.float64), rtol=1e-5, atol=0)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hearing import heard
 from PIL import Image
 from typer.testing import CliRunner
@@ -17,7 +16,8 @@ from typer.testing import CliRunner
 import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import Splits, load_splits
+from tiedae_cli.data.item_set import Splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import ConfigError, DataError, InputError, StorageError
 from tiedae_cli.system.locks import LOCK_FILE
 
@@ -50,7 +50,7 @@ def cached() -> list[Path]:
 
 
 def rows_of(splits: Splits) -> list[bytes]:
-    return [row.numpy().tobytes() for name in ("train", "validation", "test") for row in splits.get(name).raw(0, 10_000)]
+    return [row.tobytes() for name in ("train", "validation", "test") for row in splits.get(name).raw(0, 10_000)]
 
 
 def test_every_image_is_in_exactly_one_split_with_its_own_pixels_and_label() -> None:
@@ -64,9 +64,9 @@ def test_every_image_is_in_exactly_one_split_with_its_own_pixels_and_label() -> 
     for name in ("train", "validation", "test"):
         images = splits.get(name)
         assert images.labels is not None
-        assert [written[row.numpy().tobytes()] for row in images.raw(0, 40)] == images.labels.tolist()
+        assert [written[row.tobytes()] for row in images.raw(0, 40)] == images.labels.tolist()
     assert splits.form.shape == (1, 6, 5)
-    assert torch.equal(splits.train.batch(0, 3, torch.device("cpu")), splits.train.raw(0, 3).float() * (1 / 255))
+    assert np.array_equal(splits.train.batch(0, 3), splits.train.raw(0, 3).astype(np.float32) * np.float32(1 / 255))
     assert notes[0].startswith("pics: 40 6x5 gray images (inferred; data.size and data.mode would choose); decoded once into")
 
 
@@ -74,7 +74,7 @@ def test_training_items_keep_the_order_of_the_paths_and_the_seed_chooses_the_spl
     pixels = [write(f"pics/{index:02}.png", picture(index)).tobytes() for index in range(30)]
     splits, _ = load(validation=5, test=0.2)
     assert [len(splits.get(name)) for name in ("train", "validation", "test")] == [19, 5, 6]
-    places = [pixels.index(row.numpy().tobytes()) for row in splits.train.raw(0, 30)]
+    places = [pixels.index(row.tobytes()) for row in splits.train.raw(0, 30)]
     assert places == sorted(places)
     assert splits.train.labels is None
     again, _ = load(validation=5, test=0.2)
@@ -88,7 +88,7 @@ def test_split_folders_are_the_splits_and_a_missing_one_is_cut_from_train() -> N
     test = [write(f"pics/test/{name}/x.png", picture(100 + place)).tobytes() for place, name in enumerate("ab")]
     splits, _ = load()
     assert [len(splits.get(name)) for name in ("train", "validation", "test")] == [18, 2, 2]
-    assert [row.numpy().tobytes() for row in splits.test.raw(0, 9)] == test
+    assert [row.tobytes() for row in splits.test.raw(0, 9)] == test
     assert splits.test.labels is not None and splits.test.labels.tolist() == [0, 1]
     with pytest.raises(ConfigError, match=r"data\.test: pics has a test split of its own"):
         load(test=0.5)
@@ -119,8 +119,8 @@ def test_one_colour_image_makes_all_colour_and_gray_ones_keep_their_values() -> 
         write(f"pics/c{index}.png", picture(3))
     splits, _ = load(validation=0, test=0)
     assert splits.form.shape == (3, 6, 5)
-    assert np.array_equal(splits.train.images[0].numpy(), np.stack([gray] * 3))
-    assert np.array_equal(splits.train.images[1].numpy(), colour.transpose(2, 0, 1))
+    assert np.array_equal(splits.train.values[0], np.stack([gray] * 3))
+    assert np.array_equal(splits.train.values[1], colour.transpose(2, 0, 1))
 
 
 def test_mode_and_size_are_obeyed_and_a_palette_image_counts_as_colour_only_with_colours() -> None:
@@ -130,7 +130,7 @@ def test_mode_and_size_are_obeyed_and_a_palette_image_counts_as_colour_only_with
     assert splits.form.shape == (1, 4, 4)
     assert "inferred" not in notes[0]
     expected = Image.open("pics/a.png").convert("L").resize((4, 4), Image.Resampling.LANCZOS)
-    assert np.array_equal(splits.train.images[0, 0].numpy(), np.asarray(expected))
+    assert np.array_equal(splits.train.values[0, 0], np.asarray(expected))
     Path("pics/a.png").unlink()
     splits, _ = load(validation=0, test=0)
     assert splits.form.shape == (1, 6, 5)
@@ -176,7 +176,7 @@ def test_the_cache_is_used_again_and_made_anew_when_a_file_changes(monkeypatch: 
     changed = write("pics/3.png", picture(99))
     os.utime("pics/3.png", ns=(1, 1))
     splits, notes = load(validation=0, test=0)
-    assert len(notes) == 1 and np.array_equal(splits.train.images[3, 0].numpy(), changed)
+    assert len(notes) == 1 and np.array_equal(splits.train.values[3, 0], changed)
     assert len(cached()) == 1 and cached() != first
 
 
@@ -185,7 +185,7 @@ def test_a_cache_that_was_cut_off_is_made_anew() -> None:
     load()
     os.truncate(cached()[0], 150)
     splits, _ = load(validation=0, test=0)
-    assert np.array_equal(splits.train.images[:, 0].numpy(), np.stack(pixels))
+    assert np.array_equal(splits.train.values[:, 0], np.stack(pixels))
 
 
 def _load_in_process(barrier: Any, results: Any) -> None:
@@ -193,7 +193,7 @@ def _load_in_process(barrier: Any, results: Any) -> None:
     with heard() as notes:
         splits = load_splits(DataConfig(dataset="pics", validation=0, test=0))
     built = sum("decoded once" in note for note in notes)
-    results.put((built, int(splits.train.images.sum(dtype=torch.int64))))
+    results.put((built, int(splits.train.values.sum(dtype=np.int64))))
 
 
 def test_two_processes_at_once_build_one_cache() -> None:
@@ -214,8 +214,8 @@ def test_the_cached_array_is_memory_mapped_and_shared_by_the_splits() -> None:
     for index in range(20):
         write(f"pics/{index:02}.png", picture(index, 128, 128))
     splits, _ = load()
-    address = splits.train.images.data_ptr()
-    assert {splits.get(name).images.data_ptr() for name in ("train", "validation", "test")} == {address}
+    address = splits.train.values.ctypes.data
+    assert {splits.get(name).values.ctypes.data for name in ("train", "validation", "test")} == {address}
     maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if str(cached()[0]) in line]
     assert any(int(line[0].split("-")[0], 16) <= address < int(line[0].split("-")[1], 16) for line in maps)
 
@@ -300,7 +300,7 @@ def test_files_are_chosen_by_globs_and_junk_is_counted() -> None:
     for fields in ({"exclude": "*_mask*"}, {"include": ["?.png"]}, {"include": "a/?.png"}):
         splits, notes = load(validation=0, test=0, **fields)
         assert len(splits.train) == 4 and not any("masks?" in note for note in notes)
-        assert np.array_equal(splits.train.images[3, 0].numpy(), picture(3))
+        assert np.array_equal(splits.train.values[3, 0], picture(3))
 
 
 def test_masks_of_another_suffix_are_named() -> None:
@@ -320,10 +320,10 @@ def test_images_of_more_than_8_bits_are_scaled_by_the_bits_in_use(largest: int, 
     write("pics/b.png", levels // 2)
     splits, notes = load(validation=0, test=0)
     expected = (levels.astype(float) * 255 / white).astype(np.uint8)
-    assert np.array_equal(splits.train.images[0, 0].numpy(), expected)
+    assert np.array_equal(splits.train.values[0, 0], expected)
     assert any(f"{white:,} is white" in note for note in notes) == (white > 255)
     given, _ = load(validation=0, test=0, range=[0, largest])
-    assert given.train.images[0].max() == 255
+    assert given.train.values[0].max() == 255
 
 
 def test_wide_arrays_are_scaled_by_the_bits_in_use_and_their_range_lives_in_the_checkpoint() -> None:
@@ -342,7 +342,7 @@ def test_floats_of_another_range_are_converted_where_it_is_given() -> None:
     np.save("x.npy", x)
     config = {"data": {"dataset": "x.npy", "range": [-1, 1], "validation": 0, "test": 0}}
     splits = load_splits(DataConfig.model_validate(config["data"]))
-    np.testing.assert_allclose(splits.train.raw(0, 99).numpy(), (x.reshape(40, -1) + 1) / 2, atol=1e-6)
+    np.testing.assert_allclose(splits.train.raw(0, 99), (x.reshape(40, -1) + 1) / 2, atol=1e-6)
     run = tiedae_cli.train(config, run_dir="run", epochs=1, hidden_sizes=[3], quiet=True)
     model = tiedae_cli.load(run)
     assert model.encode(x).shape == (40, 3)

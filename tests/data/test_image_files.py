@@ -28,7 +28,7 @@ def load(path: Path, form: ItemForm = GRAY) -> tuple[np.ndarray, list[str]]:
     with heard() as said:
         images = load_image_files([path], form)
     assert len(images) == 1 and images.form.shape == form.shape and images.form.scale == 1 / 255
-    return images.images[0].numpy(), said
+    return images.values[0], said
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "pgm", "tif", "gif"])
@@ -40,7 +40,7 @@ def test_what_fits_is_taken_as_it_is(suffix: str) -> None:
 
 def test_several_files_keep_their_order() -> None:
     paths = [save("b.png", RAMP), save("a.png", RAMP.T.copy())]
-    images = load_image_files(paths, GRAY).images
+    images = load_image_files(paths, GRAY).values
     np.testing.assert_array_equal(images[0, 0], RAMP)
     np.testing.assert_array_equal(images[1, 0], RAMP.T)
 

@@ -18,13 +18,13 @@ from PIL import Image
 from tiny_models import COLOUR, DIGITS, VECTORS, random_bytes
 
 from tiedae_cli.data.item_reader import ItemReader, Items, raw_array, raw_shape, split_items
-from tiedae_cli.data.item_set import ItemForm, gray_or_colour
-from tiedae_cli.data.sources.detection import is_input, sniff
+from tiedae_cli.data.item_set import ItemForm, gray_or_color
+from tiedae_cli.data.sources.detection import is_input, recognized
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.runs.run_folder import separate_model
 
 PIXELS = random_bytes(11, 8, 8)
-EXPECTED = PIXELS.reshape(11, 64).to(torch.float32) * (1 / 255)
+EXPECTED = PIXELS.reshape(11, 64).numpy().astype(np.float32) * np.float32(1 / 255)
 
 
 class Dribble(io.RawIOBase):
@@ -55,8 +55,8 @@ def npy(array: np.ndarray, **options: bool) -> bytes:
     return buffer.getvalue()
 
 
-def values(items: Items) -> torch.Tensor:
-    return torch.cat([block.values for block in items.blocks])
+def values(items: Items) -> np.ndarray:
+    return np.concatenate([block.values for block in items.blocks])
 
 
 def names(items: Items) -> list[str | int]:
@@ -64,10 +64,10 @@ def names(items: Items) -> list[str | int]:
 
 
 def test_split_items_are_the_set_in_blocks() -> None:
-    blocks = list(split_items(gray_or_colour(PIXELS, None), 4).blocks)
+    blocks = list(split_items(gray_or_color(PIXELS.numpy(), None), 4).blocks)
     assert [len(block.values) for block in blocks] == [4, 4, 3]
     assert [list(block.items) for block in blocks] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
-    assert torch.equal(torch.cat([block.values for block in blocks]), EXPECTED)
+    assert np.array_equal(np.concatenate([block.values for block in blocks]), EXPECTED)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_array_file(tmp_path: Path, array: np.ndarray, size: int) -> None:
     assert items.count == 11
     blocks = list(items.blocks)
     assert max(len(block.values) for block in blocks) == min(size, 11)
-    assert torch.equal(torch.cat([block.values for block in blocks]), EXPECTED)
+    assert np.array_equal(np.concatenate([block.values for block in blocks]), EXPECTED)
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<f2"])
@@ -97,7 +97,7 @@ def test_float_images_are_fractions(tmp_path: Path, dtype: str) -> None:
     fractions = (np.arange(128).reshape(2, 8, 8) / 128).astype(dtype)  # exact in every one of these types
     np.save(tmp_path / "x.npy", fractions)
     found = values(ItemReader(DIGITS, 8).open([str(tmp_path / "x.npy")]))
-    assert torch.equal(found, torch.arange(128.0).reshape(2, 64) / 128)
+    assert np.array_equal(found, torch.arange(128.0).reshape(2, 64) / 128)
 
 
 def test_float_images_of_0_to_255_are_refused_with_their_row(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_colour_arrays_channels_first_and_last(tmp_path: Path) -> None:
     np.save(tmp_path / "last.npy", pixels.permute(0, 2, 3, 1).numpy())
     for name in ("first.npy", "last.npy"):
         found = values(ItemReader(COLOUR, 4).open([str(tmp_path / name)]))
-        assert torch.equal(found, COLOUR.normalise(pixels.reshape(6, 60)))
+        assert np.array_equal(found, COLOUR.normalize(pixels.reshape(6, 60).numpy()))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.uint8, np.bool_])
@@ -122,7 +122,7 @@ def test_vectors_are_standardised(tmp_path: Path, dtype: type) -> None:
     rows = np.arange(18).reshape(3, 6).astype(dtype)
     np.save(tmp_path / "x.npy", rows)
     found = values(ItemReader(VECTORS, 2).open([str(tmp_path / "x.npy")]))
-    assert torch.equal(found, VECTORS.normalise(torch.from_numpy(rows.astype(np.float32))))
+    assert np.array_equal(found, VECTORS.normalize(rows.astype(np.float32)))
 
 
 @given(st.integers(1, 40), st.integers(0, 30), st.integers(0, 2**31))
@@ -136,13 +136,13 @@ def test_blocks_of_any_size_are_the_whole(size: int, count: int, seed: int) -> N
     finally:
         sys.stdin = before
     assert all(len(block) == size for block in found[:-1])
-    whole = VECTORS.normalise(torch.from_numpy(array))
-    assert torch.equal(torch.cat([torch.zeros(0, 6), *found]), whole)
+    whole = VECTORS.normalize(array)
+    assert np.array_equal(np.concatenate([np.zeros((0, 6)), *found]), whole)
 
 
 def test_npz_with_one_array(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "x.npz", images=PIXELS.numpy())
-    assert torch.equal(values(ItemReader(DIGITS, 3).open([str(tmp_path / "x.npz")])), EXPECTED)
+    assert np.array_equal(values(ItemReader(DIGITS, 3).open([str(tmp_path / "x.npz")])), EXPECTED)
     np.savez(tmp_path / "two.npz", a=PIXELS.numpy(), b=PIXELS.numpy())
     with pytest.raises(DataError, match=r"holds a .*, b .*: which are the items"):
         ItemReader(DIGITS, 3).open([str(tmp_path / "two.npz")])
@@ -170,14 +170,14 @@ TABLES = {
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 @pytest.mark.parametrize("size", [1, 5])
 def test_tables_from_files_and_stdin(tmp_path: Path, stdin, table: str, size: int) -> None:
-    expected = VECTORS.normalise(torch.tensor([[0.5, 1, 2, 3, 4, 5], [1, 1, 1, 1, 1, -1e-3]]))
+    expected = VECTORS.normalize(np.array([[0.5, 1, 2, 3, 4, 5], [1, 1, 1, 1, 1, -1e-3]]))
     path = tmp_path / ("x.jsonl" if table[0] in "[{" else "x.csv")
     path.write_bytes(table.encode())
     items = ItemReader(VECTORS, size).open([str(path)])
     assert items.count is None
-    assert torch.equal(values(items), expected)
+    assert np.array_equal(values(items), expected)
     stdin(table.encode())
-    assert torch.equal(values(ItemReader(VECTORS, size).open(["-"])), expected)
+    assert np.array_equal(values(ItemReader(VECTORS, size).open(["-"])), expected)
 
 
 def test_bad_rows_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_streams_that_end_too_early_or_too_late(stdin) -> None:
     with pytest.raises(DataError, match="-: cut off after 9 of the 11 rows"):
         for block in items.blocks:
             seen.append(block.values)
-    assert torch.equal(torch.cat(seen), EXPECTED[:9])
+    assert np.array_equal(np.concatenate(seen), EXPECTED[:9])
     stdin(content + b"more")
     with pytest.raises(DataError, match="goes on after the 11 rows"):
         values(ItemReader(DIGITS, 4).open(["-"]))
@@ -286,7 +286,7 @@ def test_folders_are_read_with_their_sub_folders(tmp_path: Path) -> None:
     assert items.count == 3
     blocks = list(items.blocks)
     assert [str(Path(item).relative_to(tmp_path)) for block in blocks for item in block.items] == order
-    assert torch.equal(torch.cat([block.values for block in blocks]), EXPECTED[:3])
+    assert np.array_equal(np.concatenate([block.values for block in blocks]), EXPECTED[:3])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: no image files in this folder"):
         ItemReader(DIGITS, 2).open([str(tmp_path / "empty")])
@@ -298,7 +298,7 @@ def test_a_bad_image_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
     (tmp_path / "2.png").write_bytes(b"no image")
     told: list[str] = []
     items = ItemReader(DIGITS, 2, lambda problem: told.append(str(problem))).open([str(tmp_path)])
-    assert torch.equal(values(items), EXPECTED[[0, 1, 3, 4]])
+    assert np.array_equal(values(items), EXPECTED[[0, 1, 3, 4]])
     assert told == [f"{tmp_path}/2.png: not an image that can be decoded (unknown format)"]
 
 
@@ -311,7 +311,7 @@ def test_several_inputs_keep_their_order_and_say_where_rows_are_from(tmp_path: P
     assert items.count == 5
     blocks = list(items.blocks)
     assert [item for block in blocks for item in block.items] == ["z.npy[0]", "z.npy[1]", "y.png", "x.npy[0]", "x.npy[1]"]
-    assert torch.equal(torch.cat([block.values for block in blocks]), EXPECTED[[3, 4, 2, 0, 1]])
+    assert np.array_equal(np.concatenate([block.values for block in blocks]), EXPECTED[[3, 4, 2, 0, 1]])
 
 
 def test_an_image_on_stdin(tmp_path: Path, stdin) -> None:
@@ -319,7 +319,7 @@ def test_an_image_on_stdin(tmp_path: Path, stdin) -> None:
     stdin((tmp_path / "x.png").read_bytes())
     items = ItemReader(DIGITS, 10).open(["-"])
     assert items.count == 1
-    assert torch.equal(values(items), EXPECTED[5:6])
+    assert np.array_equal(values(items), EXPECTED[5:6])
 
 
 def test_few_conversions_are_told_and_the_others_counted(tmp_path: Path) -> None:
@@ -360,31 +360,29 @@ def test_inputs_that_cannot_be(tmp_path: Path) -> None:
     ],
 )
 def test_sniff(head: bytes, kind: str) -> None:
-    assert sniff(head[:16]) == kind
+    assert recognized(Path("-"), head[:16]).name == kind
 
 
 def test_raw_array_is_what_the_reader_reads_back(tmp_path: Path) -> None:
-    for form, pixels in ((DIGITS, PIXELS.reshape(11, 64)), (COLOUR, random_bytes(4, 60))):
-        model_values = form.normalise(pixels)
+    for form, pixels in ((DIGITS, PIXELS.reshape(11, 64).numpy()), (COLOUR, random_bytes(4, 60).numpy())):
+        model_values = form.normalize(pixels)
         for as_float in (False, True):
             raw = raw_array(model_values, form, as_float)
             assert raw.dtype == (np.float32 if as_float else np.uint8)
             assert raw.shape[1:] == raw_shape(form)
             np.save(tmp_path / "x.npy", raw)
-            assert torch.equal(values(ItemReader(form, 3).open([str(tmp_path / "x.npy")])), model_values)
-        assert np.array_equal(raw_array(model_values, form, False).reshape(len(pixels), -1), pixels.numpy())
-    beyond = torch.tensor([[-0.5, 1.5, 0.5, 0.25, 0.0, 1.0]])
+            assert np.array_equal(values(ItemReader(form, 3).open([str(tmp_path / "x.npy")])), model_values)
+        assert np.array_equal(raw_array(model_values, form, False).reshape(len(pixels), -1), pixels)
+    beyond = np.array([[-0.5, 1.5, 0.5, 0.25, 0.0, 1.0]], np.float32)
     assert raw_array(beyond, ItemForm((1, 2, 3), scale=1 / 255), False).tolist() == [[[0, 255, 128], [64, 0, 255]]]
-    rows = torch.arange(12.0).reshape(2, 6)
-    assert np.array_equal(raw_array(VECTORS.normalise(rows), VECTORS, False), rows.numpy())
+    rows = np.arange(12, dtype=np.float32).reshape(2, 6)
+    assert np.array_equal(raw_array(VECTORS.normalize(rows), VECTORS, False), rows)
 
 
 def test_denormalise_undoes_normalise() -> None:
-    raw = torch.tensor([[3.0, 4.0, 5.0, 6.0, 7.0, 8.0]])
-    assert torch.equal(VECTORS.denormalise(VECTORS.normalise(raw)), raw)
-    assert torch.allclose(
-        DIGITS.denormalise(DIGITS.normalise(torch.tensor([[0, 1, 254, 255]]))), torch.tensor([[0.0, 1, 254, 255]])
-    )
+    raw = np.array([[3.0, 4.0, 5.0, 6.0, 7.0, 8.0]])
+    assert np.array_equal(VECTORS.denormalize(VECTORS.normalize(raw)), raw)
+    assert np.allclose(DIGITS.denormalize(DIGITS.normalize(np.array([[0, 1, 254, 255]]))), [[0.0, 1, 254, 255]])
 
 
 def test_what_the_first_argument_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.yaml_reader import parse_config
-from tiedae_cli.data import load_splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.data.sources.cells import label_text
 from tiedae_cli.errors import ConfigError
 from tiedae_cli.scoring.labels import Labelled

@@ -11,7 +11,8 @@ import scipy.io
 from hearing import heard, silently
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import Splits, load_splits
+from tiedae_cli.data.item_set import Splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import ConfigError, DataError
 
 X = np.random.default_rng(4).integers(0, 256, (30, 5, 4), dtype=np.uint8)
@@ -136,7 +137,7 @@ def hdf5() -> str:
 @pytest.mark.parametrize("write", [matlab, images_last, hdf5])
 def test_files_of_other_programs(write: Callable[[], str]) -> None:
     splits = load(write(), validation=0, test=0)
-    assert np.array_equal(splits.train.raw(0, 99).numpy(), X.reshape(30, -1))
+    assert np.array_equal(splits.train.raw(0, 99), X.reshape(30, -1))
     assert splits.train.labels is not None and splits.train.labels.tolist() == Y.tolist()
 
 
@@ -163,16 +164,16 @@ def test_cifars_binary_files() -> None:
         labels = np.tile(Y[:20, None], before).astype(np.uint8)
         Path(name).write_bytes(np.concatenate([labels, pixels.reshape(20, -1)], 1).tobytes())
         splits = silently(load, name, validation=0, test=0)
-        assert np.array_equal(splits.train.images.numpy(), pixels)
+        assert np.array_equal(splits.train.values, pixels)
         assert splits.train.labels is not None and splits.train.labels.tolist() == Y[:20].tolist()
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\0\0\x08\x03" + bytes(3), "its header says"),
-        (b"\0\0\x08\x01\0\0\0\x05abc", "its header says 5, 5 bytes; it has 11"),
-        (b"\0\0\x08\x01\0\0\0\x02abc", "its header says 2, 2 bytes; it has 11"),
+        (b"\0\0\x08\x03" + bytes(3), "cut off in its header"),
+        (b"\0\0\x08\x01\0\0\0\x05abc", "cut off: 11 bytes, its header says 13"),
+        (b"\0\0\x08\x01\0\0\0\x02abc", "longer than its header says: 11 bytes, its header says 10"),
     ],
 )
 def test_damaged_idx_files_are_refused(content: bytes, message: str) -> None:

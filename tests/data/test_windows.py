@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import Splits, load_splits
-from tiedae_cli.data.item_set import Block
+from tiedae_cli.data.item_set import Block, Splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.data.sources.part import stop
 from tiedae_cli.data.windows import row_blocks, window_blocks, window_starts
 from tiedae_cli.errors import DataError
+from tiedae_cli.training.training_set import training_set
 
 N, D, W = 103, 2, 8
 ROWS = np.stack([np.arange(N) * 0.5, np.sin(np.arange(N))], 1)  # row i is known by its first value
@@ -33,18 +34,20 @@ def load(**fields: object) -> Splits:
     return silently(load_splits, DataConfig.model_validate({"dataset": "x.npy", "window": W, **fields}))
 
 
-def first_rows(windows: torch.Tensor) -> list[int]:
+def first_rows(windows: np.ndarray) -> list[int]:
     """Return with which row of ``ROWS`` each window, (N, W * D) raw, begins."""
-    return (windows[:, 0] * 2).to(torch.int64).tolist()
+    return (windows[:, 0] * 2).astype(np.int64).tolist()
 
 
 def test_windows_are_views_of_the_rows() -> None:
     train = load(validation=0, test=0).train
     assert len(train) == N - W + 1
     assert np.array_equal(
-        train.raw(0, len(train)).numpy(), np.lib.stride_tricks.sliding_window_view(ROWS, W, 0).swapaxes(1, 2).reshape(-1, W * D)
+        train.raw(0, len(train)), np.lib.stride_tricks.sliding_window_view(ROWS, W, 0).swapaxes(1, 2).reshape(-1, W * D)
     )
-    assert train.images.untyped_storage().nbytes() == ROWS.nbytes  # no copy: 16 times as large otherwise
+    rows = training_set(train, torch.device("cpu")).rows
+    assert rows.untyped_storage().data_ptr() == train.values.ctypes.data
+    assert rows.untyped_storage().nbytes() == ROWS.nbytes  # no copy: 16 times as large otherwise
     assert train.form.describe() == "windows of 8 rows of 2 features"
 
 
@@ -60,8 +63,8 @@ def test_splits_are_ranges_of_rows_and_share_none() -> None:
 def test_every_row_has_the_statistics_of_its_column_in_the_training_rows() -> None:
     splits = load(validation=20, test=20)
     training = ROWS[: N - 40]
-    assert torch.allclose(splits.form.offset.view(W, D), torch.tensor(training.mean(0)).expand(W, D), rtol=1e-12)
-    assert torch.allclose(1 / splits.form.scale.view(W, D), torch.tensor(training.std(0)).expand(W, D), rtol=1e-12)
+    assert np.allclose(splits.form.offset.reshape(W, D), training.mean(0), rtol=1e-12)
+    assert np.allclose(1 / splits.form.scale.reshape(W, D), training.std(0), rtol=1e-12)
 
 
 @pytest.mark.parametrize(("rows", "window", "stride"), [(20, 8, 3), (16, 8, 8), (8, 8, 1), (9, 8, 8), (30, 5, 2)])
@@ -87,18 +90,18 @@ def test_normal_rows_alone_train_and_no_window_reaches_over_others() -> None:
 @pytest.mark.parametrize("size", [1, 3, 7, 8, 50, 1000])
 @pytest.mark.parametrize("stride", [1, 3, 8])
 def test_a_stream_has_the_windows_of_the_array(size: int, stride: int) -> None:
-    rows = torch.arange(N, dtype=torch.float32)[:, None]
+    rows = np.arange(N, dtype=np.float32)[:, None]
     blocks = (Block(range(start, min(start + size, N)), rows[start : start + size]) for start in range(0, N, size))
     found = list(window_blocks(blocks, W, stride, stop))
     starts = window_starts(0, N, W, stride)
     assert [name for block in found for name in block.items] == starts
-    assert torch.cat([block.values for block in found]).tolist() == [list(range(start, start + W)) for start in starts]
+    assert np.concatenate([block.values for block in found]).tolist() == [list(range(start, start + W)) for start in starts]
 
 
 def test_rows_of_a_set_come_back_from_its_windows() -> None:
     splits = load(validation=0, test=0, stride=3)
     blocks = list(row_blocks(splits.train, 10, 3))
-    seen = torch.cat([block.values for block in blocks]).to(torch.float64)
+    seen = np.concatenate([block.values for block in blocks]).astype(np.float64)
     assert [row for block in blocks for row in block.items] == list(range(N))
     assert np.allclose(seen, (ROWS - ROWS.mean(0)) / ROWS.std(0), atol=1e-6)
 
@@ -155,7 +158,7 @@ def test_a_row_has_the_mean_of_its_own_errors_over_the_windows_that_hold_it(stri
     sums, counts = np.zeros(N), np.zeros(N)
     for start in window_starts(0, N, W, stride):
         window = ROWS[start : start + W]
-        seen = model.form.normalise(torch.from_numpy(window.reshape(1, -1)))
+        seen = torch.from_numpy(model.form.normalize(window.reshape(1, -1)))
         with torch.inference_mode():
             errors = (model.module(seen) - seen).square().view(W, D).sum(1).to(torch.float64).numpy()
         sums[start : start + W] += errors

@@ -31,7 +31,7 @@ def test_errors_in_closed_form(make_set: MakeSet) -> None:
 
 def test_raw_values_are_scaled() -> None:
     raw = torch.full((3, 1, 2, 2), 51, dtype=torch.uint8)  # 0.2
-    images = ItemSet(raw, None, ItemForm((1, 2, 2), scale=1 / 255))
+    images = ItemSet(raw.numpy(), None, ItemForm((1, 2, 2), scale=1 / 255))
     assert evaluation.error_sum(torch.zeros_like, images, CPU).mse_per_value == pytest.approx(0.04, rel=1e-6)
 
 
@@ -40,7 +40,7 @@ def test_squares_that_no_float32_holds(make_set: MakeSet) -> None:
     expected = [float(np.float32(1e25)) ** 2, 1.0]
     assert evaluation.item_errors(torch.zeros_like, images, CPU).tolist() == expected
     assert evaluation.error_sum(torch.zeros_like, images, CPU).squared_error == sum(expected)
-    assert evaluation.squared_errors(torch.zeros_like, images.batch(0, 2, CPU)).tolist() == expected
+    assert evaluation.squared_errors(torch.zeros_like, torch.from_numpy(images.batch(0, 2))).tolist() == expected
     form = ItemForm((1, 8, 8))
     residuals = torch.full((1, 64), float(np.float32(1e25)))
     assert Regions(form).scores(residuals, residuals).tolist() == [expected[0]]
@@ -71,8 +71,8 @@ def test_model_pca_and_mean_item_side_by_side() -> None:
     digits = load_digits()
     model = build_autoencoder(64, ModelConfig(hidden_sizes=(20, 5)), seeded(1))
     found = evaluation.evaluate(model, pca.fit(digits.train, 5), digits.test, "test", CPU)
-    train = digits.train.images.reshape(-1, 64).double() / 255
-    test = digits.test.images.reshape(-1, 64).double() / 255
+    train = torch.from_numpy(digits.train.values).reshape(-1, 64).double() / 255
+    test = torch.from_numpy(digits.test.values).reshape(-1, 64).double() / 255
     mean = train.mean(0)
     components = torch.linalg.svd(train - mean, full_matrices=False).Vh[:5]
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_reconstruct_items() -> None:
     digits = load_digits()
     model = build_autoencoder(64, ModelConfig(hidden_sizes=(20, 5)), seeded(1))
     originals, reconstructions, errors = evaluation.reconstruct_items(model, digits.test.slice(0, 3), CPU)
-    torch.testing.assert_close(originals, digits.test.images[:3].reshape(3, 64).float() / 255)
+    torch.testing.assert_close(originals, torch.from_numpy(digits.test.values[:3]).reshape(3, 64).float() / 255)
     with torch.no_grad():
         assert torch.equal(reconstructions, model(originals))
     assert errors == pytest.approx((reconstructions - originals).square().sum(1).tolist())

@@ -36,7 +36,7 @@ def decode(png: bytes) -> np.ndarray:
 
 
 def random_rows(count: int, form: ItemForm, seed: int) -> torch.Tensor:
-    levels = torch.randint(0, 256, (count, form.pixels), generator=torch.Generator().manual_seed(seed))
+    levels = torch.randint(0, 256, (count, form.values_per_item), generator=torch.Generator().manual_seed(seed))
     return levels.float() / 255
 
 
@@ -73,7 +73,7 @@ def pairs_grid(count: int, form: ItemForm) -> np.ndarray:
 @pytest.mark.parametrize("count", [9, 23, 100, 101])
 def test_the_grids_pixels_are_the_images_own(count: int, form: ItemForm) -> None:
     originals, reconstructions = random_rows(count, form, 1), random_rows(count, form, 2)
-    canvas = decode(pixel_grid(as_pictures(originals, form), as_pictures(reconstructions, form)))
+    canvas = decode(pixel_grid(as_pictures(originals.numpy(), form), as_pictures(reconstructions.numpy(), form)))
     for index, pair in enumerate(grid_cells(canvas, count, 5, 4)):
         for rows, found in zip((originals, reconstructions), pair, strict=True):
             expected = (rows[index].reshape(form.shape) * 255).round().byte().permute(1, 2, 0).expand(5, 4, 3)
@@ -210,12 +210,12 @@ def test_pictures_stand_the_right_way_up() -> None:
 
 def test_values_outside_are_clamped() -> None:
     rows = torch.tensor([[-1.0, 0.0, 0.5, 2.0]])
-    assert as_pictures(rows, ItemForm((1, 2, 2))).tolist() == [[[0.0, 0.0], [0.5, 1.0]]]
+    assert as_pictures(rows.numpy(), ItemForm((1, 2, 2))).tolist() == [[[0.0, 0.0], [0.5, 1.0]]]
 
 
 def test_colour_pictures_have_their_channels_last() -> None:
     rows = torch.arange(12.0)[None] / 12
-    pictures = as_pictures(rows, ItemForm((3, 2, 2)))
+    pictures = as_pictures(rows.numpy(), ItemForm((3, 2, 2)))
     assert pictures.shape == (1, 2, 2, 3)
     np.testing.assert_allclose(pictures[0, 0, 1], [1 / 12, 5 / 12, 9 / 12], rtol=1e-6)
 

@@ -106,9 +106,9 @@ def test_vectors_have_scalars_and_codes_but_no_pictures() -> None:
 
 def _test_digits() -> np.ndarray:
     from tiedae_cli.config import Config
-    from tiedae_cli.data import load_splits
+    from tiedae_cli.data.load_data import load_splits
 
     test = load_splits(Config().data).test
     assert test is not None
-    values: torch.Tensor = test.slice(0, len(test)).images[test.positions(torch.arange(len(test)))]
+    values = torch.from_numpy(test.select(np.arange(len(test))).values)
     return values.reshape(-1, 8, 8).numpy()

@@ -5,7 +5,7 @@ import torch
 
 from tiedae_cli.config.samples import find_config
 from tiedae_cli.config.yaml_reader import load_config
-from tiedae_cli.data import load_splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.inference import error_sum
 from tiedae_cli.system.devices import Place
 from tiedae_cli.training.trainer import Trainer

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config, ModelConfig, TrainingConfig
-from tiedae_cli.data import ItemForm, load_splits
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import CheckpointError
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.checkpoint import Checkpoint
@@ -91,11 +92,11 @@ def test_what_is_saved_is_loaded(trained, path):
 
 
 def test_statistics_of_vectors_come_back(trained, path):
-    form = ItemForm((1, 1, 64), "vectors", torch.arange(64.0), torch.full((64,), 0.5))
+    form = ItemForm((1, 1, 64), "vectors", np.arange(64.0), np.full(64, 0.5))
     replace(trained, form=form).save(path)
     found = checkpoint.load(path).form
-    assert torch.equal(found.offset, form.offset)
-    assert torch.equal(found.scale, form.scale)
+    assert np.array_equal(found.offset, form.offset)
+    assert np.array_equal(found.scale, form.scale)
 
 
 def test_any_program_reads_the_weights(trained, path):

@@ -181,7 +181,7 @@ def test_pca_of_other_data_is_fitted_again(digits_run: Path, fits: list[int]) ->
     train = load_digits().train
     principal_components(digits_run, train, 8)
     fits.clear()
-    other = ItemSet(255 - train.images, None, train.form)
+    other = ItemSet(255 - train.values, None, train.form)
     torch.testing.assert_close(principal_components(digits_run, other, 8).mean, 1 - pca.fit(train, 8).mean, rtol=0, atol=1e-6)
     assert fits[:1] == [8]
 

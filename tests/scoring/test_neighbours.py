@@ -41,7 +41,7 @@ def expected_scores(train: np.ndarray, x: np.ndarray) -> np.ndarray:
 def test_the_formula(monkeypatch: pytest.MonkeyPatch, distances: int) -> None:
     monkeypatch.setattr("tiedae_cli.model.ranking.DISTANCES", distances)
     train, x = items(N, 0), 2 * items(11, 1)
-    images = ItemSet(train.view(N, 1, 1, D), None, ItemForm((1, 1, D), "vectors"))
+    images = ItemSet(train.view(N, 1, 1, D).numpy(), None, ItemForm((1, 1, D), "vectors"))
     ranking = fit_ranking(halved, images, K, seed=0, device=CPU)
     found = ranking.scores(x, halved(x) - x).numpy()
     assert found == pytest.approx(expected_scores(train.double().numpy(), x.double().numpy()), rel=1e-4)
@@ -63,7 +63,7 @@ def brute_force(ranking: Ranking, x: torch.Tensor, residuals: torch.Tensor) -> n
 
 def fitted(train: torch.Tensor, neighbours: int = K) -> Ranking:
     return fit_ranking(
-        halved, ItemSet(train.view(-1, 1, 1, D), None, ItemForm((1, 1, D), "vectors")), neighbours, seed=0, device=CPU
+        halved, ItemSet(train.view(-1, 1, 1, D).numpy(), None, ItemForm((1, 1, D), "vectors")), neighbours, seed=0, device=CPU
     )
 
 
@@ -110,7 +110,7 @@ def test_values_as_large_as_float32_has_them() -> None:
 
 def test_no_more_references_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tiedae_cli.model.ranking.REFERENCES", 7)
-    images = ItemSet(items(N, 0).view(N, 1, 1, D), None, ItemForm((1, 1, D), "vectors"))
+    images = ItemSet(items(N, 0).view(N, 1, 1, D).numpy(), None, ItemForm((1, 1, D), "vectors"))
     ranking = fit_ranking(halved, images, K, seed=0, device=CPU)
     assert ranking.references.shape == (7, 2 * D)
     known = {tuple(row) for row in items(N, 0).tolist()}
@@ -118,14 +118,14 @@ def test_no_more_references_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_items_that_are_all_alike_have_a_score() -> None:
-    images = ItemSet(torch.zeros(N, 1, 1, D), None, ItemForm((1, 1, D), "vectors"))
+    images = ItemSet(np.zeros((N, 1, 1, D), np.float32), None, ItemForm((1, 1, D), "vectors"))
     ranking = fit_ranking(halved, images, K, seed=0, device=CPU)
     scores = ranking.scores(torch.eye(D), torch.eye(D))
     assert bool(scores.isfinite().all()) and bool((scores > 0).all())
 
 
 def test_what_a_checkpoint_cannot_hold() -> None:
-    images = ItemSet(items(N, 0).view(N, 1, 1, D), None, ItemForm((1, 1, D), "vectors"))
+    images = ItemSet(items(N, 0).view(N, 1, 1, D).numpy(), None, ItemForm((1, 1, D), "vectors"))
     good = fit_ranking(halved, images, K, seed=0, device=CPU).tensors()
     assert validated_ranking({}, D, K) is None
     kept = validated_ranking(good, D, K)

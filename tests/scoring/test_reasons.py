@@ -38,11 +38,11 @@ def test_rows_of_a_series(stride: int, block: int, tmp_path: Path, monkeypatch: 
     model = tiedae_cli.load("run")
     worst: list[tuple[float, np.ndarray, np.ndarray, int]] = [(-1.0, np.zeros(0), np.zeros(0), 0)] * N
     for start in window_starts(0, N, W, stride):
-        seen = model.form.normalise(torch.from_numpy(ROWS[start : start + W].reshape(1, -1)))
+        seen = torch.from_numpy(model.form.normalize(ROWS[start : start + W].reshape(1, -1)))
         with torch.inference_mode():
             made = model.module(seen)
         errors = (made - seen).square().to(torch.float64).view(W, D).numpy()
-        answer = model.form.denormalise(made.to(torch.float64)).view(W, D).numpy()
+        answer = model.form.denormalize(made.double().numpy()).reshape(W, D)
         for row in range(W):
             if errors[row].sum() > worst[start + row][0] * (1 + 1e-9):
                 worst[start + row] = (errors[row].sum(), errors, answer, start)
@@ -95,7 +95,7 @@ def test_two_series_name_their_own_rows(tmp_path: Path, monkeypatch: pytest.Monk
 def test_regions_are_the_squares_with_the_largest_errors(shape: tuple[int, int, int]) -> None:
     """Chosen by a search over all places, none touching another one."""
     form = ItemForm(shape, scale=1 / 255)
-    x, y = (torch.rand(4, form.pixels, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    x, y = (torch.rand(4, form.values_per_item, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
     side = region_side(form)
     assert side == (1 if shape[1] == 8 else 2)
     found = evidence(x, y, form, 3)

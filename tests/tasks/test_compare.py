@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config, DataConfig
-from tiedae_cli.data import ItemForm, Splits, load_splits
+from tiedae_cli.data.item_set import ItemForm, Splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import DataError
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint as checkpoints
@@ -53,12 +54,12 @@ def test_each_run_has_its_own_error_beside_pca_of_its_own_code_size(runs: tuple[
     candidates = [Candidate(run.name, run.best, checkpoints.load(run.best)) for run in runs]
     splits = silently(common_splits, candidates, "test", load)
     three, five = compare(candidates, splits, splits.test, "test", CPU)
-    train, test = (images.batch(0, len(images), CPU).double().numpy() for images in (splits.train, splits.test))
+    train, test = (images.batch(0, len(images)).astype(np.float64) for images in (splits.train, splits.test))
     mean = train.mean(0)
     axes = np.linalg.svd(train - mean, full_matrices=False)[2]
     for run, components, found in ((runs[0], 3, three), (runs[1], 5, five)):
         with torch.inference_mode():
-            x = splits.test.batch(0, 300, CPU)
+            x = torch.from_numpy(splits.test.batch(0, 300))
             own = (checkpoints.load(run.best).model(CPU)(x) - x).square().sum(1).mean().item()
         assert found.evaluation.model.squared_error_per_item == pytest.approx(own, rel=1e-5)
         kept = axes[:components]
@@ -92,7 +93,7 @@ def test_other_forms_cannot_be_compared() -> None:
 
 
 def test_vectors_of_another_scaling_cannot_be_compared() -> None:
-    form = ItemForm((1, 1, 6), "vectors", torch.zeros(6), torch.ones(6))
+    form = ItemForm((1, 1, 6), "vectors", np.zeros(6), np.ones(6))
     other = replace(form, scale=torch.full((6,), 2.0))
     with pytest.raises(DataError, match=r"^b: made for vectors of 6 features, scaled otherwise; a: made for"):
         common_splits([candidate(untrained(form), "a"), candidate(untrained(other), "b")], "test", load)
@@ -218,7 +219,7 @@ def test_a_picture_on_stdout_is_alone_there(runs: tuple[Run, Run]) -> None:
 
 def test_vectors_have_no_picture(tmp_path: Path) -> None:
     path = tmp_path / "vectors.pt"
-    untrained(ItemForm((1, 1, 6), "vectors", torch.zeros(6), torch.ones(6))).save(path)
+    untrained(ItemForm((1, 1, 6), "vectors", np.zeros(6), np.ones(6))).save(path)
     result = CliRunner().invoke(app, ["compare", str(path), "-o", str(tmp_path / "c.png")])
     assert result.exit_code == 2
     assert "--output: draws images, but these runs are made for vectors of 6 features" in result.stderr

@@ -78,7 +78,7 @@ def test_python_has_the_same_scores(folder: Path) -> None:
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 17, 25)])
 def test_the_formula(shape: tuple[int, int, int]) -> None:
     form = ItemForm(shape, scale=1 / 255)
-    residuals = torch.randn(5, form.pixels, generator=torch.Generator().manual_seed(0))
+    residuals = torch.randn(5, form.values_per_item, generator=torch.Generator().manual_seed(0))
     side, errors = region_side(form), residuals.square().view(5, *shape).sum(1).numpy()
     places = [(row, column) for row in range(shape[1] - side + 1) for column in range(shape[2] - side + 1)]
     sums = np.array([errors[:, row : row + side, column : column + side].sum((1, 2)) for row, column in places])

@@ -30,7 +30,7 @@ def test_without_noise_there_is_nothing_to_measure():
 def test_doing_nothing_leaves_all_the_noise():
     """Gaussian noise of deviation s has s^2 a pixel; masking a fraction p leaves p times the mean square of the pixels."""
     assert measure(corruption="gaussian", corruption_level=0.5).nothing.mse_per_value == pytest.approx(0.25, rel=0.04)
-    pixels = load_digits().test.batch(0, 300, CPU)
+    pixels = torch.from_numpy(load_digits().test.batch(0, 300))
     masked = measure(corruption="masking", corruption_level=0.4).nothing.mse_per_value
     assert masked == pytest.approx(0.4 * pixels.square().mean().item(), rel=0.06)
 
@@ -39,7 +39,7 @@ def test_pca_removes_the_noise_outside_of_its_components():
     """Of white noise, K of D dimensions stay: s^2 K / D a pixel, beside what the components cannot draw."""
     found = measure(corruption="gaussian", corruption_level=0.5)
     splits = load_digits()
-    clean = splits.test.batch(0, 300, CPU)
+    clean = torch.from_numpy(splits.test.batch(0, 300))
     lost = (fit(splits.train, 16).reconstruct(clean) - clean).square().mean().item()
     assert found.pca.mse_per_value == pytest.approx(0.25 * 16 / 64 + lost, rel=0.06)
 

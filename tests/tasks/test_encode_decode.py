@@ -22,15 +22,15 @@ from typer.testing import CliRunner
 import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import load_splits
 from tiedae_cli.data.item_reader import ItemReader
 from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint
 
 PIXELS = random_bytes(11, 8, 8)
-X = DIGITS.normalise(PIXELS.reshape(11, 64))
+X = torch.from_numpy(DIGITS.normalize(PIXELS.reshape(11, 64).numpy()))
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def newest(tmp_path: Path, model: TiedAutoencoder) -> None:
 def test_codes_of_a_split(model: TiedAutoencoder, split: str) -> None:
     arguments = [] if split == "test" else ["--split", split]
     images = load_splits(DataConfig()).get(split)
-    assert close(load(run("encode", *arguments)[0]), codes_of(model, images.batch(0, len(images), torch.device("cpu"))))
+    assert close(load(run("encode", *arguments)[0]), codes_of(model, torch.from_numpy(images.batch(0, len(images)))))
 
 
 def test_small_blocks_are_the_whole(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,12 @@ def test_colour_images_and_the_grid(tmp_path: Path) -> None:
     run("encode", "colour", "c.npy", "-o", "codes.npy")
     arrays = load(run("decode", "colour", "codes.npy")[0])
     with torch.inference_mode():
-        expected = (colour(COLOUR.normalise(pixels.reshape(3, 60))) * 255).round().to(torch.uint8).reshape(3, 3, 5, 4)
+        expected = (
+            (colour(torch.from_numpy(COLOUR.normalize(pixels.reshape(3, 60).numpy()))) * 255)
+            .round()
+            .to(torch.uint8)
+            .reshape(3, 3, 5, 4)
+        )
     assert np.abs(arrays.astype(int) - expected.numpy().astype(int)).max() <= 1
     assert run("decode", "colour", "codes.npy", "-o", "out.png")[0] == b"out.png\n"
     grid = np.asarray(Image.open("out.png").convert("RGB"))
@@ -164,7 +169,7 @@ def test_vectors_come_back_in_their_own_units() -> None:
     np.save("v.npy", rows.numpy())
     run("encode", "vectors", "v.npy", "-o", "codes.npy")
     with torch.inference_mode():
-        expected = VECTORS.denormalise(vectors(VECTORS.normalise(rows)))
+        expected = torch.from_numpy(VECTORS.denormalize(vectors(torch.from_numpy(VECTORS.normalize(rows.numpy()))).numpy()))
     found = load(run("decode", "vectors", "codes.npy")[0])
     assert found.dtype == np.float32
     assert close(found, expected.numpy())
@@ -394,11 +399,11 @@ def test_whatever_trains_is_encoded_and_scored_from_the_same_path(form: str, emp
     run = tiedae_cli.train({"data": {"dataset": path}}, epochs=1, batch_size=10, hidden_sizes=[6, 3], quiet=True)
     trained = checkpoint.load(run.best)
     splits = load_splits(trained.config.data).for_model(trained.form, "it")
-    gathered = torch.cat([splits.get(name).batch(0, 99, torch.device("cpu")) for name in ("train", "validation", "test")])
-    read = torch.cat([block.values for block in ItemReader(trained.form, 7).open([path]).blocks])
+    gathered = np.concatenate([splits.get(name).batch(0, 99) for name in ("train", "validation", "test")])
+    read = np.concatenate([block.values for block in ItemReader(trained.form, 7).open([path]).blocks])
     assert len(read) == len(gathered) == 40
     assert sorted(read.tolist()) == sorted(gathered.tolist())
-    train = splits.train.batch(0, 99, torch.device("cpu")).tolist()
+    train = splits.train.batch(0, 99).tolist()
     places = [read.tolist().index(row) for row in train]
     assert places == sorted(places)  # training keeps the source's order
     for command in (("encode", "-o", "codes.npy"), ("score", "-o", "scores.jsonl", "--threshold", "1")):

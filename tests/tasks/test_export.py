@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Activation, ModelConfig
-from tiedae_cli.data import ItemForm, load_splits
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import DataError, ExportError, InputError
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.runs import checkpoint as checkpoints
@@ -29,7 +30,7 @@ from tiedae_cli.tasks import export
 from tiedae_cli.tasks.export import Part, check_onnx, onnx_file, safetensors_file
 
 IMAGES = ItemForm((1, 4, 5), scale=1 / 255)
-VECTORS = ItemForm((1, 1, 6), "vectors", torch.arange(6.0), torch.tensor([2.0, 0.5, 3.0, 1.0, 10.0, 0.1]))
+VECTORS = ItemForm((1, 1, 6), "vectors", np.arange(6.0), np.array([2.0, 0.5, 3.0, 1.0, 10.0, 0.1]))
 ACTIVATIONS = Activation.__args__  # type: ignore[attr-defined]
 
 
@@ -212,9 +213,9 @@ def test_safetensors_round_trip_to_the_bit(tied: bool, tmp_path: Path) -> None:
     model.load_state_dict(safetensors.torch.load_file(path))
     offset, scale = torch.tensor(form["offset"]), torch.tensor(form["scale"])
     raw = torch.randn(9, 6)
-    assert torch.equal((raw - offset) * scale, VECTORS.normalise(raw))
+    assert torch.equal((raw - offset) * scale, torch.from_numpy(VECTORS.normalize(raw.numpy())))
     with torch.inference_mode():
-        assert torch.equal(model((raw - offset) * scale), trained.model(CPU)(VECTORS.normalise(raw)))
+        assert torch.equal(model((raw - offset) * scale), trained.model(CPU)(torch.from_numpy(VECTORS.normalize(raw.numpy()))))
 
 
 def test_safetensors_of_one_half() -> None:
@@ -251,7 +252,7 @@ def test_export_prints_the_path_of_a_checked_file(run: Run, tmp_path: Path) -> N
     assert result.stdout == f"{path}\n"
     assert "answers as the model does on 148 items" in result.stderr
     test = load_splits(checkpoints.load(run.best).config.data).test
-    x = test.batch(0, 10, CPU)
+    x = torch.from_numpy(test.batch(0, 10))
     with torch.inference_mode():
         expected = checkpoints.load(run.best).model(CPU)(x)
     np.testing.assert_allclose(answers(path.read_bytes(), x.numpy())["reconstruction"], expected, atol=1e-5)

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import ModelConfig
-from tiedae_cli.data import ItemForm, ItemSet, load_splits
+from tiedae_cli.data.item_set import ItemForm, ItemSet
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.output import figures
 from tiedae_cli.output.figures import weights
@@ -24,7 +25,7 @@ from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.tasks import inspect as inspection
 from tiedae_cli.tasks.inspect import LayerSummary, map_codes, parameter_count, summarise_layers, summarise_training
 
-VECTORS = ItemForm((1, 1, 6), "vectors", torch.arange(6.0), torch.full((6,), 2.0))
+VECTORS = ItemForm((1, 1, 6), "vectors", np.arange(6.0), np.full(6, 2.0))
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +97,15 @@ def test_a_code_of_two_numbers_is_the_map() -> None:
     model = untrained(test.form, hidden_sizes=[9, 2]).model(CPU)
     code_map = silently(map_codes, model, test)
     with torch.inference_mode():
-        torch.testing.assert_close(code_map.points, model.encode(test.batch(0, 300, CPU)))
+        torch.testing.assert_close(code_map.points, model.encode(torch.from_numpy(test.batch(0, 300))))
     assert test.labels is not None and code_map.labels is not None
     assert code_map.labels.tolist() == test.labels.tolist()
     assert code_map.axes == ("code, number 1", "code, number 2") and code_map.label_names is None
     words = tuple("zero one two three four five six seven eight nine".split())
     named = silently(map_codes, model, replace(test, label_names=words))
     assert named.label_names == words
-    drawn = figures.code_map(named.points, named.labels, named.axes, "codes", named.label_names)
-    assert drawn != figures.code_map(named.points, named.labels, named.axes, "codes")
+    drawn = figures.code_map(named.points.numpy(), named.labels, named.axes, "codes", named.label_names)
+    assert drawn != figures.code_map(named.points.numpy(), named.labels, named.axes, "codes")
 
 
 def test_a_longer_code_is_projected_on_its_two_principal_components() -> None:
@@ -112,7 +113,7 @@ def test_a_longer_code_is_projected_on_its_two_principal_components() -> None:
     model = untrained(test.form, hidden_sizes=[20, 8]).model(CPU)
     code_map = silently(map_codes, model, test)
     with torch.inference_mode():
-        codes = model.encode(test.batch(0, 300, CPU)).double().numpy()
+        codes = model.encode(torch.from_numpy(test.batch(0, 300))).double().numpy()
     centred = codes - codes.mean(0)
     left, values, _ = np.linalg.svd(centred, full_matrices=False)
     np.testing.assert_allclose(np.abs(code_map.points.numpy()), np.abs(left[:, :2] * values[:2]), atol=1e-4)
@@ -126,13 +127,13 @@ def test_a_code_of_one_number_is_spread_at_random_and_says_so() -> None:
     model = untrained(test.form, hidden_sizes=[1]).model(CPU)
     code_map = silently(map_codes, model, test)
     with torch.inference_mode():
-        torch.testing.assert_close(code_map.points[:, :1], model.encode(test.batch(0, 300, CPU)))
+        torch.testing.assert_close(code_map.points[:, :1], model.encode(torch.from_numpy(test.batch(0, 300))))
     assert code_map.axes == ("code", "no meaning: spread at random")
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_map_of_one_or_two_equal_items_has_no_nan(count: int) -> None:
-    images = ItemSet(torch.ones(count, 1, 1, 6), None, VECTORS)
+    images = ItemSet(np.ones((count, 1, 1, 6), np.float32), None, VECTORS)
     code_map = silently(map_codes, untrained(VECTORS).model(CPU), images)
     assert code_map.points.shape == (count, 2)
     assert code_map.points.isfinite().all()
@@ -147,7 +148,7 @@ def test_a_map_takes_a_choice_of_many_items_with_their_own_labels(monkeypatch: p
         code_map = map_codes(model, test)
     assert said == ["40 of the 300 items, chosen at random"]
     with torch.inference_mode():
-        codes = model.encode(test.batch(0, 300, CPU))  # (300, 2)
+        codes = model.encode(torch.from_numpy(test.batch(0, 300)))  # (300, 2)
     nearest = torch.cdist(code_map.points, codes).argmin(1)
     assert len(nearest.unique()) == 40
     assert test.labels is not None and code_map.labels is not None
@@ -155,7 +156,7 @@ def test_a_map_takes_a_choice_of_many_items_with_their_own_labels(monkeypatch: p
 
 
 def test_gray_weights_are_white_at_zero_blue_below_and_red_above() -> None:
-    pictures = figures.signed_pictures(torch.tensor([[0.0, 3.0, -3.0, 0.0], [0.0] * 4]), ItemForm((1, 2, 2)))
+    pictures = figures.signed_pictures(np.array([[0.0, 3.0, -3.0, 0.0], [0.0] * 4], np.float32), ItemForm((1, 2, 2)))
     assert pictures.shape == (2, 2, 2, 3)
     assert (pictures[0, 0, 0] > 0.95).all() and (pictures[1] > 0.95).all()
     assert pictures[0, 0, 1, 0] > 0.35 > 0.2 > pictures[0, 0, 1, 2]  # red at the largest value
@@ -164,13 +165,13 @@ def test_gray_weights_are_white_at_zero_blue_below_and_red_above() -> None:
 
 def test_colour_weights_are_middle_gray_at_zero_and_keep_their_channels() -> None:
     row = torch.tensor([[0.0, 2.0, 0.0, -1.0, 0.0, 0.0]])  # (C, H, W) = (3, 1, 2)
-    pictures = figures.signed_pictures(row, ItemForm((3, 1, 2)))
+    pictures = figures.signed_pictures(row.numpy(), ItemForm((3, 1, 2)))
     np.testing.assert_allclose(pictures, [[[[0.5, 0.5, 0.5], [1.0, 0.25, 0.5]]]])
 
 
 def features(weight: torch.Tensor, form: ItemForm) -> np.ndarray:
     """Draw features and return the grid under its title and scale."""
-    drawn = decoded(figures.feature_grid(weight, form, "run"))
+    drawn = decoded(figures.feature_grid(weight.numpy(), form, "run"))
     assert not (drawn[:76] == 255).all() and (drawn[-12:] == 255).all()
     rows, columns = (np.flatnonzero((drawn[76:] == 153).all(2).any(axis)) for axis in (1, 0))
     return drawn[76 : 76 + rows.max() + 1, 12 : columns.max() + 1]
@@ -200,7 +201,7 @@ def test_at_most_a_hundred_features_are_drawn() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_scale_of_the_features_runs_from_below_zero_to_above(channels: int) -> None:
-    drawn = decoded(figures.feature_grid(torch.randn(16, channels * 64), ItemForm((channels, 8, 8)), "run"))
+    drawn = decoded(figures.feature_grid(torch.randn(16, channels * 64).numpy(), ItemForm((channels, 8, 8)), "run"))
     ramp = drawn[50, 12 + 85 : 12 + 85 + 170].astype(int)
     if channels == 1:
         assert ramp[3, 2] > ramp[3, 0] and ramp[-3, 0] > ramp[-3, 2] and (ramp[85] > 240).all()  # blue, white, red
@@ -212,7 +213,9 @@ def test_the_scale_of_the_features_runs_from_below_zero_to_above(channels: int) 
 def test_code_maps_with_and_without_labels(classes: int | None) -> None:
     points = torch.randn(94, 2, generator=torch.Generator().manual_seed(0))
     labels = None if classes is None else torch.arange(94) % classes
-    picture = decoded(figures.code_map(points, labels, ("first", "second"), "title"))
+    picture = decoded(
+        figures.code_map(points.numpy(), None if labels is None else labels.numpy(), ("first", "second"), "title")
+    )
     assert picture.shape == (750, 900, 3)
     if classes == 3:  # the legend's dots are opaque: each class's colour is there, the next one's is not
         colours = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
@@ -227,7 +230,7 @@ def test_a_name_of_a_label_is_no_formula(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(weights, "figure_png", lambda figure: drawn.append(figure) or b"")
     points = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
     names = ("$\\frac$", "_hidden", "bell\a", "no label")
-    figures.code_map(points, torch.arange(8) % 4, ("x", "y"), "t", names)
+    figures.code_map(points.numpy(), np.arange(8) % 4, ("x", "y"), "t", names)
     drawn[0].canvas.draw()
     texts = drawn[0].axes[0].get_legend().get_texts()
     assert [text.get_text() for text in texts] == ["$\\frac$", "_hidden", "bell\\x07", "no label"]

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import load_splits
+from tiedae_cli.data.load_data import load_splits
 
 COMMANDS = {
     "eval": ["eval", "run"],

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import load_splits
 from tiedae_cli.data.item_reader import Block
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.metrics import auroc, average_precision, precision_at_n
 from tiedae_cli.scoring.item_scores import Scored, Worst
@@ -50,7 +50,7 @@ def errors_of(model: TiedAutoencoder, x: torch.Tensor) -> torch.Tensor:
 
 def split_errors(model: TiedAutoencoder, split: str) -> torch.Tensor:
     images = load_splits(DataConfig()).get(split)
-    return errors_of(model, images.batch(0, len(images), torch.device("cpu")))
+    return errors_of(model, torch.from_numpy(images.batch(0, len(images))))
 
 
 def numbers(lines: list[dict[str, object]], key: str) -> list[float]:
@@ -107,7 +107,7 @@ def test_worst_keeps_the_largest_and_of_equal_ones_the_first(blocks: list[list[i
     for number, block in enumerate(blocks):
         items = [f"{number}.{place}" for place in range(len(block))]
         errors = torch.tensor(block, dtype=torch.float64)
-        worst.add(Scored(Block(items, errors[:, None].to(torch.float32)), errors))
+        worst.add(Scored(Block(items, errors[:, None].to(torch.float32).numpy()), errors))
     flat = [(error, f"{number}.{place}") for number, block in enumerate(blocks) for place, error in enumerate(block)]
     expected = sorted(flat, key=lambda pair: -pair[0])[:count]
     if worst.scored is None:
@@ -143,7 +143,7 @@ def test_a_bad_file_in_a_folder_is_named_and_the_rest_is_scored(model: TiedAutoe
     make_folder()
     lines, stderr = run("photos", "--contact-sheet", "worst.png", code=1)
     assert [line["item"] for line in lines] == ["photos/0.png", "photos/2.png", "photos/sub/a.png"]
-    expected = errors_of(model, DIGITS.normalise(PIXELS[[0, 2, 3]].reshape(3, 64)))
+    expected = errors_of(model, torch.from_numpy(DIGITS.normalize(PIXELS[[0, 2, 3]].reshape(3, 64).numpy())))
     assert numbers(lines, "squared_error") == pytest.approx(expected.tolist(), rel=1e-5)
     problem = "photos/1.png: not an image that can be decoded (unknown format)"
     assert f"warning: {problem}; left out\n" in stderr
@@ -177,7 +177,7 @@ def test_bad_rows_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     lines, stderr = run("vectors", "v.npy", code=1)
     assert [line["item"] for line in lines] == [*range(5), *range(20, 26), *range(27, 30)]
     found = tiedae_cli.load("runs/vectors/best.safetensors")
-    seen = found.form.normalise(torch.from_numpy(rows[25:26]))
+    seen = torch.from_numpy(found.form.normalize(rows[25:26]))
     with torch.inference_mode():
         own = (found.module(seen).double() - seen.double()).square().sum().item()
     assert lines[10]["squared_error"] == pytest.approx(own, rel=1e-6) and own > 1e50
@@ -238,7 +238,10 @@ def test_against_intruders(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("tiedae_cli.model.inference.LEAST_WIDTH", 1)
     monkeypatch.setattr("tiedae_cli.model.inference.BATCH_VALUES", 7 * 64)
     lines, _ = run("--against", "x.npy", "--quantile", "0.9")
-    usual, others = split_errors(model, "test"), errors_of(model, DIGITS.normalise(PIXELS.reshape(11, 64)))
+    usual, others = (
+        split_errors(model, "test"),
+        errors_of(model, torch.from_numpy(DIGITS.normalize(PIXELS.reshape(11, 64).numpy()))),
+    )
     threshold = split_errors(model, "validation").sort().values[180].item()  # 20 of 201 places are above
     found, alarms = int((others > threshold).sum()), int((usual > threshold).sum())
     pairs = (others[:, None] > usual[None]).to(torch.float64).mean().item()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tiedae_cli.config import Activation, Config, ModelConfig, TrainingConfig
-from tiedae_cli.data import load_splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.devices import Place

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tiedae_cli.config import ModelConfig, TrainingConfig
 from tiedae_cli.config.yaml_reader import parse_config
-from tiedae_cli.data.item_set import ItemForm, ItemSet
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.errors import ConfigError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.system.devices import Place
@@ -17,6 +17,7 @@ from tiedae_cli.system.random_streams import seeded
 from tiedae_cli.training.step import TrainingStep
 from tiedae_cli.training.step.muon import MOMENTUM, POLYNOMIALS, RMS, Muon, PolarFactor
 from tiedae_cli.training.step.parameters import FlatParameters
+from tiedae_cli.training.training_set import TrainingSet
 
 PIXELS = 20
 CLASSICAL = ((1.875, -1.25, 0.375),) * 12  # Newton-Schulz of order five: slow, and exact in the end
@@ -191,7 +192,7 @@ def test_muon_continues_from_its_buffers_to_the_same_bits() -> None:
 
 def training_step(**training: object) -> TrainingStep:
     values = torch.rand(40, 1, 1, PIXELS, generator=torch.Generator().manual_seed(1))
-    images = ItemSet(values, None, ItemForm((1, 1, PIXELS)))
+    images = TrainingSet(values.view(-1, PIXELS), ItemForm((1, 1, PIXELS)), torch.device("cpu"))
     return TrainingStep(model_of(9, 4), images, TrainingConfig(batch_size=20, **training), Place(torch.device("cpu")))
 
 

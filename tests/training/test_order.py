@@ -10,16 +10,17 @@ import torch
 from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
-from tiedae_cli.data.item_set import ItemForm, ItemSet
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.system.random_streams import block_order
 from tiedae_cli.training import order as ordering
 from tiedae_cli.training.order import Order
+from tiedae_cli.training.training_set import TrainingSet
 
 
-def vectors(count: int, indices: torch.Tensor | None = None) -> ItemSet:
-    rows = torch.arange(count, dtype=torch.float32).view(-1, 1, 1, 1).repeat(1, 1, 1, 4)
-    return ItemSet(rows, None, ItemForm((1, 1, 4), kind="vectors"), indices)
+def vectors(count: int, indices: torch.Tensor | None = None) -> TrainingSet:
+    rows = torch.arange(count, dtype=torch.float32).view(-1, 1).repeat(1, 4)
+    return TrainingSet(rows, ItemForm((1, 1, 4), kind="vectors"), torch.device("cpu"), indices)
 
 
 @pytest.mark.parametrize(("images", "block", "window"), [(1000, 10, 8), (1003, 10, 7), (5, 10, 8), (64, 1, 64), (100, 100, 1)])
@@ -64,7 +65,7 @@ def test_reading_ahead_touches_each_window_once_and_forwards(monkeypatch: pytest
             return torch.zeros(1)
 
     visited = order.of(0)
-    monkeypatch.setattr(ItemSet, "rows", property(lambda self: Rows()))
+    monkeypatch.setattr(order.items, "rows", Rows())
     for item in range(0, len(kept), 4):
         before = len(touched)
         order.read_ahead(visited, item)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tiedae_cli.config import Activation, ModelConfig, TrainingConfig
-from tiedae_cli.data.item_set import ItemForm, ItemSet
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.system.devices import Place
@@ -18,6 +18,7 @@ from tiedae_cli.training.step import TrainingStep
 from tiedae_cli.training.step.adam import Adam
 from tiedae_cli.training.step.gradient import Gradient
 from tiedae_cli.training.step.parameters import FlatParameters
+from tiedae_cli.training.training_set import TrainingSet
 
 CPU = torch.device("cpu")
 ITEMS, PIXELS = 6, 11
@@ -177,9 +178,9 @@ def test_gradient_in_bfloat16_is_a_rounding_away() -> None:
     torch.testing.assert_close(squared_error, true_error, rtol=0.02, atol=0)
 
 
-def images(dtype: torch.dtype = torch.float32) -> ItemSet:
+def images(dtype: torch.dtype = torch.float32) -> TrainingSet:
     values = torch.rand(40, 1, 1, PIXELS, generator=torch.Generator().manual_seed(1))
-    return ItemSet(values.to(dtype), None, ItemForm((1, 1, PIXELS)))
+    return TrainingSet(values.to(dtype).view(-1, PIXELS), ItemForm((1, 1, PIXELS)), CPU)
 
 
 def test_small_steps_add_up_in_the_master_of_bfloat16() -> None:
@@ -277,7 +278,8 @@ def test_weights_come_first_in_the_flat_buffer(tied: bool) -> None:
 def test_a_step_scales_raw_values_as_the_form_says() -> None:
     raw = torch.randint(0, 256, (30, 1, 1, PIXELS), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     offset, scale = torch.arange(PIXELS, dtype=torch.float32), torch.arange(1, PIXELS + 1) / 100
-    data = ItemSet(raw, None, ItemForm((1, 1, PIXELS), "vectors", offset, scale))
+    form = ItemForm((1, 1, PIXELS), "vectors", offset.numpy(), scale.numpy())
+    data = TrainingSet(raw.view(30, PIXELS), form, CPU)
     model = make_model(torch.float32)
     x = (raw.reshape(30, PIXELS)[[4, 2, 29]].float() - offset) * scale
     with torch.no_grad():

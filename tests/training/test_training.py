@@ -56,7 +56,7 @@ def test_two_epochs_are_those_of_a_plain_loop(digits: Splits, assignments: tuple
     training = config.training
     model = build_autoencoder(64, config.model, seeded(training.seed, 0))
     optimizer = torch.optim.Adam(model.parameters(), lr=1.0, eps=1e-8)
-    rows = digits.train.images.reshape(-1, 64).float() / 255
+    rows = torch.from_numpy(digits.train.values).reshape(-1, 64).float() / 255
     train_errors, step = [], 0
     for epoch in range(2):
         errors = []
@@ -84,7 +84,7 @@ def test_two_epochs_are_those_of_a_plain_loop(digits: Splits, assignments: tuple
         torch.testing.assert_close(ours, plain, rtol=2e-4, atol=2e-5)
     assert [report.train_mse_per_value for report in reports] == pytest.approx(train_errors, rel=1e-5)
     with torch.no_grad():
-        x = digits.validation.images.reshape(-1, 64).float() / 255
+        x = torch.from_numpy(digits.validation.values).reshape(-1, 64).float() / 255
         validation = (model(x) - x).double().square().mean().item()
     assert reports[-1].validation_mse_per_value == pytest.approx(validation, rel=1e-4)
 
@@ -93,7 +93,7 @@ def test_the_train_error_is_the_mean_over_the_epochs_images(digits: Splits) -> N
     """With a learning rate of next to nothing the model stands still, and the mean is that over its 1,250 images at once."""
     config = configured("training.learning_rate=1e-12", "training.epochs=1")
     trainer, (report,) = train(config, digits)
-    seen = digits.train.images.reshape(-1, 64)[epoch_order(7, 0, 1297)[:1250]].float() / 255
+    seen = torch.from_numpy(digits.train.values).reshape(-1, 64)[epoch_order(7, 0, 1297)[:1250]].float() / 255
     with torch.no_grad():
         error = (trainer.model(seen) - seen).double().square().mean().item()
     assert report.train_mse_per_value == pytest.approx(error, rel=1e-6)

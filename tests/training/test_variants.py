@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from tiedae_cli.config import Config, ModelConfig, TrainingConfig
 from tiedae_cli.config.yaml_reader import parse_config
-from tiedae_cli.data import load_splits
-from tiedae_cli.data.item_set import ItemForm, ItemSet
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import ConfigError, InputError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder, top_k_mask
 from tiedae_cli.runs.training_state import JOINT, EpochReport
@@ -26,6 +26,7 @@ from tiedae_cli.training.step.graph import CapturedStep
 from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.step.penalty import CodePenalty
 from tiedae_cli.training.trainer import Trainer
+from tiedae_cli.training.training_set import TrainingSet, training_set
 
 CPU = Place(torch.device("cpu"))
 SIZE, ITEMS = 12, 7
@@ -123,7 +124,13 @@ def one_image(training: TrainingConfig, share: tuple[int, int] = (0, 1), count: 
     images[:, 0, 2, 3] = 255
     part = count // share[1]
     target = torch.zeros(part, 30)
-    batch = Batch(ItemSet(images, None, ItemForm((1, 5, 6), scale=1 / 255)), training, torch.zeros(part, 30), target, share)
+    batch = Batch(
+        TrainingSet(images.flatten(1), ItemForm((1, 5, 6), scale=1 / 255), CPU.device),
+        training,
+        torch.zeros(part, 30),
+        target,
+        share,
+    )
     return batch, target
 
 
@@ -141,7 +148,7 @@ def test_shift_moves_whole_images_within_reach():
 def test_flip_mirrors_half_of_the_images_in_every_channel():
     images = torch.arange(2 * 3 * 4, dtype=torch.uint8).view(1, 2, 3, 4).repeat(6, 1, 1, 1)
     target = torch.zeros(6, 24)
-    data = ItemSet(images, None, ItemForm((2, 3, 4), scale=1.0))
+    data = TrainingSet(images.flatten(1), ItemForm((2, 3, 4), scale=1.0), CPU.device)
     batch = Batch(data, TrainingConfig(flip=True), torch.zeros(6, 24), target)
     mirrored = 0
     for step in range(100):
@@ -178,7 +185,7 @@ def test_mirrored_edges_show_the_image_alone():
     """Each shifted image is a window of the image with mirrored edges; all nine places are met, and each colour moves alike."""
     image = torch.arange(3 * 5 * 4, dtype=torch.uint8).view(1, 3, 5, 4)
     count = 200
-    images = ItemSet(image.repeat(count, 1, 1, 1), None, ItemForm((3, 5, 4), scale=1.0))
+    images = TrainingSet(image.repeat(count, 1, 1, 1).flatten(1), ItemForm((3, 5, 4), scale=1.0), CPU.device)
     target = torch.zeros(count, 60)
     batch = Batch(images, TrainingConfig(shift=1, shift_edges="mirror"), target, target)
     batch.fill(torch.arange(count), 0, 0)
@@ -193,7 +200,7 @@ def test_gradient_clipping_bounds_the_norm_and_keeps_the_direction():
     for clip in (None, 0.01):
         training = TrainingConfig(batch_size=50, gradient_clip=clip)
         model = build_autoencoder(64, ModelConfig(hidden_sizes=(8,)), seeded(0))
-        step = TrainingStep(model, splits.train, training, CPU)
+        step = TrainingStep(model, training_set(splits.train, CPU.device), training, CPU)
         step.begin_epoch(0, epoch_order(0, 0, len(splits.train)), [0.01] * step.steps)
         step.run(0)
         gradients.append(step.parameters.gradient.clone())
@@ -214,7 +221,7 @@ def test_the_graphs_operations_are_the_plain_steps(words):
         results = []
         for captured in (False, True):
             model = build_autoencoder((1, 8, 8), ModelConfig(layers=words), seeded(0))
-            step = TrainingStep(model, splits.train, training, CPU)
+            step = TrainingStep(model, training_set(splits.train, CPU.device), training, CPU)
             if captured:
                 step.captured = CapturedStep(step, capture=False)
             step.begin_epoch(2, epoch_order(0, 2, len(splits.train)), [0.01 / (1 + i) for i in range(step.steps)], 3)
@@ -257,7 +264,7 @@ def test_pretraining_activations_are_the_encoders_own_and_a_layer_trains_in_plac
     model = build_autoencoder(64, config.model, seeded(0))
     phases = Phases(model, splits, config.training, torch.device("cpu"))
     second = phases.named("layer 2")
-    x = splits.train.batch(0, len(splits.train), torch.device("cpu"))
+    x = torch.from_numpy(splits.train.batch(0, len(splits.train)))
     torch.testing.assert_close(second.train.rows, model.encode_layers(x, 1).detach())
     assert [tuple(layer.weight.shape) for layer in second.model.layers] == [(16, 32)]
     assert [(layer.activation, layer.decoder_activation) for layer in second.model.layers] == [("silu", "silu")]

@@ -101,7 +101,7 @@ class Model:
         return evaluation.decoded(self.module, code, self.device)
 
     def _raw(self, values: Tensor) -> np.ndarray:
-        return raw_array(values, self.form, as_float=not self.form.eight_bit)
+        return raw_array(values.numpy(), self.form, as_float=not self.form.eight_bit)
 
     def _mapped(
         self, x: Array, form: ItemForm, function: Callable[[Tensor], np.ndarray], wanted: str | None = None
@@ -112,13 +112,13 @@ class Model:
         single = form.window == 1 and array.shape in (raw_shape(form), form.shape, (height, width, channels))
         reader = ItemReader(form, evaluation.block_size(self.form), wanted=wanted, data=self.config.data)
         answers = list(self._answers(reader, array[None] if single else array, function))
-        whole = np.concatenate(answers) if answers else function(torch.zeros(0, form.pixels))
+        whole = np.concatenate(answers) if answers else function(torch.zeros(0, form.values_per_item))
         return np.asarray(whole[0]) if single else whole
 
     @staticmethod
     def _answers(reader: ItemReader, array: np.ndarray, function: Callable[[Tensor], np.ndarray]) -> Iterator[np.ndarray]:
         for block in reader.open_array(array, "x").blocks:
-            yield function(block.values)
+            yield function(torch.from_numpy(block.values))
 
 
 def _as_array(x: Array) -> np.ndarray:

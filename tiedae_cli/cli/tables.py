@@ -54,7 +54,9 @@ def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
     ]
     if summary.best is not None:
         validation = summary.best.validation_mse_per_value
-        told = "" if validation is None else f", validation {validation:.6f} ({validation * form.pixels:.4f} per image)"
+        told = (
+            "" if validation is None else f", validation {validation:.6f} ({validation * form.values_per_item:.4f} per image)"
+        )
         rows.append(
             ("best epoch", f"{summary.best.epoch}: MSE per pixel: training {summary.best.train_mse_per_value:.6f}{told}")
         )

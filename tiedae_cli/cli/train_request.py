@@ -129,8 +129,8 @@ def _sample_for(path: Path) -> str:
     """Return the sample config that fits a folder or a file: by whether its items are photographs, other images or vectors."""
     from tiedae_cli.data.load_data import holds_images, holds_photographs
 
-    if path.is_dir():
-        return "photographs" if holds_photographs(path) else "folder"
+    if path.is_dir() and holds_photographs(path):
+        return "photographs"
     return "folder" if holds_images(path) else "vectors"
 
 

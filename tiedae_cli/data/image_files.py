@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from tiedae_cli.data.item_set import ItemForm, ItemSet, ValueRange, range_of
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
@@ -164,9 +163,7 @@ def load_image_files(paths: Sequence[Path], form: ItemForm) -> ItemSet:
     """
     if not takes_image_files(form):
         raise DataError(f"this model takes {form.describe()}; image files do not fit")
-    images = torch.stack(
-        [torch.from_numpy(read_image(path, form.shape, log.info, range=form.range)) for path in paths]
-    )  # (N, C, H, W)
+    images = np.stack([read_image(path, form.shape, log.info, range=form.range) for path in paths])  # (N, C, H, W)
     return ItemSet(images, None, ItemForm(form.shape, scale=1 / 255))
 
 

@@ -12,25 +12,26 @@ from itertools import chain, groupby, pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.columns import Columns
+from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.image_files import Selection, expand_folders, images_part, is_image_file, takes_image_files
 from tiedae_cli.data.item_rules import ItemRules, rules_for_model
 from tiedae_cli.data.item_set import Block, ItemForm, ItemSet
-from tiedae_cli.data.sources.detection import is_stream, kind_of, open_file, open_stream, stream_parts
+from tiedae_cli.data.sources.detection import is_input, is_stream, open_stream, source_of
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part, stop
+from tiedae_cli.data.sources.single_image import IMAGE_FILE
+from tiedae_cli.data.sources.source import ReadOptions
 from tiedae_cli.data.sources.table_columns import all_columns, match_columns
-from tiedae_cli.data.sources.tables import Table, TableOptions
+from tiedae_cli.data.sources.tables import Table
 from tiedae_cli.data.windows import row_blocks, row_form, window_blocks
 from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.system.files_in_use import note_input
 
 log = logging.getLogger(__name__)
 
 CONVERSIONS_TOLD = 3  # of image files; the others are counted
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,21 @@ class Items:
     """N, where it is known before the last block; items that turn out to be bad are counted."""
 
 
-def split_items(images: ItemSet, size: int) -> Items:
+def split_items(items: ItemSet, size: int) -> Items:
     """Return the items of a set in blocks of ``size``."""
-    starts = range(0, len(images), size)
+    count = len(items)
     blocks = (
-        Block(range(i, min(i + size, len(images))), images.batch(i, i + size, CPU), labels=images.label_texts(i, i + size))
-        for i in starts
+        Block(range(i, min(i + size, count)), items.batch(i, i + size), labels=items.label_texts(i, i + size))
+        for i in range(0, count, size)
     )
-    return Items(blocks, len(images))
+    return Items(blocks, count)
 
 
-def split_rows(images: ItemSet, size: int, stride: int) -> Items:
+def split_rows(items: ItemSet, size: int, stride: int) -> Items:
     """Return the rows that the windows of a set are made of, a new one every ``stride`` rows; where it has none, its items."""
-    if images.form.window == 1:
-        return split_items(images, size)
-    return Items(row_blocks(images, size, stride), None)
+    if items.form.window == 1:
+        return split_items(items, size)
+    return Items(row_blocks(items, size, stride), None)
 
 
 class ItemReader:
@@ -87,10 +88,10 @@ class ItemReader:
         self.wanted = wanted or f"this model takes {form.describe()}"
         self._data = data or DataConfig()
         self._series, self._next = 0, 0  # which run of rows is read, and which row would continue it
-        self._options = TableOptions(self._data.delimiter, self._data.decimal, self._data.header, key)
+        self._key = key
 
     def open(self, inputs: Sequence[str]) -> Items:
-        """Return the items of image files, folders of them, arrays (``.npy``, ``.npz``), tables (``.csv``, ``.jsonl``) and ``-``.
+        """Return the items of image files, of whatever ``detection.SOURCES`` lists, and of ``-``.
 
         Those of a model of windows are windows.
 
@@ -116,7 +117,7 @@ class ItemReader:
         for name in inputs:
             if name != "-" and not os.path.exists(name):
                 raise InputError(f"{name}: no such file or folder")
-        paths = [str(path) for path in expand_folders(inputs, Selection(self._data.include, self._data.exclude))]
+        paths = [path for name in inputs for path in self._expanded(name)]
         alone = len(paths) == 1
         groups = [(images, list(group)) for images, group in groupby(paths, is_image_file)]
         opened: list[Items] = []
@@ -125,6 +126,13 @@ class ItemReader:
         counts = [part.count for part in opened]
         known = sum(count for count in counts if count is not None)
         return Items(chain.from_iterable(part.blocks for part in opened), None if None in counts else known)
+
+    def _expanded(self, name: str) -> list[str]:
+        """Return the image files of a folder of images; of anything else, which is opened whole, the name itself."""
+        if os.path.isdir(name) and is_input(name):
+            note_input(name)
+            return [name]
+        return [str(path) for path in expand_folders([name], Selection(self._data.include, self._data.exclude))]
 
     def open_array(self, array: np.ndarray, name: str, windows: bool = True) -> Items:
         """Return the items of an array in memory, (N, ...), under the same rules as those of a file; rows where no windows are wanted.
@@ -150,19 +158,17 @@ class ItemReader:
     def _opened(self, name: str, alone: bool) -> Items:
         """Return the items of an array, a table or an unnamed stream; its head is read at once."""
         with self._bad_is_told(name):
-            if is_stream(name):
-                kind, file = open_stream(name)
-                if kind == "image":
-                    if not takes_image_files(self.form):
-                        raise DataError(f"{name}: an image file; {self.wanted}")
-                    return self._items(name, {"train": images_part([Path(name)], self.form, log.info, file)}, alone=True)
-                return self._items(name, stream_parts(name, kind, file, self._options, self._columns), alone)
-            kind = kind_of(Path(name))
-            return (
-                self._image_files([name])
-                if kind == "image"
-                else self._items(name, open_file(Path(name), kind, self._options, self._columns, self._arrays(name)), alone)
-            )
+            if not is_stream(name):
+                source = source_of(Path(name))
+                if source is IMAGE_FILE:
+                    return self._image_files([name])
+                return self._items(name, source.parts(Path(name), self._options(name)), alone)
+            source, file = open_stream(name)
+            if source.stream is not None:
+                return self._items(name, source.stream(file, name, self._options(name)), alone)
+            if not takes_image_files(self.form):
+                raise DataError(f"{name}: an image file; {self.wanted}")
+            return self._items(name, {"train": images_part([Path(name)], self.form, log.info, file)}, alone=True)
         return Items(iter(()), 0)
 
     def _items(self, name: str, parts: Mapping[str, Part], alone: bool) -> Items:
@@ -204,26 +210,24 @@ class ItemReader:
             self._next = int(rows[end - 1]) + 1
             yield block.rows[start:end], block.values[start:end], None if labels is None else labels[start:end]
 
-    def _arrays(self, name: str) -> dict[str, str]:
-        """Return what the config says of the arrays of a file: only of the file that the model was trained on."""
-        own = os.path.realpath(os.path.expanduser(self._data.dataset))
-        return self._data.arrays if os.path.realpath(name) == own else {}
+    def _options(self, name: str) -> ReadOptions:
+        """Return how a file or stream is read; its arrays have the config's names only if the model was trained on that file."""
+        own = os.path.realpath(os.path.expanduser(self._data.dataset)) == os.path.realpath(name)
+        return ReadOptions(self._columns, self._data if own else self._data.model_copy(update={"arrays": {}}), self._key)
 
     def _columns(self, table: Table) -> Columns:
         """Return which columns of a table are those of the model."""
         return all_columns(table) if self.form.columns is None else match_columns(table, self.form.columns)
 
-    def _seen(self, reading: ItemRules, values: np.ndarray) -> Tensor:
+    def _seen(self, reading: ItemRules, values: np.ndarray) -> np.ndarray:
         """Return values as the model sees them, (B, D): vectors by the statistics of its training."""
-        raw = torch.from_numpy(values if values.flags.writeable else values.copy())
-        return (self.form if self.form.kind == "vectors" else reading.form).normalise(raw)
+        return (self.form if self.form.kind == "vectors" else reading.form).normalize(values)
 
     @contextmanager
     def _bad_is_told(self, name: str) -> Iterator[None]:
         try:
-            yield
-        except OSError as error:
-            self.bad(DataError(f"{name}: cannot be read: {error.strerror or error}"))
+            with data_errors(name):
+                yield
         except DataError as problem:
             self.bad(problem)
 
@@ -232,21 +236,21 @@ def _labels(part: Part, rows: Sequence[int | str]) -> list[str] | None:
     """Return what the items of a part at these rows are called, where labels lie beside them."""
     if part.labels is None or isinstance(rows[0], str):
         return None
-    names, labels = part.label_names, part.labels[torch.tensor([int(row) for row in rows])].tolist()
+    names, labels = part.label_names, part.labels[[int(row) for row in rows]].tolist()
     return [str(label) if names is None else names[label] for label in labels]
 
 
-def raw_array(values: Tensor, form: ItemForm, as_float: bool) -> np.ndarray:
+def raw_array(values: np.ndarray, form: ItemForm, as_float: bool) -> np.ndarray:
     """Return what the model answers, (B, D), as an array that the reader would read back.
 
     Vectors in the data's own units, (B, D) float32. Images uint8, (B, H, W) gray, else (B, C, H, W); ``as_float`` keeps them
     unrounded float32: 0 to 1 where the data were uint8, else in the data's own units.
     """
     if form.kind == "images" and not as_float:
-        flat = (values.clamp(0, 1) * 255).round().to(torch.uint8)
+        flat: np.ndarray = np.rint(np.nan_to_num(values).clip(0, 1) * np.float32(255)).astype(np.uint8)
     else:
-        flat = values if form.eight_bit else form.denormalise(values)
-    return flat.reshape(len(flat), *raw_shape(form)).numpy()
+        flat = values if form.eight_bit else form.denormalize(values)
+    return flat.reshape(len(flat), *raw_shape(form))
 
 
 def raw_shape(form: ItemForm) -> tuple[int, ...]:

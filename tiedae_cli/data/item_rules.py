@@ -48,7 +48,7 @@ class ItemRules:
         values = block.values
         if self.channels_last:
             values = np.moveaxis(values, -1, 1)  # (B, H, W, C) -> (B, C, H, W)
-        values = values.reshape(len(values), self.form.pixels)  # (B, D)
+        values = values.reshape(len(values), self.form.values_per_item)  # (B, D)
         good = self._good(values, block.rows, bad)
         rows, labels = block.rows, block.labels
         if not good.all():
@@ -136,10 +136,10 @@ def rules_for_model(part: Part, form: ItemForm, wanted: str) -> ItemRules:
     """
     channels, height, width = form.shape
     if form.kind == "vectors":
-        fitting: list[tuple[int, ...]] = [(form.pixels,)]
+        fitting: list[tuple[int, ...]] = [(form.values_per_item,)]
     else:
         gray = [(height, width)] * (channels == 1)
-        fitting = [*gray, form.shape, (height, width, channels), (form.pixels,)]
+        fitting = [*gray, form.shape, (height, width, channels), (form.values_per_item,)]
     if part.shape not in fitting:
         shapes = ", ".join(" x ".join(map(str, ("N", *shape))) for shape in dict.fromkeys(fitting))
         raise DataError(f"{part.name}: {part.describe()}; {wanted}, in one of the shapes {shapes}")

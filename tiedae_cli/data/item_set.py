@@ -1,14 +1,13 @@
-"""What every source becomes: images or vectors in one tensor, and how raw values turn into what the model sees.
+"""What every source becomes: images or vectors in one array, and how raw values turn into what the model sees.
 
-Shapes: N items of a set, M images of its tensor, C channels, H x W pixels, D = C * H * W values an image, B images a batch.
+Shapes: N items of a set, M items of its array, C channels, H x W pixels, D = C * H * W values per item, B items per batch.
 """
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.errors import DataError, InputError
@@ -48,11 +47,11 @@ class ItemForm:
     """(C, H, W); a vector of D features is (1, 1, D), a window of W rows of D features (1, W, D)."""
     kind: str = "images"
     """``images`` (the model sees [0, 1]) or ``vectors`` (standardised features)."""
-    offset: Tensor | None = None
+    offset: np.ndarray | None = None
     """(D,) float64 (float32 where it is made by hand), subtracted from raw values; None is 0."""
-    scale: Tensor | float = 1.0
+    scale: np.ndarray | float = 1.0
     """(D,) like ``offset``, or a number: 1/255 for uint8 images."""
-    fill: Tensor | None = None
+    fill: np.ndarray | None = None
     """(D,) float64: what stands for a missing value (NaN) of vectors; None where there is none."""
     range: ValueRange | None = None
     """Of images whose raw values are converted to [0, 1] as they are read."""
@@ -60,8 +59,8 @@ class ItemForm:
     """What the values of a vector are, where its source names them."""
 
     @property
-    def pixels(self) -> int:
-        """D, the values of one item."""
+    def values_per_item(self) -> int:
+        """D."""
         channels, height, width = self.shape
         return channels * height * width
 
@@ -88,38 +87,28 @@ class ItemForm:
         """What its items are called."""
         return "images" if self.kind == "images" else "rows" if self.window == 1 else "windows"
 
-    def normalise(self, raw: Tensor) -> Tensor:
-        """Turn raw values, (B, D) of any type, into what the model sees, (B, D) float32."""
-        values = raw if raw.dtype == torch.float64 else raw.to(torch.float32)  # float64 loses nothing beside a large offset
+    def normalize(self, raw: np.ndarray) -> np.ndarray:
+        """Return what the model sees of raw values, (B, D) of any type -> (B, D) float32, always a new array."""
+        dtype = np.float64 if raw.dtype == np.float64 else np.float32  # float64 loses nothing beside a large offset
+        values: np.ndarray = raw.astype(dtype, order="C")
         if self.fill is not None:
-            values = torch.where(values.isnan(), self.fill.to(values), values)
-        if self.offset is not None:
-            values = values - self.offset.to(values)
-        scale = self.scale.to(values) if isinstance(self.scale, Tensor) else self.scale
-        return (values * scale).to(torch.float32)
+            np.copyto(values, self.fill.astype(dtype), where=np.isnan(values))
+        with np.errstate(all="ignore"):  # what becomes infinite is reported by whoever computes with it
+            if self.offset is not None:
+                np.subtract(values, self.offset.astype(dtype), out=values)
+            np.multiply(values, np.asarray(self.scale, dtype), out=values)
+            return values.astype(np.float32, copy=False)
 
-    def denormalise(self, values: Tensor) -> Tensor:
-        """Turn what the model sees, (B, D), back into raw values, (B, D) of the type of the values: the inverse of ``normalise``."""
-        raw = self.raw_difference(values)
-        return raw if self.offset is None else (raw + self.offset.to(raw.device)).to(values.dtype)
-
-    def raw_difference(self, difference: Tensor) -> Tensor:
-        """Turn a difference of two model values, (B, D), into the difference of the raw ones; exact also beside a large offset."""
-        return difference / (self.scale.to(difference) if isinstance(self.scale, Tensor) else self.scale)
+    def denormalize(self, values: np.ndarray) -> np.ndarray:
+        """Return the raw values of what the model sees, (B, D) -> (B, D) of the same type: the inverse of ``normalize``."""
+        with np.errstate(all="ignore"):
+            raw: np.ndarray = values / np.asarray(self.scale, values.dtype)
+            return raw if self.offset is None else (raw + self.offset).astype(values.dtype, copy=False)
 
     @property
     def eight_bit(self) -> bool:
         """Whether the raw values are bytes, which the model sees as 0 to 1."""
-        return self.kind == "images" and self.offset is None and not isinstance(self.scale, Tensor) and self.scale == 1 / 255
-
-    def to(self, device: torch.device) -> "ItemForm":
-        """Return the form with its statistics on a device."""
-        return replace(
-            self,
-            offset=None if self.offset is None else self.offset.to(device),
-            fill=None if self.fill is None else self.fill.to(device),
-            scale=self.scale.to(device) if isinstance(self.scale, Tensor) else self.scale,
-        )
+        return self.kind == "images" and self.offset is None and isinstance(self.scale, float) and self.scale == 1 / 255
 
 
 @dataclass(frozen=True)
@@ -128,8 +117,8 @@ class Block:
 
     items: Sequence[str | int]
     """What tells each apart: an image file's path; the row, from 0, in a split or an only array; else ``path[row]``."""
-    values: Tensor
-    """(B, D) float32 on the CPU"""
+    values: np.ndarray
+    """(B, D) float32"""
     series: int = 0
     """Of rows that windows are made of: which uninterrupted run of rows they belong to."""
     labels: Sequence[str] | None = None
@@ -140,7 +129,7 @@ class Block:
         if not len(self.items) or not len(other.items):
             return self if len(self.items) else other
         labels = None if self.labels is None or other.labels is None else [*self.labels, *other.labels]
-        return Block([*self.items, *other.items], torch.cat([self.values, other.values]), self.series, labels)
+        return Block([*self.items, *other.items], np.concatenate([self.values, other.values]), self.series, labels)
 
     def slice(self, start: int, stop: int | None = None) -> "Block":
         """Return items start to stop, or to the last one."""
@@ -150,34 +139,33 @@ class Block:
 
 @dataclass(frozen=True)
 class ItemSet:
-    """Items of one form: all of a tensor in memory, memory-mapped or on a device, or those that ``indices`` choose of it.
+    """Items of one form: all of an array in memory or memory-mapped, or those that ``indices`` choose of it.
 
-    Several sets may look into one tensor, so that splitting a memory-mapped array copies nothing. Item i is row
-    ``positions(i)`` of ``rows``; on a device a set always has a tensor of its own, without ``indices``.
+    Several sets may share an array, so splitting a memory-mapped file copies nothing. Item i is row ``positions(i)`` of ``rows``.
     """
 
-    images: Tensor
+    values: np.ndarray
     """(M, C, H, W), each item contiguous (windows overlap): uint8, float32 or (vectors) float64; M = N without ``indices``. Never
-    written to, for it may be shared."""
-    labels: Tensor | None
+    written to, because it may be shared."""
+    labels: np.ndarray | None
     """(N,) int64, or None where the source has none."""
     form: ItemForm
-    indices: Tensor | None = None
-    """(N,) int64: which of the M images are items, in this order; None: all of them."""
+    indices: np.ndarray | None = None
+    """(N,) int64: which of the M are items, in this order; None: all of them."""
     label_names: tuple[str, ...] | None = None
     """What the labels stand for, where they are words."""
-    row_labels: Tensor | None = None
+    row_labels: np.ndarray | None = None
     """Of windows: the label of each row in memory, (M + W - 1,) int64; -1 of one that is no item."""
 
     def __len__(self) -> int:
-        return len(self.images) if self.indices is None else len(self.indices)
+        return len(self.values) if self.indices is None else len(self.indices)
 
     @property
-    def rows(self) -> Tensor:
-        """The raw values of all M images as rows, (M, D), without a copy."""
-        return self.images.view(len(self.images), self.form.pixels)
+    def rows(self) -> np.ndarray:
+        """The raw values of all M items as rows, (M, D), without a copy."""
+        return self.values.reshape(len(self.values), self.form.values_per_item)
 
-    def positions(self, items: Tensor) -> Tensor:
+    def positions(self, items: np.ndarray) -> np.ndarray:
         """Return in which of ``rows`` the items are, (B,) int64 -> (B,) int64."""
         return items if self.indices is None else self.indices[items]
 
@@ -189,7 +177,7 @@ class ItemSet:
         """Return what rows start to stop in memory, which windows hold, are called; None where the source has no labels."""
         return self._texts(self.row_labels, start, stop)
 
-    def _texts(self, labels: Tensor | None, start: int, stop: int) -> list[str] | None:
+    def _texts(self, labels: np.ndarray | None, start: int, stop: int) -> list[str] | None:
         return None if labels is None else [self.label_text(label) for label in labels[start:stop].tolist()]
 
     def label_text(self, label: int) -> str:
@@ -201,21 +189,21 @@ class ItemSet:
         """What the labels stand for, for people to read: of items without one that they have none."""
         return None if self.label_names is None else tuple(name or NO_LABEL for name in self.label_names)
 
-    def raw(self, start: int, stop: int) -> Tensor:
+    def raw(self, start: int, stop: int) -> np.ndarray:
         """Return the raw values of items start to stop, (B, D); a copy only where the set has ``indices``."""
-        return self.rows[start:stop] if self.indices is None else self.rows.index_select(0, self.indices[start:stop])
+        return self.rows[start:stop] if self.indices is None else self.rows[self.indices[start:stop]]
 
-    def batch(self, start: int, stop: int, device: torch.device) -> Tensor:
-        """Return items start to stop as the model sees them, (B, D) float32 on the device."""
-        return self.form.normalise(self.raw(start, stop).to(device))
+    def batch(self, start: int, stop: int) -> np.ndarray:
+        """Return items start to stop as the model sees them, (B, D) float32, always a new array."""
+        return self.form.normalize(self.raw(start, stop))
 
-    def select(self, items: Tensor) -> "ItemSet":
-        """Return the items at the positions of this set, (B,) int64, as a set with a tensor of its own."""
+    def select(self, items: np.ndarray) -> "ItemSet":
+        """Return the items at the positions of this set, (B,) int64, as a set with an array of its own."""
         labels = None if self.labels is None else self.labels[items]
-        return replace(self, images=self.images[self.positions(items)], labels=labels, indices=None)
+        return replace(self, values=self.values[self.positions(items)], labels=labels, indices=None)
 
-    def subset(self, items: Tensor) -> "ItemSet":
-        """Return the items at the positions of this set, (B,) int64, as a set that looks into the same tensor."""
+    def subset(self, items: np.ndarray) -> "ItemSet":
+        """Return the items at the positions of this set, (B,) int64, as a set that shares its array."""
         labels = None if self.labels is None else self.labels[items]
         return replace(self, labels=labels, indices=self.positions(items))
 
@@ -224,18 +212,7 @@ class ItemSet:
         labels = None if self.labels is None else self.labels[start:stop]
         if self.indices is not None:
             return replace(self, labels=labels, indices=self.indices[start:stop])
-        return replace(self, images=self.images[start:stop], labels=labels)
-
-    def to(self, device: torch.device) -> "ItemSet":
-        """Return the set on a device; on the CPU the same tensor, elsewhere the items alone, copied in blocks."""
-        if device == self.images.device:
-            return self
-        images = torch.empty(len(self), *self.form.shape, dtype=self.images.dtype, device=device)
-        size = max(1, BLOCK_BYTES // (self.form.pixels * self.images.element_size()))
-        for start in range(0, len(self), size):
-            images[start : start + size].view(-1, self.form.pixels).copy_(self.raw(start, start + size))
-        labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, images=images, labels=labels, form=self.form.to(device), indices=None)
+        return replace(self, values=self.values[start:stop], labels=labels)
 
 
 @dataclass(frozen=True)
@@ -283,10 +260,10 @@ class Splits:
         Raises:
             DataError: it is empty.
         """
-        images = self.get(name)
-        if not len(images):
+        items = self.get(name)
+        if not len(items):
             raise DataError(f"{self.source}: its {name} split is empty")
-        return images
+        return items
 
 
 def check_split(name: str) -> None:
@@ -295,20 +272,23 @@ def check_split(name: str) -> None:
         raise InputError(f"--split {name}: no such split (known: {', '.join(SPLITS)})")
 
 
-def choose(images: ItemSet, count: int, seed: int | None) -> ItemSet:
+def choose(items: ItemSet, count: int, seed: int | None) -> ItemSet:
     """Return the first ``count`` items, or with a seed a random choice of them; fewer, and said so, where there are fewer."""
-    if count > len(images):
-        log.info(f"only {len(images):,} images in this split, {count:,} were asked for")
-        count = len(images)
-    if seed is None:
-        return images.slice(0, count)
-    return images.select(torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count])
+    if count > len(items):
+        log.info(f"only {len(items):,} images in this split, {count:,} were asked for")
+        count = len(items)
+    return items.slice(0, count) if seed is None else items.select(permutation(seed, len(items))[:count])
 
 
-def gray_or_colour(images: Tensor, labels: Tensor | None) -> ItemSet:
+def permutation(seed: int, count: int) -> np.ndarray:
+    """Return a random order of ``count`` items, (count,) int64, that depends on the seed and the count alone."""
+    order: np.ndarray = np.random.RandomState(seed).permutation(count)  # numpy guarantees that this stream never changes
+    return order
+
+
+def gray_or_color(images: np.ndarray, labels: np.ndarray | None) -> ItemSet:
     """Make a set of uint8 images, (N, H, W) or (N, C, H, W)."""
-    if images.dim() == 3:
-        images = images.unsqueeze(1)  # (N, H, W) -> (N, 1, H, W)
+    if images.ndim == 3:
+        images = images[:, None]  # (N, H, W) -> (N, 1, H, W)
     _, channels, height, width = images.shape
-    form = ItemForm((channels, height, width), scale=1 / 255)
-    return ItemSet(images.contiguous(), labels, form)
+    return ItemSet(np.ascontiguousarray(images), labels, ItemForm((channels, height, width), scale=1 / 255))

@@ -10,13 +10,15 @@ from tiedae_cli.data.image_files import first_image, is_colour, open_image
 from tiedae_cli.data.item_set import SPLITS, Splits
 from tiedae_cli.data.partition import partition, usual_only
 from tiedae_cli.data.scaling import scaled
-from tiedae_cli.data.sources.detection import NAMED, TABLES, is_data_file, kind_of, open_file
+from tiedae_cli.data.sets_from_parts import gather
+from tiedae_cli.data.sources.detection import formats, is_data_file, source_of, suffixes_with
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.data.sources.downloads import SOURCES, files_of, load_download
-from tiedae_cli.data.sources.folder import load_folder
+from tiedae_cli.data.sources.folder import IMAGE_FOLDER
+from tiedae_cli.data.sources.single_image import IMAGE_FILE
+from tiedae_cli.data.sources.source import TABLE, ReadOptions
 from tiedae_cli.data.sources.table_columns import all_columns, choose_columns
-from tiedae_cli.data.sources.tables import TableOptions
-from tiedae_cli.data.training_sets import gather
+from tiedae_cli.data.sources.table_kinds import TABLE_FIELDS
 from tiedae_cli.data.windows import windowed
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.system.files_in_use import note_input
@@ -24,9 +26,26 @@ from tiedae_cli.system.text import HIDDEN
 
 log = logging.getLogger(__name__)
 
-TABLE_FIELDS = ("label", "columns", "ignore", "categories", "delimiter", "decimal", "header")  # of the config, for tables alone
 SMALL = 64  # pixels of the longer side, up to which an image without colour is a drawing or a digit, not a photograph
-VECTOR_FIELDS = ("arrays", "scaling", "missing", "window", "stride", *TABLE_FIELDS)
+SOME_FIELDS = {  # keys of the data section that only some sources know, and which
+    "root": "data sets that are downloaded",
+    "size": "a folder of images",
+    "mode": "a folder of images",
+    "include": "a folder of images",
+    "exclude": "a folder of images",
+    "scaling": "feature vectors",
+    "missing": "feature vectors",
+    "window": "rows of numbers",
+    "stride": "rows of numbers",
+    "range": "images in a folder or an array",
+    "arrays": f"a file that holds several arrays ({suffixes_with('arrays')})",
+    **dict.fromkeys(TABLE_FIELDS, "a table"),
+}
+FIXED_FIELDS = {  # keys that choose splits, of data sets that have their own
+    "validation": "cannot be chosen: its splits are fixed",
+    "test": "cannot be chosen: it has a test split of its own",
+    "split_seed": "is only for a folder or an array: its splits are not drawn",
+}
 
 
 def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
@@ -47,25 +66,24 @@ def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
     if is_data_set(name) and os.path.exists(name):
         log.info(f"{name}: the data set of that name; what lies here is ./{name}")
     if name == "digits":
-        _refuse_fields(
-            config, name, "validation", "test", "split_seed", "size", "mode", "range", "include", "exclude", *VECTOR_FIELDS
-        )
+        _refuse_fields(config, name, *FIXED_FIELDS, *(field for field in SOME_FIELDS if field != "root"))
         return usual_only(load_digits(), config)
     if name in SOURCES:
-        _refuse_fields(config, name, "test", "split_seed", "size", "mode", "range", "include", "exclude", *VECTOR_FIELDS)
+        _refuse_fields(config, name, "test", "split_seed", *(field for field in SOME_FIELDS if field != "root"))
         found = load_download(name, config.root and shown_path(config.root), config.validation, may_fill_root)
         return usual_only(found, config)
-    path = os.path.expanduser(name)
-    if os.path.isdir(path):
-        _refuse_fields(config, name, "root", *VECTOR_FIELDS)
-        return partition(load_folder(Path(path), config), config, name)
-    if os.path.isfile(path) and (kind := kind_of(Path(path))) != "image":
-        others = (*(() if kind in NAMED else ("arrays",)), *(() if kind in TABLES else TABLE_FIELDS))
-        _refuse_fields(config, name, "root", "size", "mode", "include", "exclude", *others)
-        options = TableOptions(config.delimiter, config.decimal, config.header)
-        parts = open_file(Path(path), kind, options, lambda found: choose_columns(found, config), config.arrays)
-        return _scaled(partition(gather(parts, path, config.missing, config.range), config, name), config)
-    raise _not_found(name, os.path.exists(path))
+    return _load_path(Path(os.path.expanduser(name)), name, config)
+
+
+def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
+    """Load the file or folder at a path."""
+    source = source_of(path) if path.is_file() or path.is_dir() else IMAGE_FILE
+    if source is IMAGE_FILE:
+        raise _not_found(name, path.exists())
+    _refuse_fields(config, name, *(field for field in SOME_FIELDS if field not in source.fields))
+    parts = source.parts(path, ReadOptions(lambda table: choose_columns(table, config), config))
+    range_ = None if source is IMAGE_FOLDER else config.range  # of a folder, decoding has done it
+    return _scaled(partition(gather(parts, str(path), config.missing, range_), config, name), config)
 
 
 def note_data(config: DataConfig) -> None:
@@ -93,22 +111,21 @@ def data_set_names() -> list[str]:
 
 
 def holds_images(path: Path) -> bool:
-    """Return whether a file's items are images, not vectors; of an array by its shape alone.
+    """Return whether the items of a file or folder are images, not vectors; of an array by its shape alone.
 
     Raises:
         DataError: it cannot be read, or it is an image file itself.
     """
-    kind = kind_of(path)
-    if kind == "image":
-        raise DataError(f"{path}: one image; a model is trained on many: name the folder that holds them")
-    if kind in TABLES:
-        return False
-    parts = open_file(path, kind, TableOptions(), all_columns, {})
-    return any(len(part.shape) > 1 for part in parts.values())
+    source = source_of(path)
+    if source is IMAGE_FOLDER or source.group == TABLE:
+        return source is IMAGE_FOLDER
+    return any(len(part.shape) > 1 for part in source.parts(path, ReadOptions(all_columns)).values())
 
 
 def holds_photographs(folder: Path) -> bool:
     """Return whether a folder's images are in colour or larger than 64 pixels, judged by the first one found."""
+    if source_of(folder) is not IMAGE_FOLDER:
+        return False
     try:
         first = first_image(folder)
         image = None if first is None else open_image(first)
@@ -150,23 +167,7 @@ def _scaled(splits: Splits, config: DataConfig) -> Splits:
 
 def _refuse_fields(config: DataConfig, source: str, *fields: str) -> None:
     """Refuse fields that would change nothing: whoever wrote them expects that they do."""
-    meaning = {
-        "root": "is only for data sets that are downloaded",
-        "validation": "cannot be chosen: its splits are fixed",
-        "test": "cannot be chosen: it has a test split of its own",
-        "split_seed": "is only for a folder or an array: its splits are not drawn",
-        "size": "is only for a folder of images",
-        "mode": "is only for a folder of images",
-        "include": "is only for a folder of images",
-        "exclude": "is only for a folder of images",
-        "scaling": "is only for feature vectors",
-        "missing": "is only for feature vectors",
-        "window": "is only for rows of numbers",
-        "stride": "is only for rows of numbers",
-        "range": "is only for images in a folder or an array",
-        "arrays": "is only for a file that holds several arrays (.npz, .h5, .mat)",
-        **dict.fromkeys(TABLE_FIELDS, "is only for a table"),
-    }
+    meaning = FIXED_FIELDS | {field: f"is only for {what}" for field, what in SOME_FIELDS.items()}
     given = [field for field in fields if getattr(config, field) != DataConfig.model_fields[field].default]
     if given:
         raise ConfigError("\n".join(f"data.{field}: {source}: {meaning[field]}" for field in given))
@@ -174,10 +175,8 @@ def _refuse_fields(config: DataConfig, source: str, *fields: str) -> None:
 
 def _not_found(name: str, exists: bool) -> DataError:
     if exists:
-        return DataError(
-            f"data.dataset: {name}: expected a folder of images, an array (.npy, .npz) or a table of numbers (.csv, .jsonl)"
-        )
+        return DataError(f"data.dataset: {name}: expected {formats()}")
     if {"/", os.sep} & set(name) or is_data_file(name):
         return DataError(f"data.dataset: {name}: no such file or folder (looked from {os.getcwd()})")
     known = suggestion(name, ["digits", *SOURCES])
-    return DataError(f"data.dataset: {name}: no such data set{known}, and no folder or array has that name")
+    return DataError(f"data.dataset: {name}: no such data set{known}, and no file or folder has that name")

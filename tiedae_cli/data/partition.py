@@ -3,11 +3,10 @@
 import logging
 from collections import Counter
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data.item_set import NO_LABEL, ItemSet, Splits
+from tiedae_cli.data.item_set import NO_LABEL, ItemSet, Splits, permutation
 from tiedae_cli.data.sources.cells import is_unlabelled, label_text
 from tiedae_cli.errors import ConfigError, DataError
 
@@ -20,7 +19,7 @@ def partition(given: dict[str, ItemSet], config: DataConfig, source: str) -> Spl
     """Complete the splits of a source.
 
     The choice is a function of ``data.split_seed`` and the number of items, so every command sees the same splits. Nothing is copied:
-    the new splits are indices into the training tensor. The training items keep their order, so that whole passes read forwards;
+    the new splits are indices into the training array. The training items keep their order, so that whole passes read forwards;
     validation and test keep the random one, so that their first items are a fair sample.
 
     Args:
@@ -57,21 +56,20 @@ def partition(given: dict[str, ItemSet], config: DataConfig, source: str) -> Spl
         raise ConfigError(f"data: {source} has {counted}; with {wanted} none is left for training")
     if config.window > 1:
         return _ranges(whole, usual, parts, counts, source)
-    generator = torch.Generator().manual_seed(config.split_seed)
     if not sum(counts.values()) and not len(strange):
         return Splits(whole, parts.get("validation", whole.slice(0, 0)), parts.get("test", whole.slice(0, 0)), source)
-    order, taken = torch.randperm(len(usual), generator=generator), 0
+    order, taken = permutation(config.split_seed, len(usual)), 0
     for name, count in counts.items():
         chosen = usual[order[taken : taken + count]]
         taken += count
         if name == "test" and len(strange):
-            both = torch.cat([chosen, strange])
-            chosen = both[torch.randperm(len(both), generator=generator)]
-        parts[name] = whole.subset(chosen.clone())  # a slice would keep the whole order in memory
-    return Splits(whole.subset(usual[order[taken:].sort().values]), parts["validation"], parts["test"], source)
+            both = np.concatenate([chosen, strange])
+            chosen = both[permutation(config.split_seed, len(both))]
+        parts[name] = whole.subset(chosen)
+    return Splits(whole.subset(usual[np.sort(order[taken:])]), parts["validation"], parts["test"], source)
 
 
-def _ranges(whole: ItemSet, usual: Tensor, parts: dict[str, ItemSet], counts: dict[str, int], source: str) -> Splits:
+def _ranges(whole: ItemSet, usual: np.ndarray, parts: dict[str, ItemSet], counts: dict[str, int], source: str) -> Splits:
     """Cut a series: the last normal rows, and all rows between them, for the test, those before for validation; normal ones alone train."""
     end = len(usual)
     if "test" in counts:
@@ -83,9 +81,9 @@ def _ranges(whole: ItemSet, usual: Tensor, parts: dict[str, ItemSet], counts: di
     return Splits(whole.subset(usual[:end]), parts["validation"], parts["test"], source)
 
 
-def _normal(items: ItemSet, config: DataConfig, source: str) -> tuple[Tensor, Tensor]:
+def _normal(items: ItemSet, config: DataConfig, source: str) -> tuple[np.ndarray, np.ndarray]:
     """Return which items training may see, and which not, (n,) int64 each: all and none unless ``data.normal`` says otherwise."""
-    everything = torch.arange(len(items))
+    everything = np.arange(len(items))
     if not config.normal:
         return everything, everything[:0]
     if items.labels is None:
@@ -96,11 +94,11 @@ def _normal(items: ItemSet, config: DataConfig, source: str) -> tuple[Tensor, Te
     if not wanted:
         known = ", ".join(name or NO_LABEL for name in list(names.values())[:12])
         raise ConfigError(f"data.normal: {source}: no item has the label {', '.join(config.normal)} (it has {known})")
-    normal = torch.isin(items.labels, torch.tensor(wanted))
+    normal = np.isin(items.labels, wanted)
     return everything[normal], everything[~normal]
 
 
-def _tell_unlabelled(items: ItemSet, strange: Tensor, config: DataConfig, source: str) -> None:
+def _tell_unlabelled(items: ItemSet, strange: np.ndarray, config: DataConfig, source: str) -> None:
     """Say how many of the items that are not trained on have no label at all."""
     if not config.normal or items.labels is None:
         return

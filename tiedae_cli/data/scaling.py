@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tiedae_cli.data.item_set import BLOCK_BYTES, ItemForm, ItemSet
 
 log = logging.getLogger(__name__)
 
 SMALLEST_SPREAD = 1e-30  # its inverse still fits float32
-RESOLUTION = {torch.float64: 1e-15}  # a deviation below this part of the mean is rounding; of other types float32's
+RESOLUTION = {"float64": 1e-15}  # a deviation below this part of the mean is rounding; of other types float32's
 NAMED = 12  # constant features that a note names
 
 
@@ -35,62 +33,66 @@ def scaled(train: ItemSet, scaling: str, fills: bool = False) -> ItemForm:
     if scaling == "standard":
         offset, spread = mean, deviation
     elif scaling == "none":
-        offset, spread = torch.zeros_like(mean), torch.ones_like(mean)
+        offset, spread = np.zeros_like(mean), np.ones_like(mean)
     else:
         quantiles = (0.25, 0.5, 0.75) if scaling == "robust" else (0.0, 0.0, 1.0)
         low, offset, high = _quantiles(train, quantiles)
         spread = high - low
         if scaling == "robust":  # more than half of the values are alike: the deviation has to do
-            spread = torch.where(spread > 0, spread, deviation)
-    rounding = mean.abs() * RESOLUTION.get(train.images.dtype, 1e-7)
-    constant = (deviation <= rounding.clamp(min=SMALLEST_SPREAD)) & (scaling != "none")
+            spread = np.where(spread > 0, spread, deviation)
+    rounding = np.abs(mean) * RESOLUTION.get(train.values.dtype.name, 1e-7)
+    constant = (deviation <= np.maximum(rounding, SMALLEST_SPREAD)) & (scaling != "none")
     _name_constants(train, constant)
-    scale = torch.where(constant, 1.0, 1 / spread)
-    return replace(train.form, offset=torch.where(constant, mean, offset), scale=scale, fill=mean if fills else None)
+    scale = 1 / np.where(constant, 1.0, spread)
+    return replace(train.form, offset=np.where(constant, mean, offset), scale=scale, fill=mean if fills else None)
 
 
-def _blocks(train: ItemSet) -> Iterator[Tensor]:
-    size = max(1, BLOCK_BYTES // (8 * train.form.pixels))
-    return (train.raw(start, start + size).to(torch.float64) for start in range(0, len(train), size))
+def _blocks(train: ItemSet) -> Iterator[np.ndarray]:
+    size = max(1, BLOCK_BYTES // (8 * train.form.values_per_item))
+    return (train.raw(start, start + size).astype(np.float64) for start in range(0, len(train), size))
 
 
-def _moments(train: ItemSet) -> tuple[Tensor, Tensor]:
+def _moments(train: ItemSet) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each feature, (D,) float64 each.
 
     One pass, in blocks whose means and squared deviations are merged (Chan, Golub & LeVeque 1979), which stays exact where a mean is
-    large beside its deviation.
+    large beside its deviation. Counted from each feature's first value, so that a constant has no deviation, not even by rounding.
     """
-    mean = torch.zeros(train.form.pixels, dtype=torch.float64)
-    squares, count = torch.zeros_like(mean), torch.zeros_like(mean)  # squared deviations from the mean, summed; values seen
+    mean = np.zeros(train.form.values_per_item)
+    squares, count = np.zeros_like(mean), np.zeros_like(mean)  # squared deviations from the mean, summed; values seen
+    first: np.ndarray | None = None
     for block in _blocks(train):  # (B, D)
-        there = ~block.isnan()
-        found = there.sum(0).to(torch.float64)
-        block_mean = torch.where(there, block, 0.0).sum(0) / found.clamp(min=1)
-        deviations = torch.where(there, block - block_mean, 0.0)
-        shift, total = torch.where(found > 0, block_mean - mean, 0.0), (count + found).clamp(min=1)
-        squares += deviations.square_().sum(0) + shift.square() * (count * found / total)
+        there = ~np.isnan(block)
+        if first is None:
+            first = np.nan_to_num(block[there.argmax(0), np.arange(len(mean))])
+        block -= first
+        found = there.sum(0).astype(np.float64)
+        block_mean = np.where(there, block, 0.0).sum(0) / np.maximum(found, 1)
+        deviations = np.where(there, block - block_mean, 0.0)
+        shift, total = np.where(found > 0, block_mean - mean, 0.0), np.maximum(count + found, 1)
+        squares += np.square(deviations).sum(0) + np.square(shift) * (count * found / total)
         mean += shift * (found / total)
         count += found
-    return mean, (squares / count.clamp(min=1)).sqrt()
+    return mean if first is None else first + mean, np.sqrt(squares / np.maximum(count, 1))
 
 
-def _quantiles(train: ItemSet, quantiles: tuple[float, float, float]) -> list[Tensor]:
+def _quantiles(train: ItemSet, quantiles: tuple[float, float, float]) -> list[np.ndarray]:
     """Return three quantiles of each feature, (D,) float64 each; some features at a time are in memory."""
     width = max(1, (1 << 28) // (8 * len(train)))
     found = []
-    for start in range(0, train.form.pixels, width):
-        size = max(1, BLOCK_BYTES // (8 * train.form.pixels))
+    for start in range(0, train.form.values_per_item, width):
+        size = max(1, BLOCK_BYTES // (8 * train.form.values_per_item))
         values = np.concatenate(
-            [train.raw(i, i + size)[:, start : start + width].to(torch.float64).numpy() for i in range(0, len(train), size)]
+            [train.raw(i, i + size)[:, start : start + width].astype(np.float64) for i in range(0, len(train), size)]
         )
         values = np.where(np.isnan(values).all(0), 0.0, values)
         found.append(np.nanquantile(values, quantiles, axis=0))
-    return list(torch.from_numpy(np.concatenate(found, 1)))
+    return list(np.concatenate(found, 1))
 
 
-def _name_constants(train: ItemSet, constant: Tensor) -> None:
+def _name_constants(train: ItemSet, constant: np.ndarray) -> None:
     columns = train.form.columns
-    places = constant.nonzero().flatten().tolist()
+    places = np.flatnonzero(constant).tolist()
     if not places:
         return
     names = [columns.values[place] if columns is not None else str(place) for place in places[:NAMED]]

@@ -6,8 +6,8 @@ Shapes: n rows of D values, N windows of W rows, B windows or rows a block.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from tiedae_cli.data.item_set import Block, ItemForm, ItemSet
 from tiedae_cli.data.sources.part import Bad
@@ -19,15 +19,15 @@ def row_form(form: ItemForm) -> ItemForm:
     if form.window == 1:
         return form
     width = form.shape[2]
-    scale = form.scale[:width] if isinstance(form.scale, Tensor) else form.scale
+    scale = form.scale[:width] if isinstance(form.scale, np.ndarray) else form.scale
     offset, fill = (None if value is None else value[:width] for value in (form.offset, form.fill))
     return replace(form, shape=(1, 1, width), offset=offset, scale=scale, fill=fill)
 
 
 def window_form(form: ItemForm, window: int) -> ItemForm:
     """Return the form of windows of rows of a form: every row has the same statistics."""
-    scale = form.scale.repeat(window) if isinstance(form.scale, Tensor) else form.scale
-    offset, fill = (None if value is None else value.repeat(window) for value in (form.offset, form.fill))
+    scale = np.tile(form.scale, window) if isinstance(form.scale, np.ndarray) else form.scale
+    offset, fill = (None if value is None else np.tile(value, window) for value in (form.offset, form.fill))
     return replace(form, shape=(1, window, form.shape[2]), offset=offset, scale=scale, fill=fill)
 
 
@@ -47,16 +47,21 @@ def windowed(rows: ItemSet, window: int, stride: int, name: str) -> ItemSet:
         DataError: there are rows, but no W of them follow each other.
     """
     form = window_form(rows.form, window)
-    width, count = rows.form.pixels, len(rows.images)
+    count, width = rows.rows.shape
     starts = [start for first, last in _runs(rows) for start in window_starts(first, last, window, stride)]
     if not starts and len(rows):
         raise DataError(f"{name}: {len(rows):,} rows; data.window asks for {window:,} that follow each other")
-    values = rows.rows.as_strided((max(0, count - window + 1), 1, window, width), (width, width, width, 1)) if starts else None
-    images = rows.images.new_empty(0, *form.shape) if values is None else values
-    indices = torch.tensor(starts, dtype=torch.int64)
+    found = _overlapping(rows.rows, window) if starts else np.empty((0, window, width), rows.values.dtype)
+    indices = np.array(starts, np.int64)
     labels = None if rows.labels is None else _labels_in_memory(rows)
     last = None if labels is None else labels[indices + window - 1]
-    return replace(rows, images=images, labels=last, form=form, indices=indices, row_labels=labels)
+    return replace(rows, values=found[:, None], labels=last, form=form, indices=indices, row_labels=labels)
+
+
+def _overlapping(rows: np.ndarray, window: int) -> np.ndarray:
+    """Return all windows of consecutive rows, (n, D) contiguous -> (n - W + 1, W, D), as views of the same memory."""
+    step, width = rows.strides
+    return as_strided(rows, (len(rows) - window + 1, window, rows.shape[1]), (step, step, width), writeable=False)
 
 
 def window_starts(first: int, last: int, window: int, stride: int) -> list[int]:
@@ -70,33 +75,34 @@ def window_starts(first: int, last: int, window: int, stride: int) -> list[int]:
 def _runs(rows: ItemSet) -> list[tuple[int, int]]:
     """Return which uninterrupted ranges of the rows in memory a set holds, in order: (first, after the last)."""
     if rows.indices is None:
-        return [(0, len(rows.images))] if len(rows.images) else []
-    held = rows.indices.sort().values
-    breaks = (held.diff() > 1).nonzero().flatten() + 1
-    return [(int(run[0]), int(run[-1]) + 1) for run in held.tensor_split(breaks.tolist()) if len(run)]
+        return [(0, len(rows.values))] if len(rows.values) else []
+    return [(int(run[0]), int(run[-1]) + 1) for run in _split_at_gaps(np.sort(rows.indices), 1)]
 
 
-def _labels_in_memory(rows: ItemSet) -> Tensor:
+def _split_at_gaps(numbers: np.ndarray, step: int) -> list[np.ndarray]:
+    """Return the runs of ascending numbers, (n,), in which each is at most ``step`` above the one before."""
+    return [run for run in np.split(numbers, np.flatnonzero(np.diff(numbers) > step) + 1) if len(run)]
+
+
+def _labels_in_memory(rows: ItemSet) -> np.ndarray:
     """Return the label of each row in memory, (M,) int64; -1 of one that is no item."""
-    assert rows.labels is not None
-    labels = torch.full((len(rows.images),), -1)
-    labels[rows.positions(torch.arange(len(rows)))] = rows.labels
+    labels = np.full(len(rows.values), -1)
+    labels[rows.positions(np.arange(len(rows)))] = rows.labels
     return labels
 
 
-def row_blocks(images: ItemSet, size: int, stride: int) -> Iterator[Block]:
+def row_blocks(items: ItemSet, size: int, stride: int) -> Iterator[Block]:
     """Yield the rows that the windows of a set cover, as the model sees them, in blocks of at most ``size``; a run is a series."""
-    assert images.indices is not None
-    form, window = row_form(images.form), images.form.window
-    rows = images.images.as_strided((len(images.images) + window - 1, form.pixels), (form.pixels, 1))
-    starts = images.indices
-    breaks = (starts.diff() > stride).nonzero().flatten() + 1
-    for series, run in enumerate(starts.tensor_split(breaks.tolist())):
+    assert items.indices is not None
+    form, window = row_form(items.form), items.form.window
+    count, width = len(items.values) + window - 1, form.values_per_item
+    rows = as_strided(items.values, (count, width), items.values.strides[2:], writeable=False)
+    for series, run in enumerate(_split_at_gaps(items.indices, stride)):
         first, last = int(run[0]), int(run[-1]) + window
         for start in range(first, last, size):
             stop = min(start + size, last)
-            labels = images.row_label_texts(start, stop)
-            yield Block(range(start, stop), form.normalise(rows[start:stop]), series, labels)
+            labels = items.row_label_texts(start, stop)
+            yield Block(range(start, stop), form.normalize(rows[start:stop]), series, labels)
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class Windows:
     """What tells each window apart: its first row."""
     starts: list[int]
     """Where each window begins: its row in the series, from 0."""
-    values: Tensor
+    values: np.ndarray
     """(B, W * D)"""
     done: int
     """Rows of the series that no later window holds."""
@@ -179,8 +185,7 @@ class _Series:
     def _at(self, block: Block, starts: list[int], done: int) -> Windows:
         values, width = self.rows.values, self.rows.values.shape[1]
         places = [start - self.offset for start in starts]
-        found = values.new_empty(0, self.window * width)
+        found = np.empty((0, self.window * width), np.float32)
         if starts:
-            every = values.as_strided((len(values) - self.window + 1, self.window * width), (width, 1))
-            found = every.index_select(0, torch.tensor(places))
+            found = _overlapping(values, self.window)[places].reshape(len(places), -1)
         return Windows(block, [self.rows.items[place] for place in places], starts, found, done)

@@ -6,13 +6,15 @@ Shapes: N items, B items a batch, D values an item.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tiedae_cli.data.item_set import ItemForm, ItemSet
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.errors import DataError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.item_batches import ItemBatches, as_seen
 from tiedae_cli.model.metrics import ErrorSum, squares
 from tiedae_cli.system.devices import Ranks, in_float64
 
@@ -40,24 +42,24 @@ class Evaluation:
 
 def block_size(form: ItemForm) -> int:
     """Return how many items of a form to evaluate at once; of small items few enough that a wide layer's output fits as well."""
-    return max(1, BATCH_VALUES // max(form.pixels, LEAST_WIDTH))
+    return max(1, BATCH_VALUES // max(form.values_per_item, LEAST_WIDTH))
 
 
-def batch_size(images: ItemSet) -> int:
+def batch_size(items: ItemBatches) -> int:
     """Return how many items of a set to evaluate at once."""
-    return block_size(images.form)
+    return block_size(items.form)
 
 
 @torch.inference_mode()
-def codes(model: TiedAutoencoder, x: Tensor, device: torch.device) -> Tensor:
+def codes(model: TiedAutoencoder, x: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """Return the codes of a block, (B, D) -> (B, K) float32 on the CPU."""
-    return model.encode(x.to(device)).cpu()
+    return model.encode(torch.as_tensor(x, device=device)).cpu()
 
 
 @torch.inference_mode()
-def decoded(model: TiedAutoencoder, code: Tensor, device: torch.device) -> Tensor:
+def decoded(model: TiedAutoencoder, code: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """Return what a block of codes stands for, (B, K) -> (B, D) float32 on the CPU."""
-    return model.decode(code.to(device)).cpu()
+    return model.decode(torch.as_tensor(code, device=device)).cpu()
 
 
 @torch.inference_mode()
@@ -67,43 +69,53 @@ def squared_errors(reconstruct: Callable[[Tensor], Tensor], x: Tensor) -> Tensor
 
 
 @torch.inference_mode()
-def item_errors(reconstruct: Callable[[Tensor], Tensor], images: ItemSet, device: torch.device, raw: bool = False) -> Tensor:
+def item_errors(
+    reconstruct: Callable[[Tensor], Tensor],
+    items: ItemBatches,
+    device: torch.device,
+    raw: bool = False,
+    bounds: tuple[int, int] | None = None,
+) -> Tensor:
     """Return each item's squared error, summed over its values, (N,) float64 on the CPU.
 
     Args:
         reconstruct: (B, D) -> (B, D), for example a model.
-        images: the items.
+        items: which.
         device: where to compute.
         raw: in the units of the raw values instead of those that the model sees.
+        bounds: the first item and the one after the last; None: all.
     """
-    size = batch_size(images)
-    errors = in_float64(torch.zeros(len(images), device=device))
-    for start in range(0, len(images), size):
-        x = images.batch(start, start + size, device)  # (B, D)
+    first, end = bounds or (0, len(items))
+    size = batch_size(items)
+    errors = in_float64(torch.zeros(end - first, device=device))
+    scale = torch.as_tensor(items.form.scale, dtype=torch.float64, device=errors.device)
+    for start in range(first, end, size):
+        stop = min(start + size, end)
+        x = as_seen(items, start, stop, device)  # (B, D)
         difference = reconstruct(x) - x
         if raw:
-            difference = images.form.raw_difference(in_float64(difference))
-        errors[start : start + size] = squares(difference).sum(1)
+            difference = in_float64(difference) / scale  # exact also beside a large offset
+        errors[start - first : stop - first] = squares(difference).sum(1)
     return errors.cpu()
 
 
 def error_sum(
     reconstruct: Callable[[Tensor], Tensor],
-    images: ItemSet,
+    items: ItemBatches,
     device: torch.device,
     ranks: Ranks | None = None,
     raw: bool = False,
 ) -> ErrorSum:
     """Return the squared error over a set (see ``item_errors``); several processes share the work, each item is counted once."""
     ranks = ranks or Ranks()
-    start, stop = (len(images) * bound // ranks.count for bound in (ranks.rank, ranks.rank + 1))
-    total = item_errors(reconstruct, images.slice(start, stop), device, raw).sum()
+    start, stop = (len(items) * bound // ranks.count for bound in (ranks.rank, ranks.rank + 1))
+    total = item_errors(reconstruct, items, device, raw, (start, stop)).sum()
     ranks.add(total)
-    return ErrorSum(total.item(), len(images), images.form.pixels)
+    return ErrorSum(total.item(), len(items), items.form.values_per_item)
 
 
 def evaluate(
-    model: TiedAutoencoder, components: pca.PrincipalComponents, images: ItemSet, split: str, device: torch.device
+    model: TiedAutoencoder, components: pca.PrincipalComponents, images: ItemBatches, split: str, device: torch.device
 ) -> Evaluation:
     """Measure a model, PCA and the mean image on one split; of feature vectors also in the raw features' units.
 
@@ -131,9 +143,9 @@ def evaluate(
 
 
 @torch.inference_mode()
-def reconstruct_items(model: TiedAutoencoder, images: ItemSet, device: torch.device) -> tuple[Tensor, Tensor, list[float]]:
+def reconstruct_items(model: TiedAutoencoder, items: ItemBatches, device: torch.device) -> tuple[Tensor, Tensor, list[float]]:
     """Return a few items as the model sees them and its reconstructions, (N, D) each on the CPU, and each one's squared error."""
-    originals = images.batch(0, len(images), device)
+    originals = as_seen(items, 0, len(items), device)
     reconstructions = model(originals)
     errors = squares(reconstructions - originals).sum(1)
     return originals.cpu(), reconstructions.cpu(), errors.tolist()

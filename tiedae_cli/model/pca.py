@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tiedae_cli.data.item_set import ItemSet
+from tiedae_cli.model.item_batches import ItemBatches, as_seen
 
 LARGEST_COVARIANCE = 4096  # beyond this many values an item, D x D does not pay
 BLOCK_BYTES = 1 << 25  # a block of items in float64
@@ -38,32 +38,32 @@ class PrincipalComponents:
         return self.codes(x) @ self.components.to(x).t() + self.mean.to(x)
 
 
-def fit(images: ItemSet, count: int) -> PrincipalComponents:
+def fit(items: ItemBatches, count: int) -> PrincipalComponents:
     """Fit ``count`` components to a set, in float64, in blocks: memory does not grow with the number of items.
 
     Up to 4,096 values an item the covariance is decomposed exactly; beyond, or where there are fewer items than values,
     subspace iteration (Halko, Martinsson & Tropp 2011, algorithm 4.4) finds the components to far below the data's noise.
     """
-    count = min(count, images.form.pixels, len(images))
-    mean = _mean(images)
-    if images.form.pixels <= LARGEST_COVARIANCE:
+    count = min(count, items.form.values_per_item, len(items))
+    mean = _mean(items)
+    if items.form.values_per_item <= LARGEST_COVARIANCE:
         covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64)
-        for block in _blocks(images):
+        for block in _blocks(items):
             centred = block - mean
             covariance.addmm_(centred.t(), centred)  # (D, D)
         _, vectors = torch.linalg.eigh(covariance)
         return PrincipalComponents(mean, vectors.flip(1)[:, :count].contiguous())
-    return PrincipalComponents(mean, _subspace_iteration(images, mean, count))
+    return PrincipalComponents(mean, _subspace_iteration(items, mean, count))
 
 
-def _subspace_iteration(images: ItemSet, mean: Tensor, count: int, rounds: int = 6) -> Tensor:
-    width = min(count + 16, images.form.pixels, len(images))
+def _subspace_iteration(items: ItemBatches, mean: Tensor, count: int, rounds: int = 6) -> Tensor:
+    width = min(count + 16, items.form.values_per_item, len(items))
     generator = torch.Generator().manual_seed(0)
-    basis = torch.randn(images.form.pixels, width, dtype=torch.float64, generator=generator)
+    basis = torch.randn(items.form.values_per_item, width, dtype=torch.float64, generator=generator)
     for _ in range(rounds):
         basis, _ = torch.linalg.qr(basis)
         product = torch.zeros_like(basis)
-        for block in _blocks(images):
+        for block in _blocks(items):
             centred = block - mean
             product.addmm_(centred.t(), centred @ basis)  # covariance @ basis, (D, width)
         small = basis.t() @ product
@@ -74,14 +74,14 @@ def _subspace_iteration(images: ItemSet, mean: Tensor, count: int, rounds: int =
     return strongest
 
 
-def _blocks(images: ItemSet) -> Iterator[Tensor]:
-    size = max(1, BLOCK_BYTES // (8 * images.form.pixels))
+def _blocks(items: ItemBatches) -> Iterator[Tensor]:
+    size = max(1, BLOCK_BYTES // (8 * items.form.values_per_item))
     cpu = torch.device("cpu")
-    return (images.batch(i, i + size, cpu).to(torch.float64) for i in range(0, len(images), size))
+    return (as_seen(items, i, i + size, cpu).to(torch.float64) for i in range(0, len(items), size))
 
 
-def _mean(images: ItemSet) -> Tensor:
-    total = torch.zeros(images.form.pixels, dtype=torch.float64)
-    for block in _blocks(images):
+def _mean(items: ItemBatches) -> Tensor:
+    total = torch.zeros(items.form.values_per_item, dtype=torch.float64)
+    for block in _blocks(items):
         total += block.sum(0)
-    return total / len(images)
+    return total / len(items)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.model.inference import batch_size
+from tiedae_cli.model.item_batches import as_seen
 from tiedae_cli.system.devices import in_float64
 
 SHRINKAGE = 0.1
@@ -108,10 +109,10 @@ def fit_ranking(
         seed: of the choice of references where there are more items than are kept.
         device: where to compute; the statistics are on the CPU.
     """
-    size, width = batch_size(train), train.form.pixels
+    size, width = batch_size(train), train.form.values_per_item
     total, products = torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
     for start in range(0, len(train), size):
-        x = train.batch(start, start + size, device)
+        x = as_seen(train, start, start + size, device)
         residuals = (reconstruct(x) - x).cpu().to(torch.float64)
         total += residuals.sum(0)
         products += residuals.t() @ residuals
@@ -126,7 +127,7 @@ def fit_ranking(
     mean, whitening = mean.to(torch.float32), whitening.to(torch.float32)
     references = []
     for part in torch.split(chosen, size):
-        x = train.subset(part).batch(0, len(part), device)
+        x = as_seen(train.subset(part.numpy()), 0, len(part), device)
         residuals = (reconstruct(x) - x).cpu()
         references.append(torch.cat([x.cpu(), whitened(residuals, mean, whitening)], 1))
     return Ranking(mean, whitening, torch.cat(references), neighbours)

@@ -58,7 +58,7 @@ class Board:
                     self.writer.add_scalar(prefix + name, value, step)
             if shown.form.kind == "images" and report.phase == JOINT:
                 originals, reconstructions, _ = reconstruct_items(model, shown, device)
-                picture = _over_each_other(originals, reconstructions, shown.form)
+                picture = _over_each_other(originals.numpy(), reconstructions.numpy(), shown.form)
                 layout = "HW" if picture.ndim == 2 else "HWC"
                 self.writer.add_image("originals over reconstructions", picture, step, dataformats=layout)
             self.writer.flush()
@@ -67,11 +67,11 @@ class Board:
     def finish(self, step: int, model: TiedAutoencoder, images: ItemSet, device: torch.device) -> None:
         """Add the codes of a split, with their labels and thumbnails, for the projector."""
         images = images.slice(0, min(len(images), MOST_POINTS))
-        x = images.batch(0, len(images), device)
+        x = images.batch(0, len(images))
         labels = None if images.labels is None else [_label(images, label) for label in images.labels.tolist()]
         with storage_errors(self.folder):
             shutil.rmtree(self.folder / f"{step:05}", ignore_errors=True)  # of a run that was finished before
-            self.writer.add_embedding(codes(model, x, device), labels, _thumbnails(x.cpu(), images.form), step, "code")
+            self.writer.add_embedding(codes(model, x, device), labels, _thumbnails(x, images.form), step, "code")
             self.writer.flush()
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class Board:
         self.writer.close()
 
 
-def _over_each_other(originals: Tensor, reconstructions: Tensor, form: ItemForm) -> np.ndarray:
+def _over_each_other(originals: np.ndarray, reconstructions: np.ndarray, form: ItemForm) -> np.ndarray:
     """Return one picture, the originals in a row over their reconstructions, in [0, 1]."""
     rows = [np.concatenate(list(as_pictures(values, form)), 1) for values in (originals, reconstructions)]
     return np.concatenate(rows)
@@ -89,7 +89,7 @@ def _label(images: ItemSet, label: int) -> str:
     return str(label) if images.readable_names is None else images.readable_names[label]
 
 
-def _thumbnails(x: Tensor, form: ItemForm) -> Tensor | None:
+def _thumbnails(x: np.ndarray, form: ItemForm) -> Tensor | None:
     """Return the items as pictures in [0, 1], (N, 3, H, W), or None where they are none or too large together."""
     side = int(np.ceil(len(x) ** 0.5))
     if form.kind != "images" or side * max(form.shape[1:]) > LARGEST_SPRITE:

@@ -40,19 +40,19 @@ def choose_items(images: ItemSet) -> Chosen:
     places = torch.arange(len(images))
     if len(images) > MOST_POINTS:
         places = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:MOST_POINTS]
-    picked = images.select(places)
-    size, cpu = batch_size(images), torch.device("cpu")
-    values = torch.cat([picked.batch(i, i + size, cpu) for i in range(0, len(picked), size)])
+    picked = images.select(places.numpy())
+    size = batch_size(images)
+    values = torch.cat([torch.from_numpy(picked.batch(i, i + size)) for i in range(0, len(picked), size)])
     return Chosen(places, values)
 
 
 def described_items(chosen: Chosen, images: ItemSet, arrays: Arrays) -> dict[str, Any]:
     """Return what the page knows of the map's items: which they are, their labels, and the first ones' values."""
     wide = 1 if images.form.kind == "images" else 4
-    held = min(len(chosen.places), max(1, ITEM_BYTES // (wide * images.form.pixels)))
+    held = min(len(chosen.places), max(1, ITEM_BYTES // (wide * images.form.values_per_item)))
     values = chosen.values[:held]
     packed = (values.clamp(0, 1) * 255).round().byte().numpy() if wide == 1 else values.numpy()
-    labels = None if images.labels is None else images.labels[chosen.places]
+    labels = None if images.labels is None else images.labels[chosen.places.numpy()]
     return {
         "places": chosen.places.tolist(),
         "labels": None if labels is None else labels.tolist(),

@@ -27,7 +27,7 @@ def feature_chapter(network: TiedAutoencoder, form: ItemForm, arrays: Arrays) ->
     order = norms.argsort(descending=True, stable=True)[:count]
     rows = weight[order]
     columns, names = torch.arange(weight.shape[1]), vector_columns(form)
-    if form.kind == "vectors" and form.pixels > MOST_COLUMNS:
+    if form.kind == "vectors" and form.values_per_item > MOST_COLUMNS:
         columns = rows.norm(dim=0).argsort(descending=True, stable=True)[:MOST_COLUMNS].sort().values
     rows = rows[:, columns]
     scaled = rows / rows.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)

@@ -42,8 +42,8 @@ def shown_items(
         arrays: takes the pictures.
     """
     groups = extremes(errors[0])
-    places = torch.tensor([place for _, members in groups for place in members])
-    originals = images.select(places).batch(0, len(places), torch.device("cpu"))  # (S, D)
+    places = np.array([place for _, members in groups for place in members])
+    originals = torch.from_numpy(images.select(places).batch(0, len(places)))  # (S, D)
     answers = [_answers(run, originals) for run in runs]
     by_pca = components.reconstruct(originals)
     names = {
@@ -100,7 +100,7 @@ def _pictures(rows: Tensor, form: ItemForm) -> np.ndarray:
         size = max(1, round(height * factor)), max(1, round(width * factor))
         rows = F.interpolate(rows.reshape(-1, channels, height, width), size, mode="area").flatten(1)
         form = ItemForm((channels, *size))
-    pictures = figures.as_pictures(rows, form)
+    pictures = figures.as_pictures(rows.numpy(), form)
     return np.asarray(np.rint((pictures if pictures.ndim == 4 else pictures[..., None]) * 255), dtype=np.uint8)
 
 
@@ -110,14 +110,14 @@ def worst_columns(runs: Sequence[OpenRun], components: PrincipalComponents, imag
 
     Errors are in the data's own units; the share is of the squared error in the units that the model sees.
     """
-    form, size, cpu = images.form, batch_size(images), torch.device("cpu")
+    form, size = images.form, batch_size(images)
     answers = [lambda x, run=run: _answers(run, x) for run in runs] + [components.reconstruct]
-    totals = torch.zeros(len(answers), form.pixels, dtype=torch.float64)
+    totals = torch.zeros(len(answers), form.values_per_item, dtype=torch.float64)
     for start in range(0, len(images), size):
-        x = images.batch(start, start + size, cpu)
+        x = torch.from_numpy(images.batch(start, start + size))
         for total, answer in zip(totals, answers, strict=True):
             total += squares(answer(x) - x).sum(0)
-    scale = torch.as_tensor(form.scale).double().expand(form.pixels)
+    scale = torch.as_tensor(form.scale).double().expand(form.values_per_item)
     roots = (totals / len(images)).sqrt() / scale  # (R + 1, D), raw
     names = vector_columns(form) or []
     order = totals[0].argsort(descending=True, stable=True)[:WORST_COLUMNS].tolist()
@@ -136,7 +136,7 @@ def worst_columns(runs: Sequence[OpenRun], components: PrincipalComponents, imag
 def worst_values(originals: Tensor, answers: Sequence[Tensor], by_pca: Tensor, form: ItemForm) -> list[list[dict[str, Any]]]:
     """Return, for each of a few vectors, the values with the largest errors of the first run, in the data's own units."""
     names = vector_columns(form) or []
-    raw = [form.denormalise(values.double()) for values in (originals, by_pca, *answers)]
+    raw = [form.denormalize(values.double().numpy()) for values in (originals, by_pca, *answers)]
     found = []
     for index, difference in enumerate((answers[0] - originals).abs()):
         order = difference.argsort(descending=True, stable=True)[:WORST_VALUES].tolist()

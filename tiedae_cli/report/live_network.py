@@ -103,8 +103,8 @@ def _scaling(form: ItemForm, arrays: Arrays) -> dict[str, Any]:
     """Return how vectors become raw: raw = value / scale + offset."""
     if form.kind == "images":
         return {"scale": None, "offset": None}
-    scale = torch.as_tensor(form.scale).double().expand(form.pixels)
-    offset = torch.zeros(form.pixels, dtype=torch.float64) if form.offset is None else form.offset.double()
+    scale = torch.as_tensor(form.scale).double().expand(form.values_per_item)
+    offset = torch.as_tensor(0.0 if form.offset is None else form.offset).double().expand(form.values_per_item)
     return {"scale": scale.tolist(), "offset": offset.tolist()}
 
 

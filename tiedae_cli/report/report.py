@@ -92,7 +92,7 @@ def _head(splits: Splits, split: str, images: ItemSet, chosen: Chosen, quantile:
         "form": {
             "kind": form.kind,
             "shape": list(form.shape),
-            "values": form.pixels,
+            "values": form.values_per_item,
             "words": form.describe(),
             "value_name": form.value_name,
             "item_name": "image" if form.kind == "images" else "vector",

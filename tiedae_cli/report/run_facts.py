@@ -118,9 +118,7 @@ def verdict(found: ComparedRun, form: ItemForm) -> str:
     evaluation, item = found.evaluation, "image" if form.kind == "images" else "vector"
     kept = evaluation.model.explained_variance(evaluation.mean_item)
     numbers = f"{found.sizes[-1]:,} number{'s' * (found.sizes[-1] != 1)}"
-    head = (
-        f"{numbers} {'stands' if found.sizes[-1] == 1 else 'stand'} for the {form.pixels:,} {form.value_name}s of each {item}"
-    )
+    head = f"{numbers} {'stands' if found.sizes[-1] == 1 else 'stand'} for the {form.values_per_item:,} {form.value_name}s of each {item}"
     if kept is not None and kept > 0:
         head += f" and keep{'s' * (found.sizes[-1] == 1)} {100 * kept:.1f}% of what varies"
     return f"{head}. {_beside_pca(evaluation, numbers)}"
@@ -146,7 +144,9 @@ def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
     images = splits.validation if len(splits.validation) else splits.train
     components = run.components()
     pca = error_sum(components.reconstruct, images, run.device)
-    exact = components.components.shape[1] >= splits.form.pixels or pca.squared_error <= EXACT * _mean_error(run, images)
+    exact = components.components.shape[1] >= splits.form.values_per_item or pca.squared_error <= EXACT * _mean_error(
+        run, images
+    )
     step = -(-len(history) // TABLE_ROWS) if history else 1
     epochs = [_epoch_values(report) for report in history]
     return {

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -28,12 +29,12 @@ from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import validate_config
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_set import KINDS, ItemForm, ValueRange
-from tiedae_cli.data.training_sets import available_memory
 from tiedae_cli.errors import CheckpointError, ConfigError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.model.ranking import Ranking, validated_ranking
 from tiedae_cli.runs.training_state import STRICT, EpochReport, SplitIdentity, TrainingState
 from tiedae_cli.system.files_in_use import note_input
+from tiedae_cli.system.memory import available_memory
 from tiedae_cli.system.regular_files import open_regular
 from tiedae_cli.system.storage import replacing
 from tiedae_cli.system.text import shown
@@ -43,6 +44,7 @@ FORMAT = "tiedae checkpoint"
 VERSION = 2  # 1 was tiedae 0.1's, a torch archive
 KEY = "tiedae"  # of the metadata
 LARGEST_ITEM = 1 << 40  # values of one image; more is no image
+STATISTICS = ("offset", "scale", "fill")  # of the form of vectors
 DTYPES = (torch.float32, torch.float64, torch.int64)
 
 
@@ -139,7 +141,7 @@ class Checkpoint:
             "form": {
                 "shape": list(self.form.shape),
                 "kind": self.form.kind,
-                "scale": None if isinstance(self.form.scale, Tensor) else self.form.scale,
+                "scale": self.form.scale if isinstance(self.form.scale, float) else None,
                 "columns": None if self.form.columns is None else asdict(self.form.columns),
                 "range": None if self.form.range is None else asdict(self.form.range),
             },
@@ -150,17 +152,13 @@ class Checkpoint:
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return all tensors by their names in the file, on the CPU, none sharing memory with another."""
-        beside = {
-            "training.errors": self.training.errors,
-            "form.offset": self.form.offset,
-            "form.scale": self.form.scale,
-            "form.fill": self.form.fill,
-        }
+        statistics = {f"form.{name}": getattr(self.form, name) for name in STATISTICS}
         tensors = {
             **self.weights,
             **({} if self.ranking is None else {f"score.{name}": value for name, value in self.ranking.tensors().items()}),
             **{f"optimizer.{name}": buffer for name, buffer in self.training.optimizer.items()},
-            **{name: value for name, value in beside.items() if isinstance(value, Tensor)},
+            "training.errors": self.training.errors,
+            **{name: torch.from_numpy(value) for name, value in statistics.items() if isinstance(value, np.ndarray)},
         }
         return {
             name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in sorted(tensors.items())
@@ -272,7 +270,7 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
     errors = tensors.pop("training.errors", torch.zeros(0))
     optimizer = {name.removeprefix("optimizer."): tensors.pop(name) for name in list(tensors) if name.startswith("optimizer.")}
     found = {name.removeprefix("score."): tensors.pop(name) for name in list(tensors) if name.startswith("score.")}
-    ranking = validated_ranking(found, form.pixels, config.score.neighbours)
+    ranking = validated_ranking(found, form.values_per_item, config.score.neighbours)
     if _kinds(tensors) != _kinds(expected):
         raise CheckpointError(f"{path}: damaged: its weights do not have the shapes that its config describes")
     if not all(bool(weight.isfinite().all()) for weight in tensors.values()):
@@ -288,18 +286,19 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
 def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> ItemForm:
     if min(form.shape) < 1 or math.prod(form.shape) > LARGEST_ITEM or form.kind not in KINDS:
         raise CheckpointError(f"{path}: damaged: its data has an impossible form")
-    offset, scale = tensors.pop("form.offset", None), tensors.pop("form.scale", form.scale)
-    fill = tensors.pop("form.fill", None)
+    statistics = {name: tensors.pop(f"form.{name}").numpy() for name in STATISTICS if f"form.{name}" in tensors}
+    offset, fill = statistics.get("offset"), statistics.get("fill")
+    scale = statistics.get("scale", form.scale)
     if form.range is not None and not form.range.low < form.range.high:
         raise CheckpointError(f"{path}: damaged: the range of its data is impossible")
     if form.columns is not None and len(form.columns.values) != form.shape[2]:
         raise CheckpointError(f"{path}: damaged: its columns are not those of its data")
     for name, value in (("offset", offset), ("scale", scale), ("fill", fill)):
-        if isinstance(value, Tensor):
-            possible = value.shape == (math.prod(form.shape),) and value.is_floating_point() and bool(value.isfinite().all())
+        if isinstance(value, np.ndarray):
+            possible = value.shape == (math.prod(form.shape),) and value.dtype.kind == "f" and bool(np.isfinite(value).all())
         else:
             possible = name != "scale" or value is not None
-        if not possible or (name == "scale" and not bool(torch.as_tensor(value).gt(0).all())):
+        if not possible or (name == "scale" and not bool((np.asarray(value) > 0).all())):
             raise CheckpointError(f"{path}: damaged: the {name} of its data is impossible")
     assert scale is not None
     return ItemForm(form.shape, form.kind, offset, scale, fill, form.range, form.columns)

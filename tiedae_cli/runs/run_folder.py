@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemSet
@@ -267,11 +266,11 @@ def principal_components(run: Run | Path | None, images: ItemSet, count: int) ->
         count: components.
     """
     key = fingerprint(images)
-    count = min(count, images.form.pixels, len(images))
+    count = min(count, images.form.values_per_item, len(images))
     run = Run(run) if isinstance(run, Path) else run
     keeps = run if run is not None and run.config.exists() else None
     if keeps is not None:
-        kept = kept_components(keeps, SplitIdentity(len(images), key), images.form.pixels, count)
+        kept = kept_components(keeps, SplitIdentity(len(images), key), images.form.values_per_item, count)
         if kept is not None:
             return kept
     fitted = pca.fit(images, count)
@@ -298,9 +297,9 @@ def kept_components(run: Run, data: SplitIdentity, pixels: int, count: int) -> p
 
 def fingerprint(images: ItemSet) -> str:
     """Return a digest of the form and of up to 257 items spread over the set."""
-    digest = hashlib.sha256(repr((len(images), images.form.shape, str(images.images.dtype))).encode())
-    items = torch.arange(0, len(images), max(1, len(images) // 256), device=images.images.device)
+    digest = hashlib.sha256(repr((len(images), images.form.shape, str(images.values.dtype))).encode())
+    items = np.arange(0, len(images), max(1, len(images) // 256))
     for values in (images.rows[images.positions(items)], images.form.offset, images.form.scale):
-        if isinstance(values, Tensor):
-            digest.update(values.cpu().contiguous().view(torch.uint8).numpy().data)
+        if isinstance(values, np.ndarray):
+            digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()

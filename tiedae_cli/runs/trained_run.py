@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from tiedae_cli.config import Config
-from tiedae_cli.data import ItemForm, ItemSet, Splits, check_split, load_splits
-from tiedae_cli.data.load_data import note_data
+from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
+from tiedae_cli.data.load_data import load_splits, note_data
 from tiedae_cli.errors import InputError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import block_size
@@ -103,7 +103,11 @@ class OpenRun:
     def kept_components(self) -> PrincipalComponents | None:
         """Return PCA of the training split as the run folder keeps it, without reading the data; None where it keeps none of this size."""
         seen = self.trained.training.data.get("train")
-        return None if seen is None else kept_components(Run(self.path.parent), seen, self.form.pixels, self.network.sizes[-1])
+        return (
+            None
+            if seen is None
+            else kept_components(Run(self.path.parent), seen, self.form.values_per_item, self.network.sizes[-1])
+        )
 
     def refuse_vectors(self, why: str) -> None:
         """Raise ``InputError`` with this reason unless the model's items are pictures."""

@@ -186,12 +186,12 @@ def score_blocks(
         explain: the items' form, and how many of the values that carry an item's error are kept; None: none.
     """
     for block in blocks:
-        x = block.values.to(device)
+        x = torch.as_tensor(block.values, device=device)
         made = model(x)
         residuals = made - x
         ranked = None if ranking is None else ranking.scores(x, residuals).cpu()
         errors = squares(residuals).sum(1).cpu()
-        why = None if explain is None else evidence(block.values, made.cpu(), *explain)
+        why = None if explain is None else evidence(torch.from_numpy(block.values), made.cpu(), *explain)
         yield _checked(Scored(block, errors, ranked, why), bad)
 
 
@@ -228,9 +228,9 @@ def score_rows(
     """
     waiting = _Waiting(window)
     for windows in windows_of(blocks, window, stride, bad):
-        x = windows.values.to(device)  # (B, W * D)
+        x = torch.as_tensor(windows.values, device=device)  # (B, W * D)
         made = model(x)
-        why = None if explain is None or not len(x) else evidence(windows.values, made.cpu(), *explain)
+        why = None if explain is None or not len(x) else evidence(torch.from_numpy(windows.values), made.cpu(), *explain)
         errors = squares(made - x).view(len(x), window, x.shape[1] // window).sum(2).cpu()  # (B, W)
         yield _checked(waiting.take(windows, errors, why), bad)
         if windows.ends:
@@ -247,7 +247,7 @@ class _Waiting:
     def __init__(self, window: int) -> None:
         self.window = window
         self.items: list[str | int] = []  # also of the rows before, which a window to come may hold
-        self.rows = Block([], torch.zeros(0, 0))  # n of them
+        self.rows = Block([], np.zeros((0, 0), np.float32))  # n of them
         self.sums, self.counts = torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)  # (n,)
         self.offset = 0  # of the first, in its series
         self.witnesses: Witnesses | None = None
@@ -301,7 +301,7 @@ def score_values(scored: Scored, form: ItemForm, limit: float | None, labels: bo
     if scored.ranked is not None:
         values["score"] = scored.ranked.tolist()
     values["squared_error"] = scored.squared_errors.tolist()
-    values["mse_per_value"] = (scored.squared_errors / form.pixels).tolist()
+    values["mse_per_value"] = (scored.squared_errors / form.values_per_item).tolist()
     outliers = [True] * len(scored.scores)
     if limit is not None:
         values["threshold"] = [limit] * len(outliers)

@@ -65,7 +65,7 @@ class Evidence:
         for number, (place, value, expected, share) in enumerate(cells):
             if share < 0:
                 break
-            where = _region(place, form) if form.kind == "images" else {"column": _column(place % form.pixels, form)}
+            where = _region(place, form) if form.kind == "images" else {"column": _column(place % form.values_per_item, form)}
             if self.rows is not None:
                 where = {"row": self.rows[index][number], **where}
             found.append({**where, "value": value, "expected": expected, "share": share})
@@ -92,7 +92,7 @@ def evidence(values: Tensor, reconstructions: Tensor, form: ItemForm, count: int
     """
     errors = squares(reconstructions - values)
     shares = errors / errors.sum(1, keepdim=True).clamp_min(1e-30)
-    raw, expected = (_rounded(form.denormalise(x.to(torch.float64)), form) for x in (values, reconstructions))
+    raw, expected = (_rounded(torch.from_numpy(form.denormalize(x.double().numpy())), form) for x in (values, reconstructions))
     if form.kind == "images":
         return _regions(raw, expected, shares, form, count)
     top = shares.topk(min(count, shares.shape[1]), 1)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
@@ -96,13 +97,12 @@ def _same_form(one: ItemForm, other: ItemForm) -> bool:
     if (one.shape, one.kind) != (other.shape, other.kind):
         return False
     return one.kind == "images" or all(
-        torch.equal(torch.as_tensor(a), torch.as_tensor(b))
-        for a, b in ((one.scale, other.scale), (_or_zero(one.offset), _or_zero(other.offset)))
+        np.array_equal(a, b) for a, b in ((one.scale, other.scale), (_or_zero(one.offset), _or_zero(other.offset)))
     )
 
 
-def _or_zero(offset: torch.Tensor | None) -> torch.Tensor:
-    return torch.zeros(()) if offset is None else offset
+def _or_zero(offset: np.ndarray | None) -> np.ndarray | float:
+    return 0.0 if offset is None else offset
 
 
 def compare(

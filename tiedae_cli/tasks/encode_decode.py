@@ -6,7 +6,6 @@ Shapes: N items, K numbers of a code.
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_reader import ItemReader, raw_array, raw_shape, split_items
@@ -63,7 +62,7 @@ def decode(run: OpenRun, codes: str, output: str, kind: str, as_float: bool) -> 
         ItemForm((1, 1, size), "vectors"), run.block_size, wanted=f"this model's codes have {size} numbers", key="code"
     )
     items = reader.open([codes])
-    decoded = (Block(block.items, evaluation.decoded(run.network, block.values, run.device)) for block in items.blocks)
+    decoded = (Block(block.items, evaluation.decoded(run.network, block.values, run.device).numpy()) for block in items.blocks)
     if kind == "png":
         pictures = figures.all_pictures((block.values for block in decoded), items.count, form)
         write_output(output, figures.picture_grid(pictures))
@@ -77,7 +76,7 @@ def decode(run: OpenRun, codes: str, output: str, kind: str, as_float: bool) -> 
 
 def _named(block: Block, form: ItemForm, columns: Columns) -> Records:
     """Return vectors as rows of the table that the model was trained on: in its own units, a category for its values."""
-    raw = form.denormalise(block.values.to(torch.float64))  # (B, D)
+    raw = form.denormalize(block.values.astype(np.float64))  # (B, D)
     cells: dict[str, Sequence[object]] = {"item": block.items}
     place = 0
     for row in range(form.window):
@@ -86,5 +85,5 @@ def _named(block: Block, form: ItemForm, columns: Columns) -> Records:
             place += len(column.values)
             name = column.name if form.window == 1 else f"{column.name}[{row}]"
             kinds = column.categories
-            cells[name] = own[:, 0].tolist() if kinds is None else [kinds[index] for index in own.numpy().argmax(1).tolist()]
+            cells[name] = own[:, 0].tolist() if kinds is None else [kinds[index] for index in own.argmax(1).tolist()]
     return Records(cells)

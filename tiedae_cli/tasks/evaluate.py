@@ -54,12 +54,12 @@ def measure_denoising(
     totals = dict.fromkeys(answers, 0.0)
     size = batch_size(images)
     for start in range(0, len(images), size):
-        clean = images.batch(start, start + size, torch.device("cpu"))  # (B, D)
+        clean = torch.from_numpy(images.batch(start, start + size))  # (B, D)
         noise = NOISE[kind](clean.shape, generator=seeded(training.seed, EVALUATION_NOISE, start))
         clean, noisy = clean.to(device), corrupted(clean, kind, level, noise).to(device)
         for name, answer in answers.items():
             totals[name] += squares(answer(noisy) - clean).sum().item()
-    sums = {name: ErrorSum(total, len(images), images.form.pixels) for name, total in totals.items()}
+    sums = {name: ErrorSum(total, len(images), images.form.values_per_item) for name, total in totals.items()}
     return Denoising(kind, level, **sums)
 
 

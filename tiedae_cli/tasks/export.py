@@ -50,7 +50,7 @@ def metadata(trained: Checkpoint, part: Part) -> dict[str, str]:
     form: dict[str, Any] = {"shape": trained.form.shape, "kind": trained.form.kind, "offset": None, "scale": trained.form.scale}
     if trained.form.offset is not None:
         form["offset"] = trained.form.offset.tolist()
-    if isinstance(trained.form.scale, Tensor):
+    if isinstance(trained.form.scale, np.ndarray):
         form["scale"] = trained.form.scale.tolist()
     return {
         "config": json.dumps(trained.config.model_dump(mode="json")),
@@ -184,14 +184,14 @@ def _decode(graph: _Graph, model: TiedAutoencoder) -> None:
 
 def _normalise(graph: _Graph, form: ItemForm) -> None:
     if form.offset is not None:
-        graph.add("Sub", graph.last, graph.constant("offset", form.offset.to(torch.float32)))
+        graph.add("Sub", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
     graph.add("Mul", graph.last, graph.constant("scale", torch.as_tensor(form.scale, dtype=torch.float32)))
 
 
 def _denormalise(graph: _Graph, form: ItemForm) -> None:
     graph.add("Mul", graph.last, graph.constant("inverse_scale", 1 / torch.as_tensor(form.scale, dtype=torch.float32)))
     if form.offset is not None:
-        graph.add("Add", graph.last, graph.constant("offset", form.offset.to(torch.float32)))
+        graph.add("Add", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
 
 
 def _serialise(graph: _Graph, trained: Checkpoint, model: TiedAutoencoder, part: Part, raw: bool) -> bytes:
@@ -265,9 +265,9 @@ def _batches(form: ItemForm, images: ItemSet | None) -> list[Tensor]:
     """Return random and real items in batches of the sizes to check, each (B, D) as the model sees them."""
     generator = torch.Generator().manual_seed(0)
     draw = torch.rand if form.kind == "images" else torch.randn
-    batches = [draw(size, form.pixels, generator=generator) for size in CHECKED_SIZES]
+    batches = [draw(size, form.values_per_item, generator=generator) for size in CHECKED_SIZES]
     if images is not None:
-        batches += [images.batch(0, size, torch.device("cpu")) for size in CHECKED_SIZES]
+        batches += [torch.from_numpy(images.batch(0, size)) for size in CHECKED_SIZES]
     return batches
 
 
@@ -275,14 +275,14 @@ def _batches(form: ItemForm, images: ItemSet | None) -> list[Tensor]:
 def _values(trained: Checkpoint, x: Tensor, raw: bool) -> dict[str, np.ndarray]:
     """Return what goes in and out of the model for a batch as it sees it, (B, D); in the data's own values where raw."""
     model = trained.model(torch.device("cpu"))
-    own = trained.form.denormalise(x)
+    own = trained.form.denormalize(x.numpy())
     if raw:
-        x = trained.form.normalise(own)
+        x = torch.from_numpy(trained.form.normalize(own))
     code = model.encode(x)
-    reconstruction = model.decode(code)
+    reconstruction = model.decode(code).numpy()
     if raw:
-        reconstruction = trained.form.denormalise(reconstruction)
-    return {"input": (own if raw else x).numpy(), "code": code.numpy(), "reconstruction": reconstruction.numpy()}
+        reconstruction = trained.form.denormalize(reconstruction)
+    return {"input": own if raw else x.numpy(), "code": code.numpy(), "reconstruction": reconstruction}
 
 
 def export_run(run: OpenRun, kind: str, part: Part, raw: bool) -> tuple[bytes, float | None]:

@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,6 +18,7 @@ from tiedae_cli.errors import CheckpointError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import batch_size
+from tiedae_cli.model.item_batches import as_seen
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
@@ -66,7 +68,7 @@ class CodeMap:
 
     points: Tensor
     """(N, 2) float32"""
-    labels: Tensor | None
+    labels: np.ndarray | None
     """(N,) int64"""
     axes: tuple[str, str]
     """What the two coordinates are."""
@@ -151,11 +153,11 @@ def map_codes(model: TiedAutoencoder, images: ItemSet) -> CodeMap:
         log.info(f"{MOST_POINTS:,} of the {len(images):,} items, chosen at random")
         images = choose(images, MOST_POINTS, 0)
     size, cpu = batch_size(images), torch.device("cpu")
-    codes = torch.cat([model.encode(images.batch(i, i + size, cpu)) for i in range(0, len(images), size)])  # (N, K)
+    codes = torch.cat([model.encode(as_seen(images, i, i + size, cpu)) for i in range(0, len(images), size)])  # (N, K)
     return plane_of(codes, images.labels, images.readable_names)
 
 
-def plane_of(codes: Tensor, labels: Tensor | None = None, label_names: tuple[str, ...] | None = None) -> CodeMap:
+def plane_of(codes: Tensor, labels: np.ndarray | None = None, label_names: tuple[str, ...] | None = None) -> CodeMap:
     """Return codes, (N, K), as points: the code itself where it has two numbers, else its two principal components."""
     points, axes = codes, ("code, number 1", "code, number 2")
     if codes.shape[1] == 1:
@@ -170,7 +172,7 @@ def _two_components(codes: Tensor) -> tuple[Tensor, tuple[str, str]]:
     """Project codes, (N, K), on their two strongest components, (N, 2), and name the axes with their share of the variance."""
     count, width = codes.shape
     form = ItemForm((1, 1, width), kind="vectors")
-    fitted = pca.fit(ItemSet(codes.reshape(count, 1, 1, width), None, form), 2)
+    fitted = pca.fit(ItemSet(codes.reshape(count, 1, 1, width).numpy(), None, form), 2)
     points = fitted.codes(codes)
     points = F.pad(points, (0, 2 - points.shape[1]))  # a single item has no second component
     total = codes.double().var(0, correction=0).sum()
@@ -192,11 +194,11 @@ def draw_features(run: OpenRun) -> bytes:
     drawn = min(len(weight), figures.MOST_FEATURES)
     colours = "blue below zero, red above" if run.form.shape[0] < 3 else "middle gray at zero"
     log.info(f"--features: the strongest {drawn} of {len(weight):,}, each scaled by its largest weight; {colours}")
-    return figures.feature_grid(weight, form, run.trained.run)
+    return figures.feature_grid(weight.detach().cpu().numpy(), form, run.trained.run)
 
 
 def draw_codes(run: OpenRun, split: str) -> bytes:
     """Draw the codes of a split as points of a plane, coloured by label, and return the PNG."""
     code_map = map_codes(run.network, run.split(split))
     title = f"{len(code_map.points):,} codes of {run.splits.source}, {split} split, run {run.trained.run}"
-    return figures.code_map(code_map.points, code_map.labels, code_map.axes, title, code_map.label_names)
+    return figures.code_map(code_map.points.numpy(), code_map.labels, code_map.axes, title, code_map.label_names)

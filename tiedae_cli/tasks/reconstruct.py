@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tiedae_cli.data import ItemForm, ItemSet, choose
 from tiedae_cli.data.image_files import expand_folders, load_image_files
+from tiedae_cli.data.item_set import ItemForm, ItemSet, choose
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import reconstruct_items
 from tiedae_cli.model.metrics import squares
@@ -62,8 +62,8 @@ def reconstruct_images(
         device: where to compute.
     """
     originals, reconstructions, errors = reconstruct_items(model, images, device)
-    answers = [Answers("original", "", figures.as_pictures(originals, images.form))]
-    if components is not None and components.components.shape[1] < images.form.pixels:
+    answers = [Answers("original", "", figures.as_pictures(originals.numpy(), images.form))]
+    if components is not None and components.components.shape[1] < images.form.values_per_item:
         projected = components.reconstruct(originals)
         found = squares(projected - originals).sum(1).tolist()
         answers.append(_answers(f"PCA, {components.components.shape[1]} components", projected, found, images.form))
@@ -72,7 +72,9 @@ def reconstruct_images(
 
 
 def _answers(name: str, rows: Tensor, errors: list[float], form: ItemForm) -> Answers:
-    return Answers(name, f"mean {figures.short_error(sum(errors) / len(errors))}", figures.as_pictures(rows, form), errors)
+    return Answers(
+        name, f"mean {figures.short_error(sum(errors) / len(errors))}", figures.as_pictures(rows.numpy(), form), errors
+    )
 
 
 def pictured(run: str, model: TiedAutoencoder, what: str) -> tuple[str, str]:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data import ItemSet, Splits, load_splits
 from tiedae_cli.data.item_reader import ItemReader, Items, split_rows
-from tiedae_cli.data.load_data import is_data_set
+from tiedae_cli.data.item_set import ItemSet, Splits
+from tiedae_cli.data.load_data import is_data_set, load_splits
 from tiedae_cli.data.windows import row_form
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.model.threshold import CONFIDENCE, Threshold, least_items, threshold_of

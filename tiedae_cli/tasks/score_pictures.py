@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tiedae_cli.data.windows import row_form
@@ -35,7 +36,9 @@ class Pictures:
     def __init__(self, run: OpenRun, sheet: Path | None = None, plot: Path | None = None) -> None:
         self.run, self.sheet, self.plot = run, sheet, plot
         self.form = row_form(run.form)
-        self.columns = min(figures.MOST_COLUMNS, self.form.pixels) if run.form.kind == "vectors" else 0  # images: scores alone
+        self.columns = (
+            min(figures.MOST_COLUMNS, self.form.values_per_item) if run.form.kind == "vectors" else 0
+        )  # images: scores alone
         if sheet is not None and run.form.kind != "images":
             raise InputError(
                 f"--contact-sheet: this model takes {run.form.describe()}, which are no pictures; --plot draws rows with their scores"
@@ -50,8 +53,8 @@ class Pictures:
     def add(self, scored: Scored) -> None:
         """Take a block into account."""
         if self.trace is not None and len(scored.scores):
-            values = self.form.denormalise(scored.block.values.to(torch.float64))
-            self.trace.add(values[:, : self.columns].numpy(), scored.scores.numpy(), self.places.of(scored.block.items))
+            values = self.form.denormalize(scored.block.values.astype(np.float64))
+            self.trace.add(values[:, : self.columns], scored.scores.numpy(), self.places.of(scored.block.items))
 
     @property
     def any(self) -> bool:
@@ -78,7 +81,7 @@ class Pictures:
     def _draw_sheet(self, path: Path, tally: Tally, kept: Scored, limit: float | None, top: int | None) -> None:
         worst = kept.only(range(min(len(kept.scores), top or SHEET, LARGEST_SHEET)))
         count, values, errors = len(worst.scores), worst.block.values, worst.scores.tolist()
-        reconstructions = self.run.network(values.to(self.run.device)).cpu()
+        reconstructions = self.run.network(torch.as_tensor(values, device=self.run.device)).cpu().numpy()
         captions = [f"{error:.2f}\n{_short(shown(str(item)))}" for item, error in zip(worst.block.items, errors, strict=True)]
         outliers = [limit is not None and error > limit for error in errors]
         which = "largest squared errors" if worst.ranked is None else "highest scores"
@@ -89,7 +92,7 @@ class Pictures:
 
     def _draw_series(self, path: Path, trace: Trace, tally: Tally, limit: float | None) -> None:
         columns = self.form.columns
-        names = columns.values if columns is not None else [f"column {number}" for number in range(self.form.pixels)]
+        names = columns.values if columns is not None else [f"column {number}" for number in range(self.form.values_per_item)]
         title = f"{tally.items:,} {'rows' if self.columns else 'items'}"
         if limit is not None:
             title += f", {tally.outliers:,} above the threshold (coloured)"

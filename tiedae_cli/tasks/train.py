@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
-from tiedae_cli.data import ItemForm, ItemSet, Splits, load_splits
-from tiedae_cli.data.load_data import absolute
+from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits
+from tiedae_cli.data.load_data import absolute, load_splits
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder, untied_weights
 from tiedae_cli.model.inference import batch_size
@@ -30,7 +30,6 @@ from tiedae_cli.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-CPU = torch.device("cpu")
 MAY_CHANGE = (
     "training.epochs",
     "training.checkpoint_every",
@@ -198,11 +197,8 @@ def data_to_train_on(config: Config, may_fill_root: bool = True) -> Splits:
 
 def _all_alike(items: ItemSet) -> bool:
     """Return whether no item differs from the first one; a few are read where the second one differs."""
-    first, size = items.batch(0, 1, CPU), batch_size(items)
-    return all(
-        torch.equal(block, first.expand_as(block))
-        for block in (items.batch(i, i + size, CPU) for i in range(0, len(items), size))
-    )
+    first, size = items.batch(0, 1), batch_size(items)
+    return all(bool((items.batch(i, i + size) == first).all()) for i in range(0, len(items), size))
 
 
 def initial_weights(config: Config, form: ItemForm) -> dict[str, Tensor]:

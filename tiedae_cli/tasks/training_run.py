@@ -10,8 +10,7 @@ from typing import Any
 
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import dump_config
-from tiedae_cli.data import Splits
-from tiedae_cli.data.item_set import ItemSet
+from tiedae_cli.data.item_set import ItemSet, Splits
 from tiedae_cli.errors import CheckpointError, DivergedError, Interrupted, LostProcessError
 from tiedae_cli.model.inference import error_sum
 from tiedae_cli.model.ranking import fit_ranking
@@ -217,7 +216,7 @@ class Session:
         components = principal_components(self.run, splits.train, model.sizes[-1])
         count = components.components.shape[1]
         yardstick = error_sum(components.reconstruct, splits.validation or splits.train, device).mse_per_value
-        exact = count >= splits.form.pixels or yardstick == 0  # all but rounding is explained: no yardstick
+        exact = count >= splits.form.values_per_item or yardstick == 0  # all but rounding is explained: no yardstick
         value_name = splits.form.value_name
         loss = figures.loss_curve(self.run.name, history, None if exact else yardstick, count, value_name)
         self.run.write(self.run.loss_figure, loss)

@@ -12,7 +12,9 @@ from tiedae_cli.config import TrainingConfig
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import batch_size
+from tiedae_cli.model.item_batches import as_seen
 from tiedae_cli.runs.training_state import JOINT
+from tiedae_cli.training.training_set import TrainingSet, training_set
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Phase:
     name: str
     """``joint`` or ``layer 1``, ``layer 2`` ..."""
     model: TiedAutoencoder
-    train: ItemSet
-    validation: ItemSet
+    train: TrainingSet
+    validation: TrainingSet
     training: TrainingConfig
     """Epochs, loss and the rest of this phase."""
 
@@ -59,10 +61,10 @@ class Phases:
     def named(self, name: str) -> Phase:
         """Return a phase, starting from the whole model's weights; the activations that it needs are computed once, here."""
         if name == JOINT:
-            train, validation = (on_device(images, self.device) for images in (self.splits.train, self.splits.validation))
+            train, validation = (training_set(items, self.device) for items in (self.splits.train, self.splits.validation))
             return Phase(JOINT, self.model, train, validation, self.training)
         layer = self.names.index(name)
-        train, validation = (self._activations(images, layer) for images in (self.splits.train, self.splits.validation))
+        train, validation = (self._activations(items, layer) for items in (self.splits.train, self.splits.validation))
         return Phase(name, self._single_layer(layer), train, validation, self._layer_training(layer))
 
     def merge(self, phase: Phase) -> None:
@@ -96,22 +98,13 @@ class Phases:
         return self.training.model_copy(update=update)
 
     @torch.inference_mode()
-    def _activations(self, images: ItemSet, layer: int) -> ItemSet:
-        """Return the outputs of encoder layer ``layer``, (N, 1, 1, H) float32; the images themselves for the first."""
+    def _activations(self, items: ItemSet, layer: int) -> TrainingSet:
+        """Return the outputs of encoder layer ``layer``, (N, H) float32; the items themselves for the first."""
         if layer == 0:
-            return on_device(images, self.device)
-        width, size = self.model.sizes[layer], batch_size(images)
-        outputs = torch.empty(len(images), 1, 1, width, device=self.device)
-        for start in range(0, len(images), size):
-            x = images.batch(start, start + size, self.device)  # (B, D)
-            outputs[start : start + size, 0, 0] = self.model.encode_layers(x, layer)
-        return ItemSet(outputs.clone(), images.labels, ItemForm((1, 1, width), kind="vectors"))
-
-
-def on_device(images: ItemSet, device: torch.device) -> ItemSet:
-    """Return a set on the device, as raw values, or as it is where it would take more than half of a GPU's free memory."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        if len(images) * images.form.pixels * images.images.element_size() > free // 2:
-            return images
-    return images.to(device)
+            return training_set(items, self.device)
+        width, size = self.model.sizes[layer], batch_size(items)
+        outputs = torch.empty(len(items), width, device=self.device)
+        for start in range(0, len(items), size):
+            x = as_seen(items, start, start + size, self.device)  # (B, D)
+            outputs[start : start + size] = self.model.encode_layers(x, layer)
+        return TrainingSet(outputs.clone(), ItemForm((1, 1, width), kind="vectors"), self.device)

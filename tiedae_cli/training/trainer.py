@@ -150,7 +150,7 @@ class Trainer:
             phase=self.phase.name,
             epoch=self.epoch + 1,
             epochs=self.phase.training.epochs,
-            train_mse_per_value=train / (images * self.phase.train.form.pixels),
+            train_mse_per_value=train / (images * self.phase.train.form.values_per_item),
             validation_mse_per_value=validation,
             seconds=self.seconds,
             items_per_second=images / max(self.seconds, 1e-9),

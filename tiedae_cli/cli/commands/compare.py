@@ -29,7 +29,7 @@ def compare(
 ) -> None:
     """Measure several runs on the same items, beside PCA. With --output it draws the same images, a row a run."""
     from tiedae_cli.cli.tables import NEEDLESS, comparison_table, comparison_values, settings_table
-    from tiedae_cli.data import choose
+    from tiedae_cli.data.item_set import choose
     from tiedae_cli.output.output_targets import check_targets, refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.trained_run import open_run

@@ -6,7 +6,6 @@ is overwritten in place while it is mapped ends the process; replace it by renam
 Shapes: N items, B items a block; the other dimensions are an item's.
 """
 
-import contextlib
 import logging
 import math
 import os
@@ -19,8 +18,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.sources.named_arrays import NUMBERS, TEXT, NamedArray, open_arrays
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
+from tiedae_cli.data.sources.source import ARRAY, VALUE_FIELDS, Source
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.regular_files import open_regular
 
@@ -55,12 +56,9 @@ def open_npy(path: Path) -> dict[str, Part]:
     Raises:
         DataError: it cannot be read, is cut off or too long, or is no array of numbers.
     """
-    try:
-        with open_regular(path) as file:
-            header = _read_header(file, str(path))
-            start, actual = file.tell(), os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    with data_errors(path), open_regular(path) as file:
+        header = _read_header(file, str(path))
+        start, actual = file.tell(), os.fstat(file.fileno()).st_size
     expected = start + header.bytes
     if actual != expected:
         kind = "cut off" if actual < expected else "goes on after its last row"
@@ -98,7 +96,7 @@ def open_npz(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
         DataError: no archive, damaged, or no array, or more than one, that could be the items of a split.
     """
     arrays, objects = {}, {}
-    with _told_as_data_error(path), zipfile.ZipFile(path) as archive:
+    with data_errors(path, "an .npz archive"), zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if member.filename.endswith(".npy"):
@@ -123,7 +121,7 @@ def _member_part(path: Path, member: zipfile.ZipInfo, header: _Header) -> Part:
     name = f"{path}: {member.filename.removesuffix('.npy')}"
 
     def read(size: int, bad: Bad) -> Iterator[RawBlock]:
-        with _told_as_data_error(path):
+        with data_errors(path, "an .npz archive"):
             if header.column_major:
                 yield from array_part(_whole(path, member), name).read(size, bad)
                 return
@@ -136,24 +134,12 @@ def _member_part(path: Path, member: zipfile.ZipInfo, header: _Header) -> Part:
 def _whole(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
     """Return an array of an archive in memory."""
     name = f"{path}: {member.filename.removesuffix('.npy')}"
-    with _told_as_data_error(path), zipfile.ZipFile(path) as archive, archive.open(member) as file:
+    with data_errors(path, "an .npz archive"), zipfile.ZipFile(path) as archive, archive.open(member) as file:
         header = _read_header(file, name, NUMBERS + TEXT)
         raw = file.read()
     if len(raw) != header.bytes:
         raise DataError(f"{name}: damaged: {len(raw):,} bytes of values, its header says {header.bytes:,}")
     return np.frombuffer(raw, header.dtype).reshape(header.shape, order="F" if header.column_major else "C")
-
-
-@contextlib.contextmanager
-def _told_as_data_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except DataError:
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # zipfile and zlib meet damage with BadZipFile, zlib.error, EOFError, NotImplementedError ...
-        raise DataError(f"{path}: not an .npz archive, or damaged ({str(error)[:80] or type(error).__name__})") from None
 
 
 def _read_header(file: IO[bytes], name: str, kinds: str = NUMBERS) -> _Header:
@@ -205,3 +191,21 @@ def _row_blocks(file: IO[bytes], header: _Header, size: int, name: str) -> Itera
             raise DataError(f"{name}: cut off after {start + whole:,} of the {count:,} rows that its header promises")
     if file.read(1):
         raise DataError(f"{name}: goes on after the {count:,} rows that its header promises; one array is expected")
+
+
+NPY = Source(
+    "npy",
+    ARRAY,
+    lambda path, options: open_npy(path),
+    (".npy",),
+    lambda path, head: head.startswith(MAGIC),
+    lambda file, name, options: stream_npy(file, name),
+)
+NPZ = Source(
+    "npz",
+    ARRAY,
+    lambda path, options: open_npz(path, options.data.arrays),
+    (".npz",),
+    lambda path, head: head.startswith(b"PK\3\4"),
+    fields=(*VALUE_FIELDS, "arrays"),
+)

@@ -7,9 +7,8 @@ They are the test half of the "Optical Recognition of Handwritten Digits" data s
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from tiedae_cli.data.item_set import SPLITS, ItemSet, Splits, gray_or_colour
+from tiedae_cli.data.item_set import SPLITS, ItemSet, Splits, gray_or_color
 
 LARGEST_VALUE = 16  # the source counts dark pixels in 4 x 4 blocks
 
@@ -23,4 +22,4 @@ def load_digits() -> Splits:
 
 def _split(counts: np.ndarray, labels: np.ndarray) -> ItemSet:
     scaled = np.rint(counts.astype(np.float32) * (255 / LARGEST_VALUE)).astype(np.uint8)  # (N, 8, 8), 0..16 -> 0..255
-    return gray_or_colour(torch.from_numpy(scaled), torch.from_numpy(labels.astype(np.int64)))
+    return gray_or_color(scaled, labels.astype(np.int64))

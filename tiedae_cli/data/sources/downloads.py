@@ -3,20 +3,19 @@
 import contextlib
 import io
 import logging
-import math
 import os
-import struct
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from tiedae_cli.data.item_set import ItemSet, Splits, gray_or_colour
+from tiedae_cli.data.data_errors import first_line
+from tiedae_cli.data.item_set import ItemSet, Splits, gray_or_color
 from tiedae_cli.data.partition import portion_count
+from tiedae_cli.data.sources.idx import read_idx_header
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.cache import cache_folder
 from tiedae_cli.system.progress import progress_is_drawn
@@ -111,7 +110,7 @@ def _read(name: str, source: Source, folder: Path, train: bool) -> ItemSet:
         options["what"] = "train" if train else "test"
     else:
         options["train"] = train
-    with _told_as_data_error(name, source, folder):
+    with _damaged_files(name, source, folder):
         _check_idx_headers(folder, source.class_name)
         try:
             data = make(str(folder), download=False, **options)
@@ -131,70 +130,52 @@ def _download(make: Callable[..., Any], name: str, source: Source, folder: Path,
         with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
             return make(str(folder), download=True, **options)
     except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"{name}: not in {folder}, and the download failed ({reason})\n"
+            f"{name}: not in {folder}, and the download failed ({first_line(error)})\n"
             f"Put {source.files} into {folder}, or name another folder with data.root or TIEDAE_DATA.\n"
             "The data set `digits` needs no download: tiedae train --config digits"
         ) from None
 
 
 def _image_set(data: Any, source: Source) -> ItemSet:
-    images = torch.as_tensor(data.data)
-    if images.dim() == 4:
-        images = images.permute(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
+    images = np.asarray(data.data)
+    if images.ndim == 4:
+        images = images.transpose(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
     if source.transposed:
-        images = images.transpose(-1, -2)
-    labels: Tensor = torch.as_tensor(data.targets)
-    if labels.dim() == 2:  # QMNIST: the class is the first of eight columns
+        images = images.swapaxes(-1, -2)
+    labels = np.asarray(data.targets)
+    if labels.ndim == 2:  # QMNIST: the class is the first of eight columns
         labels = labels[:, 0]
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images but {len(labels)} labels")
-    return gray_or_colour(images, labels.to(torch.int64))
+    return gray_or_color(images, labels.astype(np.int64))
 
 
 @contextlib.contextmanager
-def _told_as_data_error(name: str, source: Source, folder: Path) -> Iterator[None]:
+def _damaged_files(name: str, source: Source, folder: Path) -> Iterator[None]:
     """Turn whatever a damaged file makes torchvision raise into a message that names the folder."""
     try:
         yield
     except DataError:
         raise
     except Exception as error:  # torchvision reads with asserts, numpy, pickle and struct: there is no common error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"{name}: the files in {folder} cannot be read ({reason}); expected {source.files}. "
+            f"{name}: the files in {folder} cannot be read ({first_line(error)}); expected {source.files}. "
             "Remove the damaged ones, and they are downloaded again."
         ) from None
 
 
 def _check_idx_headers(folder: Path, class_name: str) -> None:
-    """Compare each IDX file's header with its size, and so name the one that is damaged (torchvision would not).
-
-    The format (Y. LeCun, "The MNIST database"): two zero bytes, a type byte (8: uint8, 12: int32), the number of dimensions,
-    each dimension as a big-endian uint32, the values.
-    """
+    """Compare each IDX file's header with its name and its size, and so name the one that is damaged (torchvision would not)."""
     for path in sorted((folder / class_name / "raw").glob("*-idx[1-4]-*"), key=Path.as_posix):
         if path.suffix == ".gz" or not path.is_file():
             continue
         with path.open("rb") as file:
-            head = file.read(4)
-            sizes = {8: 1, 12: 4}
-            if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in sizes or not 1 <= head[3] <= 4:
-                raise DataError(f"{path}: not an IDX file (it must begin with 0, 0, a type and a number of dimensions)")
-            wanted, dimensions = (8 if path.name.endswith("ubyte") else 12), int(path.name.rpartition("-idx")[2][0])
-            if (head[2], head[3]) != (wanted, dimensions):
-                raise DataError(
-                    f"{path}: type {head[2]} with {head[3]} dimensions; its name asks for type {wanted} with {dimensions}"
-                )
-            raw = file.read(4 * head[3])
-        if len(raw) < 4 * head[3]:
-            raise DataError(f"{path}: cut off in its header")
-        shape = struct.unpack(f">{head[3]}I", raw)
-        if 0 in shape:
-            raise DataError(f"{path}: holds nothing: its header says {' x '.join(map(str, shape))}")
-        expected = len(head) + len(raw) + sizes[head[2]] * math.prod(shape)
-        actual = path.stat().st_size
-        if actual != expected:
-            kind = "cut off" if actual < expected else "longer than its header says"
-            raise DataError(f"{path}: {kind}: {actual:,} bytes, its header says {expected:,}")
+            header = read_idx_header(file, path)
+        wanted, dimensions = (8 if path.name.endswith("ubyte") else 12), int(path.name.rpartition("-idx")[2][0])
+        if (header.type, len(header.shape)) != (wanted, dimensions):
+            found = f"type {header.type} with {len(header.shape)} dimensions"
+            raise DataError(f"{path}: {found}; its name asks for type {wanted} with {dimensions}")
+        if 0 in header.shape:
+            raise DataError(f"{path}: holds nothing: its header says {' x '.join(map(str, header.shape))}")
+        header.check_size(path, path.stat().st_size)

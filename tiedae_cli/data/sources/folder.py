@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tiedae_cli.config import DataConfig
+from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.image_files import (
     SUFFIXES,
     Selection,
@@ -28,10 +27,11 @@ from tiedae_cli.data.image_files import (
     is_colour,
     pixels_of,
 )
-from tiedae_cli.data.item_set import BLOCK_BYTES, SPLITS, ItemSet, ValueRange, range_of
+from tiedae_cli.data.item_set import BLOCK_BYTES, SPLITS, ItemForm, ValueRange, range_of
 from tiedae_cli.data.sources.arrays import open_npy
 from tiedae_cli.data.sources.named_arrays import split_of_name
-from tiedae_cli.data.training_sets import gather
+from tiedae_cli.data.sources.part import Part, array_part
+from tiedae_cli.data.sources.source import Source
 from tiedae_cli.errors import DataError, StorageError
 from tiedae_cli.system.cache import cache_folder, taking_turns
 from tiedae_cli.system.progress import progress
@@ -77,7 +77,7 @@ class _ColourFoundError(Exception):
     """A colour image among what looked like gray ones."""
 
 
-def load_folder(folder: Path, config: DataConfig) -> dict[str, ItemSet]:
+def folder_parts(folder: Path, config: DataConfig) -> dict[str, Part]:
     """Return the images of a folder as the splits that its sub-folders name: ``train`` alone where there are none.
 
     Every file with a suffix of ``image_files.SUFFIXES`` belongs to it, in the order of the paths; hidden files and folders do not.
@@ -100,8 +100,13 @@ def load_folder(folder: Path, config: DataConfig) -> dict[str, ItemSet]:
     ranges = _split_ranges(listing)
     _warn_of_masks(listing)
     labels, names = _labels(listing.names, depth=1 if ranges else 0)
-    whole = replace(_cached(listing, config), labels=labels, label_names=names)
-    return {name: whole.slice(start, stop) for name, (start, stop) in ranges.items()} or {"train": whole}
+    pixels = _cached(listing, config)
+
+    def part(start: int, stop: int) -> Part:
+        own = None if labels is None else labels[start:stop]
+        return replace(array_part(pixels[start:stop], str(folder), own), label_names=names)
+
+    return {name: part(*bounds) for name, bounds in ranges.items()} or {"train": part(0, len(pixels))}
 
 
 def list_images(folder: Path, selection: Selection = Selection()) -> Listing:  # noqa: B008
@@ -115,10 +120,8 @@ def list_images(folder: Path, selection: Selection = Selection()) -> Listing:  #
         raise DataError(f"{folder}: no images in this folder (looked for {', '.join(sorted(SUFFIXES))}, also in sub-folders)")
     digest = hashlib.sha256()
     for name in names:
-        try:
+        with data_errors(folder / name):
             information = os.stat(folder / name)
-        except OSError as error:
-            raise DataError(f"{folder / name}: cannot be read: {error.strerror}") from None
         digest.update(os.fsencode(f"{name}\0{information.st_size}\0{information.st_mtime_ns}\0"))
     return Listing(folder, names, others, digest.hexdigest())
 
@@ -181,17 +184,17 @@ def _warn_of_masks(listing: Listing) -> None:
             return
 
 
-def _labels(names: Sequence[str], depth: int) -> tuple[Tensor | None, tuple[str, ...] | None]:
+def _labels(names: Sequence[str], depth: int) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
     """Return each image's class, (N,) int64: the place of its folder at a depth among the sorted names of such folders; and these."""
     parts = [name.split("/") for name in names]
     if any(len(part) < depth + 2 for part in parts):
         return None, None
     classes = {name: index for index, name in enumerate(sorted({part[depth] for part in parts}))}
-    return (torch.tensor([classes[part[depth]] for part in parts]), tuple(classes)) if len(classes) > 1 else (None, None)
+    return (np.array([classes[part[depth]] for part in parts]), tuple(classes)) if len(classes) > 1 else (None, None)
 
 
-def _cached(listing: Listing, config: DataConfig) -> ItemSet:
-    """Return the images from the cache, made first where it does not have them.
+def _cached(listing: Listing, config: DataConfig) -> np.ndarray:
+    """Return the images from the cache, (N, C, H, W) uint8, made first where it does not have them.
 
     A folder has one cached array for each ``size`` and ``mode``: a new one, made after a file changed, replaces the old.
     """
@@ -206,17 +209,18 @@ def _cached(listing: Listing, config: DataConfig) -> ItemSet:
         images = _open(path, len(listing.names))  # made by the process that was waited for?
         if images is None:
             _build(listing, config, path)
-            images = gather(open_npy(path), str(path))["train"]
+            images = open_npy(path)["train"].array
+            assert images is not None
             _remove_others(path)
             _tell(listing, images, config, path)
     return images
 
 
-def _open(path: Path, count: int) -> ItemSet | None:
+def _open(path: Path, count: int) -> np.ndarray | None:
     """Return a cached array, or None where there is none of this many images or it is cut off."""
     with contextlib.suppress(DataError):
-        images = gather(open_npy(path), str(path))["train"]
-        if len(images) == count and images.images.dtype == torch.uint8:
+        images = open_npy(path)["train"].array
+        if images is not None and images.ndim == 4 and len(images) == count and images.dtype == np.uint8:
             return images
     return None
 
@@ -228,11 +232,13 @@ def _remove_others(path: Path) -> None:
                 old.unlink()
 
 
-def _tell(listing: Listing, images: ItemSet, config: DataConfig, path: Path) -> None:
+def _tell(listing: Listing, images: np.ndarray, config: DataConfig, path: Path) -> None:
     fields = [f"data.{name}" for name, value in (("size", config.size), ("mode", config.mode)) if value is None]
     inferred = f" (inferred; {' and '.join(fields)} would choose)" if fields else ""
     left_out = f"; {listing.others:,} files with other suffixes left out" if listing.others else ""
-    log.info(f"{listing.folder}: {len(images):,} {images.form.describe()}{inferred}{left_out}; decoded once into {path}")
+    channels, height, width = images.shape[1:]
+    form = ItemForm((channels, height, width)).describe()
+    log.info(f"{listing.folder}: {len(images):,} {form}{inferred}{left_out}; decoded once into {path}")
 
 
 def _build(listing: Listing, config: DataConfig, path: Path) -> None:
@@ -355,3 +361,12 @@ def _check_room(place: Path, needed: int) -> None:
             f"{place}: the decoded images take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
             "a smaller data.size takes less, and XDG_CACHE_HOME names another folder for caches"
         )
+
+
+IMAGE_FOLDER = Source(
+    "folder",
+    "a folder of images",
+    lambda path, options: folder_parts(path, options.data),
+    fields=("size", "mode", "range", "include", "exclude"),
+    is_folder=True,
+)

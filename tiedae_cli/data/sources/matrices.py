@@ -1,6 +1,5 @@
 """Arrays in HDF5 and MATLAB files, by their names; both need the extra ``hdf5``."""
 
-import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.sources.named_arrays import NUMBERS, TEXT, NamedArray, is_called_label, open_arrays
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
-from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.data.sources.source import ARRAY, VALUE_FIELDS, Source
+from tiedae_cli.errors import InputError
 
 log = logging.getLogger(__name__)
 
-MATLAB, MATLAB_73 = b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file"
-HDF5 = b"\x89HDF\r\n\x1a\n"
+MATLAB_5, MATLAB_73 = b"MATLAB 5.0", b"MATLAB 7.3"
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 def open_hdf5(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
@@ -40,14 +41,14 @@ def open_hdf5(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
                 shape = tuple(reversed(value.shape)) if reversed_ else tuple(value.shape)
                 arrays[name] = _data_set(path, h5py, name, shape, kind, reversed_)
 
-    with _told_as_data_error(path), h5py.File(path, "r") as file:
+    with data_errors(path, "an HDF5 file"), h5py.File(path, "r") as file:
         file.visititems(visit)
     return open_arrays(str(path), arrays, wanted)
 
 
 def _data_set(path: Path, h5py: ModuleType, name: str, shape: tuple[int, ...], dtype: np.dtype, reversed_: bool) -> NamedArray:
     def read(size: int, bad: Bad) -> Iterator[RawBlock]:
-        with _told_as_data_error(path), h5py.File(path, "r") as file:
+        with data_errors(path, "an HDF5 file"), h5py.File(path, "r") as file:
             data = file[name]
             for start in range(0, shape[0], size):
                 rows = range(start, min(start + size, shape[0]))
@@ -58,7 +59,7 @@ def _data_set(path: Path, h5py: ModuleType, name: str, shape: tuple[int, ...], d
         return Part(f"{path}: {name}", shape[1:], dtype, shape[0], read)
 
     def whole() -> np.ndarray:
-        with _told_as_data_error(path), h5py.File(path, "r") as file:
+        with data_errors(path, "an HDF5 file"), h5py.File(path, "r") as file:
             values: np.ndarray = file[name].asstr()[...].astype(str) if dtype.kind in TEXT else file[name][...]
         return values.T if reversed_ else values
 
@@ -76,7 +77,7 @@ def open_matlab(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
         if file.read(len(MATLAB_73)) == MATLAB_73:
             return open_hdf5(path, wanted)
     scipy_io = _module("scipy.io", path)
-    with _told_as_data_error(path):
+    with data_errors(path, "a MATLAB file"):
         variables = scipy_io.loadmat(path)
     numbers = {}
     for name, values in variables.items():
@@ -114,11 +115,19 @@ def _module(name: str, path: Path) -> ModuleType:
         raise InputError(f"{path}: reading it needs {package}: pip install 'tiedae[hdf5]' (or {package})") from None
 
 
-@contextlib.contextmanager
-def _told_as_data_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (DataError, GeneratorExit):
-        raise
-    except Exception as error:  # h5py and scipy meet damage with OSError, KeyError, ValueError, RuntimeError, TypeError ...
-        raise DataError(f"{path}: damaged, or no such file ({(str(error).splitlines() or [''])[0][:100]})") from None
+HDF5 = Source(
+    "hdf5",
+    ARRAY,
+    lambda path, options: open_hdf5(path, options.data.arrays),
+    (".h5", ".hdf5", ".he5"),
+    lambda path, head: head.startswith(HDF5_MAGIC),
+    fields=(*VALUE_FIELDS, "arrays"),
+)
+MATLAB = Source(
+    "matlab",
+    ARRAY,
+    lambda path, options: open_matlab(path, options.data.arrays),
+    (".mat",),
+    lambda path, head: head.startswith(MATLAB_5),
+    fields=(*VALUE_FIELDS, "arrays"),
+)

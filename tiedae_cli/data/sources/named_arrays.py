@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tiedae_cli.data.sources.cells import label_text, numbered
 from tiedae_cli.data.sources.part import Part
@@ -135,7 +133,7 @@ def _listed(arrays: Mapping[str, NamedArray]) -> str:
     return ", ".join(shown) + (f" and {len(arrays) - 12} more" if len(arrays) > 12 else "")
 
 
-def _labels(array: NamedArray, items: NamedArray, name: str, asked: bool) -> tuple[Tensor | None, tuple[str, ...] | None]:
+def _labels(array: NamedArray, items: NamedArray, name: str, asked: bool) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
     """Return labels, (N,) int64, and what they stand for where they are words; whole numbers may be stored as floats.
 
     What cannot be labels is left out, for training needs none.
@@ -148,10 +146,9 @@ def _labels(array: NamedArray, items: NamedArray, name: str, asked: bool) -> tup
     flat = values.reshape(-1)
     if flat.size == count and flat.dtype.kind in TEXT:
         words = flat if flat.dtype.kind == "U" else np.char.decode(flat, "utf-8", "replace")
-        numbers, names = numbered(np.array([label_text(word) for word in words.tolist()]))
-        return torch.from_numpy(numbers), names
+        return numbered(np.array([label_text(word) for word in words.tolist()]))
     if flat.size == count and _are_whole(flat):
-        return torch.from_numpy(flat.astype(np.int64)), None
+        return flat.astype(np.int64), None
     problem = (
         f"{name}: {' x '.join(map(str, values.shape))} {values.dtype}; labels are {count:,} whole numbers or words, one an item"
     )

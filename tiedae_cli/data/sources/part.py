@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.errors import DataError
@@ -50,7 +49,7 @@ class Part:
     """N, where it is known before the last block."""
     read: Callable[[int, Bad], Iterator[RawBlock]]
     """(items of a block, who is told of bad ones) -> all items in order; to be called once where the source is a pipe."""
-    labels: Tensor | None = None
+    labels: np.ndarray | None = None
     """(N,) int64"""
     label_names: tuple[str, ...] | None = None
     """What each label stands for, where they count words."""
@@ -67,7 +66,7 @@ class Part:
         return f"an array of shape {' x '.join([count, *map(str, self.shape)])}, {self.dtype}"
 
 
-def array_part(array: np.ndarray, name: str, labels: Tensor | None = None) -> Part:
+def array_part(array: np.ndarray, name: str, labels: np.ndarray | None = None) -> Part:
     """Return an array that lies in memory or in a memory map, (N, ...), as a part."""
 
     def read(size: int, bad: Bad) -> Iterator[RawBlock]:

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, find_dialect
 from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.errors import DataError
@@ -85,7 +86,7 @@ def open_table(path: Path, kind: str, options: TableOptions) -> Table:
     Raises:
         DataError: it cannot be read, or has no rows.
     """
-    with _told_as_data_error(str(path)):
+    with data_errors(path, "a table"):
         information = path.stat()
         identity = repr((os.path.realpath(path), information.st_size, information.st_mtime_ns, options))
         key = identity if information.st_size >= LARGE else None
@@ -100,7 +101,7 @@ def open_table(path: Path, kind: str, options: TableOptions) -> Table:
 
 def stream_table(file: IO[bytes], name: str, kind: str, options: TableOptions) -> Table:
     """Do what ``open_table`` does with a stream of text, which can be read once."""
-    with _told_as_data_error(name):
+    with data_errors(name, "a table"):
         start = file.read(2)
         whole: IO[bytes] = io.BufferedReader(Joined(start, file))
         if start == b"\x1f\x8b":
@@ -175,7 +176,7 @@ def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Itera
     names, text = list(dialect.names), pyarrow.string()
     counted = _Counted(file, name)
     source: IO[bytes] | io.RawIOBase = _Collapsed(file) if dialect.delimiter == WHITE_SPACE else file
-    with contextlib.closing(file), _told_as_data_error(name):
+    with contextlib.closing(file), data_errors(name, "a table"):
         reader = pyarrow.csv.open_csv(
             source,
             pyarrow.csv.ReadOptions(
@@ -270,7 +271,7 @@ def _json_records(
 ) -> Iterator[tuple[int, dict[str, Any], Any]]:
     """Yield (row from 0, values by name, the line's own value) of each line."""
     row = 0
-    with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text, _told_as_data_error(name):
+    with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text, data_errors(name, "a table"):
         for number, line in enumerate(text, start=1):
             if not line.strip():
                 continue
@@ -319,7 +320,7 @@ def _columnar(name: str, kind: str, batches: Callable[[], Iterator[Any]]) -> Tab
 
     def read(bad: Bad) -> Iterator[TableBlock]:
         start = 0
-        with _told_as_data_error(name):
+        with data_errors(name, "a table"):
             for batch in batches():
                 rows = np.arange(start, start + batch.num_rows)
                 start += batch.num_rows
@@ -345,20 +346,6 @@ def _feather_batches(path: Path) -> Iterator[Any]:
     with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_file(source) as file:
         for index in range(file.num_record_batches):
             yield file.get_batch(index)
-
-
-@contextlib.contextmanager
-def _told_as_data_error(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (DataError, GeneratorExit):
-        raise
-    except UnicodeDecodeError:
-        raise DataError(f"{name}: not UTF-8 text") from None
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read: {error.strerror or str(error)[:100]}") from None
-    except Exception as error:  # pyarrow's ArrowInvalid, zlib.error, EOFError, csv.Error ...
-        raise DataError(f"{name}: damaged, or not a table ({(str(error).splitlines() or [''])[0][:120]})") from None
 
 
 class Joined(io.RawIOBase):

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.errors import InputError
@@ -63,7 +62,7 @@ def most_pictures(form: ItemForm) -> int:
     return min(MOST_PICTURES, max(1, LARGEST_GRID // ((height + 2) * (width + 2))))
 
 
-def all_pictures(blocks: Iterable[Tensor], count: int | None, form: ItemForm) -> np.ndarray:
+def all_pictures(blocks: Iterable[np.ndarray], count: int | None, form: ItemForm) -> np.ndarray:
     """Collect blocks of model values, (B, D), as the pictures of one grid.
 
     Args:
@@ -91,7 +90,12 @@ def all_pictures(blocks: Iterable[Tensor], count: int | None, form: ItemForm) ->
 
 
 def contact_sheet(
-    originals: Tensor, reconstructions: Tensor, captions: Sequence[str], marked: Sequence[bool], title: str, form: ItemForm
+    originals: np.ndarray,
+    reconstructions: np.ndarray,
+    captions: Sequence[str],
+    marked: Sequence[bool],
+    title: str,
+    form: ItemForm,
 ) -> bytes:
     """Draw originals, their reconstructions and where these differ, with two lines over all and under each item; return the PNG.
 
@@ -104,7 +108,7 @@ def contact_sheet(
         form: of an item.
     """
     left, middle = as_pictures(originals, form), as_pictures(reconstructions, form)
-    right = heat((reconstructions - originals).abs().view(-1, *form.shape).mean(1).numpy())
+    right = heat(np.abs(reconstructions - originals).reshape(-1, *form.shape).mean(1))
     count, height, width = left.shape[:3]
     factor = max(1, min(96 // width, 96 // height))
     across = max(3 * width * factor + 4 + SHEET_GAP, SHEET_CAPTION)

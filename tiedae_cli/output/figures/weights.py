@@ -4,8 +4,6 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, Page, figure_png, new_figure, text_width, tiles
@@ -18,7 +16,7 @@ MARGIN, HEAD = 12, 76  # pixels around the grid of features, and over it
 SCALE_WIDTH = 340  # pixels of the scale with its numbers
 
 
-def signed_pictures(rows: Tensor, form: ItemForm) -> np.ndarray:
+def signed_pictures(rows: np.ndarray, form: ItemForm) -> np.ndarray:
     """Return weights, (N, D), as pictures (N, H, W, 3) in [0, 1], each scaled symmetrically around zero by its largest absolute value.
 
     Gray data: blue below zero, white at zero, red above. Colour data: zero is middle gray in each channel.
@@ -26,23 +24,23 @@ def signed_pictures(rows: Tensor, form: ItemForm) -> np.ndarray:
     from matplotlib import colormaps
 
     channels, height, width = form.shape
-    largest = rows.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    images = (0.5 + 0.5 * rows / largest).reshape(-1, channels, height, width).numpy()  # zero is 0.5
+    largest = np.maximum(np.abs(rows).max(1, keepdims=True), np.finfo(np.float32).tiny)
+    images: np.ndarray = (0.5 + 0.5 * rows / largest).reshape(-1, channels, height, width)  # zero is 0.5
     if channels >= 3:
         return images[:, :3].transpose(0, 2, 3, 1)
     return np.asarray(colormaps["RdBu_r"](images[:, 0])[..., :3])
 
 
-def feature_grid(weight: Tensor, form: ItemForm, run: str, most: int = MOST_FEATURES) -> bytes:
+def feature_grid(weight: np.ndarray, form: ItemForm, run: str, most: int = MOST_FEATURES) -> bytes:
     """Draw the rows of the first layer's weight, (H, D), as a grid, the largest L2 norm first, with a title and the scale; return the PNG.
 
     Args:
-        weight: on the CPU.
+        weight: (H, D).
         form: of the data, images.
         run: its name.
         most: at most so many rows are drawn.
     """
-    strongest = weight.norm(dim=1).argsort(descending=True, stable=True)[:most]
+    strongest = np.argsort(-np.linalg.norm(weight, axis=1), kind="stable")[:most]
     pictures = signed_pictures(weight[strongest], form)
     columns = max(1, math.ceil(math.sqrt(len(pictures))))
     factor = max(1, 64 // max(pictures.shape[1:3]))
@@ -53,7 +51,9 @@ def feature_grid(weight: Tensor, form: ItemForm, run: str, most: int = MOST_FEAT
     page = Page(width + 2 * MARGIN, HEAD + grid.shape[0] + MARGIN)
     page.write(MARGIN, 8, title[0], bold=True)
     page.write(MARGIN, 25, title[1], size=9)
-    ramp = signed_pictures(torch.linspace(-1, 1, SCALE_WIDTH // 2)[None], ItemForm((1, 1, SCALE_WIDTH // 2)))  # (1, 1, W, 3)
+    ramp = signed_pictures(
+        np.linspace(-1, 1, SCALE_WIDTH // 2, dtype=np.float32)[None], ItemForm((1, 1, SCALE_WIDTH // 2))
+    )  # (1, 1, W, 3)
     if form.shape[0] >= 3:
         ramp = np.linspace(0, 1, SCALE_WIDTH // 2)[None, None, :, None].repeat(3, 3)
     page.paste(MARGIN + SCALE_WIDTH // 4, 44, np.rint(ramp[0] * 255).astype(np.uint8).repeat(12, 0))
@@ -66,7 +66,11 @@ def feature_grid(weight: Tensor, form: ItemForm, run: str, most: int = MOST_FEAT
 
 
 def code_map(
-    points: Tensor, labels: Tensor | None, axes_names: tuple[str, str], title: str, label_names: tuple[str, ...] | None = None
+    points: np.ndarray,
+    labels: np.ndarray | None,
+    axes_names: tuple[str, str],
+    title: str,
+    label_names: tuple[str, ...] | None = None,
 ) -> bytes:
     """Draw points, (N, 2), coloured by their labels, (N,), where there are some; return the PNG.
 
@@ -77,18 +81,18 @@ def code_map(
 
     figure = new_figure(9, 7.5)
     axes = figure.add_subplot()
-    x, y = points[:, 0].numpy(), points[:, 1].numpy()
+    x, y = points[:, 0], points[:, 1]
     dots: dict[str, Any] = {"s": 14, "alpha": 0.75, "linewidths": 0}
     classes = [] if labels is None else sorted(set(labels.tolist()))
     if labels is None:
         axes.scatter(x, y, color=MODEL_COLOUR, **dots)
     elif len(classes) > LARGEST_LEGEND:
         bar = "label" if label_names is None else f"label, by its place among {len(label_names):,} names"
-        figure.colorbar(axes.scatter(x, y, c=labels.numpy(), cmap="turbo", **dots), label=bar)
+        figure.colorbar(axes.scatter(x, y, c=labels, cmap="turbo", **dots), label=bar)
     else:
         # All points in one call, in the order of the data: no class covers all others.
         colours = colormaps["tab10" if len(classes) <= 10 else "tab20"](np.arange(len(classes)))  # (classes, 4)
-        axes.scatter(x, y, color=colours[np.searchsorted(classes, labels.numpy())], **dots)
+        axes.scatter(x, y, color=colours[np.searchsorted(classes, labels)], **dots)
         handles = [axes.scatter([], [], color=colour, s=40) for colour in colours]
         numbers = list(map(str, classes))
         legend = axes.legend(handles, numbers, title="label", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -1,4 +1,4 @@
-"""How a batch reaches the model: gathered, flipped, shifted, normalised and corrupted, into buffers that are made once.
+"""How a batch reaches the model: gathered, flipped, shifted, normalized and corrupted, into buffers that are made once.
 
 B items a batch (of this process), D values an item.
 """
@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tiedae_cli.config import TrainingConfig
-from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.system.random_streams import CORRUPTION, FLIPS, SHIFTS, seeded
+from tiedae_cli.training.training_set import TrainingSet
 
 Draw = Callable[..., Tensor]
 NOISE: dict[str, Draw] = {"gaussian": torch.randn, "masking": torch.rand, "salt_and_pepper": torch.rand}
@@ -21,7 +21,7 @@ class Batch:
     """Fills the gradient's input (and target) with the items of a step.
 
     Args:
-        images: the training split, on the device of the buffers or in the host's memory.
+        items: the training split, for the device of the buffers.
         training: corruption, flip and shift.
         input: (B, D), what the model sees.
         target: (B, D), what its reconstruction is compared with; the same memory as ``input`` unless it is corrupted.
@@ -29,10 +29,11 @@ class Batch:
     """
 
     def __init__(
-        self, images: ItemSet, training: TrainingConfig, input: Tensor, target: Tensor, share: tuple[int, int] = (0, 1)
+        self, items: TrainingSet, training: TrainingConfig, input: Tensor, target: Tensor, share: tuple[int, int] = (0, 1)
     ) -> None:
-        self.rows = images.rows  # (N, D) raw
-        self.form = images.form
+        self.items = items
+        self.rows = items.rows  # (M, D) raw
+        self.form = items.form
         self.training = training
         self.input = input
         self.target = target
@@ -54,7 +55,7 @@ class Batch:
         if self.training.shift:
             raw = self._shifted(raw, epoch, step)
         if self.form.offset is not None:
-            self.target.copy_(self.form.normalise(raw))  # in float32: a large offset leaves nothing of a bfloat16
+            self.target.copy_(self.items.normalize(raw))  # in float32: a large offset leaves nothing of a bfloat16
         else:
             self.target.copy_(raw).mul_(self.scale)  # converted, then scaled: faster than a product of mixed types
         if self.training.corruption != "none":

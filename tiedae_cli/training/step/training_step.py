@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import TrainingConfig
-from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.system.devices import Place
 from tiedae_cli.training.step.adam import Adam
@@ -22,6 +21,7 @@ from tiedae_cli.training.step.muon import Muon
 from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.step.penalty import CodePenalty
 from tiedae_cli.training.step.soap import Soap
+from tiedae_cli.training.training_set import TrainingSet
 
 
 class TrainingStep:
@@ -42,7 +42,7 @@ class TrainingStep:
     def __init__(
         self,
         model: TiedAutoencoder,
-        images: ItemSet,
+        images: TrainingSet,
         training: TrainingConfig,
         place: Place,
     ) -> None:

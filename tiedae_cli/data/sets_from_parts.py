@@ -7,13 +7,10 @@ import hashlib
 import logging
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import psutil
-import torch
 
 from tiedae_cli.data.item_rules import ItemRules, rules_for_training
 from tiedae_cli.data.item_set import BLOCK_BYTES, ItemSet, ValueRange, range_of
@@ -21,6 +18,7 @@ from tiedae_cli.data.sources.cells import numbered
 from tiedae_cli.data.sources.part import Part, RawBlock, stop
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.cache import cache_folder, taking_turns
+from tiedae_cli.system.memory import available_memory
 from tiedae_cli.system.progress import progress
 from tiedae_cli.system.storage import replacing
 
@@ -46,7 +44,7 @@ def gather(
     found = _range(parts, given)
     sets = {}
     for split, part in parts.items():
-        sets[split] = _image_set(part, rules_for_training(part, _may_miss(part, missing), found), missing)
+        sets[split] = _item_set(part, rules_for_training(part, _may_miss(part, missing), found), missing)
     first = next(iter(sets.values())).form
     for split, items in sets.items():
         if (items.form.shape, items.form.kind) != (first.shape, first.kind):
@@ -81,7 +79,7 @@ def _may_miss(part: Part, missing: str) -> bool:
     return part.columns is not None or missing != "error"
 
 
-def _image_set(part: Part, reading: ItemRules, missing: str) -> ItemSet:
+def _item_set(part: Part, reading: ItemRules, missing: str) -> ItemSet:
     array, labels, names = part.array, part.labels, part.label_names
     size = _rows(part)
     fits = array is not None and array.dtype == reading.target and array.flags.c_contiguous and not reading.channels_last
@@ -91,14 +89,11 @@ def _image_set(part: Part, reading: ItemRules, missing: str) -> ItemSet:
             reading.convert(block, stop)  # a look at all values
     else:
         array, kept, text = _in_memory(part, reading, size, missing)
-        labels = labels if labels is None or kept is None else labels[torch.from_numpy(kept)]
+        labels = labels if labels is None or kept is None else labels[kept]
         if text is not None:
-            numbers, names = numbered(text)
-            labels = torch.from_numpy(numbers)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing writes to it
-        items = torch.from_numpy(array)
-    return ItemSet(items.view(len(items), *reading.form.shape), labels, reading.form, label_names=names)
+            labels, names = numbered(text)
+    values = np.asarray(array).reshape(len(array), *reading.form.shape)
+    return ItemSet(values, labels, reading.form, label_names=names)
 
 
 def _in_memory(
@@ -107,12 +102,12 @@ def _in_memory(
     """Return all items of a part, (N, D) of the type that training reads; which they are, if some were dropped; labels in words."""
     converts = part.dtype != reading.target or part.array is not None
     if part.count is not None:
-        _check_room(part, reading, part.count * reading.form.pixels * reading.target.itemsize, converts)
+        _check_room(part, reading, part.count * reading.form.values_per_item * reading.target.itemsize, converts)
     if part.key is not None:
         return _from_cache(part, reading, size, missing)
     gaps = _Gaps(part, reading, missing)
     blocks: list[RawBlock] = []
-    whole = None if part.count is None else np.empty((part.count, reading.form.pixels), reading.target)
+    whole = None if part.count is None else np.empty((part.count, reading.form.values_per_item), reading.target)
     done = seen = 0
     for raw in part.read(size, stop):
         block = gaps.without(reading.convert(raw, stop))
@@ -152,7 +147,7 @@ def _from_cache(
             if not values.exists():
                 _write_cache(part, reading, size, missing, values, labels)
                 log.info(f"{part.name}: read once into {values}")
-    items = np.memmap(values, reading.target, "r").reshape(-1, reading.form.pixels)
+    items = np.memmap(values, reading.target, "r").reshape(-1, reading.form.values_per_item)
     return items, None, np.load(labels, allow_pickle=False) if labels.exists() else None
 
 
@@ -180,7 +175,7 @@ class _Gaps:
         self.part = part
         self.missing = missing
         self.matters = reading.allows_nan and reading.target.kind == "f"
-        self.counts = np.zeros(reading.form.pixels, np.int64)
+        self.counts = np.zeros(reading.form.values_per_item, np.int64)
         self.dropped = 0
         self.rows: list[Sequence[int | str]] = []
 
@@ -241,11 +236,6 @@ def _check_room(part: Part, reading: ItemRules, needed: int, converts: bool) -> 
         f'python -c "import numpy as np; a = np.load({str(path)!r}, mmap_mode={"r"!r}); a = {moved}; '
         f'np.lib.format.open_memmap({str(new)!r}, {"w+"!r}, np.{reading.target}, a.shape)[:] = a"'
     )
-
-
-def available_memory() -> int:
-    """Return the bytes that can be taken without swapping."""
-    return int(psutil.virtual_memory().available)
 
 
 def _gigabytes(count: int) -> str:

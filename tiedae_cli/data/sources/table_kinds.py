@@ -1,0 +1,76 @@
+"""The kinds of table files: CSV in its dialects, JSON Lines, Parquet and Feather."""
+
+import codecs
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from tiedae_cli.data.sources.part import Part
+from tiedae_cli.data.sources.source import TABLE, VALUE_FIELDS, ReadOptions, Source
+from tiedae_cli.data.sources.table_values import table_part
+from tiedae_cli.data.sources.tables import Table, TableOptions, open_table, stream_table
+
+TABLE_FIELDS = ("label", "columns", "ignore", "categories", "delimiter", "decimal", "header")
+FIELDS = (*VALUE_FIELDS, *TABLE_FIELDS)
+
+
+def _parts(kind: str, path: Path, options: ReadOptions) -> dict[str, Part]:
+    return _part(open_table(path, kind, _written(options)), options)
+
+
+def _stream(kind: str, file: IO[bytes], name: str, options: ReadOptions) -> dict[str, Part]:
+    return _part(stream_table(file, name, kind, _written(options)), options)
+
+
+def _part(table: Table, options: ReadOptions) -> dict[str, Part]:
+    return {"train": table_part(table, options.choose(table))}
+
+
+def _written(options: ReadOptions) -> TableOptions:
+    return TableOptions(options.data.delimiter, options.data.decimal, options.data.header, options.key)
+
+
+def _text(head: bytes) -> bytes:
+    """Return the text that a file begins with, without white space before it; nothing if it is no text."""
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    netpbm = text[:1] == b"P" and text[1:2] in b"1234567" and text[2:3].isspace()  # an image format that begins as text
+    plain = text.isascii() and not any(byte < 32 and byte not in b"\t\r\n" for byte in text)
+    return text or b"\n" if plain and not netpbm else b""
+
+
+def _is_json(path: Path, head: bytes) -> bool:
+    return _text(head)[:1] in (b"[", b"{")
+
+
+def _is_csv(path: Path, head: bytes) -> bool:
+    return bool(_text(head)) and not _is_json(path, head)
+
+
+CSV = Source(
+    "csv",
+    TABLE,
+    partial(_parts, "csv"),
+    (".csv", ".tsv", ".txt", ".tab", ".data", ".dat"),
+    _is_csv,
+    partial(_stream, "csv"),
+    FIELDS,
+)
+JSON_LINES = Source(
+    "jsonl", TABLE, partial(_parts, "jsonl"), (".jsonl", ".ndjson"), _is_json, partial(_stream, "jsonl"), FIELDS
+)
+PARQUET = Source(
+    "parquet",
+    TABLE,
+    partial(_parts, "parquet"),
+    (".parquet", ".pq"),
+    lambda path, head: head.startswith(b"PAR1"),
+    fields=FIELDS,
+)
+FEATHER = Source(
+    "feather",
+    TABLE,
+    partial(_parts, "feather"),
+    (".feather", ".arrow"),
+    lambda path, head: head.startswith(b"ARROW1"),
+    fields=FIELDS,
+)

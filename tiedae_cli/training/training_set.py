@@ -1,0 +1,79 @@
+"""A set of items as tensors: the whole of it on the device, or in the host's memory where it does not fit.
+
+Shapes: N items of a set, M items of its tensor, D values per item, B items per batch.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiedae_cli.data.item_set import BLOCK_BYTES, ItemForm, ItemSet
+
+
+class TrainingSet:
+    """Items that lie as raw values in one tensor, and the constants of their form on the device.
+
+    Args:
+        rows: (M, D) raw values, on the device or in the host's memory; overlapping views if items are windows. Never written to.
+        form: of an item.
+        device: where batches are computed.
+        indices: (N,) int64 in the host's memory: which of the M are items, in this order; None: all of them.
+    """
+
+    def __init__(self, rows: Tensor, form: ItemForm, device: torch.device, indices: Tensor | None = None) -> None:
+        self.rows, self.form, self.device, self.indices = rows, form, device, indices
+        self.dtype = torch.float64 if rows.dtype == torch.float64 else torch.float32  # of the arithmetic, as in ``ItemForm``
+        self.offset, self.fill = (None if value is None else self._constant(value) for value in (form.offset, form.fill))
+        self.scale = self._constant(form.scale) if isinstance(form.scale, np.ndarray) else form.scale
+
+    def _constant(self, value: np.ndarray) -> Tensor:
+        return torch.tensor(value, dtype=self.dtype, device=self.device)
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.indices is None else len(self.indices)
+
+    def positions(self, items: Tensor) -> Tensor:
+        """Return in which of ``rows`` the items are, (B,) int64 -> (B,) int64."""
+        return items if self.indices is None else self.indices[items]
+
+    def normalize(self, raw: Tensor) -> Tensor:
+        """Return what the model sees of raw values on the device, (B, D) -> (B, D) float32; the bits are those of ``ItemForm``."""
+        values = raw.to(self.dtype)
+        if self.fill is not None:
+            values = torch.where(values.isnan(), self.fill, values)
+        if self.offset is not None:
+            values = values - self.offset
+        return (values * self.scale).to(torch.float32)
+
+    def batch(self, start: int, stop: int) -> Tensor:
+        """Return items start to stop as the model sees them, (B, D) float32 on the device."""
+        raw = self.rows[start:stop] if self.indices is None else self.rows.index_select(0, self.indices[start:stop])
+        return self.normalize(raw.to(self.device))
+
+
+def training_set(items: ItemSet, device: torch.device) -> TrainingSet:
+    """Return a set for a device: on the CPU without a copy; on a GPU copied in blocks, if it takes at most half of the free memory."""
+    if device.type == "cpu" or _is_too_large(items, device):
+        indices = None if items.indices is None else torch.from_numpy(items.indices)
+        return TrainingSet(_tensor(items.rows), items.form, device, indices)
+    first = _tensor(items.rows[:0])
+    rows = torch.empty(len(items), items.form.values_per_item, dtype=first.dtype, device=device)
+    size = max(1, BLOCK_BYTES // max(1, items.form.values_per_item * items.values.itemsize))
+    for start in range(0, len(items), size):
+        rows[start : start + size].copy_(_tensor(items.raw(start, start + size)))
+    return TrainingSet(rows, items.form, device)
+
+
+def _is_too_large(items: ItemSet, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return len(items) * items.form.values_per_item * items.values.itemsize > free // 2
+
+
+def _tensor(rows: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing writes to it
+        return torch.from_numpy(rows)
