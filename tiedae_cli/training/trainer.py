@@ -70,7 +70,7 @@ class Trainer:
         self.model.to(self.device)
         missing = missing_derivative(self.model, self.training)
         if missing and self.training.engine == "auto":
-            log.info(f"training.engine: autograd, because {missing} has no hand-written derivative")
+            log.info(f"training.engine: autograd, because {missing} has no hand-written derivative that works here")
         self.phases = Phases(self.model, splits, self.training, self.device)
         self.epoch = 0  # epochs finished in this phase
         self.step_in_epoch = 0
