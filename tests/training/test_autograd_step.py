@@ -3,6 +3,7 @@
 import copy
 import itertools
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -15,7 +16,7 @@ from torch import Tensor
 from tiedae_cli.config import Activation as ActivationName
 from tiedae_cli.config import Config, Loss, ModelConfig, Sparsity, TrainingConfig
 from tiedae_cli.data import load_splits
-from tiedae_cli.model import activations
+from tiedae_cli.model import activations, products
 from tiedae_cli.model.activations import ACTIVATIONS, ActivationKind
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.model.layers import Dense, Layer
@@ -48,14 +49,18 @@ def batch(seed: int = 3) -> Tensor:
 
 
 def gradients(
-    model: TiedAutoencoder, training: TrainingConfig, dtype: torch.dtype = torch.float64, corrupted: bool = False
+    model: TiedAutoencoder,
+    training: TrainingConfig,
+    dtype: torch.dtype = torch.float64,
+    corrupted: bool = False,
+    sum_over_processes: Callable[[Tensor], None] | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
     """Return (squared error, flat gradient) by hand and by autograd; what an earlier batch left must not matter."""
     results = []
     for engine in (Gradient, AutogradGradient):
         copied = copy.deepcopy(model)
         parameters = FlatParameters(copied, dtype)
-        penalty = CodePenalty(model.code_top_k, training, 2 * ITEMS)
+        penalty = CodePenalty(model.code_top_k, training, 2 * ITEMS, sum_over_processes)
         weight = training.cross_entropy_weight
         gradient = engine(copied, parameters, ITEMS, training.loss, 2 * ITEMS, penalty, corrupted, weight)
         for seed in (99, 3):
@@ -107,6 +112,18 @@ def test_both_engines_give_the_same_gradient_for_every_penalty(
     model = make(layers=words, activation="relu", code_activation="sigmoid", code_top_k=top_k)
     training = TrainingConfig(sparsity=sparsity, sparsity_weight=0.4, sparsity_target=0.1, loss="squared_error")
     assert_agree(gradients(model, training, corrupted=True))
+
+
+def test_both_engines_see_the_other_processes_in_a_units_mean() -> None:
+    model = make(activation="relu", code_activation="sigmoid")
+    training = TrainingConfig(sparsity="kl", sparsity_weight=0.4, loss="squared_error")
+
+    def add_others(total: Tensor) -> None:
+        total.add_(torch.linspace(0.1, 5, 5))
+
+    results = gradients(model, training, sum_over_processes=add_others)
+    assert_agree(results)
+    assert not torch.allclose(results[1][1], gradients(model, training)[1][1])
 
 
 def test_engines_differ_by_rounding_in_bfloat16() -> None:
@@ -228,3 +245,27 @@ def test_a_private_operator_that_is_gone_or_changed_is_replaced_by_autograd(
     monkeypatch.setitem(ACTIVATIONS, "silu", replace(ACTIVATIONS["silu"]))  # not checked yet
     assert engine_of(config()) is AutogradGradient
     assert errors(config()) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("gone", ["fused adam", "onednn", "aten", "fused adam, onednn, aten"])
+@pytest.mark.parametrize("layers", [("dense 400", "dense 8"), ("conv 4 4 2", "dense 8")], ids=["dense", "convolutions"])
+def test_a_torch_without_private_operators_trains_as_well(
+    layers: tuple[str, ...], gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {"layers": layers, "activation": "silu"}
+    config = Config.model_validate({"model": model, "training": {"epochs": 1, "learning_rate": 0.003, "l2": 0.01}})
+    expected = errors(config)
+    if "fused adam" in gone:
+        monkeypatch.delattr(torch, "_fused_adam_")
+    if "onednn" in gone:
+        monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    if "aten" in gone:
+        monkeypatch.setattr(activations, "aten", SimpleNamespace())
+        for name, kind in ACTIVATIONS.items():
+            monkeypatch.setitem(ACTIVATIONS, name, replace(kind))  # not checked yet
+    products.prefers_onednn.cache_clear()
+    try:
+        assert engine_of(config) is (AutogradGradient if "aten" in gone else Gradient)
+        assert errors(config) == pytest.approx(expected, rel=1e-3)
+    finally:
+        products.prefers_onednn.cache_clear()
