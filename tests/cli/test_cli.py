@@ -315,6 +315,10 @@ def test_wrong_input(arguments: tuple[str, ...], message: str) -> None:
             ("train", "--resume", "--set", "training.seed=1"),
             "--resume goes on with the same training; these differ:\ntraining.seed",
         ),
+        (
+            ("train", "--resume", "--set", "training.engine=autograd"),
+            "--resume goes on with the same training; these differ:\ntraining.engine",
+        ),
         (("train", "--resume", "--set", "training.epochs=1"), "training.epochs: 1 is asked for, but 4 epochs are done"),
     ],
 )

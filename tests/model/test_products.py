@@ -1,5 +1,7 @@
 """Products by either library are those of float64, whatever the layout; small ones and other types stay torch's own."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -35,3 +37,38 @@ def test_the_library_follows_from_the_shapes(monkeypatch: pytest.MonkeyPatch) ->
     assert small.numel() * 64 < SMALLEST <= large.numel() * 128
     assert torch.equal(multiply(small, small, torch.empty(64, 64)), small @ small)
     assert torch.equal(multiply(large, large, torch.empty(128, 128)), multiply(large, large, torch.empty(128, 128)))
+
+
+@pytest.mark.parametrize("broken", ["removed", "with other arguments", "with another result"])
+def test_torchs_own_product_is_used_if_the_private_operator_is_gone_or_changed(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the processor would prefer it."""
+
+    def takes_nothing() -> None: ...
+
+    def gives_zeros(a: torch.Tensor, b: torch.Tensor, *_: object) -> torch.Tensor:
+        return torch.zeros(len(a), len(b))
+
+    operators = {
+        "removed": SimpleNamespace(),
+        "with other arguments": SimpleNamespace(_linear_pointwise=takes_nothing),
+        "with another result": SimpleNamespace(_linear_pointwise=gives_zeros),
+    }
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(products, "is_amd", lambda: True)
+    monkeypatch.setattr(torch.ops, "mkldnn", operators[broken])
+    products.prefers_onednn.cache_clear()
+    try:
+        a, b = torch.randn(150, 784), torch.randn(784, 300)
+        assert not products.prefers_onednn()
+        assert torch.equal(multiply(a, b, torch.empty(150, 300)), a @ b)
+    finally:
+        products.prefers_onednn.cache_clear()
+
+
+def test_the_private_operator_is_right_on_this_torch() -> None:
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    assert products.onednn_multiplies()

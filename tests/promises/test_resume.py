@@ -59,6 +59,7 @@ training: {optimizer: muon, momentum: 0.9, epochs: 2, batch_size: 100, learning_
            pretraining_epochs: 1}
 """
 SOAP = MUON.replace("muon, momentum: 0.9", "soap")
+AUTOGRAD = EVERYTHING_RANDOM.replace("training: {", "training: {engine: autograd, ")
 TIMINGS = ("seconds", "items_per_second", "epochs")  # the last is what was asked for
 
 
@@ -115,6 +116,7 @@ KINDS = {
     "convolutions": CONVOLUTIONS,
     "muon": MUON,
     "soap": SOAP,
+    "autograd": AUTOGRAD,
 }
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tiedae_cli.config import Activation, Config, ModelConfig, TrainingConfig
+from tiedae_cli.config import Activation, Config, Loss, ModelConfig, TrainingConfig
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.runs.training_state import EpochReport
@@ -43,7 +43,7 @@ def batch(size: int, seed: int = 3, items: int = ITEMS) -> Tensor:
 
 
 def by_hand(
-    model: TiedAutoencoder, x: Tensor, noisy: Tensor, loss: str, penalty: CodePenalty | None = None
+    model: TiedAutoencoder, x: Tensor, noisy: Tensor, loss: Loss, penalty: CodePenalty | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the squared error and the flat gradient of a copy of the model; what an earlier batch left must not matter."""
     model = copy.deepcopy(model)

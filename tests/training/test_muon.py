@@ -15,7 +15,7 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import seeded
 from tiedae_cli.training.step import TrainingStep
-from tiedae_cli.training.step.muon import MOMENTUM, POLYNOMIALS, RMS, Muon, PolarFactor
+from tiedae_cli.training.step.optimizers.muon import MOMENTUM, POLYNOMIALS, RMS, Muon, PolarFactor
 from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.training_set import TrainingSet
 

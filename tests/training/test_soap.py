@@ -9,8 +9,8 @@ from torch import Tensor
 from tiedae_cli.config import ModelConfig
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.system.random_streams import seeded
+from tiedae_cli.training.step.optimizers.soap import BETA, EVERY, MOMENTUM, Soap
 from tiedae_cli.training.step.parameters import FlatParameters
-from tiedae_cli.training.step.soap import BETA, EVERY, MOMENTUM, Soap
 
 SHAPE = (1, 6, 4)
 LAYERS = ["conv 3 3 1", "dense 9", "dense 7", "dense 1", "dense 3"]  # wide ones, a single row, a single column

@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tiedae_cli.config import Activation, ModelConfig, TrainingConfig
+from tiedae_cli.config import Activation, Loss, ModelConfig, TrainingConfig
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import seeded
 from tiedae_cli.training.step import TrainingStep
-from tiedae_cli.training.step.adam import Adam
 from tiedae_cli.training.step.gradient import Gradient
+from tiedae_cli.training.step.optimizers.adam import Adam, plain_update
 from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.training_set import TrainingSet
 
@@ -46,7 +46,7 @@ def batch(seed: int = 3) -> Tensor:
     return torch.rand(ITEMS, PIXELS, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def loss_of(model: TiedAutoencoder, x: Tensor, loss: str) -> Tensor:
+def loss_of(model: TiedAutoencoder, x: Tensor, loss: Loss) -> Tensor:
     """Return the loss as the config's documentation words it."""
     y = model(x)
     if loss == "mse":
@@ -63,7 +63,7 @@ def flat(model: TiedAutoencoder, gradient: bool) -> Tensor:
 
 
 def by_hand(
-    model: TiedAutoencoder, x: Tensor, loss: str, dtype: torch.dtype, items: int = ITEMS
+    model: TiedAutoencoder, x: Tensor, loss: Loss, dtype: torch.dtype, items: int = ITEMS
 ) -> tuple[Tensor, FlatParameters]:
     """Return the squared error and the flat parameters with the gradient of a copy of the model."""
     model = copy.deepcopy(model)
@@ -79,7 +79,7 @@ def by_hand(
 @pytest.mark.parametrize("depth", SIZES)
 @pytest.mark.parametrize(("loss", "output"), LOSSES)
 @pytest.mark.parametrize("activation", get_args(Activation))
-def test_gradient_is_autograds(activation: str, loss: str, output: str, depth: int, tied: bool) -> None:
+def test_gradient_is_autograds(activation: str, loss: Loss, output: str, depth: int, tied: bool) -> None:
     model = make_model(hidden_sizes=SIZES[depth], activation=activation, output=output, tied=tied)
     squared_error, parameters = by_hand(model, batch(), loss, torch.float64)
     loss_of(model, batch(), loss).backward()
@@ -90,7 +90,7 @@ def test_gradient_is_autograds(activation: str, loss: str, output: str, depth: i
 
 @pytest.mark.parametrize("corrupted", [False, True])
 @pytest.mark.parametrize("loss", ["mse", "squared_error"])
-def test_cross_entropy_is_added_in_the_loss_own_unit(loss: str, corrupted: bool) -> None:
+def test_cross_entropy_is_added_in_the_loss_own_unit(loss: Loss, corrupted: bool) -> None:
     model, weight = make_model(output="sigmoid"), 0.3
     copied = copy.deepcopy(model)
     parameters = FlatParameters(copied, torch.float64)
@@ -244,6 +244,39 @@ def test_adam_continues_from_its_state_to_the_same_bits() -> None:
     steps(second, 5, 9)
     assert torch.equal(second.parameters.master, whole.parameters.master)
     assert second.buffers()["steps"].item() == 9
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("l2", [0.0, 0.03])
+@pytest.mark.parametrize("broken", ["removed", "with other arguments", "with another result"])
+def test_adam_does_without_torchs_private_kernel(
+    broken: str, l2: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The public operations in its place differ from it by rounding."""
+
+    def takes_nothing() -> None: ...
+
+    def does_nothing(*_: object, **__: object) -> None: ...
+
+    def trained() -> tuple[Tensor, object]:
+        model = make_model(dtype)
+        adam = Adam(FlatParameters(model, dtype), l2)
+        for number in range(25):
+            loss_of(model, batch(number).to(dtype), "mse").backward()
+            adam.parameters.gradient.copy_(flat(model, gradient=True))
+            model.zero_grad()
+            adam.step(0.01 / (1 + number))
+        return adam.parameters.master, adam.update
+
+    expected, fused = trained()
+    assert fused is torch._fused_adam_
+    if broken == "removed":
+        monkeypatch.delattr(torch, "_fused_adam_")
+    else:
+        monkeypatch.setattr(torch, "_fused_adam_", takes_nothing if broken == "with other arguments" else does_nothing)
+    found, update = trained()
+    assert update is plain_update
+    torch.testing.assert_close(found, expected, rtol=1e-4 if dtype == torch.float32 else 1e-10, atol=1e-6)
 
 
 # The flat parameters and the step

@@ -21,6 +21,7 @@ Edges = Literal["zero", "mirror"]
 Sparsity = Literal["none", "l1", "kl"]
 Shuffle = Literal["auto", "items", "blocks"]
 Precision = Literal["float32", "bfloat16", "auto"]
+Engine = Literal["auto", "autograd"]
 HiddenSize = Annotated[int, Field(ge=1, le=65_536)]
 LARGEST_SIDE = 16_384
 
@@ -339,6 +340,9 @@ class TrainingConfig(Section):
     precision: Precision = "float32"
     """Precision of the matrix products: `float32`, `bfloat16` (with float32 master weights), or `auto` (bfloat16 if the
     hardware supports it)."""
+    engine: Engine = "auto"
+    """How the gradient is computed. `auto`: by hand, or by autograd if a layer, activation, loss or penalty has no
+    hand-written derivative. `autograd`: always by autograd, which is slower; use it to check the hand-written step."""
     tf32: bool = False
     """Allow TF32 (10-bit mantissa) for float32 products on CUDA: faster, less exact."""
     corruption: Corruption = "none"

@@ -18,8 +18,22 @@ SMALLEST = 1 << 20  # multiplications of a product for which the call's own time
 def prefers_onednn() -> bool:
     """Return whether large float32 products on this processor are oneDNN's."""
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    available = available and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return available and torch.backends.cpu.get_cpu_capability() == "AVX512" and is_amd()
+    return available and torch.backends.cpu.get_cpu_capability() == "AVX512" and is_amd() and onednn_multiplies()
+
+
+def onednn_multiplies() -> bool:
+    """Return whether torch's private operator for oneDNN's products exists and gives the right result for a small one."""
+    a, b, bias = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(3, 4), torch.arange(4.0)
+    try:
+        found: Tensor = _onednn_product(a, b, bias)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.allclose(found, torch.addmm(bias, a, b))
+
+
+def _onednn_product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), bias, "none", [], "")
+    return product
 
 
 def multiply(a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -36,5 +50,5 @@ def multiply(a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None) -> T
     """
     size = a.shape[0] * a.shape[1] * b.shape[1]
     if size >= SMALLEST and out.dtype == torch.float32 and out.device.type == "cpu" and prefers_onednn():
-        return out.copy_(torch.ops.mkldnn._linear_pointwise(a, b.t(), bias, "none", [], ""))
+        return out.copy_(_onednn_product(a, b, bias))
     return torch.mm(a, b, out=out) if bias is None else torch.addmm(bias, a, b, out=out)

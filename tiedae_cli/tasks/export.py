@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli import __version__
+from tiedae_cli.config import Activation
 from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.errors import DataError, ExportError, InputError
 from tiedae_cli.model.activations import ACTIVATIONS
@@ -105,7 +106,7 @@ class _Graph:
             self.add("Reshape", self.last, self.constant(name, torch.tensor([-1, *shape])))
             self.shape = shape
 
-    def layer(self, index: int, layer: Layer, part: str, activation: str) -> None:
+    def layer(self, index: int, layer: Layer, part: str, activation: Activation) -> None:
         """Append one half of a layer; a tied weight is the same constant in both."""
         before, after = (
             (layer.input_shape, layer.output_shape) if part == "encoder" else (layer.output_shape, layer.input_shape)

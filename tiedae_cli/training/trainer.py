@@ -1,5 +1,6 @@
 """The training loop: it yields a report a few times a second and after each epoch, and knows neither the terminal nor files."""
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,9 @@ from tiedae_cli.system.random_streams import WEIGHTS, seeded
 from tiedae_cli.training.order import Order
 from tiedae_cli.training.phases import Phase, Phases
 from tiedae_cli.training.schedule import learning_rate
-from tiedae_cli.training.step import TrainingStep
+from tiedae_cli.training.step import TrainingStep, missing_derivative
+
+log = logging.getLogger(__name__)
 
 REPORT_EVERY = 0.1  # seconds between progress reports of a single process
 REPORT_STEPS = 20  # steps between those of several
@@ -65,6 +68,9 @@ class Trainer:
         if weights is not None:
             self.model.load_state_dict(weights)
         self.model.to(self.device)
+        missing = missing_derivative(self.model, self.training)
+        if missing and self.training.engine == "auto":
+            log.info(f"training.engine: autograd, because {missing} has no hand-written derivative that works here")
         self.phases = Phases(self.model, splits, self.training, self.device)
         self.epoch = 0  # epochs finished in this phase
         self.step_in_epoch = 0

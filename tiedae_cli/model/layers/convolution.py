@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tiedae_cli.config import Activation
 from tiedae_cli.model.layers.layer import Layer, Shape
 
 aten = torch.ops.aten
@@ -39,8 +40,8 @@ class Convolution(Layer):
         channels: int,
         kernel: int,
         stride: int,
-        activation: str,
-        decoder_activation: str,
+        activation: Activation,
+        decoder_activation: Activation,
         tied: bool,
     ) -> None:
         sides = [-(-side // stride) for side in shape[1:]]  # ceil(H / s), ceil(W / s)

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tiedae_cli.config import Activation
 from tiedae_cli.model.layers.layer import Layer
 from tiedae_cli.model.products import multiply
 
@@ -20,7 +21,7 @@ class Dense(Layer):
         tied: whether ``decode`` uses W.
     """
 
-    def __init__(self, inputs: int, outputs: int, activation: str, decoder_activation: str, tied: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, activation: Activation, decoder_activation: Activation, tied: bool) -> None:
         super().__init__((inputs,), (outputs,), (outputs, inputs), activation, decoder_activation, tied)
 
     def describe(self) -> str:

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from typing import assert_never
 
-from tiedae_cli.config import ModelConfig
-from tiedae_cli.config.schema import DenseWords, LayerWords
+from tiedae_cli.config import Activation, ModelConfig
+from tiedae_cli.config.schema import ConvolutionWords, DenseWords, LayerWords
 from tiedae_cli.model.layers.convolution import Convolution
 from tiedae_cli.model.layers.dense import Dense
 from tiedae_cli.model.layers.layer import Layer, Shape
@@ -27,9 +28,12 @@ def build_layers(shape: Shape, config: ModelConfig) -> Sequence[Layer]:
     return layers
 
 
-def _build(words: LayerWords, shape: Shape, activation: str, decoder_activation: str, tied: bool) -> Layer:
-    if isinstance(words, DenseWords):
-        return Dense(math.prod(shape), words.units, activation, decoder_activation, tied)
-    channels, height, width = shape
-    image = (channels, height, width)
-    return Convolution(image, words.channels, words.kernel, words.stride, activation, decoder_activation, tied)
+def _build(words: LayerWords, shape: Shape, activation: Activation, decoder_activation: Activation, tied: bool) -> Layer:
+    match words:
+        case DenseWords():
+            return Dense(math.prod(shape), words.units, activation, decoder_activation, tied)
+        case ConvolutionWords():
+            channels, height, width = shape
+            image = (channels, height, width)
+            return Convolution(image, words.channels, words.kernel, words.stride, activation, decoder_activation, tied)
+    assert_never(words)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tiedae_cli.config import Activation
 from tiedae_cli.model.activations import ACTIVATIONS
 
 Shape = tuple[int, ...]
@@ -36,8 +37,8 @@ class Layer(nn.Module, ABC):
         input_shape: Shape,
         output_shape: Shape,
         weight_shape: Shape,
-        activation: str,
-        decoder_activation: str,
+        activation: Activation,
+        decoder_activation: Activation,
         tied: bool,
     ) -> None:
         super().__init__()
@@ -125,17 +126,23 @@ class Layer(nn.Module, ABC):
     def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """Return W^T h + c, (B, *output_shape) -> (B, *input_shape); the arguments are those of ``product``."""
 
-    @abstractmethod
+    @property
+    def by_hand(self) -> bool:
+        """Whether this kind has a ``weight_gradient``; without one, training takes the gradient by autograd."""
+        return type(self).weight_gradient is not Layer.weight_gradient
+
     def weight_gradient(self, below: Tensor, above: Tensor, out: Tensor) -> None:
         """Write the gradient of W: of W x for pairs of x and the gradient at W x, of W^T h for pairs of the gradient at W^T h and h.
 
-        Both are the same function, so that the sum over both uses of a tied weight is one call over the pairs of both.
+        Both are the same function, so that the sum over both uses of a tied weight is one call over the pairs of both. A kind may
+        lack it (see ``by_hand``).
 
         Args:
             below: (pairs, *input_shape).
             above: (pairs, *output_shape).
             out: of the weight's shape.
         """
+        raise NotImplementedError
 
     @abstractmethod
     def operator(self, part: str) -> tuple[str, dict[str, Any]]:

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tiedae_cli.config import Loss, TrainingConfig
 from tiedae_cli.model.activations import ACTIVATIONS, ActivationKind
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.layers import Layer
+from tiedae_cli.training.step.losses import LOSSES
 from tiedae_cli.training.step.parameters import FlatParameters
-from tiedae_cli.training.step.penalty import CodePenalty
+from tiedae_cli.training.step.penalty import PENALTIES, CodePenalty
 
 Product = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 
@@ -56,18 +58,20 @@ class Half:
         self.fills = False  # whether the gradient at the input goes straight to where the half before reads it
         if self.scratch is not None:
             self.preactivation = self.scratch.view(self.output.shape)
+        assert self.activation.forward and self.activation.backward, "no hand-written derivative: see missing_derivative"
+        self.activate, self.derive = self.activation.forward, self.activation.backward
 
     def forward(self) -> None:
         """Compute the output from the input."""
         product = self.product(self.input, self.weight, self.bias, self.scratch)
         if self.scratch is None:
             self.preactivation = product.view(self.output.shape)
-        self.activation.forward(self.preactivation, self.output)
+        self.activate(self.preactivation, self.output)
 
     def backward(self, gradient: Tensor) -> None:
         """Turn the gradient at the output into that at the pre-activation, and sum that for the bias."""
         kept = self.preactivation if self.activation.keeps_input else self.output
-        self.activation.backward(gradient, kept, self.gradient_as_output)
+        self.derive(gradient, kept, self.gradient_as_output)
         self.sum_bias()
 
     def sum_bias(self) -> None:
@@ -95,7 +99,7 @@ class Gradient:
         model: TiedAutoencoder,
         parameters: FlatParameters,
         batch_size: int,
-        loss: str,
+        loss: Loss,
         items: int,
         penalty: CodePenalty | None = None,
         corrupted: bool = False,
@@ -115,8 +119,10 @@ class Gradient:
         self.target = torch.zeros_like(self.input) if corrupted else self.input
         self.compared = self.target.view(first.shape) if corrupted else first
         # Sigmoid and cross-entropy together: the gradient at the pre-activation is y - x, the activation's derivative cancels.
-        self.skips_output_derivative = loss == "cross_entropy"
-        factor = {"mse": 2 / size, "squared_error": 2.0, "cross_entropy": 1.0}[loss] / items
+        kind = LOSSES[loss]
+        assert kind.slope is not None, "no hand-written derivative: see missing_derivative"
+        self.skips_output_derivative = kind.at_preactivation
+        factor = (kind.slope / size if kind.per_value else kind.slope) / items
         self.factor = parameters.compute.new_tensor(factor)  # a tensor: a Python number would become one in each step
         # (y - x)^2 and w times the cross-entropy have the gradient 2 (y - x) (y' + w / 2) at the pre-activation.
         self.leak = cross_entropy_weight / 2
@@ -203,7 +209,7 @@ class Gradient:
             last.sum_bias()
         elif self.leak:
             torch.mul(difference, self.leak, out=self.leaked)
-            last.activation.backward(last.gradient, last.output, last.gradient_as_output)
+            last.derive(last.gradient, last.output, last.gradient_as_output)
             difference.add_(self.leaked)
             last.sum_bias()
         else:
@@ -228,6 +234,21 @@ class Gradient:
             return self.last_layer.transposed_difference(last.input, last.weight, last.bias, self.compared, last.gradient)
         last.forward()
         return torch.sub(last.output, self.compared, out=last.gradient)
+
+
+def missing_derivative(model: TiedAutoencoder, training: TrainingConfig) -> str | None:
+    """Return which layer, activation, loss or penalty has no hand-written derivative, in words; None if all have one."""
+    for layer in model.layers:
+        if not layer.by_hand:
+            return f"the layer {layer.describe()}"
+        for name in (layer.activation, layer.decoder_activation):
+            if not ACTIVATIONS[name].by_hand:
+                return f"the activation {name}"
+    if LOSSES[training.loss].slope is None:
+        return f"the loss {training.loss}"
+    if training.sparsity != "none" and PENALTIES[training.sparsity].gradient is None:
+        return f"the penalty {training.sparsity}"
+    return None
 
 
 def _in_memory_order(values: Tensor) -> Tensor:

@@ -4,16 +4,36 @@ Nothing in the captured part depends on the host: the batch's indices, the learn
 a counter that lives on the device and that the graph itself advances.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from tiedae_cli.training.step.training_step import TrainingStep
+from tiedae_cli.training.step.autograd import AutogradGradient
+from tiedae_cli.training.step.batch import Batch
+from tiedae_cli.training.step.gradient import Gradient
+from tiedae_cli.training.step.parameters import FlatParameters
 
 WARM_UP_RUNS = 3  # before a capture, so that libraries have made their workspaces
+
+
+class Step(Protocol):
+    """The parts of a ``TrainingStep`` that are captured."""
+
+    batch: Batch
+    gradient: Gradient | AutogradGradient
+    parameters: FlatParameters
+    errors: Tensor
+    steps: int
+    share: int
+    epoch: int
+
+    def update(self, rate: float | Tensor) -> None: ...  # noqa: D102
+
+    def state(self) -> dict[str, Tensor]: ...  # noqa: D102
+
+    def restore(self, state: Mapping[str, Tensor]) -> None: ...  # noqa: D102
 
 
 class CapturedStep:
@@ -24,7 +44,7 @@ class CapturedStep:
         capture: False runs the same operations one by one, which needs no CUDA.
     """
 
-    def __init__(self, step: "TrainingStep", capture: bool = True) -> None:
+    def __init__(self, step: Step, capture: bool = True) -> None:
         self.step = step
         device = step.errors.device
         self.order = torch.zeros(step.steps, step.share, dtype=torch.int64, device=device)

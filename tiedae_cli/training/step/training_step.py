@@ -1,8 +1,8 @@
 """The pieces of the hot path become one optimisation step.
 
-``batch.py`` how a batch reaches the model; ``gradient.py`` forward and backward by hand; ``penalty.py`` what the loss adds on the code;
-``parameters.py`` the flat buffer; ``adam.py``, ``muon.py`` and ``soap.py`` the update; ``graph.py`` their capture on CUDA; here they
-become a step.
+``batch.py`` how a batch reaches the model; ``gradient.py`` forward and backward by hand, ``autograd.py`` by torch; ``losses.py`` the loss,
+``penalty.py`` what it adds on the code;
+``parameters.py`` the flat buffer; ``optimizers/`` the update; ``graph.py`` their capture on CUDA; here they become a step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,13 @@ from torch import Tensor
 from tiedae_cli.config import TrainingConfig
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.system.devices import Place
-from tiedae_cli.training.step.adam import Adam
+from tiedae_cli.training.step.autograd import AutogradGradient
 from tiedae_cli.training.step.batch import Batch
-from tiedae_cli.training.step.gradient import Gradient
+from tiedae_cli.training.step.gradient import Gradient, missing_derivative
 from tiedae_cli.training.step.graph import CapturedStep
-from tiedae_cli.training.step.muon import Muon
+from tiedae_cli.training.step.optimizer import create_optimizer
 from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.step.penalty import CodePenalty
-from tiedae_cli.training.step.soap import Soap
 from tiedae_cli.training.training_set import TrainingSet
 
 
@@ -55,16 +54,19 @@ class TrainingStep:
         penalised = training.sparsity != "none" or model.code_top_k is not None
         penalty = CodePenalty(model.code_top_k, training, self.batch_size, self.ranks.add) if penalised else None
         noisy = training.corruption != "none"
-        loss, weight = training.loss, training.cross_entropy_weight
-        self.gradient = Gradient(model, self.parameters, self.share, loss, self.batch_size, penalty, noisy, weight)
+        by_hand = training.engine == "auto" and missing_derivative(model, training) is None
+        engine = Gradient if by_hand else AutogradGradient
+        self.gradient: Gradient | AutogradGradient = engine(
+            model, self.parameters, self.share, training.loss, self.batch_size, penalty, noisy, training.cross_entropy_weight
+        )
         part = (self.ranks.rank, self.ranks.count)
         self.batch = Batch(images, training, self.gradient.input, self.gradient.target, part)
-        self.optimizer = _optimizer(self.parameters, training)
+        self.optimizer = create_optimizer(self.parameters, training)
         self.errors = torch.zeros(self.steps, dtype=torch.float32, device=place.device)
         self.epoch = 0
         self.order = torch.zeros(0, dtype=torch.int64)  # (steps, B of this process)
         self.rates: Sequence[float] = ()
-        captures = place.device.type == "cuda" and self.ranks.count == 1
+        captures = place.device.type == "cuda" and self.ranks.count == 1 and by_hand
         self.captured = CapturedStep(self) if captures else None
 
     def begin_epoch(self, epoch: int, order: Tensor, rates: Sequence[float], step: int = 0) -> None:
@@ -87,8 +89,7 @@ class TrainingStep:
 
     def run(self, step: int) -> None:
         """Take one step of the epoch; its squared error goes to ``errors``."""
-        if isinstance(self.optimizer, Soap):
-            self.optimizer.prepare(self.epoch * self.steps + step)  # on the host: no CUDA graph holds it
+        self.optimizer.prepare(self.epoch * self.steps + step)
         if self.captured is not None:
             self.captured.run(step)
             return
@@ -128,10 +129,3 @@ class TrainingStep:
                 raise ValueError(f"the optimizer's {name} has the shape {list(state[name].shape)}, not {list(buffer.shape)}")
         for name, buffer in buffers.items():
             buffer.copy_(state[name])
-
-
-def _optimizer(parameters: FlatParameters, training: TrainingConfig) -> Adam | Muon | Soap:
-    """Return the optimizer that a config names, with its own momentum unless the config gives one."""
-    kinds: dict[str, type[Adam] | type[Muon] | type[Soap]] = {"adam": Adam, "muon": Muon, "soap": Soap}
-    kind = kinds[training.optimizer]
-    return kind(parameters, training.l2) if training.momentum is None else kind(parameters, training.l2, training.momentum)

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tiedae_cli.config import TrainingConfig
 from tiedae_cli.model.products import multiply
-from tiedae_cli.training.step.adam import Adam
+from tiedae_cli.training.step.optimizer import Optimizer
+from tiedae_cli.training.step.optimizers.adam import Adam
 from tiedae_cli.training.step.parameters import FlatParameters
 
 MOMENTUM = 0.95
@@ -134,6 +136,9 @@ class Muon:
             begin += value.numel()
         self.adam = Adam(parameters, l2, ranges=parameters.others(found))
 
+    def prepare(self, step: int) -> None:
+        """Do nothing."""
+
     def step(self, learning_rate: float | Tensor) -> None:
         """Update the parameters from their gradient, which is used up."""
         with _full_precision(self.momentum.device):
@@ -150,6 +155,11 @@ class Muon:
     def buffers(self) -> dict[str, Tensor]:
         """Return what it remembers, not copied: the matrices' momentum, and Adam's moments and count of steps for the rest."""
         return {"momentum": self.momentum, **self.adam.buffers()}
+
+
+def create(parameters: FlatParameters, training: TrainingConfig) -> Optimizer:
+    """Return Muon as a config describes it."""
+    return Muon(parameters, training.l2, MOMENTUM if training.momentum is None else training.momentum)
 
 
 @contextlib.contextmanager

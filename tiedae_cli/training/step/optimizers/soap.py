@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tiedae_cli.config import TrainingConfig
 from tiedae_cli.model.products import multiply
-from tiedae_cli.training.step.adam import Adam
+from tiedae_cli.training.step.optimizer import Optimizer
+from tiedae_cli.training.step.optimizers.adam import Adam
 from tiedae_cli.training.step.parameters import FlatParameters
 
 MOMENTUM = 0.9
@@ -124,6 +126,11 @@ class Soap:
     def buffers(self) -> dict[str, Tensor]:
         """Return what it remembers, not copied: Adam's moments and count of steps, the covariances and the bases, (sum of m^2,) each."""
         return {**self.adam.buffers(), "covariances": self.covariances, "bases": self.bases}
+
+
+def create(parameters: FlatParameters, training: TrainingConfig) -> Optimizer:
+    """Return SOAP as a config describes it."""
+    return Soap(parameters, training.l2, MOMENTUM if training.momentum is None else training.momentum)
 
 
 def _turn(matrix: TurnedMatrix) -> None:

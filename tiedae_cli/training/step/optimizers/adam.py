@@ -1,11 +1,15 @@
 """Adam over flat parameters in one fused kernel a group."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from tiedae_cli.config import TrainingConfig
+from tiedae_cli.training.step.optimizer import Optimizer
+from tiedae_cli.training.step.parameters import FlatParameters
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -67,6 +71,7 @@ class Adam:
         self.steps = torch.zeros((), dtype=torch.float32, device=parameters.master.device)  # shared by the groups
         self.one = torch.ones_like(self.steps)  # a tensor: a Python number would be turned into one in each step
         self.groups = self._groups(ranges, l2)
+        self.update = update_function(parameters.master)
 
     def _groups(self, ranges: Sequence[tuple[int, int]], l2: float) -> list[Group]:
         groups, begin = [], 0
@@ -79,12 +84,14 @@ class Adam:
             begin = moments.stop
         return groups
 
+    def prepare(self, step: int) -> None:
+        """Do nothing."""
+
     def step(self, learning_rate: float | Tensor) -> None:
         """Update the parameters from their gradient."""
         self.steps.add_(self.one)
         for group in self.groups:
-            # The kernel that torch.optim.Adam(fused=True) calls; its Python around it costs half as much again.
-            torch._fused_adam_(
+            self.update(
                 group.values,
                 group.gradients,
                 group.first_moments,
@@ -103,3 +110,55 @@ class Adam:
     def buffers(self) -> dict[str, Tensor]:
         """Return what it remembers, not copied: the moments, (P,), and the count of steps, ()."""
         return {"first_moment": self.first_moment, "second_moment": self.second_moment, "steps": self.steps}
+
+
+def create(parameters: FlatParameters, training: TrainingConfig) -> Optimizer:
+    """Return Adam as a config describes it."""
+    return Adam(parameters, training.l2, BETA1 if training.momentum is None else training.momentum)
+
+
+def update_function(like: Tensor) -> Callable[..., None]:
+    """Return torch's fused kernel, or ``plain_update`` if a test call on the type and device of ``like`` fails or disagrees.
+
+    ``torch.optim.Adam(fused=True)`` calls this kernel; the Python around it costs half as much again.
+    """
+    kernel: Callable[..., None] | None = getattr(torch, "_fused_adam_", None)
+    if kernel is None:
+        return plain_update
+    results = []
+    try:
+        for update in (plain_update, kernel):
+            value, gradient, first, second = (like.new_tensor([number, 1.0]) for number in (0.5, 2.0, 0.3, 0.7))
+            step = torch.full((), 3.0, device=like.device)
+            numbers = {"lr": 0.1, "beta1": BETA1, "beta2": BETA2, "weight_decay": 0.1, "eps": EPSILON}
+            update([value], [gradient], [first], [second], [], [step], **numbers, amsgrad=False, maximize=False)
+            results.append(torch.cat([value, first, second]))
+    except (RuntimeError, TypeError):
+        return plain_update
+    expected, found = results
+    return kernel if torch.allclose(found, expected, rtol=1e-4, atol=1e-6) else plain_update
+
+
+def plain_update(
+    values: list[Tensor],
+    gradients: list[Tensor],
+    first_moments: list[Tensor],
+    second_moments: list[Tensor],
+    _: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float | Tensor,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+    eps: float,
+    amsgrad: bool,
+    maximize: bool,
+) -> None:
+    """Do what ``torch._fused_adam_`` does, with public operations and without AMSGrad or maximization."""
+    for value, gradient, first, second, step in zip(values, gradients, first_moments, second_moments, steps, strict=True):
+        gradient = gradient.add(value, alpha=weight_decay)
+        first.lerp_(gradient, 1 - beta1)
+        second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        deviation = (second / (1 - beta2**step)).sqrt_().add_(eps)
+        value.sub_(first / deviation * (lr / (1 - beta1**step)))

@@ -1,0 +1,1 @@
+"""The optimizers, one module per value of ``training.optimizer``, named like the value."""
