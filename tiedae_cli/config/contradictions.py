@@ -39,7 +39,7 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     if config.training.warmup and config.training.schedule == "one_cycle":
         yield ("training", "warmup"), "training.warmup: one_cycle has its own warm-up; remove one of the two"
     if config.score.rank != "squared_error" and config.data.window > 1:
-        what = "single rows" if config.score.rank == "neighbours" else "images"
+        what = "images" if config.score.rank == "region" else "single rows"
         instead = "windows of rows are ranked by squared_error: --set score.rank=squared_error"
         yield ("score", "rank"), f"score.rank: {config.score.rank} ranks {what}; {instead}"
     if config.training.steps and "epochs" in config.training.model_fields_set:

@@ -21,6 +21,7 @@ Edges = Literal["zero", "mirror"]
 Sparsity = Literal["none", "l1", "kl"]
 Shuffle = Literal["auto", "items", "blocks"]
 Precision = Literal["float32", "bfloat16", "auto"]
+Rank = Literal["squared_error", "neighbours", "region"]
 HiddenSize = Annotated[int, Field(ge=1, le=65_536)]
 LARGEST_SIDE = 16_384
 
@@ -358,7 +359,7 @@ class TrainingConfig(Section):
 class ScoreConfig(Section):
     """By what `score` ranks items."""
 
-    rank: Literal["squared_error", "neighbours", "region"] = "squared_error"
+    rank: Rank = "squared_error"
     """`squared_error` of the reconstruction; `region`: the largest squared error of a square of an eighth of an image's shorter side
     (recipe `defects`); `neighbours`: the distance of an item, and of its whitened reconstruction error, to the nearest training items
     (recipe `anomalies`), whose statistics, and up to 8,192 training items, are kept in `best.safetensors`."""
