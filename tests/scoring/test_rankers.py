@@ -17,13 +17,13 @@ from tiny_models import DIGITS
 import tiedae_cli
 from tiedae_cli.config import Config, ScoreConfig
 from tiedae_cli.config.schema import Rank
-from tiedae_cli.data import load_splits
+from tiedae_cli.data import ItemForm, load_splits
 from tiedae_cli.errors import CheckpointError
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.trained_run import open_run
 from tiedae_cli.runs.training_state import TrainingState
-from tiedae_cli.scoring.rankers import RANKERS, fit_ranker, open_ranker
+from tiedae_cli.scoring.rankers import RANKERS, SquaredError, fit_ranker, open_ranker
 from tiedae_cli.scoring.scorer import Scorer
 
 CPU = torch.device("cpu")
@@ -53,6 +53,12 @@ print(json.dumps([model.score(x).tolist(), squares.amax(1).tolist()]))
 
 def halved(x: torch.Tensor) -> torch.Tensor:
     return x / 2
+
+
+def test_a_squared_error_that_no_float32_holds() -> None:
+    x = torch.tensor([[1e25, 3.0], [0.0, 1.0]])
+    expected = [float(np.float32(1e25)) ** 2, 1.0]
+    assert SquaredError(ItemForm((1, 1, 2), "vectors")).scores(x, torch.zeros_like(x)).tolist() == expected
 
 
 def test_the_list_holds_what_a_config_may_name() -> None:

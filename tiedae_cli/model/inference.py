@@ -61,12 +61,6 @@ def decoded(model: TiedAutoencoder, code: Tensor, device: torch.device) -> Tenso
 
 
 @torch.inference_mode()
-def squared_errors(reconstruct: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return each item's squared error, summed over its values, (B, D) -> (B,) float64."""
-    return squares(reconstruct(x) - x).sum(1)
-
-
-@torch.inference_mode()
 def item_errors(reconstruct: Callable[[Tensor], Tensor], images: ItemSet, device: torch.device, raw: bool = False) -> Tensor:
     """Return each item's squared error, summed over its values, (N,) float64 on the CPU.
 
