@@ -25,7 +25,7 @@ import tiedae_cli as tiedae
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.load_data import load_splits
-from tiedae_cli.model.regions import Regions
+from tiedae_cli.scoring.rankers import Region
 
 KINDS = {0: "T-shirts", 7: "sneakers", 8: "bags"}
 TRAINING, GOOD = 4000, 500
@@ -98,7 +98,7 @@ def detectors(train: np.ndarray, seed: int) -> dict[str, Scorer]:
 
     def worst(residuals: np.ndarray) -> np.ndarray:
         rest = torch.from_numpy(residuals.astype(np.float32))
-        return Regions(FORM).scores(rest, rest).numpy()
+        return Region(FORM).scores(torch.zeros_like(rest), rest).numpy()
 
     def ours(images: np.ndarray) -> np.ndarray:
         x = torch.from_numpy(flat(images))

@@ -9,7 +9,6 @@ import pyarrow
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
-import torch
 from hearing import heard, silently
 from typer.testing import CliRunner
 
@@ -19,7 +18,6 @@ from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.data.sources.cells import label_text
 from tiedae_cli.errors import ConfigError
-from tiedae_cli.scoring.labels import Labelled
 
 COUNT = 120
 STRANGE = np.arange(COUNT) % 6 == 0
@@ -232,17 +230,6 @@ def test_a_table_whose_labels_all_miss_is_told_so() -> None:
     text("x.csv", ",", ("", ""))
     with pytest.raises(ConfigError, match=r"x\.csv: no item has the label good \(it has no label\)$"):
         load_splits(DataConfig.model_validate({"dataset": "x.csv", "label": "kind", "normal": "good"}))
-
-
-def test_a_score_is_judged_by_the_labels_that_there_are() -> None:
-    judged = Labelled(())
-    judged.add(["0.0", "", "1", "nan"], torch.tensor([1.0, 9.0, 2.0, 0.0]))
-    judged.add(None, torch.tensor([5.0]))
-    assert (judged.labels, judged.unlabelled, judged.why_not()) == (["0", "1"], 2, None)
-    assert judged.values(None)["auroc"] == 1.0
-    nothing = Labelled(())
-    nothing.add(["", "NA"], torch.tensor([1.0, 2.0]))
-    assert (nothing.labels, nothing.unlabelled, nothing.why_not()) == ([], 2, None)
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan, 0.5, 1e19, np.uint64(2**63)])

@@ -16,7 +16,6 @@ import pyarrow
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
-import torch
 from hearing import heard, silently
 from typer.testing import CliRunner
 
@@ -24,7 +23,8 @@ import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.yaml_reader import parse_config
-from tiedae_cli.data import ItemSet, load_splits
+from tiedae_cli.data.item_set import ItemSet
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.system.text import set_option
@@ -95,7 +95,7 @@ def load(path: str, **fields: object) -> ItemSet:
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_the_same_rows_in_every_dialect_are_the_same_tensor(dialect: str) -> None:
     found = silently(load, DIALECTS[dialect]())
-    np.testing.assert_array_equal(found.raw(0, 999).numpy(), ROWS)
+    np.testing.assert_array_equal(found.raw(0, 999), ROWS)
 
 
 @pytest.mark.parametrize("dialect", [name for name in DIALECTS if name not in ("parquet", "feather")])
@@ -120,7 +120,7 @@ def test_an_index_that_pandas_wrote_is_left_out_and_said() -> None:
     with heard() as said:
         found = load(write("x.csv", numbered))
     assert said == ["x.csv: the column (without a name) counts the rows and is left out; data.columns feeds it"]
-    np.testing.assert_array_equal(found.raw(0, 999).numpy(), ROWS)
+    np.testing.assert_array_equal(found.raw(0, 999), ROWS)
 
 
 def labelled(name: str = "class", values: tuple[object, ...] = ("good", "bad", "good")) -> str:
@@ -133,12 +133,12 @@ def labelled(name: str = "class", values: tuple[object, ...] = ("good", "bad", "
 def test_what_is_called_like_a_label_is_never_fed_silently(name: str) -> None:
     with heard() as said:
         found = load(labelled(name, (0, 1, 1)))
-    assert found.form.pixels == 3 and found.labels is None
+    assert found.form.values_per_item == 3 and found.labels is None
     assert said == [
         f"x.csv: the column {name} is called like a label and is left out; "
         f"--set data.label={name} keeps it as one, data.columns feeds it"
     ]
-    assert silently(load, "x.csv", columns=["*"]).form.pixels == 4
+    assert silently(load, "x.csv", columns=["*"]).form.values_per_item == 4
 
 
 def test_labels_in_words_and_numbers() -> None:
@@ -178,7 +178,7 @@ def test_columns_are_chosen_and_left_out_by_names_and_globs() -> None:
         ({"ignore": "b c"}, [0, 2]),
         ({"columns": "*", "ignore": ["a", "d"]}, [1]),
     ):
-        np.testing.assert_array_equal(load(path, **fields).raw(0, 99).numpy(), ROWS[:, places])
+        np.testing.assert_array_equal(load(path, **fields).raw(0, 99), ROWS[:, places])
     with pytest.raises(ConfigError, match=r"data\.ignore: x\.csv has no column bc \(did you mean b c\?\)"):
         load(path, ignore="bc")
     with pytest.raises(ConfigError, match=r"data\.label: x\.csv has no column class"):
@@ -238,7 +238,7 @@ def test_categories_live_in_the_checkpoint_and_unseen_ones_are_counted() -> None
     assert "column colour: 1 cells hold a category that the model does not know" in result.stderr
     first = CliRunner().invoke(app, ["encode", "run", path, "-o", "x.npy"])
     assert first.exit_code == 0
-    np.testing.assert_allclose(np.load("y.npy")[0], np.load("x.npy")[0], rtol=1e-6)  # products of other sizes round differently
+    np.testing.assert_allclose(np.load("y.npy")[0], np.load("x.npy")[0], rtol=1e-6)  # blocks of other sizes
     assert not np.array_equal(np.load("y.npy")[0], np.load("y.npy")[1])
     write("z.csv", "colour,d,a\nred,4.0,-0.5\n")
     result = CliRunner().invoke(app, ["encode", "run", "z.csv"])
@@ -261,9 +261,9 @@ def test_missing_values_are_counted_dropped_or_filled() -> None:
     with heard() as said:
         dropped = load(path, missing="drop")
     assert said == ["x.csv: missing values in the columns a (2), b c (1): 2 rows are left out"]
-    np.testing.assert_array_equal(dropped.raw(0, 99).numpy(), np.delete(ROWS, [4, 6], 0))
+    np.testing.assert_array_equal(dropped.raw(0, 99), np.delete(ROWS, [4, 6], 0))
     filled = load(path, missing="mean")
-    seen = filled.batch(0, 99, torch.device("cpu")).numpy()
+    seen = filled.batch(0, 99)
     assert np.isfinite(seen).all() and abs(seen[4, 0]) < 1e-6 and abs(seen[6, 0]) < 1e-6
     known = np.delete(ROWS[:, 0], [4, 6])
     np.testing.assert_allclose(seen[0, 0], (ROWS[0, 0] - known.mean()) / known.std(), rtol=1e-5)
@@ -279,7 +279,7 @@ def test_a_model_that_fills_gaps_fills_those_of_other_tables() -> None:
 
 @pytest.mark.parametrize("scaling", ["standard", "robust", "minmax", "none"])
 def test_scalings_are_their_definitions(scaling: str) -> None:
-    seen = load(DIALECTS["commas"](), scaling=scaling).batch(0, 99, torch.device("cpu")).numpy()
+    seen = load(DIALECTS["commas"](), scaling=scaling).batch(0, 99)
     low, middle, high = np.quantile(ROWS, (0.25, 0.5, 0.75), axis=0)
     expected = {
         "standard": (ROWS - ROWS.mean(0)) / ROWS.std(0),
@@ -295,7 +295,7 @@ def test_constant_columns_become_zeros_and_are_named() -> None:
     with heard() as said:
         found = load(write("x.csv", "\n".join(rows)))
     assert said == ["constant features, which tell nothing: e"]
-    assert not found.batch(0, 99, torch.device("cpu"))[:, 3].any()
+    assert not found.batch(0, 99)[:, 3].any()
 
 
 def test_a_bad_cell_and_a_short_row_are_named_by_row_and_column() -> None:
@@ -372,7 +372,7 @@ def test_real_files(name: str, width: int, count: int) -> None:
     if not (folder / name).exists():
         pytest.skip("needs the real files under TIEDAE_DATA")
     found = load(str(folder / name))
-    assert found.form.pixels == width and len(found) == count
+    assert found.form.values_per_item == width and len(found) == count
 
 
 def test_decode_gives_the_columns_back_in_their_own_units() -> None:
@@ -403,13 +403,13 @@ def test_a_large_table_is_read_once_into_the_cache(monkeypatch: pytest.MonkeyPat
     with heard() as said:
         first = load(path, label="class")
     assert len(said) == 1 and said[0].startswith("x.csv: read once into ")
-    monkeypatch.setattr("tiedae_cli.data.training_sets._write_cache", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("tiedae_cli.data.sets_from_parts._write_cache", lambda *_: pytest.fail("read again"))
     second = silently(load, path, label="class")
     for found in (first, second):
-        assert torch.equal(found.raw(0, 99), small.raw(0, 99)) and found.label_names == small.label_names
-        assert found.labels is not None and small.labels is not None and torch.equal(found.labels, small.labels)
+        assert np.array_equal(found.raw(0, 99), small.raw(0, 99)) and found.label_names == small.label_names
+        assert found.labels is not None and small.labels is not None and np.array_equal(found.labels, small.labels)
     monkeypatch.setattr("tiedae_cli.data.sources.tables.LARGE", 1 << 30)
-    assert silently(load, path, label="class", ignore="a").form.pixels == 2
+    assert silently(load, path, label="class", ignore="a").form.values_per_item == 2
 
 
 @pytest.mark.parametrize("suffix", ["pkl", "pickle", "joblib"])

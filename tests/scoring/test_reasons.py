@@ -13,8 +13,8 @@ import tiedae_cli
 from tiedae_cli.cli.app import app
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.windows import window_starts
-from tiedae_cli.model.regions import region_side
 from tiedae_cli.scoring.reasons import evidence
+from tiedae_cli.scoring.regions import region_side
 
 N, D, W = 83, 3, 8
 ROWS = np.random.default_rng(0).normal(size=(N, D)) * [1, 10, 100] + [5, 0, -7]

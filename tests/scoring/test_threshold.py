@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiedae_cli.model.threshold import CONFIDENCE, beta_quantile, least_items, threshold_of
+from tiedae_cli.scoring.threshold import CONFIDENCE, beta_quantile, least_items, threshold_of
 
 
 @pytest.mark.parametrize("items", [1, 10, 500])

@@ -82,9 +82,9 @@ def test_why(folder: Path) -> None:
 
 
 def test_the_checkpoint_holds_the_statistics(folder: Path) -> None:
-    ranking = checkpoint.load(folder / "run" / "best.safetensors").ranking
-    assert ranking is not None and ranking.references.shape == (222, 8)
-    assert checkpoint.load(folder / "run" / "last.safetensors").ranking is None
+    score = checkpoint.load(folder / "run" / "best.safetensors").score
+    assert score["references"].shape == (222, 8)
+    assert not checkpoint.load(folder / "run" / "last.safetensors").score
     best = invoke("score", str(folder / "run"), str(folder / "table.csv"), "-q")[0]
     rows = np.genfromtxt(folder / "table.csv", delimiter=",", skip_header=1, usecols=range(4))
     found = tiedae.load(folder / "run").score(rows)

@@ -9,14 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 import tiedae_cli as tiedae
 from tiedae_cli.cli.app import app
-from tiedae_cli.data.item_set import ItemForm
-from tiedae_cli.model.regions import Regions, region_means, region_side
 from tiedae_cli.runs import checkpoint
 
 SIDE = 16
@@ -75,24 +72,12 @@ def test_python_has_the_same_scores(folder: Path) -> None:
     assert tiedae.load(folder / "run").score(images) == pytest.approx([line["score"] for line in found], rel=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 17, 25)])
-def test_the_formula(shape: tuple[int, int, int]) -> None:
-    form = ItemForm(shape, scale=1 / 255)
-    residuals = torch.randn(5, form.values_per_item, generator=torch.Generator().manual_seed(0))
-    side, errors = region_side(form), residuals.square().view(5, *shape).sum(1).numpy()
-    places = [(row, column) for row in range(shape[1] - side + 1) for column in range(shape[2] - side + 1)]
-    sums = np.array([errors[:, row : row + side, column : column + side].sum((1, 2)) for row, column in places])
-    assert Regions(form).scores(residuals, residuals).numpy() == pytest.approx(sums.max(0), rel=1e-5)
-    assert region_means(residuals, form).shape == (5, shape[1] - side + 1, shape[2] - side + 1)
-    assert len(Regions(form).scores(residuals[:0], residuals[:0])) == 0
-
-
 def test_regions_are_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.random.default_rng(0).normal(size=(40, 3)))
     for more, message in (
         (("score.rank=region",), "score.rank: region looks at parts of images; x.npy holds vectors of 3 features"),
-        (("score.rank=region", "data.window=4"), "score.rank: region ranks images"),
+        (("score.rank=region", "data.window=4"), "score.rank: region works on images"),
     ):
         result = CliRunner().invoke(app, ["train", "--config", "vectors", *sets("data.dataset=x.npy", *more)])
         assert result.exit_code == 2 and message in result.stderr, result.output
@@ -116,8 +101,8 @@ def test_neighbours_rank_convolutions_of_one_and_of_two_processes(folder: Path) 
         for child in children:
             _, errors = child.communicate(timeout=120)
             assert child.returncode == 0, errors
-        kept = checkpoint.load(f"{name}/best.safetensors").ranking
-        assert kept is not None and kept.references.shape == (160, 2 * SIDE * SIDE)
+        kept = checkpoint.load(f"{name}/best.safetensors").score
+        assert kept["references"].shape == (160, 2 * SIDE * SIDE)
         found = invoke("score", name, str(folder / "new"), "-q", "--top", "10")
         assert {Path(str(line["item"])).stem for line in found} == {f"{number:03}" for number in range(0, 50, 5)}
     one, two = (invoke("score", str(folder / f"of-{count}"), str(folder / "new"), "-q") for count in (1, 2))

@@ -22,7 +22,8 @@ from tiedae_cli.data.item_reader import Block
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.metrics import auroc, average_precision, precision_at_n
-from tiedae_cli.scoring.item_scores import Scored, Worst
+from tiedae_cli.scoring.scored import Scored
+from tiedae_cli.scoring.tally import Worst
 
 PIXELS = random_bytes(11, 8, 8)
 

@@ -168,7 +168,7 @@ import json, sys
 import torch
 import tiedae_cli
 from tiedae_cli.config.yaml_reader import parse_config
-from tiedae_cli.data import load_splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.devices import Place
 from tiedae_cli.training.trainer import Trainer

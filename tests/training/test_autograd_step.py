@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tiedae_cli.config import Activation as ActivationName
 from tiedae_cli.config import Config, Loss, ModelConfig, Sparsity, TrainingConfig
-from tiedae_cli.data import load_splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model import activations, products
 from tiedae_cli.model.activations import ACTIVATIONS, ActivationKind
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder

@@ -9,7 +9,7 @@ import torch
 
 from tiedae_cli.config import Config
 from tiedae_cli.config.schema import Optimizer as OptimizerName
-from tiedae_cli.data import load_splits
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.devices import Place
 from tiedae_cli.training.step import optimizers

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,10 @@ from torch import Tensor
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_reader import ItemReader, raw_array, raw_shape
 from tiedae_cli.data.item_set import ItemForm
-from tiedae_cli.data.sources.part import stop
 from tiedae_cli.model import inference as evaluation
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.ranking import Ranking
-from tiedae_cli.model.regions import Regions
 from tiedae_cli.runs.trained_run import OpenRun, open_run
-from tiedae_cli.scoring.item_scores import score_rows
+from tiedae_cli.scoring.scorer import Scorer
 
 Array = np.ndarray | Tensor
 
@@ -77,25 +75,21 @@ class Model:
         """Return the score of each item, (N, ...) -> (N,) float64: its squared error in the model's units, summed over its values.
 
         With ``score.rank`` set, by what that says.
-        Of a model of windows, each row's: the mean over the windows that hold it.
+        A model of windows gives row scores: of each row the mean, over the windows that hold it, of its own squared error there.
 
         Raises:
             DataError: as in ``encode``.
         """
-        ranking = self._run.ranking
-
-        def errors(values: Tensor) -> np.ndarray:
-            if ranking is not None:
-                return _ranked(self.module, values.to(self.device), ranking)
-            return evaluation.squared_errors(self.module, values.to(self.device)).cpu().numpy()
-
+        scorer = self._scorer
         if self.form.window == 1:
-            return self._mapped(x, self.form, errors)
-        window, stride = self.form.window, self.config.data.stride
+            return self._mapped(x, self.form, lambda values: scorer.scores(values).numpy())
         reader = ItemReader(self.form, evaluation.block_size(self.form), data=self.config.data)
         rows = reader.open_array(_as_array(x), "x", windows=False)
-        scored = score_rows(self.module, rows.blocks, self.device, stop, window, stride)
-        return torch.cat([block.squared_errors for block in scored]).numpy()
+        return torch.cat([scored.scores for scored in scorer.score(rows.blocks)]).numpy()
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(self._run)
 
     def _decoded(self, code: Tensor) -> Tensor:
         return evaluation.decoded(self.module, code, self.device)
@@ -123,11 +117,6 @@ class Model:
 
 def _as_array(x: Array) -> np.ndarray:
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
-
-
-@torch.inference_mode()
-def _ranked(model: TiedAutoencoder, x: Tensor, ranking: Ranking | Regions) -> np.ndarray:
-    return ranking.scores(x, model(x) - x).cpu().numpy()
 
 
 def load(model: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:

@@ -42,7 +42,7 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     if config.training.warmup and config.training.schedule == "one_cycle":
         yield ("training", "warmup"), "training.warmup: one_cycle has its own warm-up; remove one of the two"
     if config.score.rank != "squared_error" and config.data.window > 1:
-        what = "single rows" if config.score.rank == "neighbours" else "images"
+        what = "images" if config.score.rank == "region" else "single rows"
         instead = "use --set score.rank=squared_error for windows"
         yield ("score", "rank"), f"score.rank: {config.score.rank} works on {what} only; {instead}"
     if config.training.steps and "epochs" in config.training.model_fields_set:

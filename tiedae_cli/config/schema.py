@@ -22,6 +22,7 @@ Sparsity = Literal["none", "l1", "kl"]
 Shuffle = Literal["auto", "items", "blocks"]
 Precision = Literal["float32", "bfloat16", "auto"]
 Engine = Literal["auto", "autograd"]
+Rank = Literal["squared_error", "neighbours", "region"]
 HiddenSize = Annotated[int, Field(ge=1, le=65_536)]
 LARGEST_SIDE = 16_384
 
@@ -378,7 +379,7 @@ class TrainingConfig(Section):
 class ScoreConfig(Section):
     """How `score` ranks items."""
 
-    rank: Literal["squared_error", "neighbours", "region"] = "squared_error"
+    rank: Rank = "squared_error"
     """How items are ranked: `squared_error` of the reconstruction; `region`, the largest squared error of any square with
     an eighth of the image's shorter side (recipe `defects`); or `neighbours`, the distance of an item and of its whitened
     reconstruction error to the nearest training items (recipe `anomalies`), which keeps up to 8,192 training items in

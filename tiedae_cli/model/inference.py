@@ -63,12 +63,6 @@ def decoded(model: TiedAutoencoder, code: np.ndarray | Tensor, device: torch.dev
 
 
 @torch.inference_mode()
-def squared_errors(reconstruct: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return each item's squared error, summed over its values, (B, D) -> (B,) float64."""
-    return squares(reconstruct(x) - x).sum(1)
-
-
-@torch.inference_mode()
 def item_errors(
     reconstruct: Callable[[Tensor], Tensor],
     items: ItemBatches,

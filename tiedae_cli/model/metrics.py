@@ -3,10 +3,13 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tiedae_cli.system.devices import in_float64
+
+LARGEST_QUANTILE = 1 << 24  # what torch.quantile takes
 
 
 def squares(values: Tensor) -> Tensor:
@@ -89,3 +92,8 @@ def precision_at_n(usual: Tensor, intruders: Tensor) -> float:
     found, tied = int((intruders > least).sum()), int((intruders == least).sum())
     equal = int((scores == least).sum())
     return (found + (len(intruders) - surely) * tied / equal) / len(intruders)
+
+
+def error_quantile(errors: Tensor, quantile: float) -> float:
+    """Return the error, of (N,) float64 on the CPU, that a fraction ``quantile`` does not exceed."""
+    return errors.quantile(quantile).item() if len(errors) < LARGEST_QUANTILE else float(np.quantile(errors, quantile))

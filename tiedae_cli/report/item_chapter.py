@@ -13,13 +13,12 @@ from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.model.inference import batch_size, item_errors
-from tiedae_cli.model.metrics import squares
+from tiedae_cli.model.metrics import error_quantile, squares
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.output import figures
 from tiedae_cli.report.page.arrays_block import Arrays
 from tiedae_cli.report.run_facts import vector_columns
 from tiedae_cli.runs.trained_run import OpenRun
-from tiedae_cli.scoring.item_scores import error_quantile
 
 GROUP = 6  # items of each of the three groups
 LARGEST_PICTURE = 160  # pixels a side that are stored of a picture that is only looked at

@@ -4,7 +4,8 @@ Shapes: N items of the split, P of them on the map, D values an item.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,9 @@ import torch
 from torch import Tensor
 
 from tiedae_cli import __version__
-from tiedae_cli.data.item_reader import split_items
 from tiedae_cli.data.item_set import ItemSet, Splits
-from tiedae_cli.data.sources.part import stop
 from tiedae_cli.errors import InputError
-from tiedae_cli.model.inference import batch_size, item_errors
-from tiedae_cli.model.regions import Regions, region_side
-from tiedae_cli.model.threshold import threshold_of
+from tiedae_cli.model.inference import item_errors
 from tiedae_cli.report.code_chapter import Chosen, choose_items, code_chapter, described_items
 from tiedae_cli.report.feature_chapter import feature_chapter
 from tiedae_cli.report.item_chapter import error_histograms, shown_items
@@ -29,7 +26,6 @@ from tiedae_cli.report.page.page import render
 from tiedae_cli.report.run_facts import history_chapter, run_facts, vector_columns
 from tiedae_cli.runs.run_folder import Run, principal_components
 from tiedae_cli.runs.trained_run import OpenRun
-from tiedae_cli.scoring.item_scores import score_blocks
 from tiedae_cli.system.portability import machine_name
 from tiedae_cli.system.progress import progress
 from tiedae_cli.system.storage import unused_name
@@ -39,14 +35,31 @@ MOST_RUNS = 8  # columns of one page
 STEPS = 4  # of one run, for the progress bar
 
 
-def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: float) -> bytes:
+@dataclass(frozen=True)
+class Verdict:
+    """How a run judges the items of the page, by the score of a whole item; of windows that is not the score of their rows."""
+
+    threshold: float | None
+    """A higher score makes an outlier; None if there is no validation split, or the page cannot compute the score."""
+    region: int | None
+    """The side of a region, if the score is that of an image's worst region."""
+    above: int | None
+    """How many items are above the threshold."""
+
+
+Judge = Callable[[OpenRun, ItemSet, ItemSet, Tensor], Verdict]
+"""Gives the verdict of a run, from its validation items, the items of the page and their squared errors, (N,)."""
+
+
+def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: float, judge: Judge) -> bytes:
     """Return the page that tells of runs.
 
     Args:
         runs: their items are those of the first one's data.
         names: what the command line calls them.
         split: train, validation or test.
-        quantile: of the validation errors: the threshold of outliers.
+        quantile: of the validation scores: the threshold of outliers.
+        judge: gives each run's verdict, by this quantile.
 
     Raises:
         InputError: no split has that name, or there are too many runs.
@@ -62,8 +75,8 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
     for number, (run, found) in enumerate(zip(runs, compared, strict=True)):
         progress("report", STEPS * number, STEPS * len(runs))
         errors.append(item_errors(run.network, images, run.device))
-        verdict = _verdict(run, splits.validation, images, errors[-1], quantile)
-        chapters.append({**_run_chapter(run, found, splits, chosen, arrays), **verdict})
+        verdict = judge(run, splits.validation, images, errors[-1])
+        chapters.append({**_run_chapter(run, found, splits, chosen, arrays), **asdict(verdict)})
     components = principal_components(runs[0].path.parent, splits.train, compared[0].sizes[-1])
     limits = [None if chapter["region"] else chapter["threshold"] for chapter in chapters]
     document = {
@@ -100,32 +113,6 @@ def _head(splits: Splits, split: str, images: ItemSet, chosen: Chosen, quantile:
         },
         "label_names": None if labels is None else list(labels),
     }
-
-
-def _verdict(run: OpenRun, seen: ItemSet, images: ItemSet, errors: Tensor, quantile: float) -> dict[str, Any]:
-    """Return the threshold of what a run ranks items by, the side of a region if that is regions, and how many items are above.
-
-    Args:
-        run: the model.
-        seen: the validation items.
-        images: the items of the page.
-        errors: their squared errors, (N,).
-        quantile: of the validation scores.
-    """
-    known = run.config.score.rank != "neighbours"  # which needs training rows that the page does not hold
-    ranking = run.ranking if known else None
-    region = region_side(run.form) if isinstance(ranking, Regions) else None
-    if not (known and len(seen)):
-        return {"threshold": None, "region": region, "above": None}
-    limit = threshold_of(_scores(run, seen), 1 - quantile).value
-    scores = errors if ranking is None else _scores(run, images)
-    return {"threshold": limit, "region": region, "above": int((scores > limit).sum())}
-
-
-def _scores(run: OpenRun, images: ItemSet) -> Tensor:
-    """Return by what a run ranks items, (N,) float64."""
-    blocks = split_items(images, batch_size(images)).blocks
-    return torch.cat([scored.scores for scored in score_blocks(run.network, blocks, run.device, stop, run.ranking)])
 
 
 def _run_chapter(run: OpenRun, found: ComparedRun, splits: Splits, chosen: Chosen, arrays: Arrays) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,7 +31,6 @@ from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_set import KINDS, ItemForm, ValueRange
 from tiedae_cli.errors import CheckpointError, ConfigError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
-from tiedae_cli.model.ranking import Ranking, validated_ranking
 from tiedae_cli.runs.training_state import STRICT, EpochReport, SplitIdentity, TrainingState
 from tiedae_cli.system.files_in_use import note_input
 from tiedae_cli.system.memory import available_memory
@@ -104,8 +103,8 @@ class Checkpoint:
     training: TrainingState
     run: str
     """The name of the run that wrote it."""
-    ranking: Ranking | None = None
-    """What ``score.rank`` needs of the training items; None where that is nothing, or training is not done."""
+    score: Mapping[str, Tensor] = field(default_factory=dict)
+    """What ``score.rank`` needs of the training items, by name; empty if that is nothing, or before training is done."""
 
     def model(self, device: torch.device) -> TiedAutoencoder:
         """Return the trained model on a device."""
@@ -155,7 +154,7 @@ class Checkpoint:
         statistics = {f"form.{name}": getattr(self.form, name) for name in STATISTICS}
         tensors = {
             **self.weights,
-            **({} if self.ranking is None else {f"score.{name}": value for name, value in self.ranking.tensors().items()}),
+            **{f"score.{name}": value for name, value in self.score.items()},
             **{f"optimizer.{name}": buffer for name, buffer in self.training.optimizer.items()},
             "training.errors": self.training.errors,
             **{name: torch.from_numpy(value) for name, value in statistics.items() if isinstance(value, np.ndarray)},
@@ -269,18 +268,17 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
         expected = build_autoencoder(form.shape, config.model).state_dict()
     errors = tensors.pop("training.errors", torch.zeros(0))
     optimizer = {name.removeprefix("optimizer."): tensors.pop(name) for name in list(tensors) if name.startswith("optimizer.")}
-    found = {name.removeprefix("score."): tensors.pop(name) for name in list(tensors) if name.startswith("score.")}
-    ranking = validated_ranking(found, form.values_per_item, config.score.neighbours)
+    score = {name.removeprefix("score."): tensors.pop(name) for name in list(tensors) if name.startswith("score.")}
     if _kinds(tensors) != _kinds(expected):
         raise CheckpointError(f"{path}: damaged: its weights do not have the shapes that its config describes")
     if not all(bool(weight.isfinite().all()) for weight in tensors.values()):
         raise CheckpointError(f"{path}: damaged: its weights are not finite")
     if not all(bool(values.isfinite().all()) for values in (errors, *optimizer.values())):
         raise CheckpointError(f"{path}: damaged: what its optimizer remembers is not finite")
+    if not all(bool(values.isfinite().all()) for values in score.values()):
+        raise CheckpointError(f"{path}: damaged: the statistics of its score are not finite numbers")
     position = {name: getattr(document.training, name) for name in _Position.model_fields}
-    return Checkpoint(
-        config, form, tensors, TrainingState(**position, errors=errors, optimizer=optimizer), document.run, ranking
-    )
+    return Checkpoint(config, form, tensors, TrainingState(**position, errors=errors, optimizer=optimizer), document.run, score)
 
 
 def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> ItemForm:

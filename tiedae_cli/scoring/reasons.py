@@ -4,7 +4,7 @@ Shapes: B items a block, D values an item, K reasons an item; an image is C x H 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.model.metrics import squares
-from tiedae_cli.model.regions import region_means, region_side
+from tiedae_cli.scoring.regions import region_means, region_side
 
 DIGITS = 6  # behind the point, of what the model sees
 
@@ -124,54 +124,3 @@ def _regions(raw: Tensor, expected: Tensor, shares: Tensor, form: ItemForm, coun
     value, answer = (mean.gather(1, places) for mean in means)
     corners = places // len(across) * width + places % len(across)
     return Evidence(corners, value, answer, torch.stack(found, 1))
-
-
-class Witnesses:
-    """Of each row of a series, what carries the error of that window which holds it and in which its own error is largest.
-
-    Args:
-        width: values of a row.
-        rows: how many rows wait already.
-    """
-
-    def __init__(self, width: int, rows: int) -> None:
-        self.width = width
-        self.kept: Evidence | None = (
-            None  # of rows that windows to come may hold, (n, K); places are counted from the series' start
-        )
-        self.worst = torch.full((rows,), -1.0, dtype=torch.float64)  # (n,) own error there
-
-    def add(self, rows: int, found: Evidence | None, starts: Tensor, errors: Tensor, offset: int) -> None:
-        """Take new rows and windows into account.
-
-        Args:
-            rows: how many new rows there are.
-            found: of the windows, (B, K); None where there are none.
-            starts: the row of the series at which each window begins, (B,).
-            errors: of each row of each window, (B, W).
-            offset: which row of the series is the first one kept.
-        """
-        self.worst = torch.cat([self.worst, self.worst.new_full((rows,), -1.0)])
-        if found is None:
-            return
-        found = replace(found, places=found.places + starts[:, None] * self.width)
-        missing = len(self.worst) - (0 if self.kept is None else len(self.kept.shares))
-        empty = found.only(torch.zeros(missing, dtype=torch.int64))
-        self.kept = empty if self.kept is None else self.kept.joined(empty)
-        places = (starts[:, None] - offset + torch.arange(errors.shape[1])).flatten()
-        flat = errors.flatten()
-        worst = torch.full_like(self.worst, -1.0).scatter_reduce(0, places, flat, "amax")
-        hit = (flat == worst[places]).nonzero().flatten()
-        first = torch.full((len(worst),), len(starts)).scatter_reduce(0, places[hit], hit // errors.shape[1], "amin")
-        better = (worst > self.worst).nonzero().flatten()
-        self.kept.put(better, found.only(first[better]))
-        self.worst[better] = worst[better]
-
-    def take(self, done: int, names: Sequence[str | int], first: int) -> Evidence | None:
-        """Return that of the first rows kept, and forget it; ``names`` are of the series' rows from ``first`` on."""
-        self.worst = self.worst[done:]
-        if self.kept is None:
-            return None
-        found, self.kept = self.kept.only(slice(0, done)), self.kept.only(slice(done, None))
-        rows = [[names[place - first] for place in places] for places in (found.places // self.width).tolist()]
-        return replace(found, rows=rows)

@@ -1,206 +1,356 @@
-"""One screening from its checkpoint to its last line: opens the items, sets the threshold, scores, and says what failed."""
+"""Scoring: opens the items, sets the threshold, writes each item's score, draws, and says what was found and what failed.
 
-import contextlib
+Shapes: B items a block.
+"""
+
 import logging
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data.item_reader import ItemReader, Items, split_rows
-from tiedae_cli.data.item_set import ItemSet, Splits
+from tiedae_cli.data.item_reader import ItemReader, Items
+from tiedae_cli.data.item_set import ItemForm, Splits
 from tiedae_cli.data.load_data import is_data_set, load_splits
 from tiedae_cli.data.windows import row_form
 from tiedae_cli.errors import DataError, InputError
-from tiedae_cli.model.threshold import CONFIDENCE, Threshold, least_items, threshold_of
-from tiedae_cli.output.records import Records
+from tiedae_cli.output import figures
+from tiedae_cli.output.output_targets import check_targets
+from tiedae_cli.output.records import Records, write_records
+from tiedae_cli.output.series_envelope import Places, Trace
+from tiedae_cli.output.terminal import Terminal, write_output
 from tiedae_cli.runs.trained_run import OpenRun
-from tiedae_cli.scoring.item_scores import Failures, Scored, Tally, detection_values, score_blocks, score_rows, score_values
+from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
 from tiedae_cli.scoring.labels import described
-from tiedae_cli.tasks.score_pictures import Pictures
+from tiedae_cli.scoring.scored import Scored
+from tiedae_cli.scoring.scorer import Scorer
+from tiedae_cli.scoring.tally import Failures, Tally, detection_values
+from tiedae_cli.scoring.threshold import CONFIDENCE, least_items
+from tiedae_cli.system.text import shown
 
 log = logging.getLogger(__name__)
 
+SHEET, LARGEST_SHEET = 24, 100  # items on a contact sheet: default, and at most
+CAPTION = 24  # characters of an item's name under its picture
 
-class Screening:
-    """Scores items with one model.
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What is scored, how it is judged, and what is made of it."""
+
+    split: str = "test"
+    """Which split to score if there are no inputs."""
+    limit: float | None = None
+    """The threshold, if it is given."""
+    rate: float | None = None
+    """The false-alarm rate that the threshold is set for; if it is given, failing to reach it is an error."""
+    top: int | None = None
+    """Write only so many items, those with the highest scores; None: all, in order."""
+    explain: int | None = None
+    """How many of the values that carry an outlier's error are written."""
+    summary: bool = False
+    """Write one object about all items."""
+    against: str | None = None
+    """Known anomalies, a file, a folder or a data set: write one object, how well the score tells them apart."""
+    sheet: Path | None = None
+    """Where to draw the images with the highest scores."""
+    plot: Path | None = None
+    """Where to draw the scores in order, with the rows' values."""
+    output: str = "-"
+    """A path or ``-``."""
+    file_format: str = "jsonl"
+    """jsonl or csv."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What makes an outlier."""
+
+    value: float | None = None
+    """A higher score; None: nothing does."""
+    expected: float | None = None
+    """The false-alarm rate to expect, unless the value was given."""
+    interval: tuple[float, float] | None = None
+    """Of this rate; None for rows of a series, which are not independent."""
+
+
+def score(run: OpenRun, names: Sequence[str], request: ScoreRequest, terminal: Terminal) -> None:
+    """Score the items of inputs, or of a split if there are none.
 
     Args:
         run: the model.
-        explain: how many of the values that carry an outlier's error are written.
-        pictures: what is drawn of the items.
+        names: files, folders, ``-``.
+        request: what to make of them.
+        terminal: where the result is announced.
+
+    Raises:
+        InputError: an input does not exist, the threshold is not a number, or there are too few validation items for the rate.
+        DataError: the data are needed and cannot be read or do not fit the model, or no item could be scored.
+        TiedaeError: some items could not be scored; everything else is done.
+    """
+    pictures = _Pictures(run, request.sheet, request.plot)
+    scorer, failures = Scorer(run), Failures()
+    limit = _limit(scorer, request, failures, needed=not names)
+    reader = ItemReader(run.form, run.block_size, failures.add, data=run.config.data)
+    items = reader.open_rows(names) if names else scorer.rows(run.split(request.split))
+    check_targets(request.output, *(None if path is None else str(path) for path in (request.sheet, request.plot)))
+    tally = _tally(run, request, limit)
+    scored = pictures.watch(tally.watch(scorer.score(items.blocks, failures.add, request.explain)))
+    if request.against is None:
+        records = _records(scored, tally, request, limit, row_form(run.form), failures)
+    else:
+        intruders = scorer.score(_intruders(scorer, reader, request.against).blocks, failures.add)
+        records = _detection(scored, tally, intruders, request.against)
+    _write(records, request, pictures, tally, scorer.score_name)
+    if request.output != "-":
+        terminal.result(request.output)
+        terminal.json_line(output=request.output, **_summary(tally, limit))
+    _say(tally)
+    failures.finish(tally.items)
+
+
+def _limit(scorer: Scorer, request: ScoreRequest, failures: Failures, needed: bool) -> Limit:
+    """Return what makes an outlier; ``needed`` says whether the model's data must be readable."""
+    for option, value in (("--false-alarms", request.rate), ("--threshold", request.limit)):
+        if value is not None and not math.isfinite(value):
+            raise InputError(f"{option} {value}: must be a finite number")
+    if request.limit is not None:
+        return Limit(request.limit)
+    splits = _splits(scorer.run, needed or request.rate is not None)
+    return Limit() if splits is None else _calibrated(scorer, splits, request.rate, failures)
+
+
+def _splits(run: OpenRun, needed: bool) -> Splits | None:
+    try:
+        return run.splits
+    except DataError as problem:
+        if needed:
+            raise
+        log.warning(f"no threshold, for the model's data cannot be read ({problem}); --threshold needs none")
+        return None
+
+
+def _calibrated(scorer: Scorer, splits: Splits, asked: float | None, failures: Failures) -> Limit:
+    """Return the threshold that the validation split gives for a false-alarm rate."""
+    rate = FALSE_ALARMS if asked is None else asked
+    if not len(splits.validation):
+        if asked is not None:
+            raise InputError(f"--false-alarms: {splits.source} has no validation split here; give --threshold")
+        log.warning(f"no threshold: {splits.source} has no validation split here; give --threshold")
+        return Limit()
+    found = scorer.threshold(splits.validation, rate, failures.add)
+    least = least_items(rate) if rate else 0  # 0 asks for the largest score
+    if found.items < least:
+        have = f"{found.items:,} validation items are" if found.items > 1 else "1 validation item is"
+        problem = f"{have} too few for a false-alarm rate of {rate:g}, which needs {least:,}"
+        if asked is not None:
+            smallest = f"{math.ceil(1e4 / (found.items + 1)) / 1e4:g}"
+            enough = len(splits.train) + len(splits.validation) > least
+            more = f", or train with --set data.validation={least}" if enough else "; less takes more data"
+            raise InputError(f"{problem}: --false-alarms {smallest}{more}")
+        log.warning(f"{problem}: the threshold is their highest score")
+    interval = (found.low, found.high) if scorer.window == 1 else None
+    promise = (
+        f" ({CONFIDENCE:.0%} interval {found.low:.2g} to {found.high:.2g})" if interval else ", if rows to come are like them"
+    )
+    by = f"threshold: {scorer.score_name} {found.value:.6g} by {found.items:,} validation items"
+    log.info(f"{by}; expected false alarms {found.expected:.3g}{promise}")
+    return Limit(found.value, found.expected, interval)
+
+
+def _tally(run: OpenRun, request: ScoreRequest, limit: Limit) -> Tally:
+    sheet = 0 if request.sheet is None else SHEET
+    if request.against is not None:
+        return Tally(limit.value, sheet, all_scores=True)
+    data = run.config.data
+    judges = request.summary or data.label is not None or bool(data.normal)
+    return Tally(limit.value, max(request.top or 0, sheet), normal=data.normal if judges else None)
+
+
+def _records(
+    blocks: Iterable[Scored], tally: Tally, request: ScoreRequest, limit: Limit, form: ItemForm, failures: Failures
+) -> Iterator[Records]:
+    """Yield what is written of each item, in order; of the ``top`` worst, worst first; or one object about all."""
+
+    def written(scored: Scored) -> Records:
+        return score_records(scored, form, limit.value, labels=tally.labelled is not None)
+
+    for scored in blocks:
+        if tally.items:
+            failures.tell()
+        if request.top is None and not request.summary:
+            yield written(scored)
+    worst = tally.worst.scored
+    if request.top is not None and worst is not None and not request.summary:
+        yield written(worst.only(range(min(request.top, len(worst.scores)))))
+    if not tally.items:
+        failures.finish(scored=0)  # here, so that no empty file takes the place of an older one
+    elif request.summary:
+        yield Records.one(_summary(tally, limit))
+
+
+def _summary(tally: Tally, limit: Limit) -> dict[str, Any]:
+    """Return what is to say about all items, as the JSON interface names it."""
+    values: dict[str, Any] = {"items": tally.items, "squared_error_per_item": tally.squared_error / max(tally.items, 1)}
+    if limit.value is not None:
+        values |= {"threshold": limit.value, "outliers": tally.outliers}
+    if limit.expected is not None:
+        values["expected_false_alarm_rate"] = limit.expected
+    if limit.interval is not None:
+        values["false_alarm_rate_interval"] = list(limit.interval)
+    labelled = tally.labelled
+    judged = labelled is not None and labelled.labels and labelled.why_not() is None
+    return {**values, **labelled.values(limit.value)} if labelled is not None and judged else values
+
+
+def score_records(scored: Scored, form: ItemForm, limit: float | None, labels: bool = False) -> Records:
+    """Return what is written of each item, as the JSON interface names it; nothing about outliers without a limit.
+
+    Args:
+        scored: the items; of outliers also why, where that is known.
+        form: of an item.
+        limit: a higher score makes an outlier.
+        labels: whether labels are written.
+    """
+    values: dict[str, Sequence[Any]] = {"item": scored.block.items}
+    if labels and scored.block.labels is not None:
+        values["label"] = scored.block.labels
+    if scored.ranked is not None:
+        values["score"] = scored.ranked.tolist()
+    values["squared_error"] = scored.squared_errors.tolist()
+    values["mse_per_value"] = (scored.squared_errors / form.values_per_item).tolist()
+    outliers = [True] * len(scored.scores)
+    if limit is not None:
+        values["threshold"] = [limit] * len(outliers)
+        outliers = (scored.scores > limit).tolist()
+        values["outlier"] = outliers
+    why = scored.evidence
+    if why is None:
+        return Records(values)
+    return Records(values, {"because": [why.described(index, form) if yes else None for index, yes in enumerate(outliers)]})
+
+
+def _detection(blocks: Iterable[Scored], tally: Tally, intruders: Iterable[Scored], name: str) -> Iterator[Records]:
+    """Yield one object, after all items and the known anomalies of this name are scored: how well the score tells them apart."""
+    deque(blocks, maxlen=0)
+    others = Tally(tally.limit, all_scores=True)
+    deque(others.watch(intruders), maxlen=0)
+    yield Records.one(detection_values(tally, others, name))
+
+
+def _intruders(scorer: Scorer, reader: ItemReader, name: str) -> Items:
+    if not is_data_set(name):
+        return reader.open_rows([name])
+    data, run = DataConfig(dataset=name, root=scorer.run.config.data.root), scorer.run
+    return scorer.rows(load_splits(data, False).for_model(run.form, str(run.path)).filled("test"))
+
+
+def _write(records: Iterator[Records], request: ScoreRequest, pictures: "_Pictures", tally: Tally, score_name: str) -> None:
+    """Write the records, then draw, also if the reader of stdout leaves before their end."""
+    gone = None
+    try:
+        write_records(request.output, request.file_format, records)
+    except BrokenPipeError as error:
+        gone = error
+    if request.sheet is not None or request.plot is not None:
+        deque(records, maxlen=0)  # the pictures need all items
+        pictures.draw(tally, request.top, score_name)
+    if gone is not None:
+        raise gone
+
+
+def _say(tally: Tally) -> None:
+    """Say how many outliers there were, and how well they agree with the labels."""
+    if tally.limit is not None and tally.items:
+        log.info(f"{tally.outliers:,} of {tally.items:,} items are above the threshold")
+    labelled = tally.labelled
+    if labelled is not None and labelled.unlabelled:
+        log.info(f"{labelled.unlabelled:,} items without a label are scored, and no measure by labels counts them")
+    if labelled is not None and labelled.labels:
+        log.info(labelled.why_not() or described(labelled.values(tally.limit)))
+
+
+class _Pictures:
+    """What is drawn: the images with the highest scores beside their reconstructions, or a series with its scores under it.
+
+    Args:
+        run: the model.
+        sheet: where the images go; None: nowhere.
+        plot: where the scores go, row by row, with the rows' values.
+
+    Raises:
+        InputError: images are asked for, and the model does not take any.
     """
 
-    def __init__(self, run: OpenRun, explain: int | None = None, pictures: Pictures | None = None) -> None:
-        self.explain = explain
-        self.pictures = pictures or Pictures(run)
-        self.run = run
-        self.device, self.form, self.network = run.device, row_form(run.form), run.network
-        self.failures = Failures()
-        self.reader = ItemReader(run.form, run.block_size, self.failures.add, data=run.config.data)
-        self.limit: float | None = None
-        self.judged: Threshold | None = None
-        self.tally = Tally(None)
+    def __init__(self, run: OpenRun, sheet: Path | None, plot: Path | None) -> None:
+        self.run, self.sheet, self.plot = run, sheet, plot
+        self.form = row_form(run.form)
+        self.columns = (
+            min(figures.MOST_COLUMNS, self.form.values_per_item) if run.form.kind == "vectors" else 0
+        )  # images: scores alone
+        if sheet is not None:
+            what = f"--contact-sheet: this model takes {run.form.describe()}, which are no pictures"
+            run.refuse_vectors(f"{what}; --plot draws rows with their scores")
+        self.trace, self.places = None if plot is None else Trace(self.columns), Places()
 
-    def open(self, names: Sequence[str], split: str, limit: float | None, rate: float | None, default: float) -> Items:
-        """Return the items of the inputs, or of a split where there are none, and set the threshold.
+    def watch(self, blocks: Iterable[Scored]) -> Iterator[Scored]:
+        """Yield the blocks and take each into account."""
+        for scored in blocks:
+            if self.trace is not None and len(scored.scores):
+                values = self.form.denormalize(scored.block.values.astype(np.float64))
+                self.trace.add(values[:, : self.columns], scored.scores.numpy(), self.places.of(scored.block.items))
+            yield scored
+
+    def draw(self, tally: Tally, top: int | None, score_name: str) -> None:
+        """Draw what is asked for.
 
         Args:
-            names: files, folders, ``-``.
-            split: train, validation or test.
-            limit: the threshold, if it is given.
-            rate: the false-alarm rate that the threshold is set for, if it is given; it is then an error that it cannot be.
-            default: the rate where neither is given.
+            tally: of all items.
+            top: how many images.
+            score_name: what the scores are.
 
         Raises:
-            InputError: an input does not exist, the threshold is no number, or there are too few validation items for the rate.
-            DataError: the data are needed and cannot be read, or do not fit the model.
+            StorageError: a file cannot be written.
         """
-        for option, value in (("--false-alarms", rate), ("--threshold", limit)):
-            if value is not None and not math.isfinite(value):
-                raise InputError(f"{option} {value}: must be a finite number")
-        needed = not names or rate is not None
-        splits = None if limit is not None and not needed else self._splits(needed)
-        self.limit = limit
-        if limit is None and splits is not None:
-            self._set_threshold(splits, default if rate is None else rate, asked=rate is not None)
-        if names:
-            return self.reader.open_rows(names)
-        assert splits is not None  # without inputs they are needed
-        return self._rows(splits.filled(split))
+        if self.sheet is not None and tally.worst.scored is not None:
+            self._draw_sheet(self.sheet, tally, tally.worst.scored, top)
+        if self.plot is not None and self.trace is not None and self.trace.rows:
+            self._draw_series(self.plot, self.trace, tally, score_name)
 
-    def _splits(self, needed: bool) -> Splits | None:
-        try:
-            return self.run.splits
-        except DataError as problem:
-            if needed:
-                raise
-            log.warning(f"no threshold, for the model's data cannot be read ({problem}); --threshold needs none")
-            return None
+    @torch.inference_mode()
+    def _draw_sheet(self, path: Path, tally: Tally, kept: Scored, top: int | None) -> None:
+        worst, limit = kept.only(range(min(len(kept.scores), top or SHEET, LARGEST_SHEET))), tally.limit
+        values, scores = worst.block.values, worst.scores.tolist()
+        reconstructions = self.run.network(torch.as_tensor(values, device=self.run.device)).cpu().numpy()
+        captions = [f"{found:.2f}\n{_short(shown(str(item)))}" for item, found in zip(worst.block.items, scores, strict=True)]
+        outliers = [limit is not None and found > limit for found in scores]
+        which = "largest squared errors" if worst.ranked is None else "highest scores"
+        title = f"the {len(scores)} {which} of {tally.items:,} items\noriginal, reconstruction, error"
+        title += "" if limit is None else f"; coloured: above {limit:.4g}"
+        write_output(str(path), figures.contact_sheet(values, reconstructions, captions, outliers, title, self.form))
+        log.info(f"the {len(scores)} worst: {path}")
 
-    def _set_threshold(self, splits: Splits, rate: float, asked: bool) -> None:
-        if not len(splits.validation):
-            if asked:
-                raise InputError(f"--false-alarms: {splits.source} has no validation split here; give --threshold")
-            log.warning(f"no threshold: {splits.source} has no validation split here; give --threshold")
-            return
-        scores = torch.cat([scored.scores for scored in self._scored(self._rows(splits.validation))])
-        least = least_items(rate) if rate else 0  # 0 asks for the largest score
-        if len(scores) < least:
-            have = f"{len(scores):,} validation items are" if len(scores) > 1 else "1 validation item is"
-            problem = f"{have} too few for a false-alarm rate of {rate:g}, which needs {least:,}"
-            smallest = f"{math.ceil(1e4 / (len(scores) + 1)) / 1e4:g}"
-            if asked:
-                enough = len(splits.train) + len(splits.validation) > least
-                more = f", or train with --set data.validation={least}" if enough else "; less takes more data"
-                raise InputError(f"{problem}: --false-alarms {smallest}{more}")
-            log.warning(f"{problem}: the threshold is their highest score")
-        found = self.judged = threshold_of(scores, rate)
-        self.limit = found.value
-        name = "squared error" if self.run.ranking is None else "score"
-        promise = f"expected false alarms {found.expected:.3g}"
-        if self.run.form.window == 1:
-            promise += f" ({CONFIDENCE:.0%} interval {found.low:.2g} to {found.high:.2g})"
-        else:
-            promise += ", if rows to come are like them"  # rows of a series are not independent: no interval
-        log.info(f"threshold: {name} {found.value:.6g} by {found.items:,} validation items; {promise}")
+    def _draw_series(self, path: Path, trace: Trace, tally: Tally, score_name: str) -> None:
+        columns = self.form.columns
+        names = columns.values if columns is not None else [f"column {number}" for number in range(self.form.values_per_item)]
+        title = f"{tally.items:,} {'rows' if self.columns else 'items'}"
+        if tally.limit is not None:
+            title += f", {tally.outliers:,} above the threshold (coloured)"
+        if trace.width > 1:
+            title += f"; {trace.width:,} a point: lowest to highest value, highest score"
+        if len(names) > self.columns > 0:
+            title += f"; the first {self.columns} of {len(names):,} columns"
+        picture = figures.series_plot(trace.envelope(), names[: self.columns], tally.limit, title, score_name)
+        write_output(str(path), picture)
+        log.info(f"the series and its scores: {path}")
 
-    def _rows(self, images: ItemSet) -> Items:
-        return split_rows(images, self.reader.size, self.run.config.data.stride)
 
-    def _scored(self, items: Items, explain: int | None = None) -> Iterator[Scored]:
-        """Score items; where the model's are windows, the rows that they are made of."""
-        window, bad = self.run.form.window, self.failures.add
-        why = None if explain is None else (self.run.form, explain)
-        if window == 1:
-            return score_blocks(self.network, items.blocks, self.device, bad, self.run.ranking, why)
-        return score_rows(self.network, items.blocks, self.device, bad, window, self.run.config.data.stride, why)
-
-    def lines(self, items: Items, top: int | None, summary: bool = False) -> Iterator[Records]:
-        """Score the items and yield what is written of each, in order, or of the ``top`` worst, worst first; or one object about all."""
-        data = self.run.config.data
-        judges = summary or data.label is not None or bool(data.normal)
-        self.tally = Tally(self.limit, max(top or 0, self.pictures.items), normal=data.normal if judges else None)
-        for scored in self.tally.watch(self._scored(items, self.explain)):
-            self.pictures.add(scored)
-            if self.tally.items:
-                self.failures.tell()
-            if top is None and not summary:
-                yield self._written(scored)
-        worst = self.tally.worst.scored
-        if top is not None and worst is not None and not summary:
-            yield self._written(worst.only(range(min(top, len(worst.scores)))))
-        if not self.tally.items:
-            self.failures.finish(scored=0)  # here, so that no empty file takes the place of an older one
-        elif summary:
-            yield Records.one(self.summary())
-
-    def _written(self, scored: Scored) -> Records:
-        return score_values(scored, self.form, self.limit, labels=self.tally.labelled is not None)
-
-    def summary(self) -> dict[str, Any]:
-        """Return what is to say about all items, as the JSON interface names it."""
-        tally = self.tally
-        values: dict[str, Any] = {"items": tally.items, "squared_error_per_item": tally.squared_error / max(tally.items, 1)}
-        if self.limit is not None:
-            values |= {"threshold": self.limit, "outliers": tally.outliers}
-        if self.judged is not None:
-            values["expected_false_alarm_rate"] = self.judged.expected
-            if self.run.form.window == 1:
-                values["false_alarm_rate_interval"] = [self.judged.low, self.judged.high]
-        labelled = tally.labelled
-        judged = labelled is not None and labelled.labels and labelled.why_not() is None
-        return {**values, **labelled.values(self.limit)} if labelled is not None and judged else values
-
-    def detection(self, items: Items, name: str) -> Iterator[Records]:
-        """Score the items and known intruders, and yield one object: how well the error tells them apart.
-
-        Raises:
-            InputError: there is no file, folder or data set of that name, or there are no items of one kind.
-        """
-        intruders = self._intruders(name)
-        self.tally = Tally(self.limit, self.pictures.items, all_scores=True)
-        others = Tally(self.limit, all_scores=True)
-        for scored in self.tally.watch(self._scored(items)):
-            self.pictures.add(scored)
-        for _ in others.watch(self._scored(intruders)):
-            pass
-        yield Records.one(detection_values(self.tally, others, name))
-
-    def _intruders(self, name: str) -> Items:
-        if not is_data_set(name):
-            return self.reader.open_rows([name])
-        data = DataConfig(dataset=name, root=self.run.config.data.root)
-        return self._rows(load_splits(data, False).for_model(self.run.form, str(self.run.path)).filled("test"))
-
-    @contextlib.contextmanager
-    def drawing(self, lines: Iterator[Records], top: int | None) -> Iterator[None]:
-        """Draw after this block has written the lines, also where the reader of stdout leaves before their end."""
-        gone = None
-        try:
-            yield
-        except BrokenPipeError as error:
-            gone = error
-        if self.pictures.any:
-            deque(lines, maxlen=0)  # the pictures need all items
-            self.pictures.draw(self.tally, self.limit, top)
-        if gone is not None:
-            raise gone
-
-    def finish(self) -> None:
-        """Say how many outliers there were.
-
-        Raises:
-            TiedaeError: something could not be scored; all else is done.
-        """
-        if self.limit is not None and self.tally.items:
-            log.info(f"{self.tally.outliers:,} of {self.tally.items:,} items are above the threshold")
-        labelled = self.tally.labelled
-        if labelled is not None and labelled.unlabelled:
-            log.info(f"{labelled.unlabelled:,} items without a label are scored, and no measure by labels counts them")
-        if labelled is not None and labelled.labels:
-            log.info(labelled.why_not() or described(labelled.values(self.limit)))
-        self.failures.finish(self.tally.items)
+def _short(name: str) -> str:
+    """Return the end of a name, which tells files of one folder apart."""
+    return name if len(name) <= CAPTION else "\u2026" + name[1 - CAPTION :]

@@ -21,6 +21,7 @@ from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import Run, create_named_run, create_run, find_checkpoint, named_model, newest_run
 from tiedae_cli.runs.training_state import JOINT
+from tiedae_cli.scoring.rankers import RANKERS
 from tiedae_cli.system.devices import Ranks, choose_place
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.tasks.export import optional_package
@@ -182,8 +183,8 @@ def data_to_train_on(config: Config, may_fill_root: bool = True) -> Splits:
         raise ConfigError(
             f"model.layers: convolutions look at neighbouring pixels; {splits.source} holds {splits.form.describe()}: use dense"
         )
-    if splits.form.kind == "vectors" and config.score.rank == "region":
-        raise ConfigError(f"score.rank: region looks at parts of images; {splits.source} holds {splits.form.describe()}")
+    if refusal := RANKERS[config.score.rank].refusal(splits.form):
+        raise ConfigError(f"score.rank: {config.score.rank} {refusal}; {splits.source} holds {splits.form.describe()}")
     for key, what in (("shift", "moves"), ("flip", "mirrors")):
         if splits.form.kind == "vectors" and getattr(config.training, key):
             raise ConfigError(f"training.{key}: {what} images; {splits.source} holds {splits.form.describe()}")

@@ -13,21 +13,21 @@ from tiedae_cli.config.yaml_reader import dump_config
 from tiedae_cli.data.item_set import ItemSet, Splits
 from tiedae_cli.errors import CheckpointError, DivergedError, Interrupted, LostProcessError
 from tiedae_cli.model.inference import error_sum
-from tiedae_cli.model.ranking import fit_ranking
 from tiedae_cli.output import figures
 from tiedae_cli.output.tensorboard import Board
 from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text
-from tiedae_cli.report import report as writing
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import Run, fingerprint, principal_components
 from tiedae_cli.runs.run_list import Outcome
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import EpochReport, SplitIdentity
+from tiedae_cli.scoring.false_alarms import QUANTILE
+from tiedae_cli.scoring.rankers import fit_ranker
 from tiedae_cli.system.interruption import StopSignals
 from tiedae_cli.system.portability import quoted
-from tiedae_cli.tasks.defaults import QUANTILE
 from tiedae_cli.tasks.evaluate import verdict
 from tiedae_cli.tasks.reconstruct import pictured, reconstruct_images
+from tiedae_cli.tasks.report import report_page
 from tiedae_cli.training.checkpointing import Saving
 from tiedae_cli.training.trainer import Trainer
 
@@ -172,8 +172,7 @@ class Session:
             )
         kept = self.run.load(self.run.best)
         self.trainer.model.load_state_dict(kept.weights)
-        if self.config.score.rank == "neighbours":
-            self._keep_ranking(kept)
+        self._keep_ranker(kept)
         yardstick = self._draw(history, best)
         asked = self.config.training.epochs
         self._keep_outcome(Outcome("finished", asked, best.epoch, best.selection_mse, yardstick))
@@ -190,13 +189,13 @@ class Session:
             event="done", run=str(self.run.folder), checkpoint=str(self.run.best), epochs=len(history), best=epoch_values(best)
         )
 
-    def _keep_ranking(self, best: Checkpoint) -> None:
-        """Write the best checkpoint again, with what the score needs of the training items."""
-        training, device = self.config.training, self.trainer.place.device
-        ranking = fit_ranking(self.trainer.model, self.splits.train, self.config.score.neighbours, training.seed, device)
-        file = io.BytesIO()
-        replace(best, ranking=ranking).write(file)
-        self.run.write(self.run.best, file.getvalue())
+    def _keep_ranker(self, best: Checkpoint) -> None:
+        """Write the best checkpoint again if its score needs something of the training items."""
+        tensors = fit_ranker(self.trainer.model, self.splits.train, best.config, self.trainer.place.device).tensors()
+        if tensors:
+            file = io.BytesIO()
+            replace(best, score=tensors).write(file)
+            self.run.write(self.run.best, file.getvalue())
 
     def _keep_outcome(self, outcome: Outcome) -> None:
         self.run.write(self.run.outcome, outcome.text().encode())
@@ -207,7 +206,7 @@ class Session:
             return
         opened = OpenRun(self.run.best, self.trainer.place.device, self.splits)
         split = next(name for name in ("test", "validation", "train") if len(self.splits.get(name)))
-        self.run.write(self.run.report, writing.report([opened], [str(self.run.folder)], split, QUANTILE))
+        self.run.write(self.run.report, report_page([opened], [str(self.run.folder)], split, QUANTILE))
         log.info(f"report: {self.run.report}")
 
     def _draw(self, history: Sequence[EpochReport], best: EpochReport) -> float | None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split
-from tiedae_cli.tasks.defaults import FALSE_ALARMS
+from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
 
 
 def score(
@@ -88,13 +88,11 @@ def score(
 ) -> None:
     """Write each item's squared error. An item that cannot be read is named and left out; then the exit code is 1 at the end."""
     from tiedae_cli.errors import InputError
-    from tiedae_cli.output.output_targets import check_targets
-    from tiedae_cli.output.records import write_records
     from tiedae_cli.output.rows import choose_format
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.trained_run import open_run_with_inputs
-    from tiedae_cli.tasks.score import Screening
-    from tiedae_cli.tasks.score_pictures import Pictures
+    from tiedae_cli.tasks.score import ScoreRequest
+    from tiedae_cli.tasks.score import score as score_items
 
     given = {"--false-alarms": rate, "--quantile": quantile, "--threshold": limit}
     if len(both := [name for name, value in given.items() if value is not None]) > 1:
@@ -107,15 +105,19 @@ def score(
     kind = choose_format(file_format, as_json, output, ("jsonl", "csv"), on_stdout="jsonl")
     if explain is not None and kind == "csv":
         raise InputError("--explain: reasons are lists, which CSV cannot hold: --format jsonl")
+    request = ScoreRequest(
+        split=split,
+        limit=limit,
+        rate=rate,
+        top=top,
+        explain=explain,
+        summary=summary,
+        against=against,
+        sheet=sheet,
+        plot=plot,
+        output=output,
+        file_format=kind,
+    )
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(model, inputs or [], device)
-        screening = Screening(run, explain, Pictures(run, sheet, plot))
-        items = screening.open(names, split, limit, rate, FALSE_ALARMS)
-        check_targets(output, *(None if path is None else str(path) for path in (sheet, plot)))
-        lines = screening.lines(items, top, summary) if against is None else screening.detection(items, against)
-        with screening.drawing(lines, top):
-            write_records(output, kind, lines)
-        if output != "-":
-            terminal.result(output)
-            terminal.json_line(output=output, **screening.summary())
-        screening.finish()
+        score_items(run, names, request, terminal)

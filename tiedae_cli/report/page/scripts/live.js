@@ -277,7 +277,8 @@ class Answer {
     const noise = squaredError(input, clean);
     const before = noise > 0 ? `The noise: ${figures(noise)}. What is left: ${figures(this.error)}. ` : `Squared error ${figures(this.error)}. `;
     const region = this.run.region ? `In its strangest ${this.run.region} x ${this.run.region} pixels ${figures(this.score)}. ` : "";
-    const verdict = limit === null ? "" : this.score > limit ? `Above the threshold, ${figures(limit)}: it does not look like the data.` : `Below the threshold, ${figures(limit)}: it looks like the data.`;
+    const windows = !IMAGES && FORM.shape[1] > 1 ? " of whole windows" : "";
+    const verdict = limit === null ? "" : this.score > limit ? `Above the threshold${windows}, ${figures(limit)}: it does not look like the data.` : `Below the threshold${windows}, ${figures(limit)}: it looks like the data.`;
     this.text.textContent = before + region + verdict;
   }
 }

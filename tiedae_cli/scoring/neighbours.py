@@ -17,11 +17,13 @@ Shapes: N items, B items a block, D values an item, M references, C candidates.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from tiedae_cli.data.item_set import ItemSet
+from tiedae_cli.config import Config
+from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.model.inference import batch_size
 from tiedae_cli.model.item_batches import as_seen
 from tiedae_cli.system.devices import in_float64
@@ -33,13 +35,13 @@ LEAST_REFERENCES = 512
 DISTANCES = 1 << 21  # of one block, in memory at once
 SPARE = 5  # candidates beyond k, for rounding exchanges neighbours that are almost equally far
 GATHERED = 1 << 20  # values of candidates in memory at once
-NAMES = ("mean", "whitening", "references")
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """The statistics of the training items that the score needs."""
+class Neighbours:
+    """Ranks items by their distance to the nearest training items; the statistics that this needs."""
 
+    kept: ClassVar[frozenset[str]] = frozenset({"mean", "whitening", "references"})
     mean: Tensor
     """(D,) of the residuals."""
     whitening: Tensor
@@ -49,13 +51,44 @@ class Ranking:
     neighbours: int
     """k"""
 
+    @classmethod
+    def refusal(cls, form: ItemForm) -> str | None:
+        """Return None: items of any form can be ranked."""
+        return None
+
+    @classmethod
+    def fit(cls, model: Callable[[Tensor], Tensor], items: ItemSet, config: Config, device: torch.device) -> Self:
+        """Return the statistics, on the CPU, of a trained model's training items.
+
+        Args:
+            model: (B, D) -> (B, D), on the device.
+            items: its training items.
+            config: k, and the seed of the choice of references where there are more items than are kept.
+            device: where to compute.
+        """
+        mean, whitening = _residual_statistics(model, items, device)
+        references = _references(model, items, mean, whitening, config.training.seed, device)
+        return cls(mean, whitening, references, config.score.neighbours)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], form: ItemForm, config: Config) -> Self:
+        """Return what a checkpoint's tensors describe.
+
+        Raises:
+            ValueError: they are not those of items of this form.
+        """
+        mean, whitening, references = (tensors[name] for name in ("mean", "whitening", "references"))
+        width = form.values_per_item
+        shapes = [tuple(value.shape) for value in (mean, whitening, references)]
+        if shapes[:2] != [(width,), (width, width)] or shapes[2][1:] != (2 * width,) or not shapes[2][0]:
+            raise ValueError("the statistics of its score do not have its data's form")
+        if not all(value.dtype == torch.float32 for value in tensors.values()):
+            raise ValueError("the statistics of its score are not in float32")
+        return cls(mean, whitening, references, config.score.neighbours)
+
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps, by name."""
-        return {name: getattr(self, name) for name in NAMES}
-
-    def to(self, device: torch.device) -> "Ranking":
-        """Return it on a device."""
-        return Ranking(**{name: value.to(device) for name, value in self.tensors().items()}, neighbours=self.neighbours)
+        return {name: getattr(self, name) for name in self.kept}
 
     @cached_property
     def _exact(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -65,8 +98,9 @@ class Ranking:
         return mean, whitening, references - centre, centre
 
     @torch.inference_mode()
-    def scores(self, x: Tensor, residuals: Tensor) -> Tensor:
+    def scores(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """Return the score of each item, (B, D) and (B, D) -> (B,) float64, on the CPU where their device has no float64."""
+        residuals = reconstruction - x
         mean, whitening, references, centre = self._exact
         pairs = torch.cat([in_float64(x), whitened(in_float64(residuals), mean, whitening)], 1) - centre  # (B, 2 D)
         blocks = torch.split(pairs, max(1, DISTANCES // len(references)))
@@ -97,55 +131,35 @@ def whitened(residuals: Tensor, mean: Tensor, whitening: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def fit_ranking(
-    reconstruct: Callable[[Tensor], Tensor], train: ItemSet, neighbours: int, seed: int, device: torch.device
-) -> Ranking:
-    """Return the statistics of a trained model's training items.
-
-    Args:
-        reconstruct: the model, (B, D) -> (B, D).
-        train: its training items.
-        neighbours: k.
-        seed: of the choice of references where there are more items than are kept.
-        device: where to compute; the statistics are on the CPU.
-    """
-    size, width = batch_size(train), train.form.values_per_item
+def _residual_statistics(model: Callable[[Tensor], Tensor], items: ItemSet, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the residuals' mean and the inverse of the Cholesky factor of their covariance, shrunk: (D,) and (D, D)."""
+    size, width = batch_size(items), items.form.values_per_item
     total, products = torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
-    for start in range(0, len(train), size):
-        x = as_seen(train, start, start + size, device)
-        residuals = (reconstruct(x) - x).cpu().to(torch.float64)
+    for start in range(0, len(items), size):
+        x = as_seen(items, start, start + size, device)
+        residuals = (model(x) - x).cpu().to(torch.float64)
         total += residuals.sum(0)
         products += residuals.t() @ residuals
-    mean = total / len(train)
-    covariance = products / len(train) - torch.outer(mean, mean)
+    mean = total / len(items)
+    covariance = products / len(items) - torch.outer(mean, mean)
     spread = covariance.diagonal().mean().clamp_min(1e-12)
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * spread * torch.eye(width, dtype=torch.float64)
     factor = torch.linalg.cholesky(shrunk)
     whitening = torch.linalg.solve_triangular(factor, torch.eye(width, dtype=torch.float64), upper=False)
-    count = min(len(train), REFERENCES, max(LEAST_REFERENCES, REFERENCE_VALUES // (2 * width)))
-    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:count].sort().values
-    mean, whitening = mean.to(torch.float32), whitening.to(torch.float32)
+    return mean.to(torch.float32), whitening.to(torch.float32)
+
+
+@torch.inference_mode()
+def _references(
+    model: Callable[[Tensor], Tensor], items: ItemSet, mean: Tensor, whitening: Tensor, seed: int, device: torch.device
+) -> Tensor:
+    """Return training items, all or a random choice, each beside its w, (M, 2 D)."""
+    size, width = batch_size(items), items.form.values_per_item
+    count = min(len(items), REFERENCES, max(LEAST_REFERENCES, REFERENCE_VALUES // (2 * width)))
+    chosen = torch.randperm(len(items), generator=torch.Generator().manual_seed(seed))[:count].sort().values
     references = []
     for part in torch.split(chosen, size):
-        x = as_seen(train.subset(part.numpy()), 0, len(part), device)
-        residuals = (reconstruct(x) - x).cpu()
+        x = as_seen(items.subset(part.numpy()), 0, len(part), device)
+        residuals = (model(x) - x).cpu()
         references.append(torch.cat([x.cpu(), whitened(residuals, mean, whitening)], 1))
-    return Ranking(mean, whitening, torch.cat(references), neighbours)
-
-
-def validated_ranking(tensors: Mapping[str, Tensor], width: int, neighbours: int) -> Ranking | None:
-    """Return the ranking that a checkpoint's tensors make, None where it has none.
-
-    Raises:
-        ValueError: they are not one of this width.
-    """
-    if not tensors:
-        return None
-    if set(tensors) != set(NAMES):
-        raise ValueError("its score has other statistics")
-    shapes = [tuple(tensors[name].shape) for name in NAMES]
-    if shapes[:2] != [(width,), (width, width)] or shapes[2][1:] != (2 * width,) or not shapes[2][0]:
-        raise ValueError("the statistics of its score do not have its data's form")
-    if not all(value.dtype == torch.float32 and bool(value.isfinite().all()) for value in tensors.values()):
-        raise ValueError("the statistics of its score are not finite numbers")
-    return Ranking(**tensors, neighbours=neighbours)
+    return torch.cat(references)

@@ -1,0 +1,118 @@
+"""Every way to rank that a config may name is there, gives its own scores back from a file, and is two files to add."""
+
+import filecmp
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import DIGITS
+
+import tiedae_cli
+from tiedae_cli.config import Config, ScoreConfig
+from tiedae_cli.config.schema import Rank
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.load_data import load_splits
+from tiedae_cli.errors import CheckpointError
+from tiedae_cli.model.autoencoder import build_autoencoder
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.trained_run import open_run
+from tiedae_cli.runs.training_state import TrainingState
+from tiedae_cli.scoring.rankers import RANKERS, SquaredError, fit_ranker, open_ranker
+from tiedae_cli.scoring.scorer import Scorer
+
+CPU = torch.device("cpu")
+PACKAGE = Path(tiedae_cli.__file__).parent
+TOY = """
+class LargestError(Stateless):
+    \"\"\"Ranks items by their largest single squared error.\"\"\"
+
+    def scores(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        return squares(reconstruction - x).amax(1)
+
+
+RANKERS: dict[Rank, type[Ranker]] = {"largest_error": LargestError, """
+EDITS = {
+    "config/schema.py": ('Rank = Literal["squared_error"', 'Rank = Literal["largest_error", "squared_error"'),
+    "scoring/rankers.py": ("\nRANKERS: dict[Rank, type[Ranker]] = {", TOY),
+}
+
+BY_HAND = """
+import json, numpy, tiedae_cli, torch
+model, x = tiedae_cli.load("run"), numpy.load("x.npy")
+seen = torch.from_numpy(x.reshape(5, 64).astype("float32") / 255)
+squares = (model.module(seen) - seen).detach().double().square()
+print(json.dumps([model.score(x).tolist(), squares.amax(1).tolist()]))
+"""
+
+
+def halved(x: torch.Tensor) -> torch.Tensor:
+    return x / 2
+
+
+def test_a_squared_error_that_no_float32_holds() -> None:
+    x = torch.tensor([[1e25, 3.0], [0.0, 1.0]])
+    expected = [float(np.float32(1e25)) ** 2, 1.0]
+    assert SquaredError(ItemForm((1, 1, 2), "vectors")).scores(x, torch.zeros_like(x)).tolist() == expected
+
+
+def test_the_list_holds_what_a_config_may_name() -> None:
+    assert set(RANKERS) == set(get_args(Rank))
+
+
+@pytest.mark.parametrize("rank", RANKERS)
+def test_what_a_checkpoint_keeps_gives_the_same_scores(rank: Rank) -> None:
+    config, train = Config(score=ScoreConfig(rank=rank)), load_splits(Config().data).train
+    fitted = fit_ranker(halved, train, config, CPU)
+    opened = open_ranker(fitted.tensors(), train.form, config)
+    x = torch.rand(7, 64, generator=torch.Generator().manual_seed(0))
+    scores = fitted.scores(x, halved(x))
+    assert scores.shape == (7,) and scores.dtype == torch.float64
+    assert torch.equal(opened.scores(x, halved(x)), scores)
+    assert fitted.tensors().keys() == RANKERS[rank].kept
+    assert fitted.scores(x[:0], x[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("tensors", [{"mean": torch.zeros(64)}, {"mean": torch.zeros(3), "more": torch.zeros(3)}])
+def test_a_checkpoint_with_other_statistics_is_refused_when_it_is_opened_to_score(
+    tensors: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    config = Config(score=ScoreConfig(rank="neighbours"))
+    weights = build_autoencoder(DIGITS.shape, config.model, torch.Generator().manual_seed(0)).state_dict()
+    path = tmp_path / "best.safetensors"
+    Checkpoint(config, DIGITS, weights, TrainingState(), "run", tensors).save(path)
+    with pytest.raises(CheckpointError, match=f"^{path}: damaged: its score has other statistics$"):
+        Scorer(open_run(path, "cpu"))
+
+
+def test_a_new_rank_is_two_files(tmp_path: Path) -> None:
+    """In a copy of the package: the config takes it, a training accepts it, and the shell and Python score by it."""
+    copy = tmp_path / "tiedae_cli"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE.parent / "sample_configs", tmp_path / "sample_configs")
+    for name, (old, new) in EDITS.items():
+        text = (copy / name).read_text()
+        assert text.count(old) == 1
+        (copy / name).write_text(text.replace(old, new))
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    run("-m", "tiedae_cli", "train", "digits", "-q", "--set", "score.rank=largest_error", "--epochs", "1", "--run-dir", "run")
+    lines = [json.loads(line) for line in run("-m", "tiedae_cli", "score", "run", "x.npy", "-q").splitlines()]
+    found, expected = json.loads(run("-c", BY_HAND))
+    assert [line["score"] for line in lines] == pytest.approx(expected, rel=1e-4)
+    assert found == pytest.approx(expected, rel=1e-4)
+    different = [
+        str(path.relative_to(copy)) for path in copy.rglob("*.py") if not filecmp.cmp(path, PACKAGE / path.relative_to(copy))
+    ]
+    assert sorted(different) == sorted(EDITS)

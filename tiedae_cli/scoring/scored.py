@@ -1,0 +1,59 @@
+"""Items with their scores, block by block.
+
+Shapes: B items a block.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.data.item_set import Block
+from tiedae_cli.data.sources.part import Bad, item_name
+from tiedae_cli.errors import DataError
+from tiedae_cli.scoring.reasons import Evidence
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A block with its errors."""
+
+    block: Block
+    squared_errors: Tensor
+    """(B,) float64, summed over an item's values; of a row of windows, its row score."""
+    ranked: Tensor | None = None
+    """(B,) float64, by what the items are ranked, where that is not the squared error."""
+    evidence: Evidence | None = None
+    """Why, where it is asked for."""
+
+    @property
+    def scores(self) -> Tensor:
+        """What the items are ranked and judged by, (B,) float64."""
+        return self.squared_errors if self.ranked is None else self.ranked
+
+    def only(self, kept: Sequence[int]) -> "Scored":
+        """Return the items at some positions."""
+        block = self.block
+        labels = None if block.labels is None else [block.labels[index] for index in kept]
+        rest = Block([block.items[index] for index in kept], block.values[kept], block.series, labels)
+        ranked = None if self.ranked is None else self.ranked[kept]
+        why = None if self.evidence is None else self.evidence.only(torch.tensor(kept, dtype=torch.int64))
+        return Scored(rest, self.squared_errors[kept], ranked, why)
+
+
+def joined(first: Scored, second: Scored) -> Scored:
+    """Return the scored items of two blocks of one stream as one."""
+    ranked = None if first.ranked is None or second.ranked is None else torch.cat([first.ranked, second.ranked])
+    why = None if first.evidence is None or second.evidence is None else first.evidence.joined(second.evidence)
+    return Scored(first.block.joined(second.block), torch.cat([first.squared_errors, second.squared_errors]), ranked, why)
+
+
+def without_infinite(scored: Scored, bad: Bad) -> Scored:
+    """Return a block without the items whose error is not finite: somewhere on its way no float32 holds what the model makes of them."""
+    wrong = ~(scored.squared_errors.isfinite() & scored.scores.isfinite())
+    if not wrong.any():
+        return scored
+    for index in wrong.nonzero().flatten().tolist():
+        bad(DataError(f"{item_name(scored.block.items[index])}: its values are too large for this model"))
+    return scored.only((~wrong).nonzero().flatten().tolist())

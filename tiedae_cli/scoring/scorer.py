@@ -1,0 +1,122 @@
+"""The score of any item: one computation and one threshold for the shell, Python and the report.
+
+A model of windows has two scores: the row score (see ``series.py``), by which ``score`` judges, and the window score, by which a window
+as a whole is judged. Of all other models both are the item's score.
+Shapes: N items, B items a block, D values an item.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.data.item_reader import Items, split_items, split_rows
+from tiedae_cli.data.item_set import Block, ItemSet
+from tiedae_cli.data.sources.part import Bad, stop
+from tiedae_cli.errors import CheckpointError
+from tiedae_cli.model.metrics import squares
+from tiedae_cli.runs.trained_run import OpenRun
+from tiedae_cli.scoring.rankers import RANKERS, Ranker, SquaredError, fit_ranker, open_ranker
+from tiedae_cli.scoring.reasons import evidence
+from tiedae_cli.scoring.scored import Scored, without_infinite
+from tiedae_cli.scoring.series import score_rows
+from tiedae_cli.scoring.threshold import Threshold, threshold_of
+
+
+class Scorer:
+    """Scores items with one model.
+
+    Args:
+        run: the model.
+
+    Raises:
+        CheckpointError: what the checkpoint keeps for ``score.rank`` is damaged.
+    """
+
+    def __init__(self, run: OpenRun) -> None:
+        self.run, self.device = run, run.device
+        self.window, self.stride = run.form.window, run.config.data.stride
+        if run.trained.score:
+            _ = self.ranker  # a damaged one is refused at once
+
+    @cached_property
+    def ranker(self) -> Ranker:
+        """What items are ranked by, on the device.
+
+        Raises:
+            CheckpointError: its tensors are damaged.
+            DataError: they are not in the checkpoint, because training was stopped, and the data cannot be read.
+        """
+        run, kept = self.run, self.run.trained.score
+        if not kept and RANKERS[run.config.score.rank].kept:
+            kept = fit_ranker(run.network, run.split("train"), run.config, run.device).tensors()
+        try:
+            return open_ranker({name: value.to(run.device) for name, value in kept.items()}, run.form, run.config)
+        except ValueError as problem:
+            raise CheckpointError(f"{run.path}: damaged: {problem}") from None
+
+    @property
+    def score_name(self) -> str:
+        """What the score that ``score`` judges by is called."""
+        if self.window > 1:
+            return "row score"
+        return "squared error" if isinstance(self.ranker, SquaredError) else "score"
+
+    @torch.inference_mode()
+    def scores(self, x: Tensor) -> Tensor:
+        """Return the score of each item as the model sees it, of a window the window score: (B, D) -> (B,) float64 on the CPU."""
+        x = x.to(self.device)
+        return self.ranker.scores(x, self.run.network(x)).cpu()
+
+    def score(self, blocks: Iterable[Block], bad: Bad = stop, explain: int | None = None) -> Iterator[Scored]:
+        """Yield each block with what ``score`` judges its items by.
+
+        Args:
+            blocks: items; for a model of windows, the rows that they are made of, which then have row scores.
+            bad: is called for each item that cannot be scored; if it returns, the item is skipped.
+            explain: how many of the values that carry an item's error are kept.
+        """
+        if self.window == 1:
+            return self.score_items(blocks, bad, explain)
+        why = None if explain is None else (self.run.form, explain)
+        return score_rows(self.run.network, blocks, self.device, bad, self.window, self.stride, why)
+
+    @torch.inference_mode()
+    def score_items(self, blocks: Iterable[Block], bad: Bad = stop, explain: int | None = None) -> Iterator[Scored]:
+        """Yield each block with its items' scores, those of windows with window scores; arguments as of ``score``."""
+        by_error = isinstance(self.ranker, SquaredError)
+        for block in blocks:
+            x = torch.as_tensor(block.values, device=self.device)
+            made = self.run.network(x)
+            ranked = None if by_error else self.ranker.scores(x, made).cpu()
+            errors = squares(made - x).sum(1).cpu()
+            why = None if explain is None else evidence(torch.as_tensor(block.values), made.cpu(), self.run.form, explain)
+            yield without_infinite(Scored(block, errors, ranked, why), bad)
+
+    def rows(self, items: ItemSet) -> Items:
+        """Return the items of a set as ``score`` takes them."""
+        return split_rows(items, self.run.block_size, self.stride)
+
+    def item_scores(self, items: ItemSet) -> Tensor:
+        """Return the score of each item of a set, of a window the window score, (N,) float64."""
+        return _all(self.score_items(split_items(items, self.run.block_size).blocks))
+
+    def threshold(self, held_out: ItemSet, rate: float, bad: Bad = stop) -> Threshold:
+        """Return the threshold of what ``score`` judges by, for a false-alarm rate; of windows that of row scores.
+
+        Args:
+            held_out: normal items that the model was not trained on; at least one.
+            rate: from 0 to 1.
+            bad: as of ``score``.
+        """
+        return threshold_of(_all(self.score(self.rows(held_out).blocks, bad)), rate)
+
+    def item_threshold(self, held_out: ItemSet, rate: float) -> Threshold:
+        """Return the threshold of items' scores; of windows that of window scores; arguments as of ``threshold``."""
+        return threshold_of(self.item_scores(held_out), rate)
+
+
+def _all(scored: Iterable[Scored]) -> Tensor:
+    """Return the scores of a stream, (N,) float64."""
+    return torch.cat([torch.zeros(0, dtype=torch.float64), *(block.scores for block in scored)])

@@ -1,0 +1,147 @@
+"""What is counted and kept while a stream is scored: the outliers, the highest scores, and what could not be scored.
+
+Shapes: N items, B items a block.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.errors import DataError, InputError, TiedaeError
+from tiedae_cli.scoring.labels import Labelled, separation
+from tiedae_cli.scoring.scored import Scored, joined
+
+log = logging.getLogger(__name__)
+
+MOST_NAMED = 10  # bad items that are named one by one
+
+
+class Failures:
+    """Items that could not be scored: each is told of when it is met, and all of them fail the command at its end."""
+
+    def __init__(self) -> None:
+        self.problems: list[DataError] = []
+        self.count = 0
+        self._told = 0
+
+    def add(self, problem: DataError) -> None:
+        """Note one; it is told of as soon as another item is scored or a second one fails, for alone it is the command's error."""
+        self.count += 1
+        if self.count <= MOST_NAMED:
+            self.problems.append(problem)
+        if self.count > 1:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell of those that nobody was told of yet."""
+        for problem in self.problems[self._told :]:
+            log.warning(f"{problem}; left out")
+        self._told = len(self.problems)
+
+    def finish(self, scored: int) -> None:
+        """Raise what the command ends with, if anything failed.
+
+        Raises:
+            DataError: nothing could be scored; the message is the first problem.
+            TiedaeError: something could not be scored; the message names it.
+        """
+        if not self.count:
+            return
+        if not scored:
+            raise self.problems[0]
+        self.tell()
+        more = [f"and {self.count - MOST_NAMED:,} more"] if self.count > MOST_NAMED else []
+        names = [f"{self.count:,} could not be read, {scored:,} are scored:", *map(str, self.problems), *more]
+        raise TiedaeError("\n".join(names))
+
+
+class Worst:
+    """The items with the highest scores of a stream; keeps no more than these.
+
+    Args:
+        count: how many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.scored: Scored | None = None  # highest score first
+
+    def add(self, scored: Scored) -> None:
+        """Take a block into account; of equal scores the earlier item comes first."""
+        before = self.scored
+        if before is not None and not len(scored.scores):  # rows of a series that no window holds yet
+            return
+        together = scored if before is None or not len(before.scores) else joined(before, scored)
+        self.scored = together.only(together.scores.argsort(descending=True, stable=True)[: self.count].tolist())
+
+
+class Tally:
+    """What is counted and kept while a stream is scored.
+
+    Args:
+        limit: a higher score makes an outlier; None: nothing does.
+        worst: how many of the worst items are kept.
+        all_scores: whether each item's score is kept (8 bytes an item).
+        normal: labels of usual items, where labels are to be judged by.
+    """
+
+    def __init__(
+        self, limit: float | None, worst: int = 0, all_scores: bool = False, normal: Sequence[str] | None = None
+    ) -> None:
+        self.limit = limit
+        self.worst = Worst(worst)
+        self.all_scores = all_scores
+        self.labelled = None if normal is None else Labelled(normal)
+        self.items = 0
+        self.outliers = 0
+        self.squared_error = 0.0
+        self.kept: list[Tensor] = []
+
+    def watch(self, blocks: Iterable[Scored]) -> Iterator[Scored]:
+        """Yield the blocks and take each into account."""
+        for scored in blocks:
+            scores = scored.scores
+            self.items += len(scores)
+            self.outliers += 0 if self.limit is None else int((scores > self.limit).sum().item())
+            self.squared_error += scored.squared_errors.sum().item()
+            if self.worst.count:
+                self.worst.add(scored)
+            if self.all_scores:
+                self.kept.append(scores)
+            if self.labelled is not None:
+                self.labelled.add(scored.block.labels, scores)
+            yield scored
+
+    @property
+    def scores(self) -> Tensor:
+        """All scores, (N,) float64, where they are kept."""
+        return torch.cat([torch.zeros(0, dtype=torch.float64), *self.kept])
+
+
+def detection_values(usual: Tally, intruders: Tally, name: str) -> dict[str, Any]:
+    """Return how well the score tells intruders from usual items, as the JSON interface names it.
+
+    Args:
+        usual: of the items that belong, all scores kept.
+        intruders: of those that do not, the same.
+        name: of the intruders.
+
+    Raises:
+        InputError: there are none of one kind.
+    """
+    for tally, kind in ((usual, "items to score"), (intruders, f"intruders in {name}")):
+        if not tally.items:
+            raise InputError(f"no {kind}: nothing to compare")
+    measures = separation(usual.scores, intruders.scores, usual.limit)
+    return {
+        "items": usual.items,
+        "against": name,
+        "intruders": intruders.items,
+        "auroc": measures.pop("auroc"),
+        "squared_error_per_item": usual.squared_error / usual.items,
+        "intruders_squared_error_per_item": intruders.squared_error / intruders.items,
+        **measures,
+    }
