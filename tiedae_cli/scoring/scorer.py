@@ -1,6 +1,6 @@
 """The score of any item: one computation and one threshold for the shell, Python and the report.
 
-A model of windows has two scores: the row score (see ``series.py``), by which ``score`` judges, and the window score, by which a window
+A model of windows has two scores: the row score (see ``row_scores.py``), by which ``score`` judges, and the window score, by which a window
 as a whole is judged. Of all other models both are the item's score.
 Shapes: N items, B items a block, D values an item.
 """
@@ -19,8 +19,8 @@ from tiedae_cli.model.metrics import squares
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.scoring.rankers import RANKERS, Ranker, SquaredError, fit_ranker, open_ranker
 from tiedae_cli.scoring.reasons import evidence
+from tiedae_cli.scoring.row_scores import score_rows
 from tiedae_cli.scoring.scored import Scored, without_infinite
-from tiedae_cli.scoring.series import score_rows
 from tiedae_cli.scoring.threshold import Threshold, threshold_of
 
 
