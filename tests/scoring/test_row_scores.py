@@ -51,7 +51,7 @@ def test_a_report_judges_whole_windows_and_says_so(run: Path, tmp_path: Path) ->
     opened = open_run(run, "cpu")
     windows = opened.splits.validation
     found = Scorer(opened).item_scores(windows)
-    model, seen = opened.network, windows.batch(0, len(windows), torch.device("cpu"))
+    model, seen = opened.network, torch.as_tensor(windows.batch(0, len(windows)))
     with torch.inference_mode():
         assert found.tolist() == pytest.approx((model(seen) - seen).square().sum(1).tolist(), rel=1e-5)
     threshold = found.sort().values[-2].item()  # of 13 windows: 2 of 14 places are above it
