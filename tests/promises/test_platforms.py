@@ -1,4 +1,4 @@
-"""The commands on a system that has neither ``fcntl`` nor descriptors of folders, and where open and mapped files stay as they are."""
+"""The commands on a system that has neither ``fcntl`` nor folders that can be opened, and where open and mapped files stay as they are."""
 
 import os
 import subprocess

@@ -69,15 +69,13 @@ def test_quoting(word: str, posix: str, windows: str, monkeypatch: pytest.Monkey
     assert quoted(word) == windows
 
 
-def test_the_line_that_continues_is_quoted_for_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_line_to_type_is_quoted_for_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     def line() -> str:
-        Path("my runs/best.pt").parent.mkdir(exist_ok=True)
-        Path("my runs/best.pt").touch()
-        return CliRunner().invoke(app, ["eval", "my runs"]).stderr.splitlines()[0].rpartition(": ")[2]
+        return CliRunner().invoke(app, ["fit", "my photos"]).stderr.splitlines()[0].rpartition(": ")[2]
 
-    assert line() == "tiedae train --config 'my runs/config.yaml'"
+    assert line() == "tiedae train 'my photos'"
     monkeypatch.setattr(portability, "sys", types.SimpleNamespace(platform="win32"))
-    assert line() == 'tiedae train --config "my runs/config.yaml"'
+    assert line() == 'tiedae train "my photos"'
 
 
 def test_macos_flushes_the_drive_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ SINGLE = {"npy": open_npy, "idx": open_idx, "cifar": open_cifar}  # files of one
 NAMED = {"npz": open_npz, "hdf5": open_hdf5, "matlab": open_matlab}  # files of arrays with names
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
 TABLES = ("csv", "jsonl", "parquet", "feather")
-MODELS = ("", ".safetensors", ".pt")  # suffixes of what is no data
+MODELS = ("", ".safetensors")  # suffixes of what is no data
 Choose = Callable[[Table], Columns]  # which columns of a table are read
 MAGICS = {
     b"PAR1": "parquet",
