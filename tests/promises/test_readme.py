@@ -305,7 +305,7 @@ def test_every_script_extra_and_group_exists() -> None:
     for script in re.findall(r"python ((?:benchmarks|docs)/\w+\.py)", README):
         assert (ROOT / script).exists(), script
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    named = {extra for group in re.findall(r"\.\[([a-z,]+)\]", PROSE) for extra in group.split(",")}
+    named = {extra for group in re.findall(r"\.\[([a-z0-9,]+)\]", PROSE) for extra in group.split(",")}
     assert {"hdf5", "onnx"} <= named <= pyproject["project"]["optional-dependencies"].keys()
     guide = (ROOT / "CONTRIBUTING.md").read_text()
     assert {"test", "dev", "bench"} == set(re.findall(r"--group (\w+)", PROSE + guide)) == pyproject["dependency-groups"].keys()
