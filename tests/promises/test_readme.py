@@ -184,7 +184,10 @@ def test_every_filter_works_on_what_the_tool_prints(line: str, printed: dict[str
 def test_the_two_lines_of_a_fresh_machine_do_their_own_set_up() -> None:
     """``.ci/newest`` executes the second one: the first indented line under its heading."""
     first, second = (line for line in LINES if line.startswith("python3 -m venv"))
-    assert first == "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/tiedae train && .venv/bin/tiedae reconstruct --n 2"
+    assert (
+        first
+        == "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/tiedae train && .venv/bin/tiedae reconstruct --n 2"
+    )
     environment = "python3 -m venv --upgrade-deps .venv && .venv/bin/pip install "
     assert second == f"{environment}-e . --group test && .venv/bin/python -m pytest"
     assert re.search(r"^    (.*)$", section("Run the tests"), re.MULTILINE)[1] == second
