@@ -2,14 +2,14 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import pytest
 import torch
-from typer.testing import CliRunner
+from conftest import Tiedae
 
-from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.errors import StorageError
@@ -31,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("successor", [True, False])
-def test_a_run_that_is_renamed_while_it_is_trained_is_never_mixed_with_its_successor(successor: bool) -> None:
+def test_a_run_that_is_renamed_while_it_is_trained_is_never_mixed_with_its_successor(successor: bool, tiedae: Tiedae) -> None:
     """It stops with the line to type, and continues in the renamed folder; another run begun under its old name stays whole."""
     place = torch.device("cpu"), Ranks(), Terminal(quiet=True)
     with opening.start(config_of_seed(1), "x", Path("x"), *place) as first:
@@ -45,8 +45,7 @@ def test_a_run_that_is_renamed_while_it_is_trained_is_never_mixed_with_its_succe
     assert str(caught.value).startswith("x: this run's folder was renamed, removed or replaced; nothing more is written there.")
     assert str(caught.value).endswith("continue from its last save with: tiedae train --resume NEW_NAME")
     assert contents(Path("x")) == before if successor else not Path("x").exists()
-    result = CliRunner().invoke(app, ["train", "-q", "--device", "cpu", "--resume", "moved"])
-    assert result.exit_code == 0, result.output
+    assert tiedae("train", "-q", "--device", "cpu", "--resume", "moved").code == 0
     for folder, seed in (("moved", 1), ("x", 2))[: 1 + successor]:
         for name in ("last.safetensors", "previous.safetensors", "best.safetensors"):
             assert checkpoint.load(Path(folder) / name).config.training.seed == seed
@@ -59,7 +58,7 @@ def test_a_run_that_is_renamed_while_it_is_trained_is_never_mixed_with_its_succe
 def test_a_run_uses_no_file_of_another_folder_of_its_name(digits_run: Path, action: str) -> None:
     run = Run(digits_run)
     saved = run.load(run.last)
-    uses = {
+    uses: dict[str, Callable[[], object]] = {
         "save": lambda: run.save(saved, best=True),
         "write": lambda: run.write(run.config, b""),
         "append_line": lambda: run.append_line(run.metrics, "{}"),

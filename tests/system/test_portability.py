@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def test_a_file_that_another_process_reads_is_replaced_when_it_is_done(tmp_path:
         rename(*names, **folders)  # type: ignore[arg-type]
 
     monkeypatch.setattr(portability, "HAS_FLOCK", False)
-    monkeypatch.setattr(portability.time, "sleep", pauses.append)
+    monkeypatch.setattr(time, "sleep", pauses.append)
     monkeypatch.setattr(os, "replace", busy)
     with replacing(tmp_path / "new") as file:
         file.write(b"whole")
