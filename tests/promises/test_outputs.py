@@ -20,6 +20,8 @@ from tiedae_cli.output.output_targets import check_targets, opened_output
 from tiedae_cli.runs.run_folder import STATE
 from tiedae_cli.system.storage import replacing
 
+pytestmark = pytest.mark.slow
+
 RUN = "runs/digits"
 # (command line, the option that names the output, a suffix that it takes); a new output option must be added here
 OUTPUTS: dict[tuple[str, str], list[str]] = {

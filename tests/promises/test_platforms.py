@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tiedae_cli.system.locks import LOCK_FILE
+
+pytestmark = pytest.mark.slow
 
 # What Windows does not have, taken away before the program is imported; and what it refuses, refused.
 PRELUDE = r"""

@@ -24,6 +24,8 @@ from tiedae_cli.config import Config, keys
 from tiedae_cli.config.samples import sample_configs
 from tiedae_cli.config.yaml_reader import parse_config
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {"README.md": (ROOT / "README.md").read_text()}
 for _name in (

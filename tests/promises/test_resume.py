@@ -33,6 +33,8 @@ from tiedae_cli.training import trainer as training
 from tiedae_cli.training.checkpointing import Saving
 from tiedae_cli.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 CPU = Place(torch.device("cpu"))
 PLAIN = """
 model: {hidden_sizes: [24, 6]}

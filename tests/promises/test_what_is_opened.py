@@ -22,6 +22,8 @@ from tiedae_cli.errors import CheckpointError
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.run_folder import separate_model
 
+pytestmark = pytest.mark.slow
+
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
 SLOWEST = 60  # s; a command that hangs is killed
 

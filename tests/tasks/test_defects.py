@@ -19,6 +19,8 @@ from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.model.regions import Regions, region_means, region_side
 from tiedae_cli.runs import checkpoint
 
+pytestmark = pytest.mark.slow
+
 SIDE = 16
 SMALL = ["training.steps=60", "training.batch_size=32", "model.layers=[conv 4 4 2, dense 8]"]
 
