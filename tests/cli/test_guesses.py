@@ -53,6 +53,7 @@ def own_data() -> None:
     Path("my.yaml").write_text("data: {dataset: digits}\nmodel: {hidden_sizes: [8]}\ntraining: {epochs: 1}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "run", "sample"),
     [
