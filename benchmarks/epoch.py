@@ -4,7 +4,7 @@
 
 Prints medians over interleaved rounds and their ratio to the floor (the 11 products of a step in float32, nothing else), so that a
 machine whose speed drifts treats all alike. Without MNIST under TIEDAE_DATA the images are random, which no step's time depends on.
-A peer that is not installed is left out, and said so (`pip install 'tiedae[bench]'`).
+A peer that is not installed is left out, and said so (`pip install --group bench`).
 """
 
 import argparse

@@ -2,7 +2,8 @@
 
     tiedae report mnist-best && python benchmarks/page.py runs/mnist-best/report.html
 
-Needs ``pip install -e '.[dev]'``, chromium and chromium-driver. A frame is what a stroke causes: noise, encoder, decoder, and all pictures
+Needs ``pip install -e . --group dev``, chromium and chromium-driver.
+A frame is what a stroke causes: noise, encoder, decoder, and all pictures
 of the answer; the time between two frames also holds the browser's own painting.
 """
 

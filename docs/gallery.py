@@ -122,7 +122,7 @@ def draw_codes(runs: Path) -> None:
 
 
 def draw_report(runs: Path) -> None:
-    """Photograph the top of a report, in Chromium (needs ``pip install -e '.[dev]'``, chromium and chromium-driver)."""
+    """Photograph the top of a report, in Chromium (needs ``pip install -e . --group dev``, chromium and chromium-driver)."""
     from selenium import webdriver
     from selenium.webdriver.support.ui import WebDriverWait
 

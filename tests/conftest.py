@@ -1,11 +1,13 @@
 """What the tests share: an empty working folder, small IDX files, a trained run, and the data and devices that not every machine has."""
 
+import json
 import os
 import shutil
 import struct
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +20,31 @@ import torch  # noqa: E402
 
 IDX_TYPES = {np.dtype(np.uint8): 8, np.dtype(np.int32): 12}
 WriteMnist = Callable[..., Path]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left: its exit code and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[Any]:
+        """The lines of stdout, each read as JSON."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Tiedae = Callable[..., Ran]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that look at a page in a browser."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +150,20 @@ def digits_run(trained_once: Path, empty_folder: Path) -> Path:
     copy = Path("runs") / "digits"
     shutil.copytree(trained_once, copy)
     return copy
+
+
+@pytest.fixture
+def tiedae() -> Tiedae:
+    """Return a runner of commands in this process: ``tiedae("eval", "run", "--json").lines``; ``stdin`` is a keyword."""
+    from typer.testing import CliRunner
+
+    from tiedae_cli.cli.app import app
+
+    def run(*words: object, stdin: str | bytes | None = None) -> Ran:
+        result = CliRunner().invoke(app, list(map(str, words)), input=stdin)
+        return Ran(result.exit_code, result.stdout, result.stderr)
+
+    return run
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ def own_data() -> None:
     Path("my.yaml").write_text("data: {dataset: digits}\nmodel: {hidden_sizes: [8]}\ntraining: {epochs: 1}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "run", "sample"),
     [
@@ -110,11 +111,11 @@ def test_photographs_behind_a_link_a_hidden_file_and_a_pipe() -> None:
         ("--hidden-sizes 32", "model.hidden_sizes", (32,)),
         ("hidden_sizes=[64,8]", "model.hidden_sizes", (64, 8)),
         ("--latent-dim 7", "model.hidden_sizes", (256, 7)),
-        ("--code 7", "model.hidden_sizes", (256, 7)),
+        ("--bottleneck 7", "model.hidden_sizes", (256, 7)),
         ("--tied false", "model.tied", False),
         ("--no-tied", "model.tied", False),
         ("--tied", "model.tied", True),
-        ("--weight-decay 0", "training.l2", 0.0),
+        ("--l2 0", "training.l2", 0.0),
         ("--random-state 7", "training.seed", 7),
         ("--patience 3", "training.early_stopping", 3),
         ("--ignore a,b", "data.ignore", ("a", "b")),
@@ -166,6 +167,10 @@ def test_another_tools_name_is_answered_with_ours() -> None:
         ("train --lrr 0.1", "--lrr: no such option (did you mean --learning-rate 0.1?)"),
         ("train --epohs=3", "--epohs: no such option (did you mean --epochs 3?)"),
         ("train epohs=3", "epohs: no such key (did you mean training.epochs=3?)"),
+        ("train --weight-decay 0.1", "--weight-decay: no such option: decoupled weight decay is not offered; training.l2 is"),
+        ("train wd=0.1", "wd: no such key: decoupled weight decay is not offered; training.l2 is an L2 penalty in the loss"),
+        ("train --rate 0.1", "--rate: no such option (all keys: tiedae train --help)"),
+        ("train target=price", "target: no such key (all keys: tiedae train --help)"),
         ("train --gpu", "--gpu: no such option; here it is --device cuda"),
         ("train --output-dir x", "--output-dir: no such option; here it is --run-dir DIR"),
         ("train --epochs", "--epochs: needs a value: --epochs N"),
@@ -183,6 +188,7 @@ def test_another_tools_name_is_answered_with_ours() -> None:
         ("test", "test: no such command; type: tiedae eval"),
         ("trian mnist", "trian: no such command; type: tiedae train mnist"),
         ("mnist", "mnist: no such command; type: tiedae train mnist"),
+        ("plot", "plot: no such command; expected one of train, eval, "),
         ("nonsense", "nonsense: no such command; expected one of train, eval, "),
         ("eval nope", "nope: no such checkpoint or run folder (runs under runs/: digits)"),
     ],
@@ -205,6 +211,11 @@ def test_without_a_run_every_command_says_how_to_make_one(command: str) -> None:
     [
         ("epochs: 10", "my.yaml:1: epochs: unknown key; type `training: {epochs: 10}`"),
         ("training: {lr: 0.1}", "my.yaml:1: training.lr: unknown key; type `training: {learning_rate: 0.1}`"),
+        (
+            "training: {weight_decay: 0.1}",
+            "my.yaml:1: training.weight_decay: unknown key: decoupled weight decay is not offered",
+        ),
+        ("training: {rate: 0.1}", "my.yaml:1: training.rate: unknown key (known: epochs, "),
         ("latent_dim: 7", "the code size is the last entry of model.hidden_sizes: `model: {hidden_sizes: [300, 7]}`"),
     ],
 )
@@ -301,6 +312,7 @@ def test_every_synonym_names_a_key() -> None:
     known = {*keys.properties(), keys.CODE_SIZE, ("training", "optimizer")}
     assert all(key in known for key in keys.SYNONYMS.values())
     assert not {name for name in keys.SYNONYMS if name in {key for _, key in keys.properties()}}
+    assert not keys.SYNONYMS.keys() & {*keys.VAGUE, *keys.NOT_OFFERED}
 
 
 def test_own_options_keep_their_values() -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 QUICK = "--device cpu --set model.hidden_sizes=[16,4] --set training.epochs=2"
 
 

@@ -11,6 +11,8 @@ from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import LARGEST_FILE, dump_config, load_config, parse_config
 from tiedae_cli.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 # Examples are not timed: a shared machine is slow at times.
 COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
 settings.register_profile("suite", max_examples=100, **COMMON)

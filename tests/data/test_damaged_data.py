@@ -25,6 +25,7 @@ def refused(root: Path) -> str:
     return result.stderr.removeprefix("error: ").strip()
 
 
+@pytest.mark.slow
 def test_whole_data_trains(write_mnist: WriteMnist) -> None:
     root = write_mnist()
     arguments = ["--set", "data.dataset=mnist", "--set", f"data.root={root}", "--set", "data.validation=5"]

@@ -196,6 +196,7 @@ def _load_in_process(barrier: Any, results: Any) -> None:
     results.put((built, int(splits.train.values.sum(dtype=np.int64))))
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_build_one_cache() -> None:
     total = sum(int(write(f"pics/{index:03}.png", picture(index, 40, 40)).sum()) for index in range(150))
     context = multiprocessing.get_context("forkserver")

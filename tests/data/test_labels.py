@@ -175,6 +175,7 @@ def scored(path: str | None = None, pipe: bool = False) -> tuple[list[dict[str, 
     return found[0], found[1][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_split_the_file_and_a_pipe_say_the_same_labels(source: str) -> None:
     write, pair = SOURCES[source]

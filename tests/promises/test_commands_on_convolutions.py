@@ -21,6 +21,8 @@ from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.tasks.reconstruct import pictured
 
+pytestmark = pytest.mark.slow
+
 PIXELS = random_bytes(60, 3, 7, 6, seed=1)  # (N, C, H, W), of sides that no stride divides
 X = PIXELS.flatten(1) / 255  # (N, D), as the model sees them
 KINDS = {

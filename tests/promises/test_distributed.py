@@ -17,6 +17,8 @@ from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.model.inference import error_sum
 from tiedae_cli.runs import checkpoint
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 120  # seconds after which a process that hangs fails the test
 
 

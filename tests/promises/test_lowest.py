@@ -1,4 +1,4 @@
-"""The lower bounds in pyproject.toml are the versions that the suite runs on in the second environment of ``.ci/run``."""
+"""The lower bounds in pyproject.toml are the versions that the suite runs on in the environment of ``.ci/lowest``."""
 
 import os
 import re
@@ -10,13 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PINNED = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "tests/lowest.txt").read_text(encoding="utf-8"), re.MULTILINE))
-RUN_BY_HAND = {"bench", "dev", "ray"}  # extras of what the suite does not need
+RUN_BY_HAND = {"ray"}  # extras that the suite does not need
 
 
 def bounds() -> dict[str, str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *(line for name in extras.keys() - RUN_BY_HAND for line in extras[name])]
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras, tests = pyproject["project"]["optional-dependencies"], pyproject["dependency-groups"]["test"]
+    needed = (line for name in extras.keys() - RUN_BY_HAND for line in extras[name])
+    lines = [*pyproject["project"]["dependencies"], *needed, *tests]
     return {line.partition(">=")[0]: line.partition(">=")[2] for line in lines if not line.startswith("tiedae[")}
 
 

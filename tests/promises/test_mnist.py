@@ -10,6 +10,8 @@ from tiedae_cli.model.inference import error_sum
 from tiedae_cli.system.devices import Place
 from tiedae_cli.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

@@ -18,7 +18,9 @@ from tiedae_cli.cli.app import app
 from tiedae_cli.errors import InputError
 from tiedae_cli.output.output_targets import check_targets, opened_output
 from tiedae_cli.runs.run_folder import STATE
-from tiedae_cli.system.storage import HeldFolder, replacing
+from tiedae_cli.system.storage import replacing
+
+pytestmark = pytest.mark.slow
 
 RUN = "runs/digits"
 # (command line, the option that names the output, a suffix that it takes); a new output option must be added here
@@ -229,16 +231,6 @@ def test_a_signal_that_arrives_as_the_temporary_file_is_made(tmp_path: Path, mon
     with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "new"):
         pass
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_is_renamed_stays_the_one_that_is_meant(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    with HeldFolder(tmp_path / "a") as folder, folder.replacing("file") as file:
-        file.write(b"of a")
-        os.rename(tmp_path / "a", tmp_path / "b")
-        (tmp_path / "a").mkdir()
-    assert (tmp_path / "b/file").read_bytes() == b"of a"
-    assert list((tmp_path / "a").iterdir()) == []
 
 
 def test_links_in_a_run_folder_are_not_followed(files: Path, make_set: Callable[..., object]) -> None:

@@ -1,13 +1,16 @@
-"""The commands on a system that has neither ``fcntl`` nor descriptors of folders, and where open and mapped files stay as they are."""
+"""The commands on a system that has neither ``fcntl`` nor folders that can be opened, and where open and mapped files stay as they are."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tiedae_cli.system.locks import LOCK_FILE
+
+pytestmark = pytest.mark.slow
 
 # What Windows does not have, taken away before the program is imported; and what it refuses, refused.
 PRELUDE = r"""

@@ -24,6 +24,8 @@ from tiedae_cli.config import Config, keys
 from tiedae_cli.config.samples import sample_configs
 from tiedae_cli.config.yaml_reader import parse_config
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {"README.md": (ROOT / "README.md").read_text()}
 for _name in (
@@ -182,11 +184,14 @@ def test_every_filter_works_on_what_the_tool_prints(line: str, printed: dict[str
 
 
 def test_the_two_lines_of_a_fresh_machine_do_their_own_set_up() -> None:
-    """``.ci/run`` executes the second one: the first indented line under its heading."""
+    """``.ci/newest`` executes the second one: the first indented line under its heading."""
     first, second = (line for line in LINES if line.startswith("python3 -m venv"))
-    environment = "python3 -m venv .venv && .venv/bin/pip install "
-    assert first == f"{environment}. && .venv/bin/tiedae train && .venv/bin/tiedae reconstruct --n 2"
-    assert second == f"{environment}-e '.[test]' && .venv/bin/python -m pytest"
+    assert (
+        first
+        == "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/tiedae train && .venv/bin/tiedae reconstruct --n 2"
+    )
+    environment = "python3 -m venv --upgrade-deps .venv && .venv/bin/pip install "
+    assert second == f"{environment}-e . --group test && .venv/bin/python -m pytest"
     assert re.search(r"^    (.*)$", section("Run the tests"), re.MULTILINE)[1] == second
 
 
@@ -301,12 +306,14 @@ def test_every_promise_has_its_check(check: str) -> None:
         assert all(any(part in name for name in tests) for part in wanted)
 
 
-def test_every_script_and_extra_exists() -> None:
+def test_every_script_extra_and_group_exists() -> None:
     for script in re.findall(r"python ((?:benchmarks|docs)/\w+\.py)", README):
         assert (ROOT / script).exists(), script
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    named = {extra for group in re.findall(r"\.\[([a-z,]+)\]", PROSE) for extra in group.split(",")}
-    assert {"test", "onnx"} <= named <= extras.keys()
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = {extra for group in re.findall(r"\.\[([a-z0-9,]+)\]", PROSE) for extra in group.split(",")}
+    assert {"hdf5", "onnx"} <= named <= pyproject["project"]["optional-dependencies"].keys()
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    assert {"test", "dev", "bench"} == set(re.findall(r"--group (\w+)", PROSE + guide)) == pyproject["dependency-groups"].keys()
 
 
 def test_every_benchmark_is_in_the_table_of_scripts() -> None:

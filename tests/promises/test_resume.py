@@ -21,18 +21,19 @@ from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import Interrupted
-from tiedae_cli.runs import checkpoint
+from tiedae_cli.runs import checkpoint, run_folder
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import Run, create_run
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.devices import Place, Ranks, choose_place
 from tiedae_cli.system.interruption import StopSignals, stopping_at_once
 from tiedae_cli.system.locks import LOCK_FILE
-from tiedae_cli.system.storage import HeldFolder
 from tiedae_cli.tasks.training_run import Session
 from tiedae_cli.training import trainer as training
 from tiedae_cli.training.checkpointing import Saving
 from tiedae_cli.training.trainer import Trainer
+
+pytestmark = pytest.mark.slow
 
 CPU = Place(torch.device("cpu"))
 PLAIN = """
@@ -360,9 +361,9 @@ def test_nothing_to_resume(config):
     assert error("--resume", "--run-dir", "new").startswith("--resume --run-dir new: nothing to resume there; --config says")
     train("-q", "--config", config, "--run-dir", "run")
     assert "both name a run" in error("--resume", "run", "--run-dir", "other")
-    shutil.copy("run/best.safetensors", "mine.pt")
-    assert error("--resume", "mine.pt").startswith("--resume mine.pt: not in a run folder")
-    assert sorted(path.name for path in Path.cwd().iterdir()) == ["mine.pt", "plain.yaml", "run"]
+    shutil.copy("run/best.safetensors", "mine.safetensors")
+    assert error("--resume", "mine.safetensors").startswith("--resume mine.safetensors: not in a run folder")
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["mine.safetensors", "plain.yaml", "run"]
 
 
 def damage(path: Path) -> None:
@@ -417,7 +418,7 @@ class PowerCut(Exception):
     pass
 
 
-@pytest.mark.parametrize("operation", ["replacing", "link_or_copy", "append_line"])
+@pytest.mark.parametrize("operation", ["replacing_name", "link_or_copy", "append_line"])
 def test_a_power_cut_between_epochs_that_are_saved_together(operation, config, monkeypatch):
     """Every third of the short epochs is saved, with the best one before it; the power goes before each write in turn."""
     config.write_text(PLAIN.replace("epochs: 3", "epochs: 9"))
@@ -427,7 +428,7 @@ def test_a_power_cut_between_epochs_that_are_saved_together(operation, config, m
     assert len(whole.training.history) == 8
     reports = checkpoint.load(Path("whole/last.safetensors")).training.history
     epochs = [(report.epoch, report.train_mse_per_value, report.best) for report in reports]
-    usual = getattr(HeldFolder, operation)
+    usual = getattr(run_folder, operation)
     cuts = 0
     for cut in range(2, 100):  # the first write makes the run
         waited, calls = cycle([0.0, 0.0, 1.5]), 0
@@ -443,7 +444,7 @@ def test_a_power_cut_between_epochs_that_are_saved_together(operation, config, m
         with monkeypatch.context() as patch:
             patch.setattr(Saving, "_waited", lambda _, waited=waited: next(waited))
             patch.setattr(training, "REPORT_EVERY", 1e9)
-            patch.setattr(HeldFolder, operation, counted)
+            patch.setattr(run_folder, operation, counted)
             patch.setattr(Session, "_finish", lambda _: None)
             result = CliRunner().invoke(app, ["train", "--device", "cpu", "-q", "--config", str(config), "--run-dir", str(run)])
         if calls < cut:

@@ -17,6 +17,8 @@ from tiedae_cli.runs import checkpoint
 from tiedae_cli.system.interruption import REPEAT, STOPPING, StopSignals, stopping_at_once
 from tiedae_cli.system.storage import replacing
 
+pytestmark = pytest.mark.slow
+
 LONG = "training: {epochs: 100000, batch_size: 10, checkpoint_every: 100000}\nmodel: {hidden_sizes: [16, 4]}\n"
 
 

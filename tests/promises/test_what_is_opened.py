@@ -18,13 +18,11 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from tiedae_cli.cli.app import app
-from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.errors import CheckpointError
-from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.run_folder import separate_model
-from tiedae_cli.system.devices import Ranks
-from tiedae_cli.tasks import train as opening
+
+pytestmark = pytest.mark.slow
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
 SLOWEST = 60  # s; a command that hangs is killed
@@ -160,29 +158,6 @@ def test_a_stream_without_end(source: str, digits_run: Path) -> None:
     with open("/dev/zero", "rb") as zeros:
         result = run("score", "runs/digits", source, stdin=zeros)
     assert result.returncode == 2 and "no image: goes on after 256 MiB" in result.stderr
-
-
-def test_a_run_is_its_folder_and_not_its_name() -> None:
-    """Renamed while it is trained, with another run begun under its old name, both stay what they are."""
-    import torch
-
-    def config(seed: int) -> object:
-        return parse_config(
-            f"{{model: {{hidden_sizes: [4]}}, training: {{epochs: 2, batch_size: 500, seed: {seed}}}}}", "x.yaml"
-        )
-
-    place = torch.device("cpu"), Ranks(), Terminal(quiet=True)
-    with opening.start(config(1), "x", Path("x"), *place) as first:  # type: ignore[arg-type]
-        os.rename("x", "moved")
-        with opening.start(config(2), "x", Path("x"), *place) as second:  # type: ignore[arg-type]
-            second.train()
-        first.train()
-    for folder, seed in (("moved", 1), ("x", 2)):
-        for name in ("last.safetensors", "previous.safetensors", "best.safetensors"):
-            assert checkpoint.load(Path(folder) / name).config.training.seed == seed
-        assert f"seed: {seed}" in Path(folder, "config.yaml").read_text()
-        assert Path(folder, "metrics.jsonl").read_text().count("\n") == 2
-        assert Path(folder, "loss.png").exists()
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "outcome.json"])

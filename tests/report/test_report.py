@@ -141,7 +141,7 @@ def test_rounding_keeps_each_weight_within_half_a_step() -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A headless Chromium with the system's own driver; the test is skipped without one."""
-    selenium = pytest.importorskip("selenium", reason="needs selenium (pip install -e '.[dev]')")
+    selenium = pytest.importorskip("selenium", reason="needs selenium (pip install -e . --group dev)")
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if program is None or driver is None:
         pytest.skip("needs chromium and chromedriver (apt-get install chromium chromium-driver)")

@@ -70,12 +70,12 @@ def test_the_newest_run_is_the_one_saved_last() -> None:
 def test_what_a_model_argument_means() -> None:
     fake_run("old", 50)
     fake_run("new", 10)
-    Path("copied.pt").touch()
+    Path("copied.safetensors").touch()
     assert find_checkpoint(None, PARENT) == PARENT / "new" / "best.safetensors"
     assert find_checkpoint("runs/old", PARENT) == PARENT / "old" / "best.safetensors"
     assert find_checkpoint("old", PARENT) == PARENT / "old" / "best.safetensors"
     assert find_checkpoint("runs/old/last.safetensors", PARENT) == PARENT / "old" / "last.safetensors"
-    assert find_checkpoint("copied.pt", PARENT) == Path("copied.pt")
+    assert find_checkpoint("copied.safetensors", PARENT) == Path("copied.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -69,15 +70,13 @@ def test_quoting(word: str, posix: str, windows: str, monkeypatch: pytest.Monkey
     assert quoted(word) == windows
 
 
-def test_the_line_that_continues_is_quoted_for_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_line_to_type_is_quoted_for_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     def line() -> str:
-        Path("my runs/best.pt").parent.mkdir(exist_ok=True)
-        Path("my runs/best.pt").touch()
-        return CliRunner().invoke(app, ["eval", "my runs"]).stderr.splitlines()[0].rpartition(": ")[2]
+        return CliRunner().invoke(app, ["fit", "my photos"]).stderr.splitlines()[0].rpartition(": ")[2]
 
-    assert line() == "tiedae train --config 'my runs/config.yaml'"
+    assert line() == "tiedae train 'my photos'"
     monkeypatch.setattr(portability, "sys", types.SimpleNamespace(platform="win32"))
-    assert line() == 'tiedae train --config "my runs/config.yaml"'
+    assert line() == 'tiedae train "my photos"'
 
 
 def test_macos_flushes_the_drive_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +114,7 @@ def test_a_file_that_another_process_reads_is_replaced_when_it_is_done(tmp_path:
         rename(*names, **folders)  # type: ignore[arg-type]
 
     monkeypatch.setattr(portability, "HAS_FLOCK", False)
-    monkeypatch.setattr(portability.time, "sleep", pauses.append)
+    monkeypatch.setattr(time, "sleep", pauses.append)
     monkeypatch.setattr(os, "replace", busy)
     with replacing(tmp_path / "new") as file:
         file.write(b"whole")

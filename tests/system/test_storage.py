@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import shutil
+import stat
 import subprocess
 import threading
 from pathlib import Path
@@ -17,7 +18,7 @@ from tiedae_cli.errors import Interrupted, StorageError
 from tiedae_cli.output.output_targets import opened_output
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.run_folder import Run
-from tiedae_cli.system.storage import TEMPORARY_PREFIX, HeldFolder, replacing
+from tiedae_cli.system.storage import TEMPORARY_PREFIX, append_line, link_or_copy, remove_temporaries, replacing, replacing_name
 
 CONFIG = "model: {hidden_sizes: [64, 16]}\ntraining: {epochs: 8, batch_size: 100}\n"
 
@@ -139,8 +140,7 @@ def test_link_or_copy(links, tmp_path, monkeypatch):
     if not links:
         monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(PermissionError("no hard links here")))
     for _ in range(2):  # also onto itself
-        with HeldFolder(tmp_path) as folder:
-            folder.link_or_copy("source", "target")
+        link_or_copy(source, target)
         assert target.read_text() == "content"
         assert source.samefile(target) is links
         assert temporaries(tmp_path) == []
@@ -151,32 +151,32 @@ def test_a_copy_on_a_full_disk(tmp_path, monkeypatch):
     source.write_bytes(bytes(20_000))
     target.write_text("old")
     monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(PermissionError("no hard links here")))
-    with (
-        HeldFolder(tmp_path) as folder,
-        largest_file(10_000),
-        pytest.raises(StorageError, match="target: cannot be written: File too large"),
-    ):
-        folder.link_or_copy("source", "target")
+    with largest_file(10_000), pytest.raises(StorageError, match="target: cannot be written: File too large"):
+        link_or_copy(source, target)
     assert target.read_text() == "old"
     assert temporaries(tmp_path) == []
 
 
 def test_append_line_on_a_full_disk(tmp_path):
     path = tmp_path / "lines"
-    with HeldFolder(tmp_path) as folder:
-        folder.append_line("lines", "x" * 99)
-        with largest_file(150), pytest.raises(StorageError, match="lines: cannot be written: File too large"):
-            folder.append_line("lines", "y" * 99)
+    append_line(path, "x" * 99)
+    with largest_file(150), pytest.raises(StorageError, match="lines: cannot be written: File too large"):
+        append_line(path, "y" * 99)
     assert path.read_text().splitlines()[0] == "x" * 99
 
 
 def test_folders_that_sync_cannot_reach_are_no_error(tmp_path, monkeypatch):
+    usual = os.fsync
+
     def refuse(descriptor: int) -> None:
-        raise OSError(22, "Invalid argument")
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(22, "Invalid argument")
+        usual(descriptor)
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with HeldFolder(tmp_path) as folder:
-        folder.sync()
+    with replacing_name(tmp_path / "file") as file:
+        file.write(b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole"
 
 
 def test_remove_temporaries(tmp_path):
@@ -184,8 +184,7 @@ def test_remove_temporaries(tmp_path):
     run.mkdir()
     (run / f"{TEMPORARY_PREFIX}1234").write_text("half")
     (run / "last.safetensors").write_text("whole")
-    with HeldFolder(run) as folder:
-        folder.remove_temporaries()
+    remove_temporaries(run)
     assert [path.name for path in run.iterdir()] == ["last.safetensors"]
 
 

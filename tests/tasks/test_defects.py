@@ -16,6 +16,8 @@ import tiedae_cli as tiedae
 from tiedae_cli.cli.app import app
 from tiedae_cli.runs import checkpoint
 
+pytestmark = pytest.mark.slow
+
 SIDE = 16
 SMALL = ["training.steps=60", "training.batch_size=32", "model.layers=[conv 4 4 2, dense 8]"]
 

@@ -253,6 +253,7 @@ def tool(*arguments: str, **options: object) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-m", "tiedae_cli", *arguments], **options)  # type: ignore[call-overload,no-any-return]
 
 
+@pytest.mark.slow
 def test_a_real_pipe() -> None:
     encoder = tool("encode", "digits", "x.npy", "-o", "-", stdout=subprocess.PIPE)
     decoder = tool(
@@ -267,6 +268,7 @@ def test_a_real_pipe() -> None:
     assert Path("out.png").read_bytes() == Path("same.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_quietly() -> None:
     np.save("big.npy", random_bytes(60_000, 8, 8).numpy())
     encoder = tool("encode", "digits", "big.npy", "--format", "csv", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -391,6 +393,7 @@ FORMS: dict[str, Callable[[np.ndarray], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_whatever_trains_is_encoded_and_scored_from_the_same_path(form: str, empty_folder: Path) -> None:
     """Item for item in the same order: what training gathered is what the reader of inputs gives."""

@@ -39,17 +39,17 @@ from tiedae_cli.system.text import note_names, shown_lines
 CLOSED_PIPE = 141  # 128 + SIGPIPE: what every Unix tool returns when its reader has gone
 INTERRUPTED = 130  # 128 + SIGINT
 ELSEWHERE = {  # what others call the commands
-    **dict.fromkeys(("fit", "run", "start", "pretrain"), "train"),
+    **dict.fromkeys(("fit", "run", "start"), "train"),
     **dict.fromkeys(("resume", "continue", "restart"), "train --resume"),
-    **dict.fromkeys(("test", "evaluate", "validate", "metrics"), "eval"),
-    **dict.fromkeys(("predict", "plot", "draw", "show", "visualize", "visualise", "sample", "generate"), "reconstruct"),
+    **dict.fromkeys(("test", "evaluate", "metrics"), "eval"),
+    "predict": "reconstruct",
     **dict.fromkeys(("transform", "embed", "compress", "codes"), "encode"),
     **dict.fromkeys(("inverse_transform", "decompress"), "decode"),
-    **dict.fromkeys(("detect", "anomalies", "outliers", "screen"), "score"),
-    **dict.fromkeys(("info", "summary", "describe", "weights"), "inspect"),
-    **dict.fromkeys(("convert", "onnx", "save"), "export"),
-    **dict.fromkeys(("list", "ls", "history", "status"), "runs"),
-    **dict.fromkeys(("config", "samples", "examples", "recipes", "init"), "configs"),
+    **dict.fromkeys(("detect", "anomalies", "outliers"), "score"),
+    **dict.fromkeys(("info", "summary", "describe"), "inspect"),
+    **dict.fromkeys(("convert", "onnx"), "export"),
+    **dict.fromkeys(("list", "ls"), "runs"),
+    **dict.fromkeys(("config", "samples", "examples", "recipes"), "configs"),
 }
 TAKES_NOTHING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # of stdout: full, lost or closed
 
@@ -89,7 +89,7 @@ class ErrorsToExitCodes(TyperGroup):
 def _what_to_type(words: list[str], known: list[str]) -> str:
     """Return the line that somebody meant who typed the name of another tool's command."""
     name, rest = words[0], [quoted(word) for word in words[1:]]
-    meant = ELSEWHERE.get(name.lower()) or next(iter(difflib.get_close_matches(name, known, n=1)), None)
+    meant = ELSEWHERE.get(name.lower()) or next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.75)), None)
     if meant is None and (os.path.exists(name) or name.lower() in ("mnist", "digits", "fashion-mnist")):
         meant, rest = "train", [quoted(name), *rest]
     if meant is None:

@@ -14,9 +14,9 @@ ELSEWHERE = {  # options that other tools have and that are no keys of the confi
     "cpu": "--device cpu",
     "untied": "--tied false",
     "verbose": "(progress is shown unless -q is given)",
-    **dict.fromkeys(("out", "output", "output_dir", "out_dir", "save", "save_dir", "logdir"), "--run-dir DIR"),
+    **dict.fromkeys(("out", "output", "output_dir", "out_dir", "save_dir"), "--run-dir DIR"),
     **dict.fromkeys(("name", "run_name"), "--run-dir runs/NAME"),
-    **dict.fromkeys(("checkpoint", "restart", "continue"), "--resume RUN"),
+    **dict.fromkeys(("restart", "continue"), "--resume RUN"),
     **dict.fromkeys(("yaml", "conf", "cfg"), "--config FILE"),
 }
 

@@ -18,41 +18,46 @@ INSTEAD: dict[Key, Key] = {  # one of the two says it: whoever types one replace
 }
 NULLS = ("", "~", "null")
 SYNONYMS: dict[str, Key] = {
-    **dict.fromkeys(("data", "dataset_path", "data_path", "input"), ("data", "dataset")),
+    **dict.fromkeys(("data", "dataset_path", "data_path"), ("data", "dataset")),
     **dict.fromkeys(("data_dir", "data_root"), ("data", "root")),
     **dict.fromkeys(("val", "val_split", "validation_split", "valid"), ("data", "validation")),
     **dict.fromkeys(("test_split", "test_size"), ("data", "test")),
     **dict.fromkeys(("image_size", "img_size", "resize"), ("data", "size")),
-    **dict.fromkeys(("target", "label_column", "labels"), ("data", "label")),
+    **dict.fromkeys(("label_column", "labels"), ("data", "label")),
     **dict.fromkeys(("sep", "delim", "separator"), ("data", "delimiter")),
-    **dict.fromkeys(("scaler", "normalise", "normalize"), ("data", "scaling")),
-    **dict.fromkeys(("drop", "drop_columns"), ("data", "ignore")),
+    **dict.fromkeys(("scaler",), ("data", "scaling")),
+    **dict.fromkeys(("drop_columns",), ("data", "ignore")),
     **dict.fromkeys(("window_size", "seq_len", "sequence_length"), ("data", "window")),
     **dict.fromkeys(
-        ("hidden", "hidden_size", "hidden_layers", "hidden_dims", "hidden_dim", "hidden_units", "hidden_layer_sizes", "units"),
+        ("hidden", "hidden_size", "hidden_layers", "hidden_dims", "hidden_dim", "hidden_units", "hidden_layer_sizes"),
         ("model", "hidden_sizes"),
     ),
     **dict.fromkeys(
-        ("latent_dim", "latent", "latent_size", "code", "code_dim", "bottleneck", "encoding_dim", "z_dim", "n_components"),
+        ("latent_dim", "latent", "latent_size", "code_dim", "bottleneck", "encoding_dim", "z_dim", "n_components"),
         CODE_SIZE,
     ),
     **dict.fromkeys(("act", "activation_function", "nonlinearity"), ("model", "activation")),
     **dict.fromkeys(("tie_weights", "tied_weights"), ("model", "tied")),
     **dict.fromkeys(("epoch", "n_epochs", "num_epochs", "max_epochs", "nb_epoch"), ("training", "epochs")),
     **dict.fromkeys(("batch", "bs", "batchsize"), ("training", "batch_size")),
-    **dict.fromkeys(("lr", "learningrate", "rate", "learning_rate_init", "step_size"), ("training", "learning_rate")),
+    **dict.fromkeys(("lr", "learningrate", "learning_rate_init"), ("training", "learning_rate")),
     **dict.fromkeys(("lr_schedule", "scheduler", "lr_scheduler"), ("training", "schedule")),
-    **dict.fromkeys(("weight_decay", "wd", "regularization", "alpha"), ("training", "l2")),
     **dict.fromkeys(("loss_fn", "criterion"), ("training", "loss")),
     **dict.fromkeys(("random_state", "random_seed", "manual_seed"), ("training", "seed")),
-    **dict.fromkeys(("dtype", "amp"), ("training", "precision")),
+    **dict.fromkeys(("dtype",), ("training", "precision")),
     **dict.fromkeys(("noise_type",), ("training", "corruption")),
     **dict.fromkeys(("noise", "noise_level", "noise_std", "noise_factor"), ("training", "corruption_level")),
     **dict.fromkeys(("patience",), ("training", "early_stopping")),
-    **dict.fromkeys(("clip", "grad_clip", "clipnorm", "max_grad_norm"), ("training", "gradient_clip")),
+    **dict.fromkeys(("grad_clip", "max_grad_norm", "global_clipnorm"), ("training", "gradient_clip")),
     **dict.fromkeys(("opt",), ("training", "optimizer")),
-    **dict.fromkeys(("pretrain", "pretrain_epochs"), ("training", "pretraining_epochs")),
+    **dict.fromkeys(("pretrain_epochs",), ("training", "pretraining_epochs")),
 }
+
+
+CLOSE = 0.8  # of difflib: at most about one wrong letter in five
+VAGUE = ("alpha", "rate", "units", "target", "drop", "code", "clip", "input")  # other tools mean too many things by them
+_DECOUPLED = "decoupled weight decay is not offered; training.l2 is an L2 penalty in the loss, which Adam scales differently"
+NOT_OFFERED = {"weight_decay": _DECOUPLED, "wd": _DECOUPLED}  # names of other tools that no key here means
 
 
 @cache
@@ -122,10 +127,12 @@ def resolve(name: str, value: str) -> Key:
 
 
 def line_to_type(name: str, value: str, as_option: bool = False) -> str:
-    """Return " (did you mean KEY=VALUE?)" for a close name, as an option where that was typed, else where all keys are listed."""
+    """Return " (did you mean KEY=VALUE?)" for a close name, as an option if one was typed; else the reason or where all keys are listed."""
     last = name.rpartition(".")[2].replace("-", "_")
-    known = [*(key for _, key in properties()), *SYNONYMS]
-    close = difflib.get_close_matches(last.lower(), known, n=1, cutoff=0.6)
+    if last.lower() in NOT_OFFERED:
+        return f": {NOT_OFFERED[last.lower()]}"
+    known = [] if last.lower() in VAGUE else [*(key for _, key in properties()), *SYNONYMS]
+    close = difflib.get_close_matches(last.lower(), known, n=1, cutoff=CLOSE)
     key = find_key(name) or (find_key(last) or (find_key(close[0]) if close else None))
     if key is None:
         return " (all keys: tiedae train --help)"

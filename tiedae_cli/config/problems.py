@@ -44,7 +44,7 @@ def line_of(item: Any, values: object, places: dict[KeyPath, str]) -> str:
     where = f"{place_of(places, path)}: {dotted(path)}: "
     kind, context = item["type"], item.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{where}unknown key{_home(path, item['input']) or suggestion(path[-1], list(_siblings(path)))}"
+        return f"{where}unknown key{_home(path, item['input']) or _close_key(path)}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", context["expected"])
         return f"{where}{short(item['input'])} is not a valid choice{suggestion(short(item['input']).strip(chr(39)), choices)}"
@@ -62,13 +62,23 @@ def line_of(item: Any, values: object, places: dict[KeyPath, str]) -> str:
 
 def _home(path: KeyPath, value: object) -> str:
     """Return a hint for a misplaced key or another tool's key name; empty for an unknown name."""
-    key = keys.find_key(str(path[-1]))
+    name = str(path[-1])
+    if name in keys.NOT_OFFERED:
+        return f": {keys.NOT_OFFERED[name]}"
+    key = keys.find_key(name)
     if key is None or len(path) > 2:
         return ""
     if key == keys.CODE_SIZE:
         return f"; the code size is the last entry of model.hidden_sizes: `model: {{hidden_sizes: [300, {short(value)}]}}`"
     shown = json.dumps(value) if isinstance(value, (list, bool, int, float)) else str(value)
     return f"; type `{key[0]}: {{{key[1]}: {short(shown, 60).strip(chr(39))}}}`"
+
+
+def _close_key(path: KeyPath) -> str:
+    """Return " (did you mean ...?)" for an unknown key with a close sibling, else the list of keys at that level."""
+    known = list(_siblings(path))
+    vague = str(path[-1]).lower() in keys.VAGUE
+    return f" (known: {', '.join(known)})" if vague else suggestion(path[-1], known)
 
 
 def _given_path(location: KeyPath, values: object) -> KeyPath:

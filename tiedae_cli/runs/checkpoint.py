@@ -38,9 +38,9 @@ from tiedae_cli.system.regular_files import open_regular
 from tiedae_cli.system.storage import replacing
 from tiedae_cli.system.text import shown
 
-SUFFIX, OLD_SUFFIX = ".safetensors", ".pt"  # of tiedae 0.1
+SUFFIX = ".safetensors"
 FORMAT = "tiedae checkpoint"
-VERSION = 2  # 1 was tiedae 0.1's, a torch archive
+VERSION = 2
 KEY = "tiedae"  # of the metadata
 LARGEST_ITEM = 1 << 40  # values of one image; more is no image
 STATISTICS = ("offset", "scale", "fill")  # of the form of vectors
@@ -164,18 +164,14 @@ class Checkpoint:
         }
 
 
-def load(path: Path | str, folder: int | None = None) -> Checkpoint:
+def load(path: Path | str) -> Checkpoint:
     """Read a checkpoint and believe it only when everything holds.
-
-    Args:
-        path: the file.
-        folder: the descriptor of the folder that it lies in, for who holds one; None for whatever has this path.
 
     Raises:
         CheckpointError: the file is missing, damaged, another tool's or from another version; one line that says which.
     """
     path = Path(path)
-    document, tensors = _read(path, folder)
+    document, tensors = _read(path)
     note_input(path)
     _check_version(path, document)
     try:
@@ -193,7 +189,7 @@ def load(path: Path | str, folder: int | None = None) -> Checkpoint:
 
 def is_checkpoint(path: Path) -> bool:
     """Return whether a file is a checkpoint by its name, or by how it begins: the length of a JSON header, and the header."""
-    if path.suffix.lower() in (SUFFIX, OLD_SUFFIX):
+    if path.suffix.lower() == SUFFIX:
         return path.is_file()
     with contextlib.suppress(OSError), open_regular(path) as file:
         head = file.read(9)
@@ -201,14 +197,9 @@ def is_checkpoint(path: Path) -> bool:
     return False
 
 
-def _read(path: Path, folder: int | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the document and the tensors of a file; neither is believed yet."""
-    raw = _bytes(path, folder)
-    if raw.startswith(b"PK\3\4"):
-        raise CheckpointError(
-            f"{path}: a torch archive, as tiedae 0.1 wrote its checkpoints; this version reads {SUFFIX} files: "
-            f"train again with: tiedae train --config {path.parent / 'config.yaml'}"
-        )
+    raw = _bytes(path)
     length = int.from_bytes(raw[:8], "little")
     try:
         header = json.loads(raw[8 : 8 + length]) if len(raw) >= 8 + length else None
@@ -227,15 +218,15 @@ def _read(path: Path, folder: int | None) -> tuple[dict[str, Any], dict[str, Ten
     return document, tensors
 
 
-def _bytes(path: Path, folder: int | None) -> bytes:
+def _bytes(path: Path) -> bytes:
     """Return a file's bytes; its head is asked first how long it should be, so that a hole of a terabyte is not read."""
     try:
-        with open_regular(path if folder is None else path.name, folder) as file:
+        with open_regular(path) as file:
             size, head = os.fstat(file.fileno()).st_size, file.read(8)
             if not head:
                 raise CheckpointError(f"{path}: empty file")
             length = int.from_bytes(head, "little")
-            if not head.startswith(b"PK\3\4") and (len(head) < 8 or length < 2 or 8 + length > size):
+            if len(head) < 8 or length < 2 or 8 + length > size:
                 raise CheckpointError(f"{path}: damaged, or not a tiedae checkpoint")
             if size > available_memory():
                 raise CheckpointError(f"{path}: {size / 1e9:.1f} GB, more than the memory that is free")

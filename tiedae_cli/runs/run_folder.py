@@ -6,14 +6,13 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.data.sources.detection import is_input
-from tiedae_cli.errors import InputError, StorageError
+from tiedae_cli.errors import CheckpointError, InputError, StorageError
 from tiedae_cli.model import pca
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs import kept_pca
@@ -21,17 +20,23 @@ from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_list import OUTCOME, known_runs, require_runs
 from tiedae_cli.runs.training_state import SplitIdentity
 from tiedae_cli.system.locks import LOCK_FILE, holding
-from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.regular_files import open_regular
-from tiedae_cli.system.storage import TEMPORARY_PREFIX, HeldFolder, storage_errors, sync_file
+from tiedae_cli.system.storage import (
+    TEMPORARY_PREFIX,
+    append_line,
+    link_or_copy,
+    remove_temporaries,
+    replacing_name,
+    storage_errors,
+    sync_file,
+)
 
 CHECKPOINTS = ("last.safetensors", "previous.safetensors", "best.safetensors")
 STATE = (*CHECKPOINTS, "config.yaml", "metrics.jsonl", "pca.npz", OUTCOME)  # what no output ever replaces
-OLD_STATE = ("last.pt", "previous.pt", "best.pt")  # of tiedae 0.1
 
 
 class Run:
-    """The files of one run. While it is locked it is its folder, by an open descriptor, and not whatever has its name.
+    """The files of one run. While it is locked, a folder that is renamed, removed or replaced is noticed before anything is written.
 
     Args:
         folder: the run folder.
@@ -39,7 +44,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._held: HeldFolder | None = None
+        self._locked_folder: os.stat_result | None = None
         self.config = folder / "config.yaml"
         self.metrics = folder / "metrics.jsonl"
         self.last = folder / "last.safetensors"
@@ -59,15 +64,27 @@ class Run:
         """The folder's own name."""
         return self.folder.name
 
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[HeldFolder]:
-        if self._held is not None:
-            yield self._held
+    def _check_folder(self) -> None:
+        """Raise ``StorageError`` if the path no longer leads to the folder that was locked (device and inode)."""
+        if self._locked_folder is None:
             return
-        with storage_errors(self.folder, "opened"):
-            folder = HeldFolder(self.folder)
-        with folder:
-            yield folder
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(self.folder), self._locked_folder):
+                return
+        raise StorageError(
+            f"{self.folder}: this run's folder was renamed, removed or replaced; nothing more is written there. "
+            "If it was renamed, continue from its last save with: tiedae train --resume NEW_NAME"
+        )
+
+    @contextlib.contextmanager
+    def _same_folder(self) -> Iterator[None]:
+        """Check the folder before a block that uses it, and again if the block fails, because that may be the reason."""
+        self._check_folder()
+        try:
+            yield
+        except (CheckpointError, StorageError):
+            self._check_folder()
+            raise
 
     def save(self, checkpoint: Checkpoint, best: bool) -> None:
         """Replace the last checkpoint, keep what it was as the previous one, and make the best the same file where it is the best.
@@ -75,52 +92,45 @@ class Run:
         At every instant ``last.safetensors`` is whole: the old one or the new one.
 
         Raises:
-            StorageError: something cannot be written; the old files are intact.
+            StorageError: something cannot be written, or the folder is not this run's any more; the old files are intact.
         """
-        with self._opened() as folder:
-            with folder.replacing(self.last.name) as file:
+        with self._same_folder():
+            with replacing_name(self.last) as file:
                 checkpoint.write(file)
                 sync_file(file)  # a full disk shows here, before anything old has moved
-                if folder.exists(self.last.name):
-                    folder.link_or_copy(self.last.name, self.previous.name)
+                if os.path.lexists(self.last):
+                    self.link(self.last, self.previous)
             if best:
-                folder.link_or_copy(self.last.name, self.best.name)
+                self.link(self.last, self.best)
 
     def load(self, path: Path) -> Checkpoint:
         """Return one of its checkpoints.
 
         Raises:
-            CheckpointError: it is damaged or not there.
+            CheckpointError: it is damaged or missing.
+            StorageError: the folder is not this run's any more.
         """
-        return checkpoints.load(path, None if self._held is None else self._held.descriptor)
+        with self._same_folder():
+            return checkpoints.load(path)
 
     def write(self, path: Path, content: bytes) -> None:
         """Write one of its files, whole or not at all.
 
         Raises:
-            StorageError: it cannot be written; what was there before is intact.
+            StorageError: it cannot be written, or the folder is not this run's any more; the old file is intact.
         """
-        with self._opened() as folder, folder.replacing(path.name) as file:
+        with self._same_folder(), replacing_name(path) as file:
             file.write(content)
 
     def append_line(self, path: Path, line: str) -> None:
         """Append a line to one of its files and flush it to the disk."""
-        with self._opened() as folder:
-            folder.append_line(path.name, line)
+        with self._same_folder():
+            append_line(path, line)
 
     def link(self, source: Path, target: Path) -> None:
         """Make one of its files the same as another one."""
-        with self._opened() as folder:
-            folder.link_or_copy(source.name, target.name)
-
-    def read(self, path: Path) -> IO[bytes]:
-        """Open one of its files.
-
-        Raises:
-            OSError: there is none, or it is no file.
-        """
-        held = None if self._held is None else self._held.descriptor
-        return open_regular(path) if held is None else open_regular(path.name, held)
+        with self._same_folder():
+            link_or_copy(source, target)
 
     def remove_if_empty(self) -> None:
         """Remove the folder of a run in which nothing could be written."""
@@ -128,10 +138,6 @@ class Run:
             if [path.name for path in self.folder.iterdir()] == [LOCK_FILE]:
                 (self.folder / LOCK_FILE).unlink()
             self.folder.rmdir()
-
-    def moved(self) -> bool:
-        """Return whether its folder has another name now, or none, since it was locked."""
-        return self._held is not None and not self._held.still_named()
 
     def _refuse_a_second(self) -> None:
         raise InputError(f"{self.folder}: another process is training this run")
@@ -145,23 +151,26 @@ class Run:
         Raises:
             InputError: another process is training this run.
         """
-        with self._opened() as folder, holding(self.folder, self._refuse_a_second):
-            folder.remove_temporaries()
-            self._held = folder
+        with storage_errors(self.folder, "opened"):
+            folder = os.stat(self.folder)
+        with holding(self.folder, self._refuse_a_second):
+            self._locked_folder = folder
             try:
+                self._check_folder()
+                remove_temporaries(self.folder)
                 yield
             finally:
-                self._held = None
+                self._locked_folder = None
 
 
 def is_run(folder: Path) -> bool:
     """Return whether a folder is a run's: it holds a checkpoint, or will as soon as its training has begun."""
-    return any(os.path.lexists(folder / name) for name in (*CHECKPOINTS, *OLD_STATE))
+    return any(os.path.lexists(folder / name) for name in CHECKPOINTS)
 
 
 def is_state_of_a_run(path: Path) -> bool:
     """Return whether a run keeps its own state under this path, or would."""
-    return path.name in (*STATE, *OLD_STATE) and is_run(path.parent)
+    return path.name in STATE and is_run(path.parent)
 
 
 def create_run(parent: Path, name: str) -> Run:
@@ -229,11 +238,6 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
     path = named_model(model, parent) or Path(model)
     if path.is_dir():
         best = Run(path).best
-        if not best.exists() and (path / "best.pt").exists():
-            again = f"tiedae train --config {quoted(path / 'config.yaml')}"
-            raise InputError(
-                f"{path}: a run of tiedae 0.1, whose checkpoints this version does not read: train again with: {again}"
-            )
         if not best.exists():
             started = Run(path).last.exists()
             reason = "no epoch is finished yet" if started else f"expected a checkpoint or a run folder{known_runs(parent)}"
@@ -289,7 +293,7 @@ def kept_components(run: Run, data: SplitIdentity, pixels: int, count: int) -> p
         pixels: D.
         count: components.
     """
-    with contextlib.suppress(OSError), run.read(run.components) as file:
+    with contextlib.suppress(OSError), open_regular(run.components) as file:
         kept = kept_pca.believed(file, data.digest, pixels, min(pixels, data.images))
         return kept.truncated(count) if kept is not None and kept.components.shape[1] >= count else None
     return None

@@ -10,7 +10,7 @@ from platformdirs import user_cache_path
 
 from tiedae_cli.errors import StorageError
 from tiedae_cli.system.locks import holding
-from tiedae_cli.system.storage import HeldFolder, storage_errors
+from tiedae_cli.system.storage import remove_temporaries, storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,5 @@ def taking_turns(folder: Path) -> Iterator[None]:
         folder, say
     ) as held:  # without locks both do the work, and the second replaces the first's file by an equal one
         if held:
-            with HeldFolder(folder) as opened:
-                opened.remove_temporaries()
+            remove_temporaries(folder)
         yield

@@ -11,13 +11,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import FrameType
 
 HAS_FLOCK = importlib.util.find_spec("fcntl") is not None
 """Whether open files can be locked, renamed and removed. On Windows whoever has a file open keeps others from doing that."""
-HAS_DIR_FD = hasattr(os, "O_DIRECTORY") and os.open in os.supports_dir_fd
-"""Whether a folder can be held by a descriptor; on Windows it is its path."""
+OPENS_FOLDERS = hasattr(os, "O_DIRECTORY")
+"""Whether a folder can be opened, to flush its names to the disk. Not on Windows."""
 PATIENCE = (0.01, 0.03, 0.1, 0.3, 1.0)  # s, between attempts to replace a file that another process reads just now
 
 
@@ -51,22 +51,21 @@ def flush_to_disk(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
-def replace(source: str, target: str, folder: int | None) -> None:
+def replace(source: Path, target: Path) -> None:
     """Rename a file over another one, atomically; where open files cannot be replaced, wait a moment for who reads the old one.
 
     Args:
-        source: its name.
-        target: its new name.
-        folder: the descriptor of the folder that both lie in; None if they are paths.
+        source: its path.
+        target: its new path.
 
     Raises:
         OSError: it cannot be done.
     """
     for pause in () if HAS_FLOCK else PATIENCE:
         with contextlib.suppress(PermissionError):
-            return os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder)
+            return os.replace(source, target)
         time.sleep(pause)
-    os.replace(source, target, src_dir_fd=folder, dst_dir_fd=folder)
+    os.replace(source, target)
 
 
 def call_every(seconds: float, handler: Callable[[int, FrameType | None], None]) -> None:

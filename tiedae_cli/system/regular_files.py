@@ -17,19 +17,15 @@ KINDS = (
 )
 
 
-def open_regular(path: Path | str, folder: int | None = None) -> IO[bytes]:
+def open_regular(path: Path | str) -> IO[bytes]:
     """Open a regular file, following links, without ever waiting for another process.
-
-    Args:
-        path: the file.
-        folder: the descriptor of the folder that ``path`` lies in; None for a path of its own.
 
     Raises:
         OSError: there is none, it may not be read, or it is something else; its ``strerror`` says what.
     """
-    if folder is None and os.path.isdir(path):  # which cannot be opened on Windows
+    if os.path.isdir(path):  # which cannot be opened on Windows
         raise OSError(errno.EINVAL, "a folder, not a file", str(path))
-    descriptor = os.open(path, open_flags("O_RDONLY", "O_NONBLOCK", "O_CLOEXEC"), dir_fd=folder)
+    descriptor = os.open(path, open_flags("O_RDONLY", "O_NONBLOCK", "O_CLOEXEC"))
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)

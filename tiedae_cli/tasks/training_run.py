@@ -180,10 +180,6 @@ class Session:
         with self._board() as board:
             if board is not None:
                 board.finish(len(history), self.trainer.model, self._shown(), self.trainer.place.device)
-        if self.run.moved():
-            log.warning(
-                f"{self.run.folder} was renamed or removed meanwhile: this run's files are in its folder, wherever that is"
-            )
         self.terminal.result(str(self.run.best))
         self.terminal.json_line(
             event="done", run=str(self.run.folder), checkpoint=str(self.run.best), epochs=len(history), best=epoch_values(best)
@@ -202,7 +198,7 @@ class Session:
 
     def _write_report(self) -> None:
         """Write the report if the config asks for it."""
-        if not self.config.output.report or self.run.moved():
+        if not self.config.output.report:
             return
         opened = OpenRun(self.run.best, self.trainer.place.device, self.splits)
         split = next(name for name in ("test", "validation", "train") if len(self.splits.get(name)))

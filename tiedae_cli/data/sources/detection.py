@@ -22,7 +22,7 @@ from tiedae_cli.system.standard_streams import stdin
 
 SOURCES = [IMAGE_FOLDER, NPY, NPZ, HDF5, MATLAB, IDX, CIFAR, CSV, JSON_LINES, PARQUET, FEATHER]
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
-MODELS = ("", ".safetensors", ".pt")  # suffixes of what is no data
+MODELS = ("", ".safetensors")  # suffixes of what is no data
 HEAD_BYTES = 16  # enough to tell what a file is
 
 
