@@ -20,11 +20,10 @@ from typer.testing import CliRunner, Result
 from tiedae_cli.cli.app import app
 from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.errors import CheckpointError
-from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.run_folder import separate_model
 from tiedae_cli.system.devices import Ranks
-from tiedae_cli.tasks import train as opening
+from tiedae_cli.tasks import train as task
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
 SLOWEST = 60  # s; a command that hangs is killed
@@ -171,10 +170,10 @@ def test_a_run_is_its_folder_and_not_its_name() -> None:
             f"{{model: {{hidden_sizes: [4]}}, training: {{epochs: 2, batch_size: 500, seed: {seed}}}}}", "x.yaml"
         )
 
-    place = torch.device("cpu"), Ranks(), Terminal(quiet=True)
-    with opening.start(config(1), "x", Path("x"), *place) as first:  # type: ignore[arg-type]
+    place = torch.device("cpu"), Ranks()
+    with task.start(config(1), "x", Path("x"), *place) as first:  # type: ignore[arg-type]
         os.rename("x", "moved")
-        with opening.start(config(2), "x", Path("x"), *place) as second:  # type: ignore[arg-type]
+        with task.start(config(2), "x", Path("x"), *place) as second:  # type: ignore[arg-type]
             second.train()
         first.train()
     for folder, seed in (("moved", 1), ("x", 2)):

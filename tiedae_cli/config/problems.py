@@ -60,6 +60,8 @@ def line_of(item: Any, values: object, places: dict[KeyPath, str]) -> str:
 
 def _home(path: KeyPath, value: object) -> str:
     """Return where a key belongs that stands in the wrong place or has another tool's name; empty where nothing is known of it."""
+    if path[-1] in keys.TRACKERS:
+        return f"; type `output: {{trackers: [{path[-1]}]}}`"
     key = keys.find_key(str(path[-1]))
     if key is None or len(path) > 2:
         return ""

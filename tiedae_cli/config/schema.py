@@ -21,6 +21,7 @@ Edges = Literal["zero", "mirror"]
 Sparsity = Literal["none", "l1", "kl"]
 Shuffle = Literal["auto", "items", "blocks"]
 Precision = Literal["float32", "bfloat16", "auto"]
+Tracker = Literal["tensorboard", "mlflow"]
 HiddenSize = Annotated[int, Field(ge=1, le=65_536)]
 LARGEST_SIDE = 16_384
 
@@ -375,8 +376,9 @@ class OutputConfig(Section):
     """Test images in `reconstructions.png`."""
     report: bool = False
     """Also write the report, `report.html`, at the end of a training."""
-    tensorboard: bool = False
-    """Also write scalars, reconstructions and the code projection for TensorBoard (needs the extra `tensorboard`)."""
+    trackers: Annotated[tuple[Tracker, ...], BeforeValidator(_names), Field(max_length=8, strict=False)] = ()
+    """Also follow the training in `tensorboard` (numbers, reconstructions and the projection of the codes) or `mlflow` (parameters,
+    numbers, pictures and the checkpoint), or both. Each needs the extra of its name."""
 
 
 class Config(Section):
