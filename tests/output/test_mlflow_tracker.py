@@ -32,46 +32,54 @@ def train(*words: str, code: int = 0) -> Any:
     return result
 
 
-def opened(store: str) -> Any:
-    """Return a client, and the only run."""
+def opened(store: str, experiment: str) -> Any:
+    """Return a client, and the only run of an experiment."""
     from mlflow import MlflowClient
 
     client = MlflowClient(store)
-    (experiment,) = (one for one in client.search_experiments() if one.name != "Default")
-    assert experiment.name == "tiedae"
-    (run,) = client.search_runs([experiment.experiment_id])
+    (run,) = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
     return client, run
 
 
-@needs_mlflow
-def test_a_resumed_training_continues_its_mlflow_run_and_leaves_the_process_as_it_was() -> None:
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs that was resumed for a third; MLflow takes seconds to make its database, so it is made once."""
+    folder = tmp_path_factory.mktemp("mlflow") / "run"
     before = dict(os.environ), logging.root.manager.disable, list(logging.root.handlers)
-    result = train(*SMALL, "--epochs", "2", "--run-dir", "run")
-    assert "mlflow" not in result.stderr.lower() and "alembic" not in result.stderr.lower()
-    train("-q", "--device", "cpu", "--resume", "run", "--epochs", "3")
+    result = train(*SMALL, "--epochs", "2", "--run-dir", str(folder))
+    assert "mlflow" not in result.stderr.replace(str(folder.parent), "") and "alembic" not in result.stderr
+    train("-q", "--device", "cpu", "--resume", str(folder), "--epochs", "3")
     assert (dict(os.environ), logging.root.manager.disable, list(logging.root.handlers)) == before
-    client, run = opened(f"sqlite:///{Path('run/mlflow/mlflow.db').absolute()}")
+    return folder
+
+
+@needs_mlflow
+def test_a_resumed_training_continues_its_mlflow_run(run_folder: Path) -> None:
+    client, run = opened(f"sqlite:///{run_folder}/mlflow/mlflow.db", "tiedae")
     assert (run.info.run_name, run.info.status) == ("run", "FINISHED")
     assert run.data.params["model.hidden_sizes"] == "[8, 3]" and run.data.params["training.epochs"] == "2"
-    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 3
     for name in NAMES:
         logged = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
         assert logged == [(line["epoch"], line[name]) for line in lines]
-    outcome = json.loads(Path("run/outcome.json").read_text())
+    outcome = json.loads((run_folder / "outcome.json").read_text())
     assert run.data.metrics["best_mse_per_value"] == outcome["mse_per_value"]
     assert run.data.metrics["pca_mse_per_value"] == outcome["pca_mse_per_value"]
-    folder = Path("run/mlflow") / run.info.run_id / "artifacts"
+    artifacts = run_folder / "mlflow" / run.info.run_id / "artifacts"
     names = {"best.safetensors", "config.yaml", "loss.png", "reconstructions.png"}
     assert {one.path for one in client.list_artifacts(run.info.run_id)} == names
     for name in names:
-        assert (folder / name).read_bytes() == Path("run", name).read_bytes()
+        assert (artifacts / name).read_bytes() == (run_folder / name).read_bytes()
 
 
 @needs_mlflow
-def test_a_store_that_the_environment_names_is_taken_and_a_diverged_training_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = f"sqlite:///{Path('team.db').absolute()}"
+def test_the_environment_names_store_and_experiment_and_a_diverged_training_failed(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = f"sqlite:///{run_folder}/mlflow/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "team")
     Path("wild.yaml").write_text("""
         model: {hidden_sizes: [32, 32, 32, 32, 32], activation: relu}
         training: {epochs: 200, batch_size: 50, learning_rate: 10}
@@ -79,7 +87,7 @@ def test_a_store_that_the_environment_names_is_taken_and_a_diverged_training_fai
     """)
     train("-q", "--device", "cpu", "--config", "wild.yaml", "--run-dir", "run", code=1)
     assert not Path("run/mlflow").exists()
-    assert opened(store)[1].info.status == "FAILED"
+    assert opened(store, "team")[1].info.status == "FAILED"
 
 
 @needs_mlflow
