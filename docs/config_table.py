@@ -41,6 +41,8 @@ def values(field: dict[str, Any]) -> str:
         return ", ".join(f"`{choice}`" for choice in kind["enum"])
     if kind["type"] == "object":
         return "a name, or names by role"
+    if kind["type"] == "array" and "enum" in kind.get("items", {}):
+        return "a list of " + values(kind["items"])
     if kind["type"] == "array" and "items" in kind and kind["items"].get("type") == "string":
         examples = " or ".join(f"`{example}`" for example in kind["items"].get("examples", []))
         return f"a list, each as {examples}" if examples else "a list of text"

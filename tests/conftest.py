@@ -127,9 +127,8 @@ def write_mnist(tmp_path: Path) -> WriteMnist:
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small trained run on the digits; read-only: tests that use it take ``digits_run``."""
     from tiedae_cli.config.yaml_reader import parse_config
-    from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.system.devices import Ranks
-    from tiedae_cli.tasks import train as opening
+    from tiedae_cli.tasks import train as task
 
     folder = tmp_path_factory.mktemp("trained") / "digits"
     text = """
@@ -138,9 +137,8 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output: {images: 3}
     """
     config = parse_config(text, "digits.yaml")
-    terminal = Terminal(quiet=True, as_json=True)
-    with opening.start(config, "digits", folder, torch.device("cpu"), Ranks(), terminal) as session:
-        session.train()
+    with task.start(config, "digits", folder, torch.device("cpu"), Ranks()) as training:
+        training.train()
     return folder
 
 

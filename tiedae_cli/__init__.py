@@ -1,5 +1,6 @@
 """tiedae: autoencoders whose decoder is the transposed encoder, from a YAML file, the shell or Python."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,13 +10,16 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = ["Model", "__version__", "load", "train"]
 
+_MODULES = {"Model": "trained_model", "load": "trained_model", "train": "python_training"}  # of api/
+
 
 def __getattr__(name: str) -> Any:
     """Import the public names on their first use, so that ``--help`` never waits for torch."""
-    if name == "train":
-        from tiedae_cli.api import python_training as room
-    elif name in ("Model", "load"):
-        from tiedae_cli.api import trained_model as room  # type: ignore[no-redef]
-    else:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(room, name)
+    return getattr(importlib.import_module(f"tiedae_cli.api.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, also before their first use."""
+    return sorted({*globals(), *__all__})

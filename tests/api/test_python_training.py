@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-import tiedae_cli as tiedae
+import tiedae
 from tiedae_cli.config import Config
 from tiedae_cli.errors import ConfigError, DataError, InputError
 

@@ -18,7 +18,7 @@ from tiedae_cli import __version__
 from tiedae_cli.cli.app import app
 from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.runs import checkpoint
-from tiedae_cli.tasks import train as opening
+from tiedae_cli.tasks import train as task
 
 COMMANDS = tuple(command.name for command in app.registered_commands if command.name)
 QUICK = ("--set", "training.epochs=2", "--set", "model.hidden_sizes=[16, 4]", "--device", "cpu")
@@ -381,7 +381,7 @@ def test_out_of_memory(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Non
     def start(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(opening, "start", start)
+    monkeypatch.setattr(task, "start", start)
     assert refused("train", "-q", code=1).startswith("out of memory: a smaller training.batch_size")
 
 
@@ -390,7 +390,7 @@ def test_a_bug_is_one_line_and_its_traceback_is_there_for_the_asking(error: Exce
     def start(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(opening, "start", start)
+    monkeypatch.setattr(task, "start", start)
     expected = f"unexpected {type(error).__name__}: {error} (run it again with --debug to see where)"
     assert refused("train", "-q", code=1) == expected
     result = tiedae("train", "-q", "--debug")

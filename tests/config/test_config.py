@@ -377,3 +377,21 @@ def test_a_folder_does_not_hide_a_sample(empty_folder: Path) -> None:
 )
 def test_run_name(path: str, name: str) -> None:
     assert run_name(Path(path)) == name
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_a_tracker_is_no_key_and_the_line_to_type_is_said(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f"output: {{{name}: true}}", "x.yaml")
+    assert str(caught.value) == f"x.yaml:1: output.{name}: unknown key; type `output: {{trackers: [{name}]}}`"
+    with pytest.raises(ConfigError, match=rf"did you mean output.trackers={name}\?"):
+        parse_config("", "x.yaml", [f"output.{name}=true"])
+    for text, assigned in ((f"output: {{trackers: {name}}}", []), ("", [f"trackers={name}"]), ("", [f"trackers=[{name}]"])):
+        assert parse_config(text, "x.yaml", assigned).output.trackers == (name,)
+    assert parse_config("", "x.yaml", ["trackers=tensorboard,mlflow"]).output.trackers == ("tensorboard", "mlflow")
+
+
+def test_a_tracker_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config("output: {trackers: [tensorbord]}", "x.yaml")
+    assert str(caught.value) == "x.yaml:1: output.trackers.0: 'tensorbord' is not a choice (did you mean tensorboard?)"

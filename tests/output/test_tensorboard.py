@@ -23,7 +23,7 @@ SMALL = (
     "--set",
     "model.hidden_sizes=[8, 3]",
     "--set",
-    "output.tensorboard=true",
+    "output.trackers=tensorboard",
     "--set",
     "output.images=4",
 )

@@ -5,7 +5,10 @@ import json
 import math
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,13 +22,24 @@ from tiedae_cli.model.inference import Evaluation
 from tiedae_cli.model.metrics import ErrorSum
 from tiedae_cli.output.figures import Answers
 from tiedae_cli.output.rows import Rows, write_rows
-from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text, write_output
+from tiedae_cli.output.terminal import Terminal, write_output
+from tiedae_cli.output.training_display import TrainingDisplay
+from tiedae_cli.runs.observer import Progress, TrainingStart
 from tiedae_cli.runs.training_state import JOINT, EpochReport
-from tiedae_cli.training.trainer import Progress
+from tiedae_cli.system.json_text import json_text
 
 Captured = pytest.CaptureFixture[str]
 REPORT = EpochReport(JOINT, 3, 5, 0.0123456, 0.0234567, 1.5, 36_666.7, 0.01, True)
 EVALUATION = Evaluation("test", ErrorSum(20.0, 10, 4), ErrorSum(30.0, 10, 4), 2, ErrorSum(80.0, 10, 4))
+
+
+@contextmanager
+def displayed(terminal: Terminal) -> Iterator[TrainingDisplay]:
+    """Show a training whose data is of no account, from its start to its stop."""
+    display = TrainingDisplay(terminal)
+    display.started(cast(TrainingStart, None))
+    yield display
+    display.stopped(None)
 
 
 def on_a_terminal(quiet: bool = False, **options: object) -> tuple[Terminal, io.StringIO]:
@@ -55,7 +69,7 @@ def test_quiet_silences_stderr_only(capsys: Captured) -> None:
     terminal = Terminal(quiet=True)
     terminal.note("a note")
     terminal.warn("careful")
-    with TrainingDisplay(terminal) as display:
+    with displayed(terminal) as display:
         display.progress(Progress(JOINT, 1, 5, 2, 10, 20, 0.5))
         display.epoch(REPORT)
     terminal.result("x")
@@ -87,7 +101,7 @@ def test_what_json_cannot_say_is_null() -> None:
 
 
 def test_without_a_terminal_a_line_an_epoch(capsys: Captured) -> None:
-    with TrainingDisplay(Terminal()) as display:
+    with displayed(Terminal()) as display:
         display.progress(Progress(JOINT, 1, 5, 2, 10, 20, 0.5))
         display.epoch(REPORT)
         display.epoch(EpochReport(JOINT, 4, 5, 0.01, None, 0.5, 100.0, 0.01, False))
@@ -101,7 +115,7 @@ def test_without_a_terminal_a_line_an_epoch(capsys: Captured) -> None:
 
 def test_on_a_terminal_a_table_grows_under_the_bar() -> None:
     terminal, shown = on_a_terminal(no_color=True)
-    with TrainingDisplay(terminal) as display:
+    with displayed(terminal) as display:
         display.progress(Progress(JOINT, 1, 12, 50, 100, 5000, 0.5))
         display.bar.refresh()
         display.epoch(EpochReport(JOINT, 1, 12, 0.05, 0.04, 1.25, 1000.0, 0.01, True))
@@ -121,7 +135,7 @@ def test_on_a_terminal_a_table_grows_under_the_bar() -> None:
 
 def test_a_long_training_keeps_every_kth_row_and_the_newest_over_the_bar() -> None:
     terminal, shown = on_a_terminal(no_color=True, height=24)
-    with TrainingDisplay(terminal) as display:
+    with displayed(terminal) as display:
         for epoch in range(1, 38):
             display.epoch(EpochReport(JOINT, epoch, 200, 1 / epoch, 0.04, 1.25, 1000.0, 0.01, True))
             display.bar.refresh()

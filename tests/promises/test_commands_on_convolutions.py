@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import ModelConfig
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
+from tiedae_cli.output.reconstructions import pictured
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.tasks.reconstruct import pictured
 
 pytestmark = pytest.mark.slow
 

@@ -28,10 +28,10 @@ from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.devices import Place, Ranks, choose_place
 from tiedae_cli.system.interruption import StopSignals, stopping_at_once
 from tiedae_cli.system.locks import LOCK_FILE
-from tiedae_cli.tasks.training_run import Session
 from tiedae_cli.training import trainer as training
-from tiedae_cli.training.checkpointing import Saving
+from tiedae_cli.training.checkpointing import Checkpoints
 from tiedae_cli.training.trainer import Trainer
+from tiedae_cli.training.training_run import TrainingRun
 
 pytestmark = pytest.mark.slow
 
@@ -269,7 +269,7 @@ def test_a_signal_while_data_is_loaded(number, config, monkeypatch):
         os.kill(os.getpid(), number)
         time.sleep(60)
 
-    monkeypatch.setattr("tiedae_cli.tasks.train.load_splits", load)
+    monkeypatch.setattr("tiedae_cli.training.suitable_data.load_splits", load)
     assert train("--config", config, code=128 + number).stderr == "interrupted\n"
     assert not Path("runs").exists()
 
@@ -442,10 +442,10 @@ def test_a_power_cut_between_epochs_that_are_saved_together(operation, config, m
 
         run = Path(f"{operation}-{cut}")
         with monkeypatch.context() as patch:
-            patch.setattr(Saving, "_waited", lambda _, waited=waited: next(waited))
+            patch.setattr(Checkpoints, "_waited", lambda _, waited=waited: next(waited))
             patch.setattr(training, "REPORT_EVERY", 1e9)
             patch.setattr(run_folder, operation, counted)
-            patch.setattr(Session, "_finish", lambda _: None)
+            patch.setattr(TrainingRun, "_finish", lambda _: None)
             result = CliRunner().invoke(app, ["train", "--device", "cpu", "-q", "--config", str(config), "--run-dir", str(run)])
         if calls < cut:
             break

@@ -15,13 +15,13 @@ from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.errors import InputError, StorageError
 from tiedae_cli.model import pca
 from tiedae_cli.model.metrics import ErrorSum
-from tiedae_cli.output.terminal import Terminal, json_text
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs import run_folder as runs
 from tiedae_cli.runs.run_folder import Run, create_named_run, create_run, find_checkpoint, newest_run, principal_components
 from tiedae_cli.system.devices import Ranks
+from tiedae_cli.system.json_text import json_text
 from tiedae_cli.system.locks import LOCK_FILE
-from tiedae_cli.tasks import train as opening
+from tiedae_cli.tasks import train as task
 from tiedae_cli.training import trainer as training
 
 PARENT = Path("runs")
@@ -119,7 +119,7 @@ def test_the_best_checkpoint_is_the_one_of_the_lowest_validation_error(monkeypat
     errors = iter((0.05, 0.03, 0.04, 0.03))
     monkeypatch.setattr(training, "error_sum", lambda *_: ErrorSum(next(errors), 1, 1))
     config = parse_config("{model: {hidden_sizes: [4]}, training: {epochs: 4, batch_size: 500}}", "x.yaml")
-    with opening.start(config, "x", Path("x"), torch.device("cpu"), Ranks(), Terminal(quiet=True)) as session:
+    with task.start(config, "x", Path("x"), torch.device("cpu"), Ranks()) as session:
         session.train()
     best, last = (checkpoint.load(Path("x") / name) for name in ("best.safetensors", "last.safetensors"))
     assert (best.training.epoch, last.training.epoch) == (2, 4)

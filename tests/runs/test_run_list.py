@@ -11,16 +11,15 @@ from typer.testing import CliRunner
 from tiedae_cli.cli.app import app
 from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.errors import Interrupted
-from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs.run_folder import is_run
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.devices import Ranks
-from tiedae_cli.tasks import train as opening
-from tiedae_cli.tasks.training_run import Session
+from tiedae_cli.tasks import train as task
+from tiedae_cli.training.checkpointing import Checkpoints
 from tiedae_cli.training.trainer import Trainer
 
 CONFIG = "{model: {hidden_sizes: [6, 4]}, training: {epochs: 3, batch_size: 100}}"
-PLACE = torch.device("cpu"), Ranks(), Terminal(quiet=True)
+PLACE = torch.device("cpu"), Ranks()
 
 
 def listed() -> dict[str, object]:
@@ -47,13 +46,13 @@ def test_a_run_in_its_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
     train = Trainer.train
     monkeypatch.setattr(Trainer, "train", stopped)
-    with opening.start(parse_config(CONFIG, "x.yaml"), "live", None, *PLACE) as session:
+    with task.start(parse_config(CONFIG, "x.yaml"), "live", None, *PLACE) as session:
         with pytest.raises(Interrupted):
             session.train()
     assert not Path("runs/live/metrics.jsonl").exists()
     assert listed() == expected("stopped")
     monkeypatch.setattr(Trainer, "train", train)
-    with opening.resume(Path("runs/live/last.safetensors"), None, [], *PLACE) as session:
+    with task.resume(Path("runs/live/last.safetensors"), None, [], *PLACE) as session:
         assert listed() == expected("running")  # now with an empty ``metrics.jsonl``
         session.train()
     found = listed()
@@ -64,14 +63,14 @@ def test_a_run_before_its_config_is_written(monkeypatch: pytest.MonkeyPatch) -> 
     """It is somebody's who works on it; one that nobody holds cannot be read."""
     seen = []
 
-    def checkpoint(session: Session) -> object:
-        session.run.last.touch()
-        assert is_run(session.run.folder) and not session.run.config.exists()
+    def position(checkpoints: Checkpoints) -> object:
+        checkpoints.run.last.touch()
+        assert is_run(checkpoints.run.folder) and not checkpoints.run.config.exists()
         seen.append(listed())
         raise KeyError("killed")
 
-    monkeypatch.setattr(Session, "checkpoint", checkpoint)
-    with pytest.raises(KeyError), opening.start(parse_config(CONFIG, "x.yaml"), "live", None, *PLACE):
+    monkeypatch.setattr(Checkpoints, "position", position)
+    with pytest.raises(KeyError), task.start(parse_config(CONFIG, "x.yaml"), "live", None, *PLACE):
         pass
     nothing = {"data": "?", "shape": "?", "asked": 0}
     assert seen == [expected("running", **nothing)]

@@ -94,7 +94,7 @@ def test_other_forms_cannot_be_compared() -> None:
 
 def test_vectors_of_another_scaling_cannot_be_compared() -> None:
     form = ItemForm((1, 1, 6), "vectors", np.zeros(6), np.ones(6))
-    other = replace(form, scale=torch.full((6,), 2.0))
+    other = replace(form, scale=np.full(6, 2.0))
     with pytest.raises(DataError, match=r"^b: made for vectors of 6 features, scaled otherwise; a: made for"):
         common_splits([candidate(untrained(form), "a"), candidate(untrained(other), "b")], "test", load)
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -186,7 +186,7 @@ class ByProducts(Dense):
 def without_derivative(kind: str, monkeypatch: pytest.MonkeyPatch) -> Config:
     """Return a config that needs autograd, because a row of a list, or a layer, has no derivative by hand."""
     if kind == "activation mish":
-        monkeypatch.setitem(ACTIVATIONS, "mish", ActivationKind(F.mish, ()))
+        monkeypatch.setitem(cast(dict[str, object], ACTIVATIONS), "mish", ActivationKind(F.mish, ()))
         return config().model_copy(update={"model": config().model.model_copy(update={"activation": "mish"})})
     if kind == "layer dense 24":
         monkeypatch.setattr("tiedae_cli.model.layers.kinds.Dense", ByProducts)
@@ -196,10 +196,10 @@ def without_derivative(kind: str, monkeypatch: pytest.MonkeyPatch) -> Config:
         huber = replace(
             LOSSES["squared_error"], function=lambda y, z, x: F.huber_loss(y, x, reduction="none").sum(1), slope=None
         )
-        monkeypatch.setitem(LOSSES, name, huber)
+        monkeypatch.setitem(cast(dict[str, object], LOSSES), name, huber)
         return config().model_copy(update={"training": config().training.model_copy(update={"loss": name})})
     squares = replace(PENALTIES["l1"], function=lambda code, penalty: code.square().sum() / penalty.items, gradient=None)
-    monkeypatch.setitem(PENALTIES, name, squares)
+    monkeypatch.setitem(cast(dict[str, object], PENALTIES), name, squares)
     return config().model_copy(update={"training": config().training.model_copy(update={"sparsity": name})})
 
 
@@ -242,7 +242,7 @@ def test_a_private_operator_that_is_gone_or_changed_is_replaced_by_autograd(
     }
     expected = errors(config())
     monkeypatch.setattr(activations, "aten", operators[broken])
-    monkeypatch.setitem(ACTIVATIONS, "silu", replace(ACTIVATIONS["silu"]))  # not checked yet
+    monkeypatch.setitem(cast(dict[str, object], ACTIVATIONS), "silu", replace(ACTIVATIONS["silu"]))  # not checked yet
     assert engine_of(config()) is AutogradGradient
     assert errors(config()) == pytest.approx(expected, rel=1e-3)
 
@@ -262,7 +262,7 @@ def test_a_torch_without_private_operators_trains_as_well(
     if "aten" in gone:
         monkeypatch.setattr(activations, "aten", SimpleNamespace())
         for name, kind in ACTIVATIONS.items():
-            monkeypatch.setitem(ACTIVATIONS, name, replace(kind))  # not checked yet
+            monkeypatch.setitem(cast(dict[str, object], ACTIVATIONS), name, replace(kind))  # not checked yet
     products.prefers_onednn.cache_clear()
     try:
         assert engine_of(config) is (AutogradGradient if "aten" in gone else Gradient)

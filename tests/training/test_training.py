@@ -12,12 +12,13 @@ from tiedae_cli.data.item_set import Splits
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.errors import DivergedError
 from tiedae_cli.model.autoencoder import build_autoencoder
+from tiedae_cli.runs.observer import Progress
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import epoch_order, seeded
 from tiedae_cli.training import trainer as training_module
 from tiedae_cli.training.schedule import learning_rate
-from tiedae_cli.training.trainer import Progress, Trainer
+from tiedae_cli.training.trainer import Trainer
 
 CPU = Place(torch.device("cpu"))
 SMALL = """
@@ -114,7 +115,7 @@ def test_progress_is_reported_in_order(digits: Splits, monkeypatch: pytest.Monke
     found = list(Trainer(configured("training.epochs=2"), digits, CPU).train())
     assert [type(report) for report in found] == ([Progress] * 25 + [EpochReport]) * 2
     steps = [report for report in found if isinstance(report, Progress)]
-    assert [(report.epoch, report.step, report.steps, report.images) for report in steps] == [
+    assert [(report.epoch, report.step, report.steps, report.items) for report in steps] == [
         (epoch, step, 25, 50 * step) for epoch in (1, 2) for step in range(1, 26)
     ]
 

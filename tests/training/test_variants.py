@@ -17,7 +17,7 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder, top
 from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import epoch_order, seeded
-from tiedae_cli.tasks.train import initial_weights
+from tiedae_cli.training.initial_weights import initial_weights
 from tiedae_cli.training.phases import Phases
 from tiedae_cli.training.step import TrainingStep
 from tiedae_cli.training.step.batch import Batch, corrupted, mirrored
@@ -290,8 +290,8 @@ def test_untying_starts_where_the_tied_model_ended(monkeypatch):
         form, config = tied.phase.train.form, small_config()
 
     Found.weights = weights
-    monkeypatch.setattr("tiedae_cli.tasks.train.find_checkpoint", lambda name, runs: name)
-    monkeypatch.setattr("tiedae_cli.tasks.train.checkpoints.load", lambda path: Found)
+    monkeypatch.setattr("tiedae_cli.training.initial_weights.find_checkpoint", lambda name, runs: name)
+    monkeypatch.setattr("tiedae_cli.training.initial_weights.checkpoints.load", lambda path: Found)
     start = initial_weights(config, tied.phase.train.form)
     untied = train(config, start)
     assert untied.initial_mse == pytest.approx(tied.history[-1].validation_mse_per_value, rel=1e-5)
@@ -321,8 +321,8 @@ def test_weights_of_a_model_for_other_shapes_are_refused(layers, theirs, ours, s
         form, weights = ItemForm(theirs), build_autoencoder(theirs, config.model, seeded(1)).state_dict()
 
     Found.config = config
-    monkeypatch.setattr("tiedae_cli.tasks.train.find_checkpoint", lambda name, runs: name)
-    monkeypatch.setattr("tiedae_cli.tasks.train.checkpoints.load", lambda path: Found)
+    monkeypatch.setattr("tiedae_cli.training.initial_weights.find_checkpoint", lambda name, runs: name)
+    monkeypatch.setattr("tiedae_cli.training.initial_weights.checkpoints.load", lambda path: Found)
     with pytest.raises(InputError) as caught:
         initial_weights(config, ItemForm(ours))
     assert str(caught.value) == f"training.init_from: other is {said}"

@@ -1,8 +1,10 @@
 """A training from Python: a config by its name, file or values, and keys beside it, become a run."""
 
+import contextlib
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from tiedae_cli.config.yaml_reader import dump_config, load_config, parse_config
 from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.system.devices import Ranks, resolve_device
-from tiedae_cli.tasks import train as opening
+from tiedae_cli.tasks import train as task
 
 
 def train(
@@ -47,11 +49,22 @@ def train(
         parsed, name = load_config(file, assignments), run_name(file)
     folder = None if run_dir is None else Path(run_dir)
     with (
-        Terminal(quiet, prints=False) as terminal,
-        opening.start(parsed, name, folder, resolve_device(device), Ranks(), terminal) as session,
+        _saying_nothing() if quiet else Terminal(prints=False) as terminal,
+        task.start(parsed, name, folder, resolve_device(device), Ranks(), terminal) as training,
     ):
-        session.train()
-        return session.run
+        training.train()
+        return training.run
+
+
+@contextlib.contextmanager
+def _saying_nothing() -> Iterator[None]:
+    """Keep Python from printing what is logged in this block only because nobody listens; whoever listens still gets it."""
+    logger, handler = logging.getLogger("tiedae_cli"), logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _plain(value: Any) -> Any:

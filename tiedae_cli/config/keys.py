@@ -3,9 +3,9 @@
 import difflib
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
-from tiedae_cli.config.schema import Config
+from tiedae_cli.config.schema import Config, Tracker
 from tiedae_cli.errors import ConfigError
 
 Key = tuple[str, str]  # (section, key)
@@ -17,6 +17,7 @@ INSTEAD: dict[Key, Key] = {  # one of the two says it: whoever types one replace
     ("training", "steps"): ("training", "epochs"),
 }
 NULLS = ("", "~", "null")
+TRACKERS = get_args(Tracker)  # whose names people type as keys
 SYNONYMS: dict[str, Key] = {
     **dict.fromkeys(("data", "dataset_path", "data_path"), ("data", "dataset")),
     **dict.fromkeys(("data_dir", "data_root"), ("data", "root")),
@@ -129,6 +130,8 @@ def resolve(name: str, value: str) -> Key:
 def line_to_type(name: str, value: str, as_option: bool = False) -> str:
     """Return " (did you mean KEY=VALUE?)" for a close name, as an option if one was typed; else the reason or where all keys are listed."""
     last = name.rpartition(".")[2].replace("-", "_")
+    if last in TRACKERS:
+        name, last, value = "output.trackers", "trackers", last
     if last.lower() in NOT_OFFERED:
         return f": {NOT_OFFERED[last.lower()]}"
     known = [] if last.lower() in VAGUE else [*(key for _, key in properties()), *SYNONYMS]

@@ -63,6 +63,8 @@ def line_of(item: Any, values: object, places: dict[KeyPath, str]) -> str:
 def _home(path: KeyPath, value: object) -> str:
     """Return a hint for a misplaced key or another tool's key name; empty for an unknown name."""
     name = str(path[-1])
+    if name in keys.TRACKERS:
+        return f"; type `output: {{trackers: [{name}]}}`"
     if name in keys.NOT_OFFERED:
         return f": {keys.NOT_OFFERED[name]}"
     key = keys.find_key(name)

@@ -23,6 +23,7 @@ Shuffle = Literal["auto", "items", "blocks"]
 Precision = Literal["float32", "bfloat16", "auto"]
 Engine = Literal["auto", "autograd"]
 Rank = Literal["squared_error", "neighbours", "region"]
+Tracker = Literal["tensorboard", "mlflow"]
 HiddenSize = Annotated[int, Field(ge=1, le=65_536)]
 LARGEST_SIDE = 16_384
 
@@ -397,8 +398,9 @@ class OutputConfig(Section):
     """Number of test images in `reconstructions.png`."""
     report: bool = False
     """Write the report page `report.html` at the end of training."""
-    tensorboard: bool = False
-    """Log scalars, reconstructions and the code projection to TensorBoard (needs the extra `tensorboard`)."""
+    trackers: Annotated[tuple[Tracker, ...], BeforeValidator(_names), Field(max_length=8, strict=False)] = ()
+    """Experiment trackers to log to: `tensorboard` (scalars, reconstructions, the code projection), `mlflow` (parameters,
+    metrics, pictures, the checkpoint), or both. Each needs the extra of its name."""
 
 
 class Config(Section):

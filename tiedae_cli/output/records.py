@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tiedae_cli.output.output_targets import opened_output
-from tiedae_cli.output.terminal import json_text, sayable
+from tiedae_cli.system.json_text import json_text, sayable
 from tiedae_cli.system.text import shown
 
 

@@ -4,7 +4,6 @@ Shapes: N items, D values an item, K numbers of the code.
 """
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemForm, ItemSet
-from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import codes, reconstruct_items
 from tiedae_cli.output.figures import as_pictures
+from tiedae_cli.runs.observer import Observer, TrainingResult, TrainingStart
 from tiedae_cli.runs.training_state import JOINT, EpochReport
+from tiedae_cli.system.optional_packages import optional_package
 from tiedae_cli.system.storage import storage_errors
 
 FOLDER = "tensorboard"
@@ -24,59 +24,62 @@ MOST_POINTS = 2_000  # codes that the projector gets; it slows down with more
 LARGEST_SPRITE = 8192  # pixels of the picture that holds all thumbnails, either way: TensorBoard's limit
 
 
-class Board:
-    """Writes the events of one run into the folder ``tensorboard`` of its run folder.
+class TensorBoard(Observer):
+    """Writes the events of a training into the folder ``tensorboard`` of its run folder.
 
-    Args:
-        run: the run folder.
-        done: epochs that are done, of all phases; what an interrupted process wrote of later ones is not shown.
+    Raises:
+        InputError: TensorBoard is not installed.
     """
 
-    def __init__(self, run: Path, done: int) -> None:
+    def __init__(self) -> None:
+        optional_package("tensorboard", "tensorboard")
+        self.writer: Any = None
+
+    def started(self, start: TrainingStart) -> None:
+        """Open the files; what an interrupted process wrote of epochs that were not saved is hidden."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self.folder = run / FOLDER
-        self.writer: Any = None
+        self.start, self.epochs = start, len(start.history)
+        self.folder = start.run.folder / FOLDER
         with storage_errors(self.folder):
-            self.writer = SummaryWriter(str(self.folder), purge_step=done + 1 if done else None)
+            self.writer = SummaryWriter(str(self.folder), purge_step=self.epochs + 1 if self.epochs else None)
 
-    def epoch(self, report: EpochReport, step: int, model: TiedAutoencoder, shown: ItemSet, device: torch.device) -> None:
-        """Add an epoch: its numbers, and how a few items look by now.
-
-        Args:
-            report: the epoch.
-            step: its number among those of all phases, from 1.
-            model: as it is after the epoch.
-            shown: the items to reconstruct; vectors have no picture.
-            device: of the model.
-        """
+    def epoch(self, report: EpochReport) -> None:
+        """Add an epoch: its numbers, and how a few images look by now."""
+        self.epochs += 1
         prefix = "" if report.phase == JOINT else report.phase.replace(" ", "_") + "/"
         with storage_errors(self.folder):
             for name in SCALARS:
                 value = getattr(report, name)
                 if value is not None:
-                    self.writer.add_scalar(prefix + name, value, step)
-            if shown.form.kind == "images" and report.phase == JOINT:
-                originals, reconstructions, _ = reconstruct_items(model, shown, device)
+                    self.writer.add_scalar(prefix + name, value, self.epochs)
+            if self.start.splits.form.kind == "images" and report.phase == JOINT:
+                shown = self.start.shown
+                originals, reconstructions, _ = reconstruct_items(self.start.model, shown, self.start.device)
                 picture = _over_each_other(originals.numpy(), reconstructions.numpy(), shown.form)
                 layout = "HW" if picture.ndim == 2 else "HWC"
-                self.writer.add_image("originals over reconstructions", picture, step, dataformats=layout)
+                self.writer.add_image("originals over reconstructions", picture, self.epochs, dataformats=layout)
             self.writer.flush()
 
     @torch.inference_mode()
-    def finish(self, step: int, model: TiedAutoencoder, images: ItemSet, device: torch.device) -> None:
+    def finished(self, result: TrainingResult) -> None:
         """Add the codes of a split, with their labels and thumbnails, for the projector."""
-        images = images.slice(0, min(len(images), MOST_POINTS))
-        x = images.batch(0, len(images))
-        labels = None if images.labels is None else [_label(images, label) for label in images.labels.tolist()]
+        model, device, step = self.start.model, self.start.device, self.epochs
+        items = self.start.splits.get(self.start.shown_split)
+        items = items.slice(0, min(len(items), MOST_POINTS))
+        x = items.batch(0, len(items))
+        labels = None if items.labels is None else [_label(items, label) for label in items.labels.tolist()]
         with storage_errors(self.folder):
             shutil.rmtree(self.folder / f"{step:05}", ignore_errors=True)  # of a run that was finished before
-            self.writer.add_embedding(codes(model, x, device), labels, _thumbnails(x, images.form), step, "code")
-            self.writer.flush()
+            self.writer.add_embedding(
+                codes(model, torch.as_tensor(x), device), labels, _thumbnails(x, items.form), step, "code"
+            )
+            self.writer.close()
 
-    def close(self) -> None:
+    def stopped(self, error: BaseException | None) -> None:
         """End the files."""
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
 
 def _over_each_other(originals: np.ndarray, reconstructions: np.ndarray, form: ItemForm) -> np.ndarray:
@@ -85,8 +88,8 @@ def _over_each_other(originals: np.ndarray, reconstructions: np.ndarray, form: I
     return np.concatenate(rows)
 
 
-def _label(images: ItemSet, label: int) -> str:
-    return str(label) if images.readable_names is None else images.readable_names[label]
+def _label(items: ItemSet, label: int) -> str:
+    return str(label) if items.readable_names is None else items.readable_names[label]
 
 
 def _thumbnails(x: np.ndarray, form: ItemForm) -> Tensor | None:

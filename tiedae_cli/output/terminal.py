@@ -1,16 +1,14 @@
 """What people see and what pipelines read: progress, tables and previews on stderr, JSON Lines and results on stdout."""
 
 import contextlib
-import json
 import logging
-import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -18,12 +16,9 @@ from tiedae_cli.output.figures import Answers
 from tiedae_cli.output.fitted_tables import print_table
 from tiedae_cli.output.output_targets import opened_output, refuse_bytes_on_terminal
 from tiedae_cli.output.preview import preview_lines
-from tiedae_cli.runs.training_state import JOINT, EpochReport
+from tiedae_cli.system.json_text import json_text
 from tiedae_cli.system.progress import progress_drawn_by
 from tiedae_cli.system.text import shown, shown_lines
-from tiedae_cli.training.trainer import Progress as TrainingProgress
-
-MOST_ROWS = 20  # of a training's epochs, so that they fit a window of 24 lines
 
 
 class Terminal:
@@ -40,16 +35,29 @@ class Terminal:
         self.quiet = quiet
         self.as_json = as_json
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
-        _ToPeople(self).listen()
 
     def __enter__(self) -> "Terminal":
-        """Draw the progress of slow work until the block ends."""
-        self._drawing = self.draws_progress()
-        self._drawing.__enter__()
+        """Show what the program logs, and the progress of slow work, until the block ends."""
+        self._shown = contextlib.ExitStack()
+        self._shown.enter_context(self.draws_progress())
+        self._shown.enter_context(self._shows_what_is_logged())
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._drawing.__exit__(*error)
+        self._shown.__exit__(*error)
+
+    @contextlib.contextmanager
+    def _shows_what_is_logged(self) -> Iterator[None]:
+        """Show the notes and warnings of the program in this block, and leave its logger as it was."""
+        logger, handler = logging.getLogger("tiedae_cli"), _ToPeople(self)
+        level = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
 
     @property
     def interactive(self) -> bool:
@@ -116,7 +124,7 @@ class Terminal:
             try:
                 yield
             finally:
-                _stop(bar)
+                stop_bar(bar)
 
     def preview(self, answers: Sequence[Answers], title: tuple[str, str]) -> None:
         """Draw items and what became of them in half-block characters, laid out and named as in the PNG, as many as fit.
@@ -132,150 +140,21 @@ class Terminal:
 
 
 class _ToPeople(logging.Handler):
-    """Shows the notes and warnings of the whole program on a terminal; the newest terminal takes over from an older one."""
+    """Shows the notes and warnings of the whole program on a terminal."""
 
     def __init__(self, terminal: Terminal) -> None:
         super().__init__(logging.INFO)
         self.terminal = terminal
-
-    def listen(self) -> None:
-        logger = logging.getLogger("tiedae_cli")
-        for handler in [handler for handler in logger.handlers if isinstance(handler, _ToPeople)]:
-            logger.removeHandler(handler)
-        logger.addHandler(self)
-        logger.setLevel(logging.INFO)
 
     def emit(self, record: logging.LogRecord) -> None:
         show = self.terminal.warn if record.levelno >= logging.WARNING else self.terminal.note
         show(record.getMessage())
 
 
-def json_text(values: dict[str, Any]) -> str:
-    """Return one line of JSON; what JSON cannot say (NaN, infinity) becomes null, at every depth."""
-    return json.dumps(sayable(values), allow_nan=False)
-
-
-def sayable(value: Any) -> Any:
-    """Return a value with null in place of what JSON cannot say, at every depth."""
-    if isinstance(value, dict):
-        return {key: sayable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [sayable(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-class _Rate(ProgressColumn):
-    """Items per second of the current epoch."""
-
-    def __init__(self, items: str) -> None:
-        super().__init__()
-        self.items = items
-
-    def render(self, task: Task) -> Text:
-        """Return the rate in a fixed width, so that the bar does not jump."""
-        rate = task.fields.get("rate") or 0.0
-        return Text(f"{rate:>9,.0f} {self.items}/s")
-
-
-def _stop(bar: Progress) -> None:
+def stop_bar(bar: Progress) -> None:
     """Take a bar away; one that was never drawn leaves an empty line, before rich 14.3."""
     if bar.live.is_started:
         bar.stop()
-
-
-class _BarUnderRow(Progress):
-    """A bar, over it the row of the newest epoch where that one has no line of its own."""
-
-    row: Text | None = None
-
-    def get_renderables(self) -> Iterator[RenderableType]:
-        """Give the row and the bar."""
-        if self.row is not None:
-            yield self.row
-        yield from super().get_renderables()
-
-
-class TrainingDisplay:
-    """Progress of a training: a bar over the epoch and a row an epoch; without a terminal a line an epoch.
-
-    Of a long training every k-th epoch keeps its row or line, so that the whole fits a window; in a terminal the newest one stands over
-    the bar. ``metrics.jsonl`` has all.
-
-    Args:
-        terminal: where to draw.
-        items: what the items are called.
-    """
-
-    def __init__(self, terminal: Terminal, items: str = "images") -> None:
-        self.terminal, self.items = terminal, items
-        self.phase = ""
-        self.bar = _BarUnderRow(
-            TextColumn("epoch {task.fields[label]}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%"),
-            _Rate(items),
-            TimeRemainingColumn(compact=True),
-            console=terminal.console,
-            transient=True,
-            expand=True,
-            disable=not terminal.interactive,
-        )
-        self.task = self.bar.add_task("", total=None, label="1", rate=0.0)
-
-    def __enter__(self) -> "TrainingDisplay":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _stop(self.bar)
-
-    def progress(self, report: TrainingProgress) -> None:
-        """Move the bar."""
-        rate = report.images / report.seconds if report.seconds else 0.0
-        if report.step < self.bar.tasks[0].completed:
-            self.bar.reset(self.task, total=report.steps)
-        self.bar.update(
-            self.task, completed=report.step, total=report.steps, label=f"{report.epoch}/{report.epochs}", rate=rate
-        )
-
-    def epoch(self, report: EpochReport) -> None:
-        """Add the row or the line of an epoch."""
-        if report.phase != self.phase:
-            self._head(report)
-        number = f"{report.epoch}/{report.epochs}"
-        kept = report.epoch in (1, report.epochs) or report.epoch % _every(report.epochs) == 0
-        validation = report.validation_mse_per_value
-        if self.terminal.interactive:
-            value = "-" if validation is None else f"{validation:.6f}"
-            row = f"{number:>11}  {report.train_mse_per_value:>10.6f}  {value:>10}  {report.seconds:>8.2f}"
-            line = Text(row + ("  best" if report.best else ""))
-            self.bar.row = None if kept else line
-            self.bar.update(self.task, label=number, rate=report.items_per_second)
-            if kept:
-                self.terminal.console.print(line)
-            return
-        middle = "" if validation is None else f"validation MSE {validation:.6f}  "
-        rate = f"{report.seconds:.2f} s  {report.items_per_second:,.0f} {self.items}/s"
-        if kept:
-            self.terminal.note(f"epoch {number}  train MSE {report.train_mse_per_value:.6f}  {middle}{rate}")
-
-    def _head(self, report: EpochReport) -> None:
-        """Begin a phase."""
-        if report.phase != JOINT or self.phase:
-            what = (
-                "all layers together" if report.phase == JOINT else f"{report.phase} alone, on the output of the layers below"
-            )
-            self.terminal.note(what)
-        self.phase = report.phase
-        if self.terminal.interactive:
-            head = f"{'epoch':>11}  {'train MSE':>10}  {'validation':>10}  {'seconds':>8}"
-            self.terminal.console.print(Text(head, style="bold"))
-
-
-def _every(epochs: int) -> int:
-    """Return k so that every k-th of so many epochs makes at most 20 rows: 1, 2, 5, 10, 20 ..."""
-    power: int = 10 ** max(0, len(str(epochs // MOST_ROWS)) - 1)
-    return next(k * power for k in (1, 2, 5, 10) if epochs <= MOST_ROWS * k * power)
 
 
 def write_output(target: str, content: bytes) -> None:

@@ -248,6 +248,43 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
     return path
 
 
+def find_resumable(target: str | None, name: str | None, run_dir: Path | None, parent: Path) -> Path | None:
+    """Return the checkpoint that ``--resume`` means, or None where a config was given and there is nothing to resume yet.
+
+    Args:
+        target: RUN, a run folder, a checkpoint of one, or the name of a run.
+        name: the run name of ``--config``, if it was given.
+        run_dir: ``--run-dir``.
+        parent: where runs lie.
+
+    Raises:
+        InputError: there is nothing to resume and no config to start from.
+    """
+    if target is not None:
+        if run_dir is not None:
+            raise InputError(f"--resume {target} --run-dir {run_dir}: both name a run; expected one of them")
+        path = named_model(target, parent) or Path(target)
+        run = Run(path)
+        if path.is_dir() and any(file.exists() for file in (run.last, run.previous, run.best)):
+            return run.last
+        if path.is_dir() or not path.exists():
+            raise InputError(
+                f"--resume {target}: nothing to resume; expected a run folder with last.safetensors, or a checkpoint of one"
+            )
+        return path
+    if run_dir is not None or name is not None:
+        known = Run(run_dir) if run_dir is not None else newest_run(parent, name)
+        if known is not None and known.last.exists():
+            return known.last
+        if name is not None:
+            return None
+        raise InputError(f"--resume --run-dir {run_dir}: nothing to resume there; --config says what to start")
+    newest = newest_run(parent)
+    if newest is None:
+        raise InputError(f"--resume: no run under {parent}/; with --config it would start one")
+    return newest.last
+
+
 def separate_model(first: str | None, others: Sequence[str], parent: Path) -> tuple[str | None, list[str]]:
     """Return MODEL and INPUTS of a command line ``[MODEL] [INPUTS]...``: which of the two the first argument is.
 

@@ -1,7 +1,8 @@
 """What a training must remember to go on: its position, its history, and what its optimizer has gathered."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from pydantic import ConfigDict
@@ -39,6 +40,10 @@ class EpochReport:
     def selection_mse(self) -> float:
         """The error by which the best epoch is chosen."""
         return self.train_mse_per_value if self.validation_mse_per_value is None else self.validation_mse_per_value
+
+    def values(self) -> dict[str, Any]:
+        """Return the epoch as the JSON interface and ``metrics.jsonl`` have it."""
+        return {"event": "epoch", **asdict(self)}
 
 
 @dataclass(frozen=True)

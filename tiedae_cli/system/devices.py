@@ -152,6 +152,17 @@ def choose_place(device: torch.device, training: TrainingConfig, ranks: Ranks) -
     return Place(device, torch.bfloat16 if low else torch.float32, ranks)
 
 
+@contextlib.contextmanager
+def arithmetic_restored() -> Iterator[None]:
+    """Leave torch's settings of the whole process, which ``choose_place`` changes on a GPU, as they were before this block."""
+    deterministic, precision = torch.backends.cudnn.deterministic, torch.get_float32_matmul_precision()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = deterministic
+        torch.set_float32_matmul_precision(precision)
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether the device multiplies bfloat16 matrices in hardware; emulated, they are many times slower than float32."""
     if device.type == "cuda":

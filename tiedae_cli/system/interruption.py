@@ -73,6 +73,12 @@ def stop_if_asked() -> None:
         raise Interrupted("interrupted", _Wish.stopping)
 
 
+def saving_is_asked_for() -> bool:
+    """Return whether SIGUSR1 has arrived since this was asked last."""
+    asked, _Wish.saving = _Wish.saving, False
+    return asked
+
+
 class StopSignals:
     """While entered, remembers the first stopping signal in ``received``; a second one raises ``Interrupted`` where it arrives."""
 
@@ -87,11 +93,6 @@ class StopSignals:
 
     def __exit__(self, *_: object) -> None:
         self._handling.__exit__(None, None, None)
-
-    def saving_is_asked_for(self) -> bool:
-        """Return whether SIGUSR1 has arrived since this was asked last."""
-        asked, _Wish.saving = _Wish.saving, False
-        return asked
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:

@@ -14,11 +14,11 @@ from tiedae_cli.errors import DataError
 from tiedae_cli.model.inference import Evaluation, evaluate
 from tiedae_cli.model.metrics import ErrorSum
 from tiedae_cli.output import figures
+from tiedae_cli.output.reconstructions import reconstruct_images
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import fingerprint, principal_components
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.tasks.inspect import parameter_count, run_history
-from tiedae_cli.tasks.reconstruct import reconstruct_images
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,6 @@
 Shapes: B items a batch, D values an item, K numbers of a code.
 """
 
-import importlib
 import json
 import logging
 from dataclasses import dataclass, field
@@ -16,13 +15,14 @@ from torch import Tensor
 from tiedae_cli import __version__
 from tiedae_cli.config import Activation
 from tiedae_cli.data.item_set import ItemForm, ItemSet
-from tiedae_cli.errors import DataError, ExportError, InputError
+from tiedae_cli.errors import DataError, ExportError
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.layers import Layer
 from tiedae_cli.model.layers.layer import Shape
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.trained_run import OpenRun
+from tiedae_cli.system.optional_packages import optional_package
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +31,6 @@ OPSET, IR_VERSION = 20, 9  # the first opset with Gelu; runtimes since the end o
 LARGEST_ONNX = 2**31 - 2**20  # bytes: a protobuf file ends at 2 GiB
 CHECKED_SIZES = (1, 2, 7, 64)  # items of the batches that are compared
 TOLERANCE = 1e-4  # of the largest answer (at least 1): float32 sums in another order differ by far less
-
-
-def optional_package(name: str, extra: str) -> Any:
-    """Import a package that only an extra of tiedae installs.
-
-    Raises:
-        InputError: it is not installed; the message says what installs it.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        package = name.partition(".")[0]
-        raise InputError(f"this needs the package {package}, which is not installed: pip install 'tiedae[{extra}]'") from None
 
 
 def metadata(trained: Checkpoint, part: Part) -> dict[str, str]:

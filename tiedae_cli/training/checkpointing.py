@@ -6,57 +6,125 @@ what came after it, in the order in which both would have been written at once: 
 those of some epoch that was saved on time.
 """
 
+import io
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from torch import Tensor
+
+from tiedae_cli.config import Config
+from tiedae_cli.config.yaml_reader import dump_config
+from tiedae_cli.data.item_set import Splits
+from tiedae_cli.errors import CheckpointError, DivergedError, LostProcessError
+from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.run_folder import Run
-from tiedae_cli.system.devices import Ranks
+from tiedae_cli.runs.observer import Observer, Progress, TrainingResult
+from tiedae_cli.runs.run_folder import Run, fingerprint
+from tiedae_cli.runs.run_list import Outcome
+from tiedae_cli.runs.training_state import EpochReport, SplitIdentity
+from tiedae_cli.system.interruption import saving_is_asked_for
+from tiedae_cli.system.json_text import json_text
+from tiedae_cli.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
 
 AT_MOST_LOST = 1.0  # seconds of whole epochs
 
 
-class Saving:
-    """Writes the checkpoints and ``metrics.jsonl`` of one training.
+class Checkpoints(Observer):
+    """Writes the checkpoints, ``metrics.jsonl`` and ``config.yaml`` of one training.
+
+    Saving sums over all processes, so each of them needs this observer; the leading one writes.
 
     Args:
+        config: the whole config.
+        splits: the data.
+        trainer: what is saved.
         run: the run folder.
-        ranks: the processes that train together; all of them must call the same methods, the leading one writes.
-        position: returns everything as it stands now.
-        every: seconds after which an epoch is saved in its middle.
+        fit_ranker: returns the tensors of what ranks items, fitted to the best epoch's model, for ``best.safetensors``.
     """
 
-    def __init__(self, run: Run, ranks: Ranks, position: Callable[[], Checkpoint], every: float) -> None:
-        self.run = run
-        self.ranks = ranks
-        self.position = position
-        self.every = every
+    def __init__(
+        self,
+        config: Config,
+        splits: Splits,
+        trainer: Trainer,
+        run: Run,
+        fit_ranker: Callable[[TiedAutoencoder, Config], Mapping[str, Tensor]] | None = None,
+    ) -> None:
+        self.config, self.trainer, self.run, self.fit_ranker = config, trainer, run, fit_ranker
+        self.form, self.data = splits.form, identify(splits)
+        self.ranks = trainer.ranks
+        self.every = config.training.checkpoint_every
         self.saved = time.monotonic()
+        self.behind = False  # the position has moved since it was saved
         self.first = True  # no epoch is saved yet: the first one is at once, so that there is something to look at
         self.best: Checkpoint | None = None  # of an epoch that was not saved
         self.lines: list[str] = []  # of epochs that were not saved
 
-    def after_epoch(self, best: bool, line: str, at_once: bool) -> None:
-        """Save the epoch that has just ended, now or with a later one.
+    def position(self) -> Checkpoint:
+        """Return everything as it stands now; all processes must ask together."""
+        state = replace(self.trainer.state(), data=self.data)
+        return Checkpoint(self.config, self.form, self.trainer.model.state_dict(), state, self.run.name)
 
-        Args:
-            best: it is the best one so far.
-            line: what ``metrics.jsonl`` says of it.
-            at_once: it cannot wait.
-        """
-        self.lines.append(line)
-        if self.ranks.any(at_once or self.first or self._waited() >= min(AT_MOST_LOST, self.every)):
+    def begin(self) -> None:
+        """Save before the first step, so that there is something to resume from the first second on."""
+        now = self.position()
+        if self.ranks.leads:
+            self.run.save(now, best=False)
+
+    def repair(self) -> None:
+        """Bring the rest of the run folder to the position of ``last.safetensors``: a process may die between two files."""
+        if self.ranks.from_leader(self.ranks.leads and self._best_is_lost()):
+            log.warning(f"{self.run.best}: not the best epoch's weights; from here on the best is chosen anew")
+            at_epoch_end = self.trainer.step_in_epoch == 0
+            self.trainer.forget_best(stand_in=at_epoch_end)
+            self.save(best=at_epoch_end)
+        if self.ranks.leads:
+            self.write_config()
+            lines = (json_text(report.values()) + "\n" for report in self.trainer.history)
+            self.run.write(self.run.metrics, "".join(lines).encode())
+
+    def write_config(self) -> None:
+        """Write ``config.yaml``."""
+        self.run.write(self.run.config, dump_config(self.config).encode())
+
+    def _best_is_lost(self) -> bool:
+        """Return whether the best checkpoint is damaged or too old; one that was only not linked yet is linked now."""
+        history = self.trainer.history
+        best = max((number for number, report in enumerate(history, 1) if report.best), default=0)
+        try:
+            seen = len(self.run.load(self.run.best).training.history) if best else 0
+        except CheckpointError:
+            seen = 0
+        if seen != best and best == len(history) and self.trainer.step_in_epoch == 0:
+            self.run.link(self.run.last, self.run.best)
+            return False
+        return seen < best  # it may have seen more, where an older file than last.safetensors is resumed
+
+    def epoch(self, report: EpochReport) -> None:
+        """Save the epoch, now or with a later one; the last one and the first one cannot wait."""
+        self.behind = True
+        self.lines.append(json_text(report.values()))
+        asked = saving_is_asked_for()
+        at_once = asked or self.first or self.trainer.is_finished
+        if self.ranks.any(at_once or self._waited() >= min(AT_MOST_LOST, self.every)):
             self.first = False
-            self.save(best)
-        elif best:
+            self.save(report.best)
+        elif report.best:
             now = self.position()
             self.best = replace(now, weights={name: weight.clone() for name, weight in now.weights.items()})
+        _say_if(asked, report.epoch)
 
-    def after_step(self, at_once: bool) -> None:
+    def progress(self, report: Progress) -> None:
         """Save in the middle of an epoch, if it is time to."""
-        if self.ranks.any(at_once or self._waited() > self.every):
+        self.behind = True
+        asked = saving_is_asked_for()
+        if self.ranks.any(asked or self._waited() > self.every):
             self.save(best=False)
+        _say_if(asked, report.epoch)
 
     def save(self, best: bool) -> None:
         """Save the position, and before it the best epoch that was not saved."""
@@ -69,17 +137,25 @@ class Saving:
         if self.ranks.leads:
             self.run.save(now, best)
         self._write_lines()
-        self.saved = time.monotonic()
+        self.saved, self.behind = time.monotonic(), False
 
-    def finish(self) -> None:
-        """Save what was not saved."""
-        if self.lines:
+    def finished(self, result: TrainingResult) -> None:
+        """Put the best epoch's weights into the model, and what ranks items beside them in ``best.safetensors``."""
+        kept, model = self.run.load(self.run.best), result.start.model
+        model.load_state_dict(kept.weights)
+        tensors = {} if self.fit_ranker is None else self.fit_ranker(model, kept.config)
+        if tensors:
+            file = io.BytesIO()
+            replace(kept, score=tensors).write(file)
+            self.run.write(self.run.best, file.getvalue())
+
+    def stopped(self, error: BaseException | None) -> None:
+        """Save what is good: after a signal the position, after a divergence or a lost process the best epoch before it."""
+        if error is None and self.behind:
             self.save(best=False)
-
-    def give_up(self) -> None:
-        """Save the best epoch, if it was not saved, and what is to say of the others: what follows is of no use."""
-        self._keep_best()
-        self._write_lines()
+        if isinstance(error, (DivergedError, LostProcessError)):
+            self._keep_best()
+            self._write_lines()
 
     def _keep_best(self) -> None:
         waiting, self.best = self.best, None
@@ -93,3 +169,39 @@ class Saving:
 
     def _waited(self) -> float:
         return time.monotonic() - self.saved
+
+
+class OutcomeFile(Observer):
+    """Writes ``outcome.json``: how the training ended, for ``tiedae runs``.
+
+    Args:
+        run: the run folder.
+        epochs: how many were asked for.
+    """
+
+    def __init__(self, run: Run, epochs: int) -> None:
+        self.run, self.epochs = run, epochs
+
+    def finished(self, result: TrainingResult) -> None:
+        """Write what was reached, beside PCA."""
+        best = result.best
+        self._write(Outcome("finished", self.epochs, best.epoch, best.selection_mse, result.pca_mse_per_value))
+
+    def stopped(self, error: BaseException | None) -> None:
+        """Write that the training diverged, if it did."""
+        if isinstance(error, DivergedError):
+            self._write(Outcome("diverged", self.epochs))
+
+    def _write(self, outcome: Outcome) -> None:
+        self.run.write(self.run.outcome, outcome.text().encode())
+
+
+def identify(splits: Splits) -> dict[str, SplitIdentity]:
+    """Return what tells one data set from another: sizes and digests of the splits that training sees."""
+    seen = {"train": splits.train, "validation": splits.validation}
+    return {name: SplitIdentity(len(items), fingerprint(items)) for name, items in seen.items()}
+
+
+def _say_if(asked: bool, epoch: int) -> None:
+    if asked:
+        log.info(f"saved in epoch {epoch}, as SIGUSR1 asks; the training goes on")

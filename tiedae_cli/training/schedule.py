@@ -1,8 +1,8 @@
-"""The learning rate as a pure function of the position, so that resuming needs no state."""
+"""How long a training is, and its learning rate as a pure function of the position, so that resuming needs no state."""
 
 import math
 
-from tiedae_cli.config import TrainingConfig
+from tiedae_cli.config import Config, TrainingConfig
 
 RISE, START, END = 0.3, 25.0, 1e4  # one-cycle: the part that rises, and what the rate is divided by at its start and end
 
@@ -27,3 +27,13 @@ def learning_rate(training: TrainingConfig, step: int, steps: int) -> float:
 
 def _cosine(start: float, end: float, progress: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def in_epochs(config: Config, items: int) -> Config:
+    """Return the config with ``training.steps`` as whole epochs of so many training items, at least one."""
+    training = config.training
+    if training.steps is None:
+        return config
+    steps_per_epoch = items // max(1, min(training.batch_size, items))
+    epochs = max(1, round(training.steps / max(1, steps_per_epoch)))
+    return config.model_copy(update={"training": training.model_copy(update={"epochs": epochs, "steps": None})})

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from tiedae_cli.data.item_set import Splits
 from tiedae_cli.errors import CheckpointError, DivergedError
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.model.inference import error_sum
+from tiedae_cli.runs.observer import Progress
 from tiedae_cli.runs.training_state import JOINT, EpochReport, TrainingState
 from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import WEIGHTS, seeded
@@ -26,26 +27,6 @@ log = logging.getLogger(__name__)
 
 REPORT_EVERY = 0.1  # seconds between progress reports of a single process
 REPORT_STEPS = 20  # steps between those of several
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where training stands inside an epoch; between two of these nothing is in flight, so the state can be saved."""
-
-    phase: str
-    """``joint``, or ``layer 1`` ... of greedy pretraining."""
-    epoch: int
-    """Of the phase, from 1."""
-    epochs: int
-    """Of the phase."""
-    step: int
-    """Steps done in this epoch."""
-    steps: int
-    """Steps of an epoch."""
-    images: int
-    """Images seen in this epoch."""
-    seconds: float
-    """Spent on this epoch's steps."""
 
 
 class Trainer:
@@ -140,8 +121,8 @@ class Trainer:
     def progress(self) -> Progress:
         """Return the current position."""
         done = self.step.done(self.step_in_epoch)
-        images, epochs = done * self.step.batch_size, self.phase.training.epochs
-        return Progress(self.phase.name, self.epoch + 1, epochs, done, self.step.steps, images, self.seconds)
+        items, epochs = done * self.step.batch_size, self.phase.training.epochs
+        return Progress(self.phase.name, self.epoch + 1, epochs, done, self.step.steps, items, self.seconds)
 
     def _finish_epoch(self) -> EpochReport:
         images = self.step.steps * self.step.batch_size

@@ -68,23 +68,24 @@ def train(
         typer.echo(dump_config(values or Config()), nl=False)
         return
     from tiedae_cli.output.terminal import Terminal
+    from tiedae_cli.runs.run_folder import find_resumable
     from tiedae_cli.runs.run_list import RUNS
     from tiedae_cli.system.devices import joined_ranks, resolve_device
-    from tiedae_cli.tasks import train as opening
+    from tiedae_cli.tasks import train as task
 
     with joined_ranks() as ranks, Terminal(quiet or not ranks.leads, as_json and ranks.leads) as terminal:
         for note in wanted.notes:
             terminal.note(note)
         where = (resolve_device(device), ranks, terminal)
         parent = Path(os.path.expanduser(values.output.runs)) if values else RUNS
-        found = opening.find_resumable(wanted.run, wanted.name, run_dir, parent) if resume and ranks.leads else None
+        found = find_resumable(wanted.run, wanted.name, run_dir, parent) if resume and ranks.leads else None
         found = ranks.from_leader(found)
         if found is not None:
-            opened = opening.resume(found, values, wanted.assignments, *where)
+            opened = task.resume(found, values, wanted.assignments, *where)
         else:
             assert (
                 values is not None and wanted.name is not None
             )  # find_resumable raises where there is no config to start from
-            opened = opening.start(values, wanted.name, run_dir, *where)
-        with opened as session:
-            session.train()
+            opened = task.start(values, wanted.name, run_dir, *where)
+        with opened as training:
+            training.train()

@@ -1,0 +1,163 @@
+"""A training as MLflow shows it: the config as parameters, the errors by epoch, the pictures and the checkpoint as artifacts.
+
+MLflow reports its own use over the network and explains its database on stderr; both are switched off around each call.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tiedae_cli.config import Config
+from tiedae_cli.errors import Interrupted, StorageError, TiedaeError
+from tiedae_cli.runs.observer import Observer, TrainingResult, TrainingStart
+from tiedae_cli.runs.run_folder import Run
+from tiedae_cli.runs.training_state import JOINT, EpochReport
+from tiedae_cli.system.optional_packages import optional_package
+from tiedae_cli.system.regular_files import open_regular
+
+EXPERIMENT = "tiedae"
+FOLDER = "mlflow"  # of the run folder: the store, unless MLFLOW_TRACKING_URI names another one
+RUN_ID = "mlflow.json"  # of the run folder: which MLflow run it is, so that a resumed training continues it
+METRICS = ("train_mse_per_value", "validation_mse_per_value", "learning_rate", "items_per_second")
+LONGEST = 6000  # characters of a parameter that MLflow takes
+
+
+class MlflowTracker(Observer):
+    """Logs a training to ``MLFLOW_TRACKING_URI``, else to a SQLite file in the run folder.
+
+    A resumed training continues the same MLflow run. Its parameters stay those of its start, because MLflow never changes one; the
+    artifact ``config.yaml`` is the newest. If a killed process logged an epoch that it did not save, the epoch is logged twice.
+
+    Raises:
+        InputError: MLflow or what its SQLite store needs is not installed.
+    """
+
+    def __init__(self) -> None:
+        with _private():
+            for package in ("mlflow", "sqlalchemy", "alembic"):
+                optional_package(package, "mlflow")
+        self.client: Any = None
+        self.run_id: str | None = None
+
+    def started(self, start: TrainingStart) -> None:
+        """Begin the MLflow run, or continue the one of an earlier process.
+
+        Raises:
+            StorageError: MLflow cannot be reached or refuses it.
+        """
+        self.run, self.epochs = start.run, len(start.history)
+        with _private(), _mlflow_errors():
+            from mlflow import MlflowClient
+
+            self.client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or _own_store(start.run))
+            self.run_id = self._known_run() or self._new_run()
+            self.client.update_run(self.run_id, status="RUNNING")
+            known = self.client.get_run(self.run_id).data.params
+            for name, value in _parameters(start.config).items():
+                if name not in known:
+                    self.client.log_param(self.run_id, name, value)
+
+    def _known_run(self) -> str | None:
+        """Return the MLflow run of an earlier process; None if there is none or it has been deleted."""
+        from mlflow.exceptions import MlflowException
+
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, MlflowException):
+            with open_regular(self.run.folder / RUN_ID) as file:
+                run_id = str(json.loads(file.read())["run_id"])
+            if self.client.get_run(run_id).info.lifecycle_stage == "active":
+                return run_id
+        return None
+
+    def _new_run(self) -> str:
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            experiment = found.experiment_id
+        else:
+            own = None if os.environ.get("MLFLOW_TRACKING_URI") else (self.run.folder / FOLDER).absolute().as_uri()
+            experiment = self.client.create_experiment(name, artifact_location=own)
+        run_id = str(self.client.create_run(experiment, run_name=self.run.name).info.run_id)
+        self.run.write(self.run.folder / RUN_ID, json.dumps({"run_id": run_id}).encode())
+        return run_id
+
+    def epoch(self, report: EpochReport) -> None:
+        """Log the numbers of an epoch."""
+        self.epochs += 1
+        prefix = "" if report.phase == JOINT else report.phase.replace(" ", "_") + "/"
+        self._log({prefix + name: getattr(report, name) for name in METRICS})
+
+    def finished(self, result: TrainingResult) -> None:
+        """Log what was reached, the pictures, the checkpoint and the config, and end the MLflow run."""
+        best, run = result.best, self.run
+        self._log({"best_mse_per_value": best.selection_mse, "pca_mse_per_value": result.pca_mse_per_value})
+        with _private(), _mlflow_errors():
+            for path in (run.loss_figure, run.reconstructions_figure, run.best, run.config):
+                if path.exists():
+                    self.client.log_artifact(self.run_id, str(path))
+        self._end("FINISHED")
+
+    def stopped(self, error: BaseException | None) -> None:
+        """End the MLflow run as killed after a signal, else as failed."""
+        if self.run_id is not None:
+            self._end("KILLED" if error is None or isinstance(error, Interrupted) else "FAILED")
+
+    def _log(self, values: dict[str, float | None]) -> None:
+        with _private(), _mlflow_errors():
+            from mlflow.entities import Metric
+
+            now = int(1000 * time.time())
+            metrics = [Metric(name, value, now, self.epochs) for name, value in values.items() if value is not None]
+            self.client.log_batch(self.run_id, metrics=metrics)
+
+    def _end(self, status: str) -> None:
+        with _private(), _mlflow_errors():
+            self.client.set_terminated(self.run_id, status)
+
+
+def _own_store(run: Run) -> str:
+    """Return the URI of a SQLite file in the run folder."""
+    folder = run.folder.absolute() / FOLDER
+    folder.mkdir(exist_ok=True)
+    return f"sqlite:///{(folder / 'mlflow.db').as_posix()}"
+
+
+def _parameters(config: Config) -> dict[str, str]:
+    """Return each key of the config with its value as text."""
+    return {
+        f"{section}.{key}": (value if isinstance(value, str) else json.dumps(value))[:LONGEST]
+        for section, fields in config.model_dump(mode="json").items()
+        for key, value in fields.items()
+    }
+
+
+@contextlib.contextmanager
+def _private() -> Iterator[None]:
+    """Keep MLflow from reporting its use and from logging what is no warning, and leave the process as it was."""
+    before = os.environ.get("MLFLOW_DISABLE_TELEMETRY")
+    disabled = logging.root.manager.disable
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        if before is None:
+            del os.environ["MLFLOW_DISABLE_TELEMETRY"]
+        else:
+            os.environ["MLFLOW_DISABLE_TELEMETRY"] = before
+
+
+@contextlib.contextmanager
+def _mlflow_errors() -> Iterator[None]:
+    """Turn whatever MLflow, its database or its server raises into a ``StorageError``."""
+    try:
+        yield
+    except TiedaeError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise StorageError(f"MLflow: {reason}") from None

@@ -1,0 +1,32 @@
+"""What pipelines read of a training on stdout: a JSON line per epoch, and in the end the checkpoint's path."""
+
+from tiedae_cli.output.terminal import Terminal
+from tiedae_cli.runs.observer import Observer, TrainingResult
+from tiedae_cli.runs.training_state import EpochReport
+
+
+class TrainingLines(Observer):
+    """Prints JSON Lines with ``--json``, else the path of the best checkpoint; list it last, because a reader may act on its end.
+
+    Args:
+        terminal: its stdout.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+
+    def epoch(self, report: EpochReport) -> None:
+        """Print the epoch."""
+        self.terminal.json_line(**report.values())
+
+    def finished(self, result: TrainingResult) -> None:
+        """Print the result."""
+        run = result.start.run
+        self.terminal.result(str(run.best))
+        self.terminal.json_line(
+            event="done",
+            run=str(run.folder),
+            checkpoint=str(run.best),
+            epochs=len(result.history),
+            best=result.best.values(),
+        )

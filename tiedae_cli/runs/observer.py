@@ -1,0 +1,117 @@
+"""What follows a training: the protocol ``Observer``, and what its five calls are given."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+
+from tiedae_cli.config import Config
+from tiedae_cli.data.item_set import ItemSet, Splits
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.inference import error_sum
+from tiedae_cli.model.pca import PrincipalComponents
+from tiedae_cli.runs.run_folder import Run, principal_components
+from tiedae_cli.runs.training_state import EpochReport
+
+
+@dataclass(frozen=True)
+class TrainingStart:
+    """What a training works with, as it stands before its first step of this process."""
+
+    config: Config
+    splits: Splits
+    run: Run
+    model: TiedAutoencoder
+    """On the device. Its weights change with every step; in ``finished`` they are those of the best epoch."""
+    device: torch.device
+    history: tuple[EpochReport, ...]
+    """Epochs that earlier processes finished, of all phases; empty unless the run is resumed."""
+    initial_mse: float | None
+    """Validation error before the first step, if training starts from given weights."""
+
+    @property
+    def shown_split(self) -> str:
+        """The split that pictures show: the test split, if there is one."""
+        return next(name for name in ("test", "validation", "train") if len(self.splits.get(name)))
+
+    @property
+    def shown(self) -> ItemSet:
+        """The items that pictures show, ``output.images`` at most."""
+        return self.splits.get(self.shown_split).slice(0, self.config.output.images)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The position inside an epoch; between two of these nothing is in flight, so the state can be saved."""
+
+    phase: str
+    """``joint``, or ``layer 1`` ... of greedy pretraining."""
+    epoch: int
+    """Of the phase, from 1."""
+    epochs: int
+    """Of the phase."""
+    step: int
+    """Steps done in this epoch."""
+    steps: int
+    """Steps of an epoch."""
+    items: int
+    """Items seen in this epoch."""
+    seconds: float
+    """Spent on this epoch's steps."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training; PCA is fitted when it is first asked for."""
+
+    start: TrainingStart
+    history: tuple[EpochReport, ...]
+    """Of all epochs of all phases."""
+    best: EpochReport
+
+    @cached_property
+    def components(self) -> PrincipalComponents:
+        """PCA of the training items, with as many components as the code has numbers."""
+        return principal_components(self.start.run, self.start.splits.train, self.start.model.sizes[-1])
+
+    @cached_property
+    def pca_mse_per_value(self) -> float | None:
+        """PCA's error on the validation items, else on the training items; None if PCA explains all but rounding: no baseline."""
+        splits = self.start.splits
+        error = error_sum(self.components.reconstruct, splits.validation or splits.train, self.start.device).mse_per_value
+        exact = self.components.components.shape[1] >= splits.form.values_per_item or error == 0
+        return None if exact else error
+
+
+class Observer(Protocol):
+    """Whatever follows a training: the loop calls each observer in the order of the task's list.
+
+    An observer that was started hears of exactly one end, ``finished`` or ``stopped``; one whose ``finished`` raises hears of
+    ``stopped`` too. What an observer raises ends the training. Only the leading process has observers, except for the one that
+    saves. Subclass it to inherit calls that do nothing.
+    """
+
+    def started(self, start: TrainingStart) -> None:
+        """Prepare for the training; the run folder exists."""
+        return
+
+    def progress(self, report: Progress) -> None:
+        """Take note of the position, several times per second."""
+        return
+
+    def epoch(self, report: EpochReport) -> None:
+        """Take note of an epoch that has just ended."""
+        return
+
+    def finished(self, result: TrainingResult) -> None:
+        """Make what the training ends with, and release everything."""
+        return
+
+    def stopped(self, error: BaseException | None) -> None:
+        """Release everything.
+
+        Args:
+            error: what ended the training; None after a stopping signal, between two steps, so that the state can be saved.
+        """
+        return

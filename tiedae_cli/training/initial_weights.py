@@ -1,0 +1,38 @@
+"""The weights that a training starts from if ``training.init_from`` names a trained model."""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.config import Config
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.errors import InputError
+from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder, untied_weights
+from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs.run_folder import find_checkpoint
+
+
+def initial_weights(config: Config, form: ItemForm) -> dict[str, Tensor]:
+    """Return the weights of ``training.init_from``; where they are tied and the config is not, the decoder starts as their transpose.
+
+    Raises:
+        InputError: nothing of that name, or a model of another shape.
+        CheckpointError: the checkpoint is damaged.
+    """
+    source = find_checkpoint(os.path.expanduser(str(config.training.init_from)), Path(os.path.expanduser(config.output.runs)))
+    found = checkpoints.load(source)
+    with torch.device("meta"):
+        theirs, ours = build_autoencoder(found.form.shape, found.config.model), build_autoencoder(form.shape, config.model)
+    if _build(theirs) != _build(ours):
+        raise InputError(f"training.init_from: {source} is a model {_build(theirs)}, not {_build(ours)}")
+    if config.model.tied and not found.config.model.tied:
+        raise InputError(f"training.init_from: {source} is untied; a tied model cannot start from two different weights")
+    unties = found.config.model.tied and not config.model.tied
+    return untied_weights(found.weights) if unties else dict(found.weights)
+
+
+def _build(model: TiedAutoencoder) -> str:
+    """Return what has to agree between two models whose weights are to be exchanged."""
+    return f"{model.shapes} ({', '.join(layer.describe() for layer in model.layers)})"
