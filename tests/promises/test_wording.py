@@ -12,7 +12,7 @@ from tiedae_cli.cli.app import app
 from tiedae_cli.cli.commands import configs
 from tiedae_cli.config.samples import sample_configs
 from tiedae_cli.data.item_set import ItemForm
-from tiedae_cli.tasks.evaluate import verdict
+from tiedae_cli.output.verdict import verdict
 
 
 def tiedae(*arguments: str, code: int = 0) -> tuple[str, str]:

@@ -196,7 +196,7 @@ def test_the_models_answer_to_a_drawing_is_pythons(shown: Any, page: Path, numbe
 
 def test_every_activation_is_pythons(shown: Any) -> None:
     """The page's activations, read from its script, on a few numbers."""
-    script = Path(network.__file__).parents[2] / "output" / "html" / "scripts" / "network.js"
+    script = Path(network.__file__).parent / "page" / "scripts" / "network.js"
     source = script.read_text().partition("function activate(")[0]
     values = [-30.0, -3.0, -0.5, 0.0, 1e-3, 0.7, 2.0, 25.0]
     found = shown.execute_script(

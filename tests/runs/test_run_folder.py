@@ -15,11 +15,12 @@ from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.errors import InputError, StorageError
 from tiedae_cli.model import pca
 from tiedae_cli.model.metrics import ErrorSum
-from tiedae_cli.output.terminal import Terminal, json_text
+from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs import run_folder as runs
 from tiedae_cli.runs.run_folder import Run, create_named_run, create_run, find_checkpoint, newest_run, principal_components
 from tiedae_cli.system.devices import Ranks
+from tiedae_cli.system.json_text import json_text
 from tiedae_cli.system.locks import LOCK_FILE
 from tiedae_cli.tasks import train as opening
 from tiedae_cli.training import trainer as training

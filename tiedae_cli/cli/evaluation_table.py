@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
+from tiedae_cli.model.denoising import Denoising
 from tiedae_cli.model.inference import Evaluation
 from tiedae_cli.model.metrics import ErrorSum
-from tiedae_cli.tasks.evaluate import Denoising
 
 NEEDLESS = ("PSNR dB", "squared error per vector", "raw squared error per vector")  # what a narrow window goes without
 

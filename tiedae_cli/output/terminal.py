@@ -1,9 +1,7 @@
 """What people see and what pipelines read: progress, tables and previews on stderr, JSON Lines and results on stdout."""
 
 import contextlib
-import json
 import logging
-import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +17,7 @@ from tiedae_cli.output.fitted_tables import print_table
 from tiedae_cli.output.output_targets import opened_output, refuse_bytes_on_terminal
 from tiedae_cli.output.preview import preview_lines
 from tiedae_cli.runs.training_state import JOINT, EpochReport
+from tiedae_cli.system.json_text import json_text
 from tiedae_cli.system.progress import progress_drawn_by
 from tiedae_cli.system.text import shown, shown_lines
 from tiedae_cli.training.trainer import Progress as TrainingProgress
@@ -148,20 +147,6 @@ class _ToPeople(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         show = self.terminal.warn if record.levelno >= logging.WARNING else self.terminal.note
         show(record.getMessage())
-
-
-def json_text(values: dict[str, Any]) -> str:
-    """Return one line of JSON; what JSON cannot say (NaN, infinity) becomes null, at every depth."""
-    return json.dumps(sayable(values), allow_nan=False)
-
-
-def sayable(value: Any) -> Any:
-    """Return a value with null in place of what JSON cannot say, at every depth."""
-    if isinstance(value, dict):
-        return {key: sayable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [sayable(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class _Rate(ProgressColumn):

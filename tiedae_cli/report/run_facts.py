@@ -6,15 +6,14 @@ from typing import Any
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import ItemForm, Splits
+from tiedae_cli.model.denoising import measure_denoising
 from tiedae_cli.model.inference import Evaluation, error_sum
 from tiedae_cli.model.metrics import ErrorSum
+from tiedae_cli.runs.run_comparison import ComparedRun
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.system.portability import quoted
-from tiedae_cli.tasks.compare import ComparedRun
-from tiedae_cli.tasks.evaluate import measure_denoising
-from tiedae_cli.tasks.inspect import run_history
 
 EXACT = 1e-9  # of PCA's error to the mean's: all but rounding is explained, and a ratio tells nothing
 TABLE_ROWS = 100  # of the table of epochs
@@ -31,7 +30,7 @@ def vector_columns(form: ItemForm) -> list[str] | None:
 
 def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any]:
     """Return a run's verdict, errors, settings and circumstances."""
-    history = run_history(run.path, run.trained)
+    history = run.history
     folder = Run(run.path.parent)
     again = f"tiedae train --config {quoted(folder.config)}" if folder.config.exists() else None
     evaluation = found.evaluation
@@ -142,7 +141,7 @@ def _times(ratio: float) -> str:
 
 def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
     """Return errors and learning rate by epoch of the joint phase, beside PCA's on the same split."""
-    history = [report for report in run_history(run.path, run.trained) if report.phase == JOINT]
+    history = [report for report in run.history if report.phase == JOINT]
     images = splits.validation if len(splits.validation) else splits.train
     components = run.components()
     pca = error_sum(components.reconstruct, images, run.device)
@@ -155,7 +154,7 @@ def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
         "on": "validation" if len(splits.validation) else "training",
         "epochs": epochs,
         "table": [values for index, values in enumerate(epochs) if index % step == 0 or values["best"]][: 2 * TABLE_ROWS],
-        "pretraining": sum(report.phase != JOINT for report in run_history(run.path, run.trained)),
+        "pretraining": sum(report.phase != JOINT for report in run.history),
     }
 
 

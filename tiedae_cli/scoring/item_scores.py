@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from tiedae_cli.data.item_set import Block, ItemForm
+from tiedae_cli.data.records import Records
 from tiedae_cli.data.sources.part import item_name
 from tiedae_cli.data.windows import Windows, windows_of
 from tiedae_cli.errors import DataError, InputError, TiedaeError
@@ -20,13 +20,11 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.metrics import squares
 from tiedae_cli.model.ranking import Ranking
 from tiedae_cli.model.regions import Regions
-from tiedae_cli.output.records import Records
 from tiedae_cli.scoring.labels import Labelled, separation
 from tiedae_cli.scoring.reasons import Evidence, Witnesses, evidence
 
 log = logging.getLogger(__name__)
 
-LARGEST_QUANTILE = 1 << 24  # what torch.quantile takes
 MOST_NAMED = 10  # bad items that are named one by one
 
 
@@ -279,11 +277,6 @@ class _Waiting:
         self.sums, self.counts = self.sums[done:], self.counts[done:]
         self.items = self.items[max(0, before + done - self.window) :]
         return Scored(block, found, evidence=why)
-
-
-def error_quantile(errors: Tensor, quantile: float) -> float:
-    """Return the error, of (N,) float64 on the CPU, that a fraction ``quantile`` does not exceed."""
-    return errors.quantile(quantile).item() if len(errors) < LARGEST_QUANTILE else float(np.quantile(errors, quantile))
 
 
 def score_values(scored: Scored, form: ItemForm, limit: float | None, labels: bool = False) -> Records:

@@ -13,10 +13,10 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.data import ItemSet, Splits, load_splits
 from tiedae_cli.data.item_reader import ItemReader, Items, split_rows
 from tiedae_cli.data.load_data import is_data_set
+from tiedae_cli.data.records import Records
 from tiedae_cli.data.windows import row_form
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.model.threshold import CONFIDENCE, Threshold, least_items, threshold_of
-from tiedae_cli.output.records import Records
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.scoring.item_scores import Failures, Scored, Tally, detection_values, score_blocks, score_rows, score_values
 from tiedae_cli.scoring.labels import described

@@ -22,8 +22,8 @@ from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import Run, create_named_run, create_run, find_checkpoint, named_model, newest_run
 from tiedae_cli.runs.training_state import JOINT
 from tiedae_cli.system.devices import Ranks, choose_place
+from tiedae_cli.system.optional_packages import optional_package
 from tiedae_cli.system.portability import quoted
-from tiedae_cli.tasks.export import optional_package
 from tiedae_cli.tasks.training_run import Session, identify
 from tiedae_cli.training.order import shuffle_of
 from tiedae_cli.training.trainer import Trainer

@@ -17,18 +17,19 @@ from tiedae_cli.model.inference import error_sum
 from tiedae_cli.model.ranking import fit_ranking
 from tiedae_cli.output import figures
 from tiedae_cli.output.tensorboard import Board
-from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text
-from tiedae_cli.report import report as writing
+from tiedae_cli.output.terminal import Terminal, TrainingDisplay
+from tiedae_cli.output.verdict import verdict
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import Run, fingerprint, principal_components
 from tiedae_cli.runs.run_list import Outcome
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import EpochReport, SplitIdentity
 from tiedae_cli.system.interruption import StopSignals
+from tiedae_cli.system.json_text import json_text
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.tasks.defaults import QUANTILE
-from tiedae_cli.tasks.evaluate import verdict
 from tiedae_cli.tasks.reconstruct import pictured, reconstruct_images
+from tiedae_cli.tasks.report import report_page
 from tiedae_cli.training.checkpointing import Saving
 from tiedae_cli.training.trainer import Trainer
 
@@ -208,7 +209,7 @@ class Session:
             return
         opened = OpenRun(self.run.best, self.trainer.place.device, self.splits)
         split = next(name for name in ("test", "validation", "train") if len(self.splits.get(name)))
-        self.run.write(self.run.report, writing.report([opened], [str(self.run.folder)], split, QUANTILE))
+        self.run.write(self.run.report, report_page([opened], [str(self.run.folder)], split, QUANTILE))
         log.info(f"report: {self.run.report}")
 
     def _draw(self, history: Sequence[EpochReport], best: EpochReport) -> float | None:

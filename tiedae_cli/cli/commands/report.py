@@ -40,14 +40,14 @@ def report(
     """Write one HTML page that tells of runs and lets you play with their models. It needs no network. Prints its path."""
     from tiedae_cli.output.output_targets import check_targets
     from tiedae_cli.output.terminal import Terminal, write_output
-    from tiedae_cli.report.report import report, report_path
     from tiedae_cli.runs.trained_run import open_run
+    from tiedae_cli.tasks.report import report_page, report_path
 
     with Terminal(quiet, as_json) as terminal:
         opened = [open_run(run, device) for run in runs] if runs else [open_run(None, device)]
         check_targets(output)
         names = runs or [str(opened[0].path)]
-        content = report(opened, names, split, quantile)
+        content = report_page(opened, names, split, quantile)
         target = str(report_path(opened, content)) if output is None else output
         write_output(target, content)
         if target != "-":

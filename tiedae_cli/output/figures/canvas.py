@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
-from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.system.text import shown
 
 if TYPE_CHECKING:
@@ -18,15 +16,6 @@ if TYPE_CHECKING:
 DPI = 100
 INK, MODEL_COLOUR, YARDSTICK_COLOUR = "#222222", "#1f5fa8", "#c8501e"
 SMOOTH_BELOW = 20  # pixels a side: squares of an 8 x 8 digit hide what it is, those of a 28 x 28 one do not
-
-
-def as_pictures(rows: Tensor, form: ItemForm) -> np.ndarray:
-    """Return model values, (N, D), as pictures in [0, 1], (N, H, W) gray or (N, H, W, 3) colour."""
-    channels, height, width = form.shape
-    images = rows.detach().cpu().reshape(-1, channels, height, width).clamp(0, 1)
-    if channels >= 3:
-        return images[:, :3].permute(0, 2, 3, 1).numpy()
-    return images[:, 0].numpy()
 
 
 def tiles(stacks: Sequence[np.ndarray], columns: int, factor: int, background: int = 255) -> np.ndarray:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from tiedae_cli.output.terminal import json_text
 from tiedae_cli.report.page.arrays_block import Arrays, embeddable
+from tiedae_cli.system.json_text import json_text
 
 SCRIPTS = ("data", "network", "pictures", "charts", "codes", "live", "main")  # in the order in which they run, as one program
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiedae_cli.output.records import Records, json_lines, write_records
+from tiedae_cli.data.records import Records
+from tiedae_cli.output.item_writer import json_lines, write_records
 from tiedae_cli.system.text import shown
 
 CELLS = st.one_of(st.floats(), st.integers(), st.booleans(), st.text(max_size=6), st.none(), st.lists(st.floats(), max_size=2))

@@ -1,0 +1,76 @@
+"""What ``report`` does: one page about runs, with their scores, and where it goes.
+
+Shapes: N items of the split.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.data.item_reader import split_items
+from tiedae_cli.data.item_set import ItemSet
+from tiedae_cli.data.sources.part import stop
+from tiedae_cli.model.inference import batch_size
+from tiedae_cli.model.regions import Regions, region_side
+from tiedae_cli.model.threshold import threshold_of
+from tiedae_cli.report.report import ScoreFacts, report
+from tiedae_cli.runs.run_folder import Run
+from tiedae_cli.runs.trained_run import OpenRun
+from tiedae_cli.scoring.item_scores import score_blocks
+from tiedae_cli.system.storage import unused_name
+
+
+def report_page(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: float) -> bytes:
+    """Return the page about runs, with what the score of each says of the items.
+
+    Args:
+        runs: their items are those of the first one's data.
+        names: what the command line calls them.
+        split: train, validation or test.
+        quantile: of the validation scores; items above it are outliers.
+
+    Raises:
+        InputError: no split has that name, or there are too many runs.
+        DataError: the runs take data of different forms, or the data is missing.
+    """
+
+    def judge(run: OpenRun, seen: ItemSet, images: ItemSet, errors: Tensor) -> ScoreFacts:
+        return _score_facts(run, seen, images, errors, quantile)
+
+    return report(runs, names, split, quantile, judge)
+
+
+def _score_facts(run: OpenRun, seen: ItemSet, images: ItemSet, errors: Tensor, quantile: float) -> ScoreFacts:
+    """Return the threshold of what a run ranks items by, the side of a region if that is regions, and how many items are above.
+
+    Args:
+        run: the model.
+        seen: the validation items.
+        images: the items of the page.
+        errors: their squared errors, (N,).
+        quantile: of the validation scores.
+    """
+    known = run.config.score.rank != "neighbours"  # which needs training rows that the page does not hold
+    ranking = run.ranking if known else None
+    region = region_side(run.form) if isinstance(ranking, Regions) else None
+    if not (known and len(seen)):
+        return ScoreFacts(None, region, None)
+    limit = threshold_of(_scores(run, seen), 1 - quantile).value
+    scores = errors if ranking is None else _scores(run, images)
+    return ScoreFacts(limit, region, int((scores > limit).sum()))
+
+
+def _scores(run: OpenRun, images: ItemSet) -> Tensor:
+    """Return by what a run ranks items, (N,) float64."""
+    blocks = split_items(images, batch_size(images)).blocks
+    return torch.cat([scored.scores for scored in score_blocks(run.network, blocks, run.device, stop, run.ranking)])
+
+
+def report_path(runs: Sequence[OpenRun], content: bytes) -> Path:
+    """Return where a report goes without ``--output``: into the run folder of a single run, else a free name in the working folder."""
+    folder = Run(runs[0].path.parent)
+    if len(runs) == 1 and folder.config.exists():
+        return folder.report
+    return unused_name(Path("report.html" if len(runs) == 1 else "comparison.html"), content)
