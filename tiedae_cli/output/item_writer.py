@@ -162,18 +162,35 @@ def _write_npy_values(file: IO[bytes], blocks: Iterator["Records"], layout: Layo
 
 
 def _write_csv(file: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> None:
+    headed = layout.numbers is not None
     if layout.numbers is not None:
         file.write((",".join(["item", *layout.numbers.names]) + "\n").encode())
-    headed = layout.numbers is not None
     for block in blocks:
         if not headed and len(block):
-            file.write("".join(_csv_lines([[shown(key)] for key in block.columns])).encode())
+            file.write((",".join(_quoted(map(shown, block.columns))) + "\n").encode())
             headed = True
-        plain = [_csv_cells(values) for values in block.columns.values() if not _is_array(values)]
-        lines = _csv_lines(plain)
-        for values in filter(_is_array, block.columns.values()):
-            lines = [f"{line[:-1]},{numbers}\n" for line, numbers in zip(lines, _number_lists(values), strict=True)]
-        file.write("".join(lines).encode())
+        columns = [_csv_column(values) for values in block.columns.values()]
+        file.write("".join([",".join(cells) + "\n" for cells in zip(*columns, strict=True)]).encode())
+
+
+def _csv_column(values: Any) -> Iterable[str]:
+    """Return each value as the cells of a line, numbers without a call of Python each."""
+    if _is_array(values):
+        return _number_lists(values)
+    kinds = set(map(type, values))
+    if kinds <= {float}:
+        return _float_texts(values)
+    if kinds <= {int}:
+        return map(str, values)
+    if kinds <= {bool}:
+        return ["true" if value else "false" for value in values]
+    return _quoted(map(_csv_cell, values))
+
+
+def _csv_cell(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else shown(value) if isinstance(value, str) else str(value)
 
 
 class _Lines(list[str]):
@@ -182,23 +199,11 @@ class _Lines(list[str]):
     write = list.append
 
 
-def _csv_lines(columns: Sequence[Sequence[object]]) -> list[str]:
+def _quoted(texts: Iterable[str]) -> list[str]:
+    """Return cells quoted as CSV demands."""
     lines = _Lines()
-    csv.writer(lines, lineterminator="\n").writerows(zip(*columns, strict=True))
-    return lines
-
-
-def _csv_cells(values: Sequence[Any]) -> Sequence[Any]:
-    kinds = set(map(type, values))
-    if kinds <= {float}:
-        return _alike(values) or values
-    return values if kinds <= {int} else list(map(_csv_cell, values))
-
-
-def _csv_cell(value: object) -> object:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return shown(value) if isinstance(value, str) else value
+    csv.writer(lines, lineterminator="\n").writerows((text,) for text in texts)
+    return [line[:-1] if line != '""\n' else "" for line in lines]  # an empty cell is quoted only where it is alone in its line
 
 
 def _write_json_lines(file: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> None:
@@ -230,7 +235,7 @@ def _json_column(values: Sequence[Any]) -> list[str]:
         return [f"[{numbers}]" for numbers in _number_lists(values)]
     kinds = set(map(type, values))
     if kinds <= {float}:
-        texts = _alike(values) or list(map(repr, values))
+        texts = _float_texts(values)
         return ["null" if "n" in text else text for text in texts] if any("n" in text for text in texts) else texts
     if kinds <= {int}:
         return list(map(str, values))
@@ -239,9 +244,10 @@ def _json_column(values: Sequence[Any]) -> list[str]:
     return list(map(json.encoder.encode_basestring_ascii if kinds <= {str} else _json, values))
 
 
-def _alike(values: Sequence[float]) -> list[str]:
-    """Return the text of a number that stands in every row, as a threshold does, written once; nothing where they are many."""
-    return [repr(values[0])] * len(values) if len(set(map(id, values))) == 1 else []
+def _float_texts(values: Sequence[float]) -> list[str]:
+    """Return floats as text that gives the same floats back; one that stands in every row, as a threshold does, is written once."""
+    alike = len(set(map(id, values))) == 1
+    return [repr(values[0])] * len(values) if alike else list(map(repr, values))
 
 
 def _is_array(values: Any) -> bool:
