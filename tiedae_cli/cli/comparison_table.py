@@ -1,6 +1,7 @@
 """What `compare` prints: runs and their differing settings as tables, the same values as the JSON interface names them."""
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from tiedae_cli.model.metrics import metric_values, metrics_of
 from tiedae_cli.runs.run_comparison import ComparedRun
 
-NEEDLESS = ("tied", "seconds", "code", "para-\nmeters", "MSE per\npixel")  # what `compare` goes without in a narrow window
+NARROW = 9  # characters of a heading's line: 80 columns must do
+NEEDLESS = ("variance\nexplained", "SSIM", "PSNR dB", "tied", "seconds", "code", "para-\nmeters", "MSE per\npixel")
+"""What `compare` goes without in a narrow window, the first one first."""
 
 
 def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
@@ -20,23 +24,17 @@ def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
     """
     first = runs[0].evaluation
     # 80 columns must do: no vertical lines, narrow headings; names are folded, numbers are not.
-    title = f"{source}, {first.split} split, {first.model.images:,} images"
+    title = f"{source}, {first.split} split, {first.model.items:,} images"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in ("run", "shape"):
         table.add_column(heading, overflow="fold")
-    for heading in (
-        "tied",
-        "para-\nmeters",
-        "code",
-        "MSE per\npixel",
-        "squared\nerror per\nimage",
-        "PCA's,\nsame\ncode",
-        "seconds",
-    ):
+    metrics = metrics_of(first.model, images=first.raw is None)
+    headings = [textwrap.fill(metric.title(images=True), NARROW) for metric in metrics]
+    for heading in ("tied", "para-\nmeters", "code", *headings, "PCA's,\nsame\ncode", "seconds"):
         table.add_column(heading, justify="right", overflow="fold", no_wrap=True)
     lowest = min(run.evaluation.model.squared_error for run in runs)
     for run in runs:
-        errors = run.evaluation.model
+        errors, mean = run.evaluation.model, run.evaluation.mean_item
         style = "bold" if errors.squared_error == lowest else ""
         table.add_row(
             Text(run.name, style=style),
@@ -44,8 +42,7 @@ def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
             "yes" if run.tied else "no",
             f"{run.parameters:,}",
             f"{run.sizes[-1]:,}",
-            Text(f"{errors.mse_per_value:.6f}", style=style),
-            Text(f"{errors.squared_error_per_item:.4f}", style=style),
+            *(Text(metric.text(metric.value(errors, mean)), style=style) for metric in metrics),
             f"{run.evaluation.pca.squared_error_per_item:.4f}",
             f"{run.seconds:,.1f}",
         )
@@ -67,7 +64,7 @@ def settings_table(settings: Mapping[str, Sequence[object]], names: Sequence[str
 
 def comparison_values(run: ComparedRun) -> dict[str, Any]:
     """Return one run of a comparison as the JSON interface names it."""
-    evaluation = run.evaluation
+    evaluation, images = run.evaluation, run.evaluation.raw is None
     return {
         "run": run.name,
         "checkpoint": str(run.path),
@@ -75,13 +72,8 @@ def comparison_values(run: ComparedRun) -> dict[str, Any]:
         "tied": run.tied,
         "parameters": run.parameters,
         "code_size": run.sizes[-1],
-        "mse_per_value": evaluation.model.mse_per_value,
-        "squared_error_per_item": evaluation.model.squared_error_per_item,
-        "pca": {
-            "components": evaluation.components,
-            "mse_per_value": evaluation.pca.mse_per_value,
-            "squared_error_per_item": evaluation.pca.squared_error_per_item,
-        },
+        **metric_values(evaluation.model, evaluation.mean_item, images),
+        "pca": {"components": evaluation.components, **metric_values(evaluation.pca, evaluation.mean_item, images)},
         "epochs": run.epochs,
         "seconds": run.seconds,
     }

@@ -27,47 +27,55 @@ class ActivationKind:
     gradient at the pre-activation, which may be that of the first)."""
     onnx: tuple[tuple[str, dict[str, float]], ...]
     """Operators in their order, with attributes; a ``Mul`` multiplies by the pre-activation."""
+    page: str | None = None
+    """Its function in the report's ``scripts/network.js``; None: the page says that it cannot compute the activation."""
     keeps_input: bool = False
     """The derivative needs the pre-activation, which then has a buffer of its own."""
 
 
 ACTIVATIONS = {
-    "linear": ActivationKind(lambda x: x, lambda x, y: _copy(x, y), lambda g, y, out: _copy(g, out), ()),
+    "linear": ActivationKind(lambda x: x, lambda x, y: _copy(x, y), lambda g, y, out: _copy(g, out), (), "linear"),
     "elu": ActivationKind(
         F.elu,
         lambda x, y: aten.elu.out(x, 1.0, 1.0, 1.0, out=y),
         lambda g, y, out: aten.elu_backward.grad_input(g, 1.0, 1.0, 1.0, True, y, grad_input=out),
         (("Elu", {"alpha": 1.0}),),
+        "elu",
     ),
     "selu": ActivationKind(
         F.selu,
         lambda x, y: aten.elu.out(x, SELU_ALPHA, SELU_SCALE, 1.0, out=y),
         lambda g, y, out: aten.elu_backward.grad_input(g, SELU_ALPHA, SELU_SCALE, 1.0, True, y, grad_input=out),
         (("Selu", {}),),
+        "selu",
     ),
     "relu": ActivationKind(
         F.relu,
         lambda x, y: torch.clamp_min(x, 0.0, out=y),
         lambda g, y, out: aten.threshold_backward.grad_input(g, y, 0.0, grad_input=out),
         (("Relu", {}),),
+        "relu",
     ),
     "sigmoid": ActivationKind(
         torch.sigmoid,
         lambda x, y: torch.sigmoid(x, out=y),
         lambda g, y, out: aten.sigmoid_backward.grad_input(g, y, grad_input=out),
         (("Sigmoid", {}),),
+        "sigmoid",
     ),
     "tanh": ActivationKind(
         torch.tanh,
         lambda x, y: torch.tanh(x, out=y),
         lambda g, y, out: aten.tanh_backward.grad_input(g, y, grad_input=out),
         (("Tanh", {}),),
+        "tanh",
     ),
     "silu": ActivationKind(
         F.silu,
         lambda x, y: aten.silu.out(x, out=y),
         lambda g, x, out: aten.silu_backward.grad_input(g, x, grad_input=out),
         (("Sigmoid", {}), ("Mul", {})),  # x * sigmoid(x)
+        "silu",
         keeps_input=True,
     ),
     "gelu": ActivationKind(
@@ -75,6 +83,7 @@ ACTIVATIONS = {
         lambda x, y: _gelu(x, y),
         lambda g, x, out: aten.gelu_backward.grad_input(g, x, grad_input=out),
         (("Gelu", {}),),
+        "gelu",
         keeps_input=True,
     ),
     "softplus": ActivationKind(  # log(1 + exp(x)), linear above 20 as in torch
@@ -82,6 +91,7 @@ ACTIVATIONS = {
         lambda x, y: aten.softplus.out(x, 1.0, 20.0, out=y),
         lambda g, x, out: aten.softplus_backward.grad_input(g, x, 1.0, 20.0, grad_input=out),
         (("Softplus", {}),),
+        "softplus",
         keeps_input=True,
     ),
 }

@@ -3,6 +3,7 @@
 Shapes: B items a batch, D values an item.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.corruption import NOISE, corrupted
 from tiedae_cli.model.inference import batch_size
-from tiedae_cli.model.metrics import ErrorSum, squares
+from tiedae_cli.model.metrics import ErrorSum, item_sums
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.system.random_streams import EVALUATION_NOISE, seeded
 
@@ -48,13 +49,15 @@ def measure_denoising(
         "pca": components.reconstruct,
         "nothing": lambda noisy: noisy,
     }
-    totals = dict.fromkeys(answers, 0.0)
+    totals: dict[str, Counter[str]] = {name: Counter() for name in answers}
     size = batch_size(images)
     for start in range(0, len(images), size):
         clean = images.batch(start, start + size, torch.device("cpu"))  # (B, D)
         noise = NOISE[kind](clean.shape, generator=seeded(training.seed, EVALUATION_NOISE, start))
         clean, noisy = clean.to(device), corrupted(clean, kind, level, noise).to(device)
         for name, answer in answers.items():
-            totals[name] += squares(answer(noisy) - clean).sum().item()
-    sums = {name: ErrorSum(total, len(images), images.form.pixels) for name, total in totals.items()}
+            totals[name].update(item_sums(clean, answer(noisy), images.form))
+    sums = {
+        name: ErrorSum(total.pop("squared_error"), len(images), images.form.pixels, total) for name, total in totals.items()
+    }
     return Denoising(kind, level, **sums)

@@ -9,7 +9,7 @@ Shapes: N items, B items a block, K numbers of an item.
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -96,7 +96,7 @@ def write_records(
 
     def counted() -> Iterator["Records"]:
         nonlocal written
-        for block in blocks:
+        for block in filter(len, blocks):
             if numbers is not None:
                 _check_finite(block, numbers.key)
             written += len(block)
@@ -166,7 +166,7 @@ def _write_csv(file: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> 
     if layout.numbers is not None:
         file.write((",".join(["item", *layout.numbers.names]) + "\n").encode())
     for block in blocks:
-        if not headed and len(block):
+        if not headed:
             file.write((",".join(_quoted(map(shown, block.columns))) + "\n").encode())
             headed = True
         columns = [_csv_column(values) for values in block.columns.values()]
@@ -285,8 +285,6 @@ def _arrow_tables(blocks: Iterator["Records"], layout: Layout) -> Iterator[Any]:
 
     schema = None
     for block in blocks:
-        if not len(block):
-            continue
         columns = _arrow_columns(block)
         if schema is None:
             types = {name: pyarrow.array(values).type for name, values in columns.items()}
@@ -314,7 +312,7 @@ def _arrow_columns(block: "Records") -> dict[str, Any]:
     return columns
 
 
-FORMATS: Mapping[str, ItemFormat] = {
+FORMATS: dict[str, ItemFormat] = {
     "npy": ItemFormat("NumPy", _write_npy, is_text=False, has_keys=False),
     "csv": ItemFormat("CSV", _write_csv),
     "jsonl": ItemFormat("JSON Lines", _write_json_lines, has_lists=True),

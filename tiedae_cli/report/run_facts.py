@@ -8,7 +8,7 @@ from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import ItemForm, Splits
 from tiedae_cli.model.denoising import measure_denoising
 from tiedae_cli.model.inference import Evaluation, error_sum
-from tiedae_cli.model.metrics import ErrorSum
+from tiedae_cli.model.metrics import ErrorSum, metric_values, metrics_of
 from tiedae_cli.runs.run_comparison import ComparedRun
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.trained_run import OpenRun
@@ -37,7 +37,7 @@ def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any
     denoising = measure_denoising(
         run.network, run.components(), splits.filled(evaluation.split), run.config.training, run.device
     )
-    seconds = sum(report.seconds for report in history)
+    seconds, images = sum(report.seconds for report in history), run.form.kind == "images"
     best = next((report for report in reversed(history) if report.best), None)
     return {
         "name": found.name,
@@ -55,8 +55,9 @@ def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any
         "items_per_second": history[-1].items_per_second if history else None,
         "finished": datetime.fromtimestamp(run.path.stat().st_mtime, UTC).strftime("%d %B %Y, %H:%M UTC"),
         "settings": changed_settings(run.config),
-        "errors": error_values(evaluation),
-        "raw_errors": None if evaluation.raw is None else error_values(evaluation.raw),
+        "columns": error_columns(evaluation, images),
+        "errors": error_values(evaluation, images),
+        "raw_errors": None if evaluation.raw is None else error_values(evaluation.raw, images),
         "verdict": verdict(found, splits.form),
         "denoising": None
         if denoising is None
@@ -90,8 +91,17 @@ def _word(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def error_values(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return the errors of the model, of PCA and of the mean, as rows of a table."""
+def error_columns(evaluation: Evaluation, images: bool) -> list[dict[str, Any]]:
+    """Return the metrics that the page shows; a narrow window goes without the extra ones."""
+    metrics = metrics_of(evaluation.model, images)
+    return [
+        {"name": metric.name, "heading": metric.title(images), "unit": metric.unit, "extra": metric.images_only}
+        for metric in metrics
+    ]
+
+
+def error_values(evaluation: Evaluation, images: bool) -> list[dict[str, Any]]:
+    """Return the metrics of the model, of PCA and of the mean, as rows of a table."""
     mean = evaluation.mean_item
     rows = [
         ("model", evaluation.model),
@@ -102,10 +112,7 @@ def error_values(evaluation: Evaluation) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "per_value": error.mse_per_value,
-            "per_item": error.squared_error_per_item,
-            "psnr": None if math.isinf(error.psnr_db) else error.psnr_db,
-            "explained": error.explained_variance(mean),
+            "values": metric_values(error, mean, images),
             "share": error.squared_error_per_item / largest,
         }
         for name, error in rows
