@@ -114,6 +114,14 @@ def test_a_run_has_its_report_in_its_folder(digits_run: Path) -> None:
     assert facts["runs"][0]["command"] == "tiedae train --config runs/digits/config.yaml"
 
 
+def test_a_report_reads_the_last_checkpoint_once(digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    load = checkpoints.load
+    monkeypatch.setattr(checkpoints, "load", lambda path, *rest: (read.append(path.name), load(path, *rest))[1])
+    assert CliRunner().invoke(app, ["report", "digits", "-q"]).exit_code == 0
+    assert sorted(read) == ["best.safetensors", "last.safetensors"]
+
+
 def test_vectors_have_tables_in_their_own_units(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(100, 5, (120, 6))
     header = "a,b,c,d,e,</script><b>f"
