@@ -20,13 +20,13 @@ import torch
 from PIL import Image
 
 from tiedae_cli.data.load_data import load_splits
+from tiedae_cli.model.corruption import NOISE, corrupted
+from tiedae_cli.model.denoising import measure_denoising
 from tiedae_cli.model.inference import batch_size
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.run_folder import principal_components
 from tiedae_cli.system.random_streams import EVALUATION_NOISE, seeded
-from tiedae_cli.tasks.evaluate import measure_denoising
-from tiedae_cli.training.step.batch import NOISE, corrupted
 
 DOCS = Path(__file__).resolve().parent
 LARGEST_PALETTE = 256  # colours of a picture here: enough for the eye, a third of the bytes

@@ -24,7 +24,7 @@ def test_errors_in_closed_form(make_set: MakeSet) -> None:
     errors = evaluation.item_errors(lambda x: torch.ones_like(x), images, CPU)
     assert errors.dtype == torch.float64 and errors.tolist() == [4.0, 0.0, 4.0, 16.0]
     total = evaluation.error_sum(lambda x: torch.ones_like(x), images, CPU)
-    assert (total.squared_error, total.images, total.pixels) == (24.0, 4, 4)
+    assert (total.squared_error, total.items, total.values) == (24.0, 4, 4)
     assert total.mse_per_value == 1.5 and total.squared_error_per_item == 6.0
 
 
@@ -53,7 +53,7 @@ def test_a_short_last_batch_counts_as_what_it_is(make_set: MakeSet, monkeypatch:
     monkeypatch.setattr(evaluation, "LEAST_WIDTH", 1)
     monkeypatch.setattr(evaluation, "BATCH_VALUES", 3 * size)
     total = evaluation.error_sum(halve, make_set(values), CPU)
-    assert sum(sizes) == total.images == 20 and max(sizes) == min(size, 20)
+    assert sum(sizes) == total.items == 20 and max(sizes) == min(size, 20)
     assert total.mse_per_value == pytest.approx((values**2).mean() / 4, rel=1e-6)
 
 
@@ -73,7 +73,7 @@ def test_model_pca_and_mean_item_side_by_side() -> None:
     with torch.no_grad():
         own = (model(test.float()).double() - test).square().sum().item()
     linear = ((test - mean) @ components.T @ components + mean - test).square().sum().item()
-    assert (found.split, found.components, found.model.images, found.model.pixels) == ("test", 5, 300, 64)
+    assert (found.split, found.components, found.model.items, found.model.values) == ("test", 5, 300, 64)
     assert found.model.squared_error == pytest.approx(own, rel=1e-5)
     assert found.pca.squared_error == pytest.approx(linear, rel=1e-5)
     assert found.mean_item.squared_error == pytest.approx((test - mean).square().sum().item(), rel=1e-5)

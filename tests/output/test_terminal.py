@@ -17,11 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tiedae_cli.cli.evaluation_table import evaluation_table, evaluation_values
+from tiedae_cli.data.records import Records
 from tiedae_cli.errors import InputError
 from tiedae_cli.model.inference import Evaluation
 from tiedae_cli.model.metrics import ErrorSum
 from tiedae_cli.output.figures import Answers
-from tiedae_cli.output.rows import Rows, write_rows
+from tiedae_cli.output.item_writer import NumberColumn, write_records
 from tiedae_cli.output.terminal import Terminal, write_output
 from tiedae_cli.output.training_display import TrainingDisplay
 from tiedae_cli.runs.observer import Progress, TrainingStart
@@ -211,9 +212,9 @@ def test_bytes_are_not_written_into_a_terminal(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     with pytest.raises(InputError, match=r"^stdout is a terminal, and this output is no text: name a file in place of -"):
         write_output("-", b"\x89PNG\0")
-    rows = Rows([((0,), np.zeros((1, 2), np.float32))], 1, (2,), np.dtype(np.float32), "code")
+    blocks = [Records({"item": (0,), "code": np.zeros((1, 2), np.float32)})]
     with pytest.raises(InputError, match="is no text"):
-        write_rows("-", "npy", rows)
+        write_records("-", "npy", blocks, NumberColumn("code", (2,), np.dtype(np.float32)), 1)
     write_output("-", b"words\n")
     assert capfdbinary.readouterr().out == b"words\n"
 

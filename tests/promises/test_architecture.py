@@ -1,12 +1,13 @@
 """The floors of the house: imports run downwards, what is slow to import is imported late, every room says what it is."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-LIGHT = {"collections", "json", "os", "pathlib", "sys", "typing", "typer", "tiedae_cli"}
+LIGHT = {*sys.stdlib_module_names, "typer", "tiedae_cli"}
 PACKAGE = Path(__file__).parent.parent.parent / "tiedae_cli"
 FLOORS = (
     {"errors", "config", "system"},

@@ -267,6 +267,14 @@ def test_the_config_table_is_the_schemas() -> None:
     assert module.table().count("\n") == fields + 1
 
 
+def test_the_metric_table_is_the_list_of_metrics() -> None:
+    spec = importlib.util.spec_from_file_location("metric_table", ROOT / "docs" / "metric_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = PAGES["docs/commands.md"]
+    assert f"\n{module.table()}\n" in text, "put the output of python docs/metric_table.py into docs/commands.md"
+
+
 def test_every_page_is_among_the_pages() -> None:
     assert set(PAGES) == {"README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))}
 

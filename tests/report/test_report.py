@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,23 @@ def test_a_page_says_which_layers_it_does_not_compute(tmp_path: Path, monkeypatc
     assert said.replace("small", "run") in (tmp_path / "run.html").read_text()
 
 
+def test_a_page_says_which_activation_it_does_not_compute(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An activation without a function in the page: the model is not live there, and all else is shown."""
+    run = train_small(tmp_path / "run", activation="tanh")
+    monkeypatch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], page=None))
+    target = tmp_path / "run.html"
+    result = CliRunner().invoke(app, ["report", str(run.folder), "-o", str(target), "-q"])
+    assert result.exit_code == 0, result.output
+    assert document(target)["runs"][0]["network"] == {"missing": "a page does not compute the activation tanh"}
+    browser.get(target.as_uri())
+    wait_until_ready(browser)
+    assert browser.get_log("browser") == []
+    text = browser.execute_script("return [document.documentElement.classList.contains('ready'), document.body.textContent]")
+    assert text[0] and "run is not live here: a page does not compute the activation tanh." in text[1]
+
+
 def document(page: Path) -> dict[str, Any]:
     text = page.read_text()
     found: dict[str, Any] = json.loads(
@@ -84,7 +102,7 @@ def test_the_numbers_are_those_of_compare(page: Path) -> None:
     names = [str(page.parent / name) for name in NAMES]
     found = CliRunner().invoke(app, ["compare", *names, "--json", "-q"])
     told = [run["squared_error_per_item"] for run in json.loads(found.stdout)["runs"]]
-    assert [run["errors"][0]["per_item"] for run in document(page)["runs"]] == pytest.approx(told)
+    assert [run["errors"][0]["values"]["squared_error_per_item"] for run in document(page)["runs"]] == pytest.approx(told)
 
 
 def test_a_run_has_its_report_in_its_folder(digits_run: Path) -> None:
@@ -94,6 +112,14 @@ def test_a_run_has_its_report_in_its_folder(digits_run: Path) -> None:
     keys = {setting["key"] for setting in facts["runs"][0]["settings"]}
     assert {"model.hidden_sizes", "training.epochs"} <= keys and "training.seed" not in keys
     assert facts["runs"][0]["command"] == "tiedae train --config runs/digits/config.yaml"
+
+
+def test_a_report_reads_the_last_checkpoint_once(digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    load = checkpoints.load
+    monkeypatch.setattr(checkpoints, "load", lambda path, *rest: (read.append(path.name), load(path, *rest))[1])
+    assert CliRunner().invoke(app, ["report", "digits", "-q"]).exit_code == 0
+    assert sorted(read) == ["best.safetensors", "last.safetensors"]
 
 
 def test_vectors_have_tables_in_their_own_units(tmp_path: Path) -> None:
@@ -196,16 +222,19 @@ def test_the_models_answer_to_a_drawing_is_pythons(shown: Any, page: Path, numbe
 
 def test_every_activation_is_pythons(shown: Any) -> None:
     """The page's activations, read from its script, on a few numbers."""
-    script = Path(network.__file__).parents[2] / "output" / "html" / "scripts" / "network.js"
+    script = Path(network.__file__).parent / "page" / "scripts" / "network.js"
     source = script.read_text().partition("function activate(")[0]
     values = [-30.0, -3.0, -0.5, 0.0, 1e-3, 0.7, 2.0, 25.0]
     found = shown.execute_script(
         source + "return Object.fromEntries(Object.entries(ACTIVATIONS).map(([name, f]) => [name, arguments[0].map(f)]))",
         values,
     )
-    assert found.keys() == ACTIVATIONS.keys()
+    assert found.keys() == {kind.page for kind in ACTIVATIONS.values()}
     for name, kind in ACTIVATIONS.items():
-        assert found[name] == pytest.approx(kind.function(torch.tensor(values, dtype=torch.float64)).tolist(), abs=1e-6), name
+        assert kind.page is not None
+        assert found[kind.page] == pytest.approx(kind.function(torch.tensor(values, dtype=torch.float64)).tolist(), abs=1e-6), (
+            name
+        )
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -195,8 +195,11 @@ def test_encode_stops_at_a_bad_item_and_leaves_what_was_there(model: TiedAutoenc
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["encode", "x.npy", "-o", "codes.txt"], "--output codes.txt: its suffix is none of npy, csv, jsonl; name one of them"),
-        (["encode", "x.npy", "--format", "png"], "--format png: no such format (known: npy, csv, jsonl)"),
+        (
+            ["encode", "x.npy", "-o", "codes.txt"],
+            "--output codes.txt: its suffix is none of npy, csv, jsonl, parquet; name one of them",
+        ),
+        (["encode", "x.npy", "--format", "png"], "--format png: no such format (known: npy, csv, jsonl, parquet)"),
         (["encode", "x.npy", "--format", "csv", "--json"], "--json and --format csv: stdout can carry one of them"),
         (["encode", "nothing", "x.npy"], "nothing: no such checkpoint or run folder"),
         (["encode", "digits", "nothing.npy"], "nothing.npy: no such file or folder"),

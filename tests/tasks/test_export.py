@@ -22,12 +22,14 @@ from tiedae_cli.config import Activation, ModelConfig
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import DataError, ExportError, InputError
+from tiedae_cli.model import onnx_graph
 from tiedae_cli.model.autoencoder import build_autoencoder
+from tiedae_cli.model.onnx_graph import Part
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.tasks import export
-from tiedae_cli.tasks.export import Part, check_onnx, onnx_file, safetensors_file
+from tiedae_cli.tasks.export import check_onnx, onnx_file, safetensors_file
 
 IMAGES = ItemForm((1, 4, 5), scale=1 / 255)
 VECTORS = ItemForm((1, 1, 6), "vectors", np.arange(6.0), np.array([2.0, 0.5, 3.0, 1.0, 10.0, 0.1]))
@@ -193,7 +195,7 @@ def test_onnx_carries_config_form_and_a_free_batch() -> None:
 
 
 def test_onnx_beyond_two_gigabytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "LARGEST_ONNX", 100)
+    monkeypatch.setattr(onnx_graph, "LARGEST_ONNX", 100)
     with pytest.raises(ExportError, match="ends at 2 GiB"):
         onnx_file(untrained(IMAGES), "both", raw=False)
 

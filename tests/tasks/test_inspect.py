@@ -2,28 +2,20 @@
 
 import io
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hearing import heard, silently
 from PIL import Image
-from small_runs import CPU, train_small, untrained
+from small_runs import train_small, untrained
 from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
-from tiedae_cli.config import ModelConfig
-from tiedae_cli.data.item_set import ItemForm, ItemSet
-from tiedae_cli.data.load_data import load_splits
-from tiedae_cli.model.autoencoder import build_autoencoder
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.output import figures
 from tiedae_cli.output.figures import weights
-from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.run_folder import Run
-from tiedae_cli.tasks import inspect as inspection
-from tiedae_cli.tasks.inspect import LayerSummary, map_codes, parameter_count, summarise_layers, summarise_training
 
 VECTORS = ItemForm((1, 1, 6), "vectors", np.arange(6.0), np.full(6, 2.0))
 
@@ -35,124 +27,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def decoded(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-
-
-def test_layers_of_a_tied_model() -> None:
-    config = ModelConfig(hidden_sizes=(5, 3), activation="elu", code_activation="linear", output="sigmoid")
-    assert summarise_layers(build_autoencoder(64, config)) == [
-        LayerSummary("encoder 1", "dense 5", 64, 5, "elu", None, 64 * 5 + 5),
-        LayerSummary("encoder 2", "dense 3", 5, 3, "linear", None, 5 * 3 + 3),
-        LayerSummary("decoder 1", "dense 3", 3, 5, "elu", "encoder 2", 5),
-        LayerSummary("decoder 2", "dense 5", 5, 64, "sigmoid", "encoder 1", 64),
-    ]
-
-
-def test_layers_of_an_untied_model_have_weights_of_their_own() -> None:
-    layers = summarise_layers(build_autoencoder(64, ModelConfig(hidden_sizes=(5, 3), tied=False)))
-    assert [layer.transpose_of for layer in layers] == [None] * 4
-    assert [layer.parameters for layer in layers] == [325, 18, 20, 384]
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_parameter_counts_are_those_that_torch_counts(tied: bool) -> None:
-    model = build_autoencoder(20, ModelConfig(hidden_sizes=(9, 6, 2), tied=tied))
-    counted = sum(parameter.numel() for parameter in model.parameters())
-    other = build_autoencoder(20, ModelConfig(hidden_sizes=(9, 6, 2), tied=not tied))
-    assert (
-        parameter_count(other, tied)
-        == parameter_count(model, tied)
-        == counted
-        == sum(layer.parameters for layer in summarise_layers(model))
-    )
-
-
-def test_training_summary_of_best_reads_the_whole_history_beside_it(run: Run) -> None:
-    summary = summarise_training(run.best, checkpoints.load(run.best))
-    whole = checkpoints.load(run.last).training.history
-    assert (summary.epochs, summary.checkpoint_epochs) == (3, 1)
-    assert summary.seconds == sum(report.seconds for report in whole)
-    assert summary.best is not None
-    assert summary.best.validation_mse_per_value == min(report.validation_mse_per_value for report in whole)
-
-
-def test_training_summary_believes_no_damaged_or_foreign_last_checkpoint(run: Run, tmp_path: Path) -> None:
-    trained = checkpoints.load(run.best)
-    copy = tmp_path / "best.safetensors"
-    copy.write_bytes(run.best.read_bytes())
-    assert summarise_training(copy, trained).epochs == 1
-    (tmp_path / "last.safetensors").write_bytes(b"no checkpoint")
-    assert summarise_training(copy, trained).epochs == 1
-    foreign = train_small(tmp_path / "foreign", epochs=2, hidden_sizes=[4])
-    (tmp_path / "last.safetensors").write_bytes(foreign.last.read_bytes())
-    assert summarise_training(copy, trained).epochs == 1
-
-
-def test_training_summary_before_the_first_epoch(tmp_path: Path) -> None:
-    summary = summarise_training(tmp_path / "last.safetensors", untrained(VECTORS))
-    assert (summary.epochs, summary.seconds, summary.best) == (0, 0, None)
-
-
-def test_a_code_of_two_numbers_is_the_map() -> None:
-    test = load_splits(untrained(VECTORS).config.data).test
-    model = untrained(test.form, hidden_sizes=[9, 2]).model(CPU)
-    code_map = silently(map_codes, model, test)
-    with torch.inference_mode():
-        torch.testing.assert_close(code_map.points, model.encode(torch.from_numpy(test.batch(0, 300))))
-    assert test.labels is not None and code_map.labels is not None
-    assert code_map.labels.tolist() == test.labels.tolist()
-    assert code_map.axes == ("code, number 1", "code, number 2") and code_map.label_names is None
-    words = tuple("zero one two three four five six seven eight nine".split())
-    named = silently(map_codes, model, replace(test, label_names=words))
-    assert named.label_names == words
-    drawn = figures.code_map(named.points.numpy(), named.labels, named.axes, "codes", named.label_names)
-    assert drawn != figures.code_map(named.points.numpy(), named.labels, named.axes, "codes")
-
-
-def test_a_longer_code_is_projected_on_its_two_principal_components() -> None:
-    test = load_splits(untrained(VECTORS).config.data).test
-    model = untrained(test.form, hidden_sizes=[20, 8]).model(CPU)
-    code_map = silently(map_codes, model, test)
-    with torch.inference_mode():
-        codes = model.encode(torch.from_numpy(test.batch(0, 300))).double().numpy()
-    centred = codes - codes.mean(0)
-    left, values, _ = np.linalg.svd(centred, full_matrices=False)
-    np.testing.assert_allclose(np.abs(code_map.points.numpy()), np.abs(left[:, :2] * values[:2]), atol=1e-4)
-    shares = 100 * values**2 / (values**2).sum()
-    assert code_map.axes[0] == f"codes, first principal component: {shares[0]:.0f}% of their variance"
-    assert code_map.axes[1] == f"codes, second principal component: {shares[1]:.0f}% of their variance"
-
-
-def test_a_code_of_one_number_is_spread_at_random_and_says_so() -> None:
-    test = load_splits(untrained(VECTORS).config.data).test
-    model = untrained(test.form, hidden_sizes=[1]).model(CPU)
-    code_map = silently(map_codes, model, test)
-    with torch.inference_mode():
-        torch.testing.assert_close(code_map.points[:, :1], model.encode(torch.from_numpy(test.batch(0, 300))))
-    assert code_map.axes == ("code", "no meaning: spread at random")
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_map_of_one_or_two_equal_items_has_no_nan(count: int) -> None:
-    images = ItemSet(np.ones((count, 1, 1, 6), np.float32), None, VECTORS)
-    code_map = silently(map_codes, untrained(VECTORS).model(CPU), images)
-    assert code_map.points.shape == (count, 2)
-    assert code_map.points.isfinite().all()
-    assert all("0% of their variance" in name for name in code_map.axes)
-
-
-def test_a_map_takes_a_choice_of_many_items_with_their_own_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "MOST_POINTS", 40)
-    test = load_splits(untrained(VECTORS).config.data).test
-    model = untrained(test.form, hidden_sizes=[2]).model(CPU)
-    with heard() as said:
-        code_map = map_codes(model, test)
-    assert said == ["40 of the 300 items, chosen at random"]
-    with torch.inference_mode():
-        codes = model.encode(torch.from_numpy(test.batch(0, 300)))  # (300, 2)
-    nearest = torch.cdist(code_map.points, codes).argmin(1)
-    assert len(nearest.unique()) == 40
-    assert test.labels is not None and code_map.labels is not None
-    assert code_map.labels.tolist() == test.labels[nearest].tolist()
 
 
 def test_gray_weights_are_white_at_zero_blue_below_and_red_above() -> None:

@@ -14,13 +14,14 @@ from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import ConfigError, InputError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder, top_k_mask
+from tiedae_cli.model.corruption import corrupted
 from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import epoch_order, seeded
 from tiedae_cli.training.initial_weights import initial_weights
 from tiedae_cli.training.phases import Phases
 from tiedae_cli.training.step import TrainingStep
-from tiedae_cli.training.step.batch import Batch, corrupted, mirrored
+from tiedae_cli.training.step.batch import Batch, mirrored
 from tiedae_cli.training.step.gradient import Gradient
 from tiedae_cli.training.step.graph import CapturedStep
 from tiedae_cli.training.step.parameters import FlatParameters

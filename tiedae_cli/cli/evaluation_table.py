@@ -1,48 +1,46 @@
-"""What `eval` tells: the errors as a table for people, the same values as the JSON interface names them."""
+"""What `eval` prints: the metrics as a table for people, the same values as the JSON interface names them."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
 
+from tiedae_cli.model.denoising import Denoising
 from tiedae_cli.model.inference import Evaluation
-from tiedae_cli.model.metrics import ErrorSum
-from tiedae_cli.tasks.evaluate import Denoising
+from tiedae_cli.model.metrics import ErrorSum, metric_values, metrics_of
 
-NEEDLESS = ("PSNR dB", "squared error per vector", "raw squared error per vector")  # what a narrow window goes without
+NEEDLESS = ("SSIM", "PSNR dB", "squared error per vector", "raw squared error per vector")  # what a narrow window goes without
 
 
 def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising | None = None) -> Table:
-    """Return the errors as a table: a row for the model, PCA and the mean image; of feature vectors in both units.
+    """Return the metrics as a table: a row for the model, PCA and the mean image; of feature vectors in both units.
 
     Of a denoising model three more: the errors against the clean items when it sees them with noise.
     """
-    raw = evaluation.raw
-    count = f"{evaluation.model.images:,} {'images' if raw is None else 'vectors of standardised features'}"
+    raw, mean = evaluation.raw, evaluation.mean_item
+    images = raw is None
+    count = f"{evaluation.model.items:,} {'images' if images else 'vectors of standardised features'}"
     table = Table(title=f"{source}, {evaluation.split} split, {count}", title_justify="left")
-    images = ("MSE per pixel", "squared error per image", "PSNR dB")
-    vectors = ("MSE per feature", "squared error per vector", "raw MSE per feature", "raw squared error per vector")
-    for heading in ("", *(images if raw is None else vectors), "variance explained"):
+    metrics = sorted(metrics_of(evaluation.model, images), key=lambda metric: not metric.in_raw_units)
+    in_raw_units = [] if images else [metric for metric in metrics if metric.in_raw_units]
+    headings = [metric.title(images) for metric in metrics]
+    headings[len(in_raw_units) : len(in_raw_units)] = [f"raw {metric.title(images)}" for metric in in_raw_units]
+    for heading in ("", *headings):
         table.add_column(heading, justify="left" if heading == "" else "right")
-    units = _rows(evaluation) if raw is None else _rows(raw)
-    for (name, errors), (_, raw_errors) in zip(_rows(evaluation), units, strict=True):
-        explained = errors.explained_variance(evaluation.mean_item)
-        table.add_row(
-            name,
-            f"{errors.mse_per_value:.6f}",
-            f"{errors.squared_error_per_item:.4f}",
-            *([f"{errors.psnr_db:.2f}"] if raw is None else _raw_cells(raw_errors)),
-            "-" if explained is None else f"{explained:.2%}",
-        )
+
+    def add_row(name: str, errors: ErrorSum, raw_cells: Sequence[str]) -> None:
+        cells = [metric.text(metric.value(errors, mean)) for metric in metrics]
+        cells[len(in_raw_units) : len(in_raw_units)] = raw_cells
+        table.add_row(name, *cells)
+
+    for (name, errors), (_, raw_errors) in zip(_rows(evaluation), _rows(raw or evaluation), strict=True):
+        raw_values = [metric.value(raw_errors, (raw or evaluation).mean_item) for metric in in_raw_units]
+        add_row(name, errors, ["-" if value is None else f"{value:.6g}" for value in raw_values])
     if denoising is not None:
         table.add_section()
         noise = f"under {denoising.corruption} noise {denoising.level:g}"
         for name, errors in (("model", denoising.model), ("PCA", denoising.pca), ("doing nothing", denoising.nothing)):
-            explained = errors.explained_variance(evaluation.mean_item)
-            other_units = [f"{errors.psnr_db:.2f}"] if raw is None else ["-", "-"]
-            cells = [f"{errors.mse_per_value:.6f}", f"{errors.squared_error_per_item:.4f}", *other_units]
-            table.add_row(f"{name}, {noise}", *cells, "-" if explained is None else f"{explained:.2%}")
+            add_row(f"{name}, {noise}", errors, ["-"] * len(in_raw_units))
     return table
 
 
@@ -54,41 +52,27 @@ def _rows(evaluation: Evaluation) -> Sequence[tuple[str, ErrorSum]]:
     )
 
 
-def _raw_cells(errors: ErrorSum) -> list[str]:
-    return [f"{errors.mse_per_value:.6g}", f"{errors.squared_error_per_item:.6g}"]
-
-
 def evaluation_values(evaluation: Evaluation, denoising: Denoising | None = None) -> dict[str, Any]:
-    """Return the errors as the JSON interface names them; ``raw`` holds those of feature vectors in the features' own units."""
+    """Return the metrics as the JSON interface names them; ``raw`` holds those of feature vectors in the features' own units."""
     raw = evaluation.raw
     under_noise: dict[str, Any] = {}
     if denoising is not None:
-        peak, around = raw is None, evaluation.mean_item
         rows = {"model": denoising.model, "pca": denoising.pca, "doing_nothing": denoising.nothing}
-        values = {name: _error_values(errors, around, peak) for name, errors in rows.items()}
+        values = {name: metric_values(errors, evaluation.mean_item, raw is None) for name, errors in rows.items()}
         under_noise["denoising"] = {"corruption": denoising.corruption, "level": denoising.level, **values}
     return {
         "split": evaluation.split,
-        "images": evaluation.model.images,
-        **_all_errors(evaluation, has_peak=raw is None),
-        **({} if raw is None else {"raw": _all_errors(raw, has_peak=False)}),
+        "images": evaluation.model.items,
+        **_all_values(evaluation, images=raw is None),
+        **({} if raw is None else {"raw": _all_values(raw, images=False)}),
         **under_noise,
     }
 
 
-def _all_errors(evaluation: Evaluation, has_peak: bool) -> dict[str, Any]:
-    """Return the three rows; a signal-to-noise ratio only where values have a peak, which features have not."""
+def _all_values(evaluation: Evaluation, images: bool) -> dict[str, Any]:
+    """Return the three rows."""
     model, pca, mean = (
-        _error_values(errors, evaluation.mean_item, has_peak)
+        metric_values(errors, evaluation.mean_item, images)
         for errors in (evaluation.model, evaluation.pca, evaluation.mean_item)
     )
     return {**model, "pca": {"components": evaluation.components, **pca}, "mean_item": mean}
-
-
-def _error_values(errors: ErrorSum, around_mean: ErrorSum, has_peak: bool) -> dict[str, float | None]:
-    return {
-        "mse_per_value": errors.mse_per_value,
-        "squared_error_per_item": errors.squared_error_per_item,
-        "psnr_db": errors.psnr_db if has_peak and math.isfinite(errors.psnr_db) else None,
-        "explained_variance": errors.explained_variance(around_mean),
-    }

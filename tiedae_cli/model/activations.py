@@ -32,6 +32,8 @@ class ActivationKind:
     gradient at the pre-activation, which may be that of the first). None: train by autograd."""
     keeps_input: bool = False
     """The derivative needs the pre-activation, which then has a buffer of its own."""
+    page: str | None = None
+    """Its function in the report's ``scripts/network.js``; None: the page says that it cannot compute the activation."""
 
     @cached_property
     def by_hand(self) -> bool:
@@ -53,36 +55,41 @@ class ActivationKind:
 
 
 ACTIVATIONS: dict[Activation, ActivationKind] = {
-    "linear": ActivationKind(lambda x: x, (), lambda x, y: _copy(x, y), lambda g, y, out: _copy(g, out)),
+    "linear": ActivationKind(lambda x: x, (), lambda x, y: _copy(x, y), lambda g, y, out: _copy(g, out), page="linear"),
     "elu": ActivationKind(
         F.elu,
         (("Elu", {"alpha": 1.0}),),
         lambda x, y: aten.elu.out(x, 1.0, 1.0, 1.0, out=y),
         lambda g, y, out: aten.elu_backward.grad_input(g, 1.0, 1.0, 1.0, True, y, grad_input=out),
+        page="elu",
     ),
     "selu": ActivationKind(
         F.selu,
         (("Selu", {}),),
         lambda x, y: aten.elu.out(x, SELU_ALPHA, SELU_SCALE, 1.0, out=y),
         lambda g, y, out: aten.elu_backward.grad_input(g, SELU_ALPHA, SELU_SCALE, 1.0, True, y, grad_input=out),
+        page="selu",
     ),
     "relu": ActivationKind(
         F.relu,
         (("Relu", {}),),
         lambda x, y: torch.clamp_min(x, 0.0, out=y),
         lambda g, y, out: aten.threshold_backward.grad_input(g, y, 0.0, grad_input=out),
+        page="relu",
     ),
     "sigmoid": ActivationKind(
         torch.sigmoid,
         (("Sigmoid", {}),),
         lambda x, y: torch.sigmoid(x, out=y),
         lambda g, y, out: aten.sigmoid_backward.grad_input(g, y, grad_input=out),
+        page="sigmoid",
     ),
     "tanh": ActivationKind(
         torch.tanh,
         (("Tanh", {}),),
         lambda x, y: torch.tanh(x, out=y),
         lambda g, y, out: aten.tanh_backward.grad_input(g, y, grad_input=out),
+        page="tanh",
     ),
     "silu": ActivationKind(
         F.silu,
@@ -90,6 +97,7 @@ ACTIVATIONS: dict[Activation, ActivationKind] = {
         lambda x, y: aten.silu.out(x, out=y),
         lambda g, x, out: aten.silu_backward.grad_input(g, x, grad_input=out),
         keeps_input=True,
+        page="silu",
     ),
     "gelu": ActivationKind(
         F.gelu,
@@ -97,6 +105,7 @@ ACTIVATIONS: dict[Activation, ActivationKind] = {
         lambda x, y: _gelu(x, y),
         lambda g, x, out: aten.gelu_backward.grad_input(g, x, grad_input=out),
         keeps_input=True,
+        page="gelu",
     ),
     "softplus": ActivationKind(  # log(1 + exp(x)), linear above 20 as in torch
         F.softplus,
@@ -104,6 +113,7 @@ ACTIVATIONS: dict[Activation, ActivationKind] = {
         lambda x, y: aten.softplus.out(x, 1.0, 20.0, out=y),
         lambda g, x, out: aten.softplus_backward.grad_input(g, x, 1.0, 20.0, grad_input=out),
         keeps_input=True,
+        page="softplus",
     ),
 }
 

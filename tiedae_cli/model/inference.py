@@ -4,7 +4,7 @@ Shapes: N items, B items a batch, D values an item.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from tiedae_cli.errors import DataError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.item_batches import ItemBatches, as_seen
-from tiedae_cli.model.metrics import ErrorSum, squares
+from tiedae_cli.model.metrics import ErrorSum, item_sums, own_measures, squares
 from tiedae_cli.system.devices import Ranks, in_float64
 
 BATCH_VALUES = 1 << 21  # values of one evaluation batch: large enough for full speed, small enough for any memory
@@ -108,6 +108,18 @@ def error_sum(
     return ErrorSum(total.item(), len(items), items.form.values_per_item)
 
 
+@torch.inference_mode()
+def own_sums(reconstruct: Callable[[Tensor], Tensor], items: ItemBatches, device: torch.device) -> dict[str, float]:
+    """Return, for each metric that computes something of its own for such items, the sum of that over a set."""
+    form, size = items.form, batch_size(items)
+    totals = dict.fromkeys(own_measures(form), 0.0)
+    for start in range(0, len(items) if totals else 0, size):
+        x = as_seen(items, start, start + size, device)  # (B, D)
+        sums = item_sums(x, reconstruct(x), form)
+        totals = {name: total + sums[name] for name, total in totals.items()}
+    return totals
+
+
 def evaluate(
     model: TiedAutoencoder, components: pca.PrincipalComponents, images: ItemBatches, split: str, device: torch.device
 ) -> Evaluation:
@@ -123,13 +135,17 @@ def evaluate(
             f"row {row + 1:,} of the {split} split: its values are too large for this model: its error is not finite"
         )
 
+    def sums(reconstruct: Callable[[Tensor], Tensor], raw: bool) -> ErrorSum:
+        found = error_sum(reconstruct, images, device, raw=raw)
+        return found if raw else replace(found, own=own_sums(reconstruct, images, device))
+
     def measure(raw: bool, inner: Evaluation | None) -> Evaluation:
         return Evaluation(
             split,
-            model=error_sum(model, images, device, raw=raw),
-            pca=error_sum(components.reconstruct, images, device, raw=raw),
+            model=sums(model, raw),
+            pca=sums(components.reconstruct, raw),
             components=components.components.shape[1],
-            mean_item=error_sum(components.truncated(0).reconstruct, images, device, raw=raw),
+            mean_item=sums(components.truncated(0).reconstruct, raw),
             raw=inner,
         )
 

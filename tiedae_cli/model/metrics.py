@@ -1,15 +1,23 @@
-"""Errors as sums and counts, divided once: short batches and several processes then cost no special case."""
+"""Metrics of reconstructions, one row each, made of sums and counts that are divided once; and measures of how scores rank items.
+
+Shapes: B items a batch, D values an item.
+"""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.system.devices import in_float64
 
 LARGEST_QUANTILE = 1 << 24  # what torch.quantile takes
+SSIM_WINDOW, SSIM_LEAST, SSIM_SIGMA = 11, 7, 1.5  # pixels
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # (K_1 L)^2 and (K_2 L)^2 of Wang et al. 2004, for values that range over L = 1
 
 
 def squares(values: Tensor) -> Tensor:
@@ -19,24 +27,26 @@ def squares(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ErrorSum:
-    """The squared error of some reconstructions."""
+    """What is summed over the reconstructions of some items; every metric is made of it."""
 
     squared_error: float
-    """Summed over items and pixels."""
-    images: int
+    """Summed over items and values."""
+    items: int
     """Items that were counted."""
-    pixels: int
+    values: int
     """D, values of one item."""
+    own: Mapping[str, float] = field(default_factory=dict)
+    """Of each metric that computes something of its own for an item, by its name: the sum of that over the items."""
 
     @property
     def mse_per_value(self) -> float:
-        """Mean over all items and pixels."""
-        return self.squared_error / (self.images * self.pixels)
+        """Mean over all items and values."""
+        return self.squared_error / (self.items * self.values)
 
     @property
     def squared_error_per_item(self) -> float:
-        """Summed over an item's pixels, averaged over items (the unit of Hinton & Salakhutdinov 2006)."""
-        return self.squared_error / self.images
+        """Summed over an item's values, averaged over items (the unit of Hinton & Salakhutdinov 2006)."""
+        return self.squared_error / self.items
 
     @property
     def psnr_db(self) -> float:
@@ -46,6 +56,145 @@ class ErrorSum:
     def explained_variance(self, around_mean: "ErrorSum") -> float | None:
         """Return 1 - error / the error of always answering the training mean; None where that is zero."""
         return None if around_mean.squared_error == 0 else 1 - self.squared_error / around_mean.squared_error
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of reconstructions: a row of ``METRICS``, which tables, the report, JSON and the docs walk."""
+
+    name: str
+    """Its key in JSON, with its unit."""
+    heading: str
+    """Of a column; ``{value}`` and ``{item}`` stand for what the data's are called."""
+    meaning: str
+    """For the docs."""
+    digits: int
+    """Behind the decimal point."""
+    value: Callable[[ErrorSum, ErrorSum], float | None]
+    """Of the sums and of those of always answering the training mean; None where it is not defined."""
+    unit: str = ""
+    """``%`` for a fraction that people read in percent."""
+    images_only: bool = False
+    in_raw_units: bool = False
+    """Whether it is also told in the units of raw features."""
+    per_item: Callable[[Tensor, Tensor, ItemForm], Tensor] | None = None
+    """What it computes of its own: (items, reconstructions, form), (B, D) each -> (B,) float64, which is summed over items."""
+    measures: Callable[[ItemForm], bool] = lambda form: True
+    """Whether ``per_item`` can be computed for items of a form; where not, the metric is absent."""
+
+    def known(self, errors: ErrorSum) -> bool:
+        """Return whether its sums were computed."""
+        return self.per_item is None or self.name in errors.own
+
+    def text(self, value: float | None) -> str:
+        """Return a value as a cell of a table."""
+        return "-" if value is None else f"{value:.{self.digits}{'%' if self.unit == '%' else 'f'}}"
+
+    def title(self, images: bool) -> str:
+        """Return the heading in the words of images or of vectors."""
+        words = {"value": "pixel", "item": "image"} if images else {"value": "feature", "item": "vector"}
+        return self.heading.format(**words)
+
+
+def ssim_window(form: ItemForm) -> int:
+    """Return the side of SSIM's window: the largest odd number of pixels up to 11 that fits into an image."""
+    fits = min(SSIM_WINDOW, *form.shape[1:])
+    return fits - 1 + fits % 2
+
+
+def ssim(items: Tensor, reconstructions: Tensor, form: ItemForm) -> Tensor:
+    """Return the mean structural similarity of images in [0, 1], averaged over channels, (B, D) -> (B,) float64.
+
+    Wang et al. 2004, equation 13: at each place where a Gaussian window (sigma 1.5) fits, with its weighted means u and population
+    (co)variances s, (2 u_x u_y + c_1) (2 s_xy + c_2) / ((u_x^2 + u_y^2 + c_1) (s_x^2 + s_y^2 + c_2)).
+    """
+    side = ssim_window(form)
+    x, y = (in_float64(values).reshape(-1, 1, *form.shape[1:]) for values in (items, reconstructions))  # (B C, 1, H, W)
+    places = torch.arange(side, dtype=x.dtype, device=x.device) - side // 2
+    window = torch.exp(-(places**2) / (2 * SSIM_SIGMA**2))
+    window = window / window.sum()
+
+    def mean(values: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(values, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
+
+    u_x, u_y = mean(x), mean(y)
+    variances = mean(x * x) - u_x**2 + mean(y * y) - u_y**2
+    covariance = mean(x * y) - u_x * u_y
+    similarity = (2 * u_x * u_y + SSIM_C1) * (2 * covariance + SSIM_C2) / ((u_x**2 + u_y**2 + SSIM_C1) * (variances + SSIM_C2))
+    return similarity.reshape(len(items), -1).mean(1)
+
+
+METRICS = (
+    Metric(
+        "mse_per_value",
+        "MSE per {value}",
+        "mean squared error over all items and values",
+        6,
+        lambda errors, mean: errors.mse_per_value,
+        in_raw_units=True,
+    ),
+    Metric(
+        "squared_error_per_item",
+        "squared error per {item}",
+        "squared error summed over an item's values, averaged over items",
+        4,
+        lambda errors, mean: errors.squared_error_per_item,
+        in_raw_units=True,
+    ),
+    Metric(
+        "psnr_db",
+        "PSNR dB",
+        "peak signal-to-noise ratio of the whole split, for a peak of 1; null without any error",
+        2,
+        lambda errors, mean: errors.psnr_db,
+        unit="dB",
+        images_only=True,
+    ),
+    Metric(
+        "ssim",
+        "SSIM",
+        "structural similarity (Wang et al. 2004), averaged over images; absent below 7 pixels a side",
+        4,
+        lambda errors, mean: errors.own["ssim"] / errors.items,
+        images_only=True,
+        per_item=ssim,
+        measures=lambda form: form.kind == "images" and ssim_window(form) >= SSIM_LEAST,
+    ),
+    Metric(
+        "explained_variance",
+        "variance explained",
+        "1 - squared error / that of always answering the training mean; null where the latter is 0",
+        2,
+        lambda errors, mean: errors.explained_variance(mean),
+        unit="%",
+    ),
+)
+
+
+def metrics_of(errors: ErrorSum, images: bool) -> list[Metric]:
+    """Return the metrics that have a value for these items: the columns of a table."""
+    return [metric for metric in METRICS if metric.known(errors) and (images or not metric.images_only)]
+
+
+def metric_values(errors: ErrorSum, around_mean: ErrorSum, images: bool) -> dict[str, float | None]:
+    """Return every metric that was computed, by its name; None where it is not finite or has no meaning for these items."""
+    values: dict[str, float | None] = {}
+    for metric in METRICS:
+        if metric.known(errors):
+            value = metric.value(errors, around_mean) if images or not metric.images_only else None
+            values[metric.name] = value if value is not None and math.isfinite(value) else None
+    return values
+
+
+def own_measures(form: ItemForm) -> dict[str, Callable[[Tensor, Tensor, ItemForm], Tensor]]:
+    """Return, by name, what the metrics compute of their own for items of a form."""
+    return {metric.name: metric.per_item for metric in METRICS if metric.per_item is not None and metric.measures(form)}
+
+
+def item_sums(items: Tensor, reconstructions: Tensor, form: ItemForm) -> dict[str, float]:
+    """Return the squared error of a block, (B, D) each, and what each metric computes of its own, summed over its items."""
+    sums = {name: measure(items, reconstructions, form).sum().item() for name, measure in own_measures(form).items()}
+    return {"squared_error": squares(reconstructions - items).sum().item(), **sums}
 
 
 def auroc(usual: Tensor, intruders: Tensor) -> float:

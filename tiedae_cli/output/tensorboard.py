@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.model.inference import codes, reconstruct_items
-from tiedae_cli.output.figures import as_pictures
+from tiedae_cli.model.pictures import as_pictures
 from tiedae_cli.runs.observer import Observer, TrainingResult, TrainingStart
 from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.system.optional_packages import optional_package

@@ -2,6 +2,7 @@
 
 import logging
 
+from tiedae_cli.model.inference import Evaluation
 from tiedae_cli.runs.observer import Observer, TrainingResult
 from tiedae_cli.system.portability import quoted
 
@@ -38,3 +39,16 @@ def verdict(error: float, yardstick: float, count: int, code_size: int) -> str:
     stands = "as much as" if how_much == "0%" else f"{how_much} {'less' if less else 'more'} than"
     numbers = f"{'the same ' if count == code_size else ''}{count} number{'s' * (count != 1)}"
     return f", {stands} PCA with {numbers} ({yardstick:.6f})"
+
+
+def sentence(evaluation: Evaluation, code_size: int, value_name: str) -> str:
+    """Return an evaluation in a sentence, as a training says it at its end.
+
+    Args:
+        evaluation: of the model and of PCA.
+        code_size: numbers of the model's code.
+        value_name: what one value of an item is called.
+    """
+    error, yardstick = evaluation.model.mse_per_value, evaluation.pca.mse_per_value
+    against = verdict(error, yardstick, evaluation.components, code_size)
+    return f"MSE {error:.6f} per {value_name}{against}"

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.code_map import plane_of
 from tiedae_cli.model.inference import batch_size
 from tiedae_cli.report.page.arrays_block import Arrays
-from tiedae_cli.tasks.inspect import plane_of
 
 MOST_POINTS = 2_000  # of the map: more only cover each other, and their items have to travel in the page
 ITEM_BYTES = 4_000_000  # of all items that travel

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.model.inference import batch_size, item_errors
-from tiedae_cli.model.metrics import error_quantile, squares
+from tiedae_cli.model.metrics import squares
 from tiedae_cli.model.pca import PrincipalComponents
-from tiedae_cli.output import figures
+from tiedae_cli.model.pictures import as_pictures
 from tiedae_cli.report.page.arrays_block import Arrays
 from tiedae_cli.report.run_facts import vector_columns
 from tiedae_cli.runs.trained_run import OpenRun
@@ -99,7 +99,7 @@ def _pictures(rows: Tensor, form: ItemForm) -> np.ndarray:
         size = max(1, round(height * factor)), max(1, round(width * factor))
         rows = F.interpolate(rows.reshape(-1, channels, height, width), size, mode="area").flatten(1)
         form = ItemForm((channels, *size))
-    pictures = figures.as_pictures(rows.numpy(), form)
+    pictures = as_pictures(rows.numpy(), form)
     return np.asarray(np.rint((pictures if pictures.ndim == 4 else pictures[..., None]) * 255), dtype=np.uint8)
 
 
@@ -164,7 +164,7 @@ def error_histograms(
     """Return how the squared errors of the items spread: counts in common bins, the last of which also holds all larger ones."""
     by_pca = item_errors(components.reconstruct, images, runs[0].device)
     known = [limit for limit in limits if limit is not None]
-    ends = [error_quantile(error, TAIL) for error in errors]
+    ends = [float(np.quantile(error, TAIL)) for error in errors]
     end = max([*ends, *(1.15 * limit for limit in known), 1e-12])
     edges = torch.linspace(0, end, BINS + 1, dtype=torch.float64)
 

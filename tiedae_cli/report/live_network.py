@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.layers import Layer
 from tiedae_cli.report.code_chapter import Chosen
@@ -40,9 +41,9 @@ def embedded_network(run: OpenRun, chosen: Chosen, arrays: Arrays) -> dict[str, 
     count = sum(parameter.numel() for parameter in network.parameters())
     if count > MOST_PARAMETERS:
         return {"missing": f"its {count:,} parameters are more than the {MOST_PARAMETERS:,} that a page carries"}
-    unknown = {layer.operator("encoder")[0] for layer in network.layers} - LIVE
-    if unknown:
-        return {"missing": f"a page does not compute {' and '.join(sorted(unknown))}, which it has layers of"}
+    missing = _what_no_page_computes(network)
+    if missing is not None:
+        return {"missing": missing}
     wide = rounding_shows(network, chosen.values[:CHECKED])
 
     def pack(weight: Tensor) -> dict[str, Any]:
@@ -62,13 +63,23 @@ def embedded_network(run: OpenRun, chosen: Chosen, arrays: Arrays) -> dict[str, 
     }
 
 
+def _what_no_page_computes(network: TiedAutoencoder) -> str | None:
+    """Return why a page cannot compute a model; None where it can."""
+    unknown = {layer.operator("encoder")[0] for layer in network.layers} - LIVE
+    if unknown:
+        return f"a page does not compute {' and '.join(sorted(unknown))}, which it has layers of"
+    used = {name for layer in network.layers for name in (layer.activation, layer.decoder_activation)}
+    unknown = {name for name in used if ACTIVATIONS[name].page is None}
+    return f"a page does not compute the activation {' and '.join(sorted(unknown))}" if unknown else None
+
+
 def _layer(layer: Layer, pack: Pack, arrays: Arrays) -> dict[str, Any]:
     return {
         "operator": layer.operator("encoder"),
         "input_shape": list(layer.input_shape),
         "output_shape": list(layer.output_shape),
-        "activation": layer.activation,
-        "decoder_activation": layer.decoder_activation,
+        "activation": ACTIVATIONS[layer.activation].page,
+        "decoder_activation": ACTIVATIONS[layer.decoder_activation].page,
         "weight": pack(layer.weight.detach()),
         "decoder_weight": None if layer.tied else pack(layer.transposed.detach()),
         "encoder_bias": arrays.add(layer.encoder_bias.detach().numpy()),

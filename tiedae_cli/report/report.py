@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,31 +23,29 @@ from tiedae_cli.report.live_network import embedded_network
 from tiedae_cli.report.page.arrays_block import Arrays
 from tiedae_cli.report.page.page import render
 from tiedae_cli.report.run_facts import history_chapter, run_facts, vector_columns
-from tiedae_cli.runs.run_folder import Run, principal_components
+from tiedae_cli.runs.run_comparison import ComparedRun, compare_runs
+from tiedae_cli.runs.run_folder import principal_components
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.system.portability import machine_name
 from tiedae_cli.system.progress import progress
-from tiedae_cli.system.storage import unused_name
-from tiedae_cli.tasks.compare import ComparedRun, compare_runs
 
 MOST_RUNS = 8  # columns of one page
 STEPS = 4  # of one run, for the progress bar
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How a run judges the items of the page, by the score of a whole item; of windows that is not the score of their rows."""
+class ScoreFacts:
+    """What the score of a run says of the items of the page; None where the page cannot compute it."""
 
     threshold: float | None
-    """A higher score makes an outlier; None if there is no validation split, or the page cannot compute the score."""
+    """Items of a higher score are outliers."""
     region: int | None
-    """The side of a region, if the score is that of an image's worst region."""
+    """The side of the region by which images are ranked, if they are."""
     above: int | None
-    """How many items are above the threshold."""
+    """How many items of the page are outliers."""
 
 
-Judge = Callable[[OpenRun, ItemSet, ItemSet, Tensor], Verdict]
-"""Gives the verdict of a run, from its validation items, the items of the page and their squared errors, (N,)."""
+Judge = Callable[[OpenRun, ItemSet, ItemSet, Tensor], ScoreFacts]
 
 
 def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: float, judge: Judge) -> bytes:
@@ -58,8 +55,8 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
         runs: their items are those of the first one's data.
         names: what the command line calls them.
         split: train, validation or test.
-        quantile: of the validation scores: the threshold of outliers.
-        judge: gives each run's verdict, by this quantile.
+        quantile: of the validation errors: the threshold of outliers.
+        judge: takes a run, the validation items, the items of the page and their squared errors, (N,).
 
     Raises:
         InputError: no split has that name, or there are too many runs.
@@ -75,8 +72,8 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
     for number, (run, found) in enumerate(zip(runs, compared, strict=True)):
         progress("report", STEPS * number, STEPS * len(runs))
         errors.append(item_errors(run.network, images, run.device))
-        verdict = judge(run, splits.validation, images, errors[-1])
-        chapters.append({**_run_chapter(run, found, splits, chosen, arrays), **asdict(verdict)})
+        facts = judge(run, splits.validation, images, errors[-1])
+        chapters.append({**_run_chapter(run, found, splits, chosen, arrays), **asdict(facts)})
     components = principal_components(runs[0].path.parent, splits.train, compared[0].sizes[-1])
     limits = [None if chapter["region"] else chapter["threshold"] for chapter in chapters]
     document = {
@@ -126,11 +123,3 @@ def _run_chapter(run: OpenRun, found: ComparedRun, splits: Splits, chosen: Chose
         "features": feature_chapter(network, run.form, arrays),
         "network": embedded_network(run, chosen, arrays),
     }
-
-
-def report_path(runs: Sequence[OpenRun], content: bytes) -> Path:
-    """Return where a report goes without ``--output``: into the run folder of a single run, else a free name in the working folder."""
-    folder = Run(runs[0].path.parent)
-    if len(runs) == 1 and folder.config.exists():
-        return folder.report
-    return unused_name(Path("report.html" if len(runs) == 1 else "comparison.html"), content)

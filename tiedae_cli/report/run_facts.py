@@ -6,15 +6,14 @@ from typing import Any
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import ItemForm, Splits
+from tiedae_cli.model.denoising import measure_denoising
 from tiedae_cli.model.inference import Evaluation, error_sum
-from tiedae_cli.model.metrics import ErrorSum
+from tiedae_cli.model.metrics import ErrorSum, metric_values, metrics_of
+from tiedae_cli.runs.run_comparison import ComparedRun
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.system.portability import quoted
-from tiedae_cli.tasks.compare import ComparedRun
-from tiedae_cli.tasks.evaluate import measure_denoising
-from tiedae_cli.tasks.inspect import run_history
 
 EXACT = 1e-9  # of PCA's error to the mean's: all but rounding is explained, and a ratio tells nothing
 TABLE_ROWS = 100  # of the table of epochs
@@ -31,14 +30,14 @@ def vector_columns(form: ItemForm) -> list[str] | None:
 
 def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any]:
     """Return a run's verdict, errors, settings and circumstances."""
-    history = run_history(run.path, run.trained)
+    history = run.history
     folder = Run(run.path.parent)
     again = f"tiedae train --config {quoted(folder.config)}" if folder.config.exists() else None
     evaluation = found.evaluation
     denoising = measure_denoising(
         run.network, run.components(), splits.filled(evaluation.split), run.config.training, run.device
     )
-    seconds = sum(report.seconds for report in history)
+    seconds, images = sum(report.seconds for report in history), run.form.kind == "images"
     best = next((report for report in reversed(history) if report.best), None)
     return {
         "name": found.name,
@@ -56,8 +55,9 @@ def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any
         "items_per_second": history[-1].items_per_second if history else None,
         "finished": datetime.fromtimestamp(run.path.stat().st_mtime, UTC).strftime("%d %B %Y, %H:%M UTC"),
         "settings": changed_settings(run.config),
-        "errors": error_values(evaluation),
-        "raw_errors": None if evaluation.raw is None else error_values(evaluation.raw),
+        "columns": error_columns(evaluation, images),
+        "errors": error_values(evaluation, images),
+        "raw_errors": None if evaluation.raw is None else error_values(evaluation.raw, images),
         "verdict": verdict(found, splits.form),
         "denoising": None
         if denoising is None
@@ -91,8 +91,17 @@ def _word(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def error_values(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return the errors of the model, of PCA and of the mean, as rows of a table."""
+def error_columns(evaluation: Evaluation, images: bool) -> list[dict[str, Any]]:
+    """Return the metrics that the page shows; a narrow window goes without the extra ones."""
+    metrics = metrics_of(evaluation.model, images)
+    return [
+        {"name": metric.name, "heading": metric.title(images), "unit": metric.unit, "extra": metric.images_only}
+        for metric in metrics
+    ]
+
+
+def error_values(evaluation: Evaluation, images: bool) -> list[dict[str, Any]]:
+    """Return the metrics of the model, of PCA and of the mean, as rows of a table."""
     mean = evaluation.mean_item
     rows = [
         ("model", evaluation.model),
@@ -103,10 +112,7 @@ def error_values(evaluation: Evaluation) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "per_value": error.mse_per_value,
-            "per_item": error.squared_error_per_item,
-            "psnr": None if math.isinf(error.psnr_db) else error.psnr_db,
-            "explained": error.explained_variance(mean),
+            "values": metric_values(error, mean, images),
             "share": error.squared_error_per_item / largest,
         }
         for name, error in rows
@@ -140,7 +146,7 @@ def _times(ratio: float) -> str:
 
 def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
     """Return errors and learning rate by epoch of the joint phase, beside PCA's on the same split."""
-    history = [report for report in run_history(run.path, run.trained) if report.phase == JOINT]
+    history = [report for report in run.history if report.phase == JOINT]
     images = splits.validation if len(splits.validation) else splits.train
     components = run.components()
     pca = error_sum(components.reconstruct, images, run.device)
@@ -155,7 +161,7 @@ def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
         "on": "validation" if len(splits.validation) else "training",
         "epochs": epochs,
         "table": [values for index, values in enumerate(epochs) if index % step == 0 or values["best"]][: 2 * TABLE_ROWS],
-        "pretraining": sum(report.phase != JOINT for report in run_history(run.path, run.trained)),
+        "pretraining": sum(report.phase != JOINT for report in run.history),
     }
 
 

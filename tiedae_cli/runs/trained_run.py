@@ -17,6 +17,8 @@ from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.run_folder import Run, find_checkpoint, kept_components, principal_components, separate_model
 from tiedae_cli.runs.run_list import RUNS
+from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.runs.training_summary import run_history
 from tiedae_cli.system.devices import resolve_device
 
 
@@ -58,6 +60,11 @@ class OpenRun:
     def network(self) -> TiedAutoencoder:
         """The model on the device."""
         return self.trained.model(self.device)
+
+    @cached_property
+    def history(self) -> list[EpochReport]:
+        """The reports of all epochs that its run has finished, also those after this checkpoint."""
+        return run_history(self.path, self.trained)
 
     @cached_property
     def splits(self) -> Splits:

@@ -1,4 +1,4 @@
-"""Values as JSON, in which NaN and infinity, which JSON lacks, are null."""
+"""Values as JSON that every parser accepts: NaN and infinity become null."""
 
 import json
 import math
@@ -6,14 +6,14 @@ from typing import Any
 
 
 def json_text(values: dict[str, Any]) -> str:
-    """Return one line of JSON; what JSON cannot say (NaN, infinity) becomes null, at every depth."""
-    return json.dumps(sayable(values), allow_nan=False)
+    """Return an object as one line of JSON, with null for NaN and infinity at every depth."""
+    return json.dumps(json_values(values), allow_nan=False)
 
 
-def sayable(value: Any) -> Any:
-    """Return a value with null in place of what JSON cannot say, at every depth."""
+def json_values(value: Any) -> Any:
+    """Return a value with None in place of NaN and infinity, at every depth."""
     if isinstance(value, dict):
-        return {key: sayable(item) for key, item in value.items()}
+        return {key: json_values(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [sayable(item) for item in value]
+        return [json_values(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,78 +1,8 @@
-"""How much noise a denoising model removes: its error against the clean items, beside PCA's and beside doing nothing.
+"""What ``eval`` does: a model's errors on a split, beside PCA's and the mean's."""
 
-Shapes: B items a batch, D values an item.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-
-from tiedae_cli.config import TrainingConfig
-from tiedae_cli.data.item_set import ItemSet
-from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.inference import Evaluation, batch_size, evaluate
-from tiedae_cli.model.metrics import ErrorSum, squares
-from tiedae_cli.model.pca import PrincipalComponents
-from tiedae_cli.output.verdict import verdict
+from tiedae_cli.model.denoising import Denoising, measure_denoising
+from tiedae_cli.model.inference import Evaluation, evaluate
 from tiedae_cli.runs.trained_run import OpenRun
-from tiedae_cli.system.random_streams import EVALUATION_NOISE, seeded
-from tiedae_cli.training.step.batch import NOISE, corrupted
-
-
-@dataclass(frozen=True)
-class Denoising:
-    """Errors against the clean items of one split, each corrupted once as in training."""
-
-    corruption: str
-    level: float
-    model: ErrorSum
-    pca: ErrorSum
-    """The corrupted item projected on the principal components of the clean training split."""
-    nothing: ErrorSum
-    """The corrupted item itself as the answer."""
-
-
-@torch.inference_mode()
-def measure_denoising(
-    model: TiedAutoencoder, components: PrincipalComponents, images: ItemSet, training: TrainingConfig, device: torch.device
-) -> Denoising | None:
-    """Measure a model under the noise that it was trained with; None where it was trained without.
-
-    The noise is drawn on the CPU from the config's seed: every model of that seed and every device sees the same.
-    """
-    kind, level = training.corruption, training.corruption_level
-    if kind == "none":
-        return None
-    answers: dict[str, Callable[[Tensor], Tensor]] = {
-        "model": model,
-        "pca": components.reconstruct,
-        "nothing": lambda noisy: noisy,
-    }
-    totals = dict.fromkeys(answers, 0.0)
-    size = batch_size(images)
-    for start in range(0, len(images), size):
-        clean = torch.from_numpy(images.batch(start, start + size))  # (B, D)
-        noise = NOISE[kind](clean.shape, generator=seeded(training.seed, EVALUATION_NOISE, start))
-        clean, noisy = clean.to(device), corrupted(clean, kind, level, noise).to(device)
-        for name, answer in answers.items():
-            totals[name] += squares(answer(noisy) - clean).sum().item()
-    sums = {name: ErrorSum(total, len(images), images.form.values_per_item) for name, total in totals.items()}
-    return Denoising(kind, level, **sums)
-
-
-def sentence(evaluation: Evaluation, code_size: int, value_name: str) -> str:
-    """Return an evaluation in a sentence, as a training says it at its end.
-
-    Args:
-        evaluation: of the model and of PCA.
-        code_size: numbers of the model's code.
-        value_name: what one value of an item is called.
-    """
-    error, yardstick = evaluation.model.mse_per_value, evaluation.pca.mse_per_value
-    against = verdict(error, yardstick, evaluation.components, code_size)
-    return f"MSE {error:.6f} per {value_name}{against}"
 
 
 def evaluate_run(run: OpenRun, split: str, components: int | None) -> tuple[Evaluation, Denoising | None]:

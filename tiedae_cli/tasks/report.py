@@ -1,33 +1,66 @@
-"""The report of trained runs: hands the page what their scores say of its items."""
+"""What ``report`` does: one page about runs, with their scores, and where it goes.
+
+Shapes: N items of the split.
+"""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemSet
-from tiedae_cli.report.report import Verdict, report
+from tiedae_cli.report.report import ScoreFacts, report
+from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.scoring.rankers import RANKERS, Region, SquaredError
 from tiedae_cli.scoring.regions import region_side
 from tiedae_cli.scoring.scorer import Scorer
+from tiedae_cli.system.storage import unused_name
 
 
 def report_page(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: float) -> bytes:
-    """Return the page; arguments and errors as of ``report``."""
+    """Return the page about runs, with what the score of each says of the items.
 
-    def judge(run: OpenRun, held_out: ItemSet, items: ItemSet, squared_errors: Tensor) -> Verdict:
-        return _verdict(run, held_out, items, squared_errors, 1 - quantile)
+    Args:
+        runs: their items are those of the first one's data.
+        names: what the command line calls them.
+        split: train, validation or test.
+        quantile: of the validation scores; items above it are outliers.
+
+    Raises:
+        InputError: no split has that name, or there are too many runs.
+        DataError: the runs take data of different forms, or the data is missing.
+    """
+
+    def judge(run: OpenRun, seen: ItemSet, images: ItemSet, errors: Tensor) -> ScoreFacts:
+        return _score_facts(run, seen, images, errors, quantile)
 
     return report(runs, names, split, quantile, judge)
 
 
-def _verdict(run: OpenRun, held_out: ItemSet, items: ItemSet, squared_errors: Tensor, rate: float) -> Verdict:
-    """Return how a run judges items whose squared errors are known, by a threshold for a false-alarm rate."""
+def _score_facts(run: OpenRun, seen: ItemSet, images: ItemSet, errors: Tensor, quantile: float) -> ScoreFacts:
+    """Return the threshold of what a run ranks items by, the side of a region if that is regions, and how many items are above.
+
+    Args:
+        run: the model.
+        seen: the validation items.
+        images: the items of the page.
+        errors: their squared errors, (N,).
+        quantile: of the validation scores.
+    """
     rank = RANKERS[run.config.score.rank]
     region = region_side(run.form) if rank is Region else None
-    if rank not in (SquaredError, Region) or not len(held_out):  # the page computes the score of what is drawn on it
-        return Verdict(None, region, None)
+    if rank not in (SquaredError, Region) or not len(seen):  # the page computes the score of what is drawn on it
+        return ScoreFacts(None, region, None)
     scorer = Scorer(run)
-    threshold = scorer.item_threshold(held_out, rate).value
-    scores = squared_errors if rank is SquaredError else scorer.item_scores(items)
-    return Verdict(threshold, region, int((scores > threshold).sum()))
+    limit = scorer.item_threshold(seen, 1 - quantile).value
+    scores = errors if rank is SquaredError else scorer.item_scores(images)
+    return ScoreFacts(limit, region, int((scores > limit).sum()))
+
+
+def report_path(runs: Sequence[OpenRun], content: bytes) -> Path:
+    """Return where a report goes without ``--output``: into the run folder of a single run, else a free name in the working folder."""
+    folder = Run(runs[0].path.parent)
+    if len(runs) == 1 and folder.config.exists():
+        return folder.report
+    return unused_name(Path("report.html" if len(runs) == 1 else "comparison.html"), content)

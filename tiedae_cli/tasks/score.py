@@ -18,11 +18,12 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.data.item_reader import ItemReader, Items
 from tiedae_cli.data.item_set import ItemForm, Splits
 from tiedae_cli.data.load_data import is_data_set, load_splits
+from tiedae_cli.data.records import Records
 from tiedae_cli.data.windows import row_form
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.output import figures
+from tiedae_cli.output.item_writer import write_records
 from tiedae_cli.output.output_targets import check_targets
-from tiedae_cli.output.records import Records, write_records
 from tiedae_cli.output.series_envelope import Places, Trace
 from tiedae_cli.output.terminal import Terminal, write_output
 from tiedae_cli.runs.trained_run import OpenRun

@@ -28,12 +28,13 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Measure several runs on the same items, beside PCA. With --output it draws the same images, a row a run."""
-    from tiedae_cli.cli.tables import NEEDLESS, comparison_table, comparison_values, settings_table
+    from tiedae_cli.cli.comparison_table import NEEDLESS, comparison_table, comparison_values, settings_table
     from tiedae_cli.data.item_set import choose
     from tiedae_cli.output.output_targets import check_targets, refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
+    from tiedae_cli.runs.run_comparison import compare_runs
     from tiedae_cli.runs.trained_run import open_run
-    from tiedae_cli.tasks.compare import compare_runs, comparison_picture, differing_settings
+    from tiedae_cli.tasks.compare import comparison_picture, differing_settings
 
     refuse_bytes_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from tiedae_cli.cli.commands.options import Debug, Device, Json, Output, Quiet
+from tiedae_cli.output.item_writer import FORMATS, choose_format, listed
 
 
 def decode(
@@ -20,7 +21,7 @@ def decode(
     file_format: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="FORMAT", show_default="by the suffix; on stdout npy", help="png (a grid), npy, csv or jsonl."
+            "--format", metavar="FORMAT", show_default="by the suffix; on stdout npy", help=f"png (a grid), {listed(FORMATS)}."
         ),
     ] = None,
     as_float: Annotated[
@@ -34,19 +35,18 @@ def decode(
     """Turn codes back into images or vectors. Images: a .png grid of up to 10,000, or an array. Vectors: in the data's own units."""
     from tiedae_cli.errors import InputError
     from tiedae_cli.output.output_targets import refuse_bytes_on_terminal
-    from tiedae_cli.output.rows import FORMATS, choose_format
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.trained_run import open_run_with_inputs
-    from tiedae_cli.tasks import encode_decode as coding
+    from tiedae_cli.tasks.decode import decode_codes
 
     kind = choose_format(file_format, as_json, output, ("png", *FORMATS), on_stdout="npy")
-    if kind in ("npy", "png"):
+    if kind == "png" or not FORMATS[kind].is_text:
         refuse_bytes_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(arguments[0], arguments[1:], device)
         if len(names) != 1:
             raise InputError(f"expected one file of codes, or - for stdin, not {len(names)}: tiedae decode [MODEL] CODES")
-        count = coding.decode(run, names[0], output, kind, as_float)
+        count = decode_codes(run, names[0], output, kind, as_float)
         if output != "-":
             terminal.result(output)
             terminal.json_line(output=output, items=count)

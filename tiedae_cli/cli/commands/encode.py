@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split
+from tiedae_cli.output.item_writer import FORMATS, choose_format, listed
 
 
 def encode(
@@ -19,7 +20,7 @@ def encode(
             "--format",
             metavar="FORMAT",
             show_default="by the suffix; on stdout npy, in a terminal csv",
-            help="npy, csv or jsonl.",
+            help=f"{listed(FORMATS)}.",
         ),
     ] = None,
     device: Device = "auto",
@@ -29,17 +30,16 @@ def encode(
 ) -> None:
     """Write the codes of items, a row an item. Memory does not grow with the input; an item that cannot be read stops it."""
     from tiedae_cli.output.output_targets import refuse_bytes_on_terminal
-    from tiedae_cli.output.rows import FORMATS, choose_format
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.trained_run import open_run_with_inputs
-    from tiedae_cli.tasks import encode_decode as coding
+    from tiedae_cli.tasks.encode import encode_items
 
     kind = choose_format(file_format, as_json, output, FORMATS, on_stdout="csv" if sys.stdout.isatty() else "npy")
-    if kind == "npy":
+    if not FORMATS[kind].is_text:
         refuse_bytes_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(model, inputs or [], device)
-        count, size = coding.encode(run, names, split, output, kind), run.network.sizes[-1]
+        count, size = encode_items(run, names, split, output, kind), run.network.sizes[-1]
         if output != "-":
             terminal.note(f"{count:,} codes of {size} numbers")
             terminal.result(output)

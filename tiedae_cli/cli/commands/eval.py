@@ -24,8 +24,9 @@ def evaluate(
     """Measure a model on a split, beside PCA. PCA has as many numbers as the code; beside both, the mean image."""
     from tiedae_cli.cli.evaluation_table import NEEDLESS, evaluation_table, evaluation_values
     from tiedae_cli.output.terminal import Terminal
+    from tiedae_cli.output.verdict import sentence
     from tiedae_cli.runs.trained_run import open_run
-    from tiedae_cli.tasks.evaluate import evaluate_run, sentence
+    from tiedae_cli.tasks.evaluate import evaluate_run
 
     with Terminal(quiet, as_json) as terminal:
         run = open_run(model, device)

@@ -25,17 +25,19 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Print a model's layers and how it was trained. Draws its features and codes, if asked to."""
-    from tiedae_cli.cli.tables import facts_table, inspection_values, layer_table
+    from tiedae_cli.cli.inspection_table import facts_table, inspection_values, layer_table
+    from tiedae_cli.model.layer_summary import summarise_layers
     from tiedae_cli.output.output_targets import check_targets, refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.trained_run import open_run
-    from tiedae_cli.tasks.inspect import draw_codes, draw_features, summarise_layers, summarise_training
+    from tiedae_cli.runs.training_summary import summarise_training
+    from tiedae_cli.tasks.inspect import draw_codes, draw_features
 
     refuse_bytes_on_terminal(features, codes)
     with Terminal(quiet, as_json) as terminal:
         run = open_run(model, "cpu")
         check_targets(features, codes)
-        layers, summary = summarise_layers(run.network), summarise_training(run.path, run.trained)
+        layers, summary = summarise_layers(run.network), summarise_training(run.trained, run.history)
         if features is not None:
             write_output(features, draw_features(run))
         if codes is not None:

@@ -40,9 +40,8 @@ def report(
     """Write one HTML page that tells of runs and lets you play with their models. It needs no network. Prints its path."""
     from tiedae_cli.output.output_targets import check_targets
     from tiedae_cli.output.terminal import Terminal, write_output
-    from tiedae_cli.report.report import report_path
     from tiedae_cli.runs.trained_run import open_run
-    from tiedae_cli.tasks.report import report_page
+    from tiedae_cli.tasks.report import report_page, report_path
 
     with Terminal(quiet, as_json) as terminal:
         opened = [open_run(run, device) for run in runs] if runs else [open_run(None, device)]

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split
+from tiedae_cli.output.item_writer import FORMATS, KEYED_FORMATS, choose_format, listed
 from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
 
 
@@ -79,7 +80,9 @@ def score(
     output: Output = "-",
     file_format: Annotated[
         str | None,
-        typer.Option("--format", metavar="FORMAT", show_default="by the suffix; on stdout jsonl", help="jsonl or csv."),
+        typer.Option(
+            "--format", metavar="FORMAT", show_default="by the suffix; on stdout jsonl", help=f"{listed(KEYED_FORMATS)}."
+        ),
     ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -88,7 +91,7 @@ def score(
 ) -> None:
     """Write each item's squared error. An item that cannot be read is named and left out; then the exit code is 1 at the end."""
     from tiedae_cli.errors import InputError
-    from tiedae_cli.output.rows import choose_format
+    from tiedae_cli.output.output_targets import refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.trained_run import open_run_with_inputs
     from tiedae_cli.tasks.score import ScoreRequest
@@ -102,9 +105,11 @@ def score(
         raise InputError("--summary prints one object about all items; --top, --explain and --against have no place there")
     if against is not None and (top is not None or explain is not None):
         raise InputError("--against prints one object about all items; --top and --explain have no place there")
-    kind = choose_format(file_format, as_json, output, ("jsonl", "csv"), on_stdout="jsonl")
-    if explain is not None and kind == "csv":
-        raise InputError("--explain: reasons are lists, which CSV cannot hold: --format jsonl")
+    kind = choose_format(file_format, as_json, output, KEYED_FORMATS, on_stdout="jsonl")
+    if explain is not None and not FORMATS[kind].has_lists:
+        raise InputError(f"--explain: reasons are lists, which {FORMATS[kind].title} cannot hold: --format jsonl")
+    if not FORMATS[kind].is_text:
+        refuse_bytes_on_terminal(output)
     request = ScoreRequest(
         split=split,
         limit=limit,

@@ -12,7 +12,7 @@ from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.sources.named_arrays import NUMBERS, TEXT, NamedArray, is_called_label, open_arrays
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
 from tiedae_cli.data.sources.source import ARRAY, VALUE_FIELDS, Source
-from tiedae_cli.errors import InputError
+from tiedae_cli.system.optional_packages import optional_package
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def open_hdf5(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
         InputError: h5py is not installed.
         DataError: damaged, or no data set, or more than one, that could be the items of a split.
     """
-    h5py = _module("h5py", path)
+    h5py = optional_package("h5py", "hdf5", f"{path}: reading it")
     with path.open("rb") as file:
         reversed_ = file.read(len(MATLAB_73)) == MATLAB_73
     arrays: dict[str, NamedArray] = {}
@@ -76,7 +76,7 @@ def open_matlab(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
     with path.open("rb") as file:
         if file.read(len(MATLAB_73)) == MATLAB_73:
             return open_hdf5(path, wanted)
-    scipy_io = _module("scipy.io", path)
+    scipy_io = optional_package("scipy.io", "hdf5", f"{path}: reading it")
     with data_errors(path, "a MATLAB file"):
         variables = scipy_io.loadmat(path)
     numbers = {}
@@ -103,16 +103,6 @@ def _items_first(name: str, values: np.ndarray, counts: set[int]) -> np.ndarray:
         return values
     log.info(f"{name}: its items stand along the last dimension, as its labels do")
     return np.moveaxis(values, -1, 0)
-
-
-def _module(name: str, path: Path) -> ModuleType:
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        package = name.partition(".")[0]
-        raise InputError(f"{path}: reading it needs {package}: pip install 'tiedae[hdf5]' (or {package})") from None
 
 
 HDF5 = Source(

@@ -1,6 +1,6 @@
 """What people look at: PNG files, through matplotlib's object API, so that no display and no global state is involved."""
 
-from tiedae_cli.output.figures.canvas import as_pictures
+from tiedae_cli.model.pictures import as_pictures
 from tiedae_cli.output.figures.curves import loss_curve
 from tiedae_cli.output.figures.pairs import (
     all_pictures,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.system.text import shown
 
 if TYPE_CHECKING:
@@ -17,13 +16,6 @@ if TYPE_CHECKING:
 DPI = 100
 INK, MODEL_COLOUR, YARDSTICK_COLOUR = "#222222", "#1f5fa8", "#c8501e"
 SMOOTH_BELOW = 20  # pixels a side: squares of an 8 x 8 digit hide what it is, those of a 28 x 28 one do not
-
-
-def as_pictures(rows: np.ndarray, form: ItemForm) -> np.ndarray:
-    """Return model values, (N, D), as pictures in [0, 1], (N, H, W) gray or (N, H, W, 3) colour."""
-    channels, height, width = form.shape
-    images = rows.reshape(-1, channels, height, width).clip(0, 1)
-    return images[:, :3].transpose(0, 2, 3, 1) if channels >= 3 else images[:, 0]
 
 
 def tiles(stacks: Sequence[np.ndarray], columns: int, factor: int, background: int = 255) -> np.ndarray:

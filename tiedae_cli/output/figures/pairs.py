@@ -7,11 +7,11 @@ import numpy as np
 
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.errors import InputError
+from tiedae_cli.model.pictures import as_pictures
 from tiedae_cli.output.figures.canvas import (
     DPI,
     INK,
     YARDSTICK_COLOUR,
-    as_pictures,
     figure_png,
     new_figure,
     paste,

@@ -3,18 +3,14 @@
 B items a batch (of this process), D values an item.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tiedae_cli.config import TrainingConfig
+from tiedae_cli.model.corruption import NOISE, Draw, corrupted
 from tiedae_cli.system.random_streams import CORRUPTION, FLIPS, SHIFTS, seeded
 from tiedae_cli.training.training_set import TrainingSet
-
-Draw = Callable[..., Tensor]
-NOISE: dict[str, Draw] = {"gaussian": torch.randn, "masking": torch.rand, "salt_and_pepper": torch.rand}
 
 
 class Batch:
@@ -103,20 +99,3 @@ def mirrored(side: int, reach: int) -> Tensor:
     period = max(1, 2 * (side - 1))
     places = torch.arange(-reach, side + reach) % period
     return torch.minimum(places, period - places)
-
-
-def corrupted(clean: Tensor, kind: str, level: float, noise: Tensor) -> Tensor:
-    """Return items, (B, D), with noise.
-
-    Args:
-        clean: the items as the model sees them.
-        kind: ``gaussian`` adds noise of standard deviation ``level``; ``masking`` sets that fraction of values to 0;
-            ``salt_and_pepper`` sets it to 0 or 1, half each.
-        level: the amount.
-        noise: (B, D) random numbers: standard normal for ``gaussian``, else uniform in [0, 1).
-    """
-    if kind == "gaussian":
-        return clean + noise * level
-    if kind == "masking":
-        return clean * (noise >= level)
-    return torch.where(noise < level / 2, 0.0, torch.where(noise >= 1 - level / 2, 1.0, clean))

@@ -21,8 +21,9 @@ from tiedae_cli.errors import DataError
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.run_comparison import Candidate, common_splits, compare
 from tiedae_cli.runs.run_folder import Run
-from tiedae_cli.tasks.compare import Candidate, common_splits, compare
+from tiedae_cli.runs.training_summary import run_history
 
 DIGITS = ItemForm((1, 8, 8), scale=1 / 255)
 
@@ -38,7 +39,12 @@ def decoded(png: bytes) -> np.ndarray:
 
 
 def candidate(trained: Checkpoint, name: str) -> Candidate:
-    return Candidate(name, Path(name), trained)
+    return Candidate(name, Path(name), trained, [])
+
+
+def candidate_of(run: Run) -> Candidate:
+    trained = checkpoints.load(run.best)
+    return Candidate(run.name, run.best, trained, run_history(run.best, trained))
 
 
 def on(dataset: str, trained: Checkpoint) -> Checkpoint:
@@ -51,7 +57,7 @@ def load(one: Candidate) -> Splits:
 
 
 def test_each_run_has_its_own_error_beside_pca_of_its_own_code_size(runs: tuple[Run, Run]) -> None:
-    candidates = [Candidate(run.name, run.best, checkpoints.load(run.best)) for run in runs]
+    candidates = [candidate_of(run) for run in runs]
     splits = silently(common_splits, candidates, "test", load)
     three, five = compare(candidates, splits, splits.test, "test", CPU)
     train, test = (images.batch(0, len(images)).astype(np.float64) for images in (splits.train, splits.test))
@@ -76,8 +82,8 @@ def test_each_run_has_its_own_error_beside_pca_of_its_own_code_size(runs: tuple[
 def test_runs_of_one_name_are_called_as_on_the_command_line(runs: tuple[Run, Run]) -> None:
     trained = checkpoints.load(runs[0].best)
     candidates = [
-        Candidate("a/best.safetensors", runs[0].best, trained),
-        Candidate("a/last.safetensors", runs[0].last, trained),
+        Candidate("a/best.safetensors", runs[0].best, trained, []),
+        Candidate("a/last.safetensors", runs[0].last, trained, []),
     ]
     splits = silently(common_splits, candidates, "test", load)
     assert [run.name for run in compare(candidates, splits, splits.test, "test", CPU)] == [

@@ -1,20 +1,16 @@
-"""What `inspect` and `compare` tell: tables for people, the same values as the JSON interface names them."""
+"""What `inspect` prints: layers and facts as tables for people, the same values as the JSON interface names them."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from tiedae_cli.model.layer_summary import LayerSummary, parameter_count
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.tasks.compare import ComparedRun
-from tiedae_cli.tasks.inspect import LayerSummary, TrainingSummary, parameter_count
-
-NEEDLESS = ("tied", "seconds", "code", "para-\nmeters", "MSE per\npixel")  # what `compare` goes without in a narrow window
+from tiedae_cli.runs.training_summary import TrainingSummary
 
 
 def layer_table(layers: Sequence[LayerSummary], title: str) -> Table:
@@ -91,78 +87,4 @@ def inspection_values(trained: Checkpoint, layers: Sequence[LayerSummary], summa
         "checkpoint_epochs": summary.checkpoint_epochs,
         "seconds": summary.seconds,
         "best": None if summary.best is None else asdict(summary.best),
-    }
-
-
-def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
-    """Return the runs as a table, in the order in which they were named; the lowest error stands out on a terminal.
-
-    PCA's error is the squared error per image with as many components as the code has numbers; seconds are those of training steps.
-    """
-    first = runs[0].evaluation
-    # 80 columns must do: no vertical lines, narrow headings; names are folded, numbers are not.
-    title = f"{source}, {first.split} split, {first.model.images:,} images"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for heading in ("run", "shape"):
-        table.add_column(heading, overflow="fold")
-    for heading in (
-        "tied",
-        "para-\nmeters",
-        "code",
-        "MSE per\npixel",
-        "squared\nerror per\nimage",
-        "PCA's,\nsame\ncode",
-        "seconds",
-    ):
-        table.add_column(heading, justify="right", overflow="fold", no_wrap=True)
-    lowest = min(run.evaluation.model.squared_error for run in runs)
-    for run in runs:
-        errors = run.evaluation.model
-        style = "bold" if errors.squared_error == lowest else ""
-        table.add_row(
-            Text(run.name, style=style),
-            run.shapes,
-            "yes" if run.tied else "no",
-            f"{run.parameters:,}",
-            f"{run.sizes[-1]:,}",
-            Text(f"{errors.mse_per_value:.6f}", style=style),
-            Text(f"{errors.squared_error_per_item:.4f}", style=style),
-            f"{run.evaluation.pca.squared_error_per_item:.4f}",
-            f"{run.seconds:,.1f}",
-        )
-    return table
-
-
-def settings_table(settings: Mapping[str, Sequence[object]], names: Sequence[str]) -> Table:
-    """Return the settings in which runs differ: a row a setting, and every run's value in words beside its name."""
-    table = Table(title="settings that differ", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("setting", no_wrap=True)
-    table.add_column("value: run")
-    for key, values in settings.items():
-        runs_of: dict[str, list[str]] = {}
-        for name, value in zip(names, values, strict=True):
-            runs_of.setdefault(json.dumps(value), []).append(name)
-        table.add_row(key, Text("\n".join(f"{value}: {', '.join(runs)}" for value, runs in runs_of.items())))
-    return table
-
-
-def comparison_values(run: ComparedRun) -> dict[str, Any]:
-    """Return one run of a comparison as the JSON interface names it."""
-    evaluation = run.evaluation
-    return {
-        "run": run.name,
-        "checkpoint": str(run.path),
-        "sizes": list(run.sizes),
-        "tied": run.tied,
-        "parameters": run.parameters,
-        "code_size": run.sizes[-1],
-        "mse_per_value": evaluation.model.mse_per_value,
-        "squared_error_per_item": evaluation.model.squared_error_per_item,
-        "pca": {
-            "components": evaluation.components,
-            "mse_per_value": evaluation.pca.mse_per_value,
-            "squared_error_per_item": evaluation.pca.squared_error_per_item,
-        },
-        "epochs": run.epochs,
-        "seconds": run.seconds,
     }

@@ -10,9 +10,9 @@ from tiedae_cli.cli.app import app
 from tiedae_cli.config import ModelConfig, TrainingConfig
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.model.autoencoder import build_autoencoder
+from tiedae_cli.model.denoising import measure_denoising
 from tiedae_cli.model.pca import fit
 from tiedae_cli.system.random_streams import seeded
-from tiedae_cli.tasks.evaluate import measure_denoising
 
 CPU = torch.device("cpu")
 

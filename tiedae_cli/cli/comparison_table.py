@@ -1,0 +1,79 @@
+"""What `compare` prints: runs and their differing settings as tables, the same values as the JSON interface names them."""
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from tiedae_cli.model.metrics import metric_values, metrics_of
+from tiedae_cli.runs.run_comparison import ComparedRun
+
+NARROW = 9  # characters of a heading's line: 80 columns must do
+NEEDLESS = ("variance\nexplained", "SSIM", "PSNR dB", "tied", "seconds", "code", "para-\nmeters", "MSE per\npixel")
+"""What `compare` goes without in a narrow window, the first one first."""
+
+
+def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
+    """Return the runs as a table, in the order in which they were named; the lowest error stands out on a terminal.
+
+    PCA's error is the squared error per image with as many components as the code has numbers; seconds are those of training steps.
+    """
+    first = runs[0].evaluation
+    # 80 columns must do: no vertical lines, narrow headings; names are folded, numbers are not.
+    title = f"{source}, {first.split} split, {first.model.items:,} images"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for heading in ("run", "shape"):
+        table.add_column(heading, overflow="fold")
+    metrics = metrics_of(first.model, images=first.raw is None)
+    headings = [textwrap.fill(metric.title(images=True), NARROW) for metric in metrics]
+    for heading in ("tied", "para-\nmeters", "code", *headings, "PCA's,\nsame\ncode", "seconds"):
+        table.add_column(heading, justify="right", overflow="fold", no_wrap=True)
+    lowest = min(run.evaluation.model.squared_error for run in runs)
+    for run in runs:
+        errors, mean = run.evaluation.model, run.evaluation.mean_item
+        style = "bold" if errors.squared_error == lowest else ""
+        table.add_row(
+            Text(run.name, style=style),
+            run.shapes,
+            "yes" if run.tied else "no",
+            f"{run.parameters:,}",
+            f"{run.sizes[-1]:,}",
+            *(Text(metric.text(metric.value(errors, mean)), style=style) for metric in metrics),
+            f"{run.evaluation.pca.squared_error_per_item:.4f}",
+            f"{run.seconds:,.1f}",
+        )
+    return table
+
+
+def settings_table(settings: Mapping[str, Sequence[object]], names: Sequence[str]) -> Table:
+    """Return the settings in which runs differ: a row a setting, and every run's value in words beside its name."""
+    table = Table(title="settings that differ", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("setting", no_wrap=True)
+    table.add_column("value: run")
+    for key, values in settings.items():
+        runs_of: dict[str, list[str]] = {}
+        for name, value in zip(names, values, strict=True):
+            runs_of.setdefault(json.dumps(value), []).append(name)
+        table.add_row(key, Text("\n".join(f"{value}: {', '.join(runs)}" for value, runs in runs_of.items())))
+    return table
+
+
+def comparison_values(run: ComparedRun) -> dict[str, Any]:
+    """Return one run of a comparison as the JSON interface names it."""
+    evaluation, images = run.evaluation, run.evaluation.raw is None
+    return {
+        "run": run.name,
+        "checkpoint": str(run.path),
+        "sizes": list(run.sizes),
+        "tied": run.tied,
+        "parameters": run.parameters,
+        "code_size": run.sizes[-1],
+        **metric_values(evaluation.model, evaluation.mean_item, images),
+        "pca": {"components": evaluation.components, **metric_values(evaluation.pca, evaluation.mean_item, images)},
+        "epochs": run.epochs,
+        "seconds": run.seconds,
+    }

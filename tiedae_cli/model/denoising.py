@@ -1,0 +1,64 @@
+"""How much noise a denoising model removes: its error against the clean items, beside PCA's and beside doing nothing.
+
+Shapes: B items a batch, D values an item.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.config import TrainingConfig
+from tiedae_cli.data.item_set import ItemSet
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.corruption import NOISE, corrupted
+from tiedae_cli.model.inference import batch_size
+from tiedae_cli.model.metrics import ErrorSum, item_sums
+from tiedae_cli.model.pca import PrincipalComponents
+from tiedae_cli.system.random_streams import EVALUATION_NOISE, seeded
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """Errors against the clean items of one split, each corrupted once as in training."""
+
+    corruption: str
+    level: float
+    model: ErrorSum
+    pca: ErrorSum
+    """The corrupted item projected on the principal components of the clean training split."""
+    nothing: ErrorSum
+    """The corrupted item itself as the answer."""
+
+
+@torch.inference_mode()
+def measure_denoising(
+    model: TiedAutoencoder, components: PrincipalComponents, images: ItemSet, training: TrainingConfig, device: torch.device
+) -> Denoising | None:
+    """Measure a model under the noise that it was trained with; None where it was trained without.
+
+    The noise is drawn on the CPU from the config's seed: every model of that seed and every device sees the same.
+    """
+    kind, level = training.corruption, training.corruption_level
+    if kind == "none":
+        return None
+    answers: dict[str, Callable[[Tensor], Tensor]] = {
+        "model": model,
+        "pca": components.reconstruct,
+        "nothing": lambda noisy: noisy,
+    }
+    totals: dict[str, Counter[str]] = {name: Counter() for name in answers}
+    size = batch_size(images)
+    for start in range(0, len(images), size):
+        clean = torch.from_numpy(images.batch(start, start + size))  # (B, D)
+        noise = NOISE[kind](clean.shape, generator=seeded(training.seed, EVALUATION_NOISE, start))
+        clean, noisy = clean.to(device), corrupted(clean, kind, level, noise).to(device)
+        for name, answer in answers.items():
+            totals[name].update(item_sums(clean, answer(noisy), images.form))
+    sums = {
+        name: ErrorSum(total.pop("squared_error"), len(images), images.form.values_per_item, total)
+        for name, total in totals.items()
+    }
+    return Denoising(kind, level, **sums)

@@ -1,0 +1,178 @@
+"""A model as an ONNX graph: one node after another, each tied weight one tensor in the file.
+
+Shapes: B items a batch, D values an item, K numbers of a code.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tiedae_cli import __version__
+from tiedae_cli.config import Activation
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.errors import ExportError
+from tiedae_cli.model.activations import ACTIVATIONS
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.layers import Layer
+from tiedae_cli.model.layers.layer import Shape
+from tiedae_cli.system.optional_packages import optional_package
+
+Part = Literal["encoder", "decoder", "both"]
+OPSET, IR_VERSION = 20, 9  # the first opset with Gelu; runtimes since the end of 2023 read it
+LARGEST_ONNX = 2**31 - 2**20  # bytes: a protobuf file ends at 2 GiB
+
+
+@dataclass
+class _Graph:
+    """An ONNX graph that grows by a node at a time at its end."""
+
+    onnx: Any
+    last: str
+    """The name of the newest value."""
+    shape: Shape
+    """Of an item of the newest value."""
+    nodes: list[Any] = field(default_factory=list)
+    constants: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> None:
+        """Append a node; without inputs it takes the newest value."""
+        output = f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(self.onnx.helper.make_node(kind, inputs or (self.last,), (output,), **attributes))
+        self.last = output
+
+    def constant(self, name: str, value: Tensor) -> str:
+        """Keep a tensor in the file, once, however often it is used."""
+        self.constants[name] = self.onnx.numpy_helper.from_array(value.detach().numpy(), name)
+        return name
+
+    def reshape(self, shape: Shape) -> None:
+        """Append what gives the items of the newest value another shape, if it is another."""
+        if shape != self.shape:
+            name = "x".join(["shape", *map(str, shape)])
+            self.add("Reshape", self.last, self.constant(name, torch.tensor([-1, *shape])))
+            self.shape = shape
+
+    def layer(self, index: int, layer: Layer, part: str, activation: Activation) -> None:
+        """Append one half of a layer; a tied weight is the same constant in both."""
+        before, after = (
+            (layer.input_shape, layer.output_shape) if part == "encoder" else (layer.output_shape, layer.input_shape)
+        )
+        self.reshape(before)
+        names = layer.names(part)
+        constants = [self.constant(f"layers.{index}.{name}", layer.get_parameter(name)) for name in names]
+        kind, attributes = layer.operator(part)
+        self.add(kind, self.last, *constants, **attributes)
+        self.shape = after
+        preactivation = self.last
+        for kind, values in ACTIVATIONS[activation].onnx:
+            inputs = (preactivation, self.last) if kind == "Mul" else (self.last,)
+            self.add(kind, *inputs, **values)
+
+    def keep_largest(self, count: int) -> None:
+        """Append what sets all but the largest numbers of each item to zero."""
+        rows = self.last
+        self.add("Shape")
+        self.add("ConstantOfShape")  # zeros
+        zeros, number = self.last, self.constant("code_top_k", torch.tensor([count]))
+        self.nodes.append(self.onnx.helper.make_node("TopK", (rows, number), ("largest", "places")))
+        self.add("ScatterElements", zeros, "places", "largest", axis=1)
+
+    def name(self, name: str) -> None:
+        """Give the newest value its public name."""
+        self.nodes[-1].output[0] = self.last = name
+
+
+def build_onnx(model: TiedAutoencoder, form: ItemForm, part: Part, raw: bool, metadata: dict[str, str]) -> bytes:
+    """Return an ONNX file: (B, D) ``input`` -> (B, K) ``code`` -> (B, D) ``reconstruction``, or one half of it; B is free.
+
+    Each tied weight is one tensor in the file.
+
+    Args:
+        model: on the CPU.
+        form: of an item.
+        part: which half.
+        raw: input and reconstruction are in the data's own values (0 to 255 for 8-bit images), not in what the model sees.
+        metadata: what travels in the file.
+
+    Raises:
+        InputError: the package is not installed.
+        ExportError: the file would be larger than 2 GiB, where the format ends.
+    """
+    onnx = optional_package("onnx", "onnx", "writing ONNX")
+    if sum(4 * weight.numel() for weight in model.state_dict().values()) > LARGEST_ONNX:
+        raise ExportError("an ONNX file ends at 2 GiB, and these weights are larger; a .safetensors file takes them")
+    items, code = (model.sizes[0],), (model.sizes[-1],)
+    graph = _Graph(onnx, "code", code) if part == "decoder" else _Graph(onnx, "input", items)
+    if part != "decoder":
+        if raw:
+            _normalise(graph, form)
+        _encode(graph, model)
+        graph.name("code")
+    if part != "encoder":
+        _decode(graph, model)
+        graph.reshape(items)
+        if raw:
+            _denormalise(graph, form)
+        graph.name("reconstruction")
+    units = "the data's own values" if raw else "what the model sees: (own value - offset) * scale, see the metadata's form"
+    description = f"{part} of an autoencoder for {form.describe()}; input and reconstruction are {units}"
+    return _serialise(graph, model, part, description, metadata)
+
+
+def _encode(graph: _Graph, model: TiedAutoencoder) -> None:
+    for index, layer in enumerate(model.layers):
+        graph.layer(index, layer, "encoder", layer.activation)
+    graph.reshape((model.sizes[-1],))
+    if model.code_top_k is not None:
+        graph.keep_largest(model.code_top_k)
+
+
+def _decode(graph: _Graph, model: TiedAutoencoder) -> None:
+    for index, layer in reversed(list(enumerate(model.layers))):
+        graph.layer(index, layer, "decoder", layer.decoder_activation)
+
+
+def _normalise(graph: _Graph, form: ItemForm) -> None:
+    if form.offset is not None:
+        graph.add("Sub", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
+    graph.add("Mul", graph.last, graph.constant("scale", torch.as_tensor(form.scale, dtype=torch.float32)))
+
+
+def _denormalise(graph: _Graph, form: ItemForm) -> None:
+    graph.add("Mul", graph.last, graph.constant("inverse_scale", 1 / torch.as_tensor(form.scale, dtype=torch.float32)))
+    if form.offset is not None:
+        graph.add("Add", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
+
+
+def _serialise(graph: _Graph, model: TiedAutoencoder, part: Part, description: str, metadata: dict[str, str]) -> bytes:
+    onnx, helper = graph.onnx, graph.onnx.helper
+    sizes = {"input": model.sizes[0], "code": model.sizes[-1], "reconstruction": model.sizes[0]}
+    values = {
+        name: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size]) for name, size in sizes.items()
+    }
+    inputs, outputs = interface(part)
+    whole = helper.make_graph(
+        graph.nodes, "tiedae", [values[inputs]], [values[name] for name in outputs], list(graph.constants.values())
+    )
+    content = helper.make_model(
+        whole,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="tiedae",
+        producer_version=__version__,
+        doc_string=description,
+    )
+    helper.set_model_props(content, metadata)
+    onnx.checker.check_model(content, full_check=True)
+    return bytes(content.SerializeToString())
+
+
+def interface(part: Part) -> tuple[str, tuple[str, ...]]:
+    """Return the names of the input and of the outputs of a part."""
+    return {
+        "encoder": ("input", ("code",)),
+        "decoder": ("code", ("reconstruction",)),
+        "both": ("input", ("reconstruction", "code")),
+    }[part]

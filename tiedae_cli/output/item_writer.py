@@ -1,0 +1,360 @@
+"""One writer for what commands say of each item, in every format: ``.npy``, CSV, JSON Lines, Parquet.
+
+A format is a function that writes blocks and a row of ``FORMATS``; options, help and messages come from that list. This module is
+imported for help, so it imports nothing slow itself.
+
+Shapes: N items, B items a block, K numbers of an item.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.system.json_text import json_values
+from tiedae_cli.system.text import shown
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tiedae_cli.data.records import Records
+
+ROW_GROUP = 1 << 16  # rows of a Parquet file that are read together
+ROW_GROUP_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class NumberColumn:
+    """The key under which each item has an array of numbers."""
+
+    key: str
+    """JSON Lines call the numbers so; the columns of CSV and Parquet are ``key_0`` and so on."""
+    shape: tuple[int, ...]
+    """Of one item's array."""
+    dtype: "np.dtype"
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that hold its K numbers."""
+        return [f"{self.key}_{index}" for index in range(math.prod(self.shape))]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is known of a stream of blocks before its first one."""
+
+    numbers: NumberColumn | None
+    """Each item's numbers, where it has any."""
+    count: int | None
+    """N, where it is known."""
+    rewindable: bool
+    """Whether the output can go back to its first byte."""
+
+
+@dataclass(frozen=True)
+class ItemFormat:
+    """One format."""
+
+    title: str
+    """What people call it; its name in ``FORMATS`` is also the suffix of its files."""
+    write: Callable[[IO[bytes], Iterator["Records"], Layout], None]
+    is_text: bool = True
+    """Whether a terminal can show it."""
+    has_keys: bool = True
+    """Whether it holds objects of several keys; otherwise only the array of ``Layout.numbers``."""
+    has_lists: bool = False
+    """Whether a value may be a list or an object."""
+
+
+def write_records(
+    target: str, kind: str, blocks: Iterable["Records"], numbers: NumberColumn | None = None, count: int | None = None
+) -> int:
+    """Write blocks as they come to a file, whole or not at all, or to stdout where the target is ``-``; return how many items.
+
+    Args:
+        target: a path or ``-``.
+        kind: one of ``FORMATS``.
+        blocks: of the same keys.
+        numbers: the key of each item's numbers, where it has any.
+        count: N, where it is known.
+
+    Raises:
+        InputError: stdout is a terminal, and the format is not text.
+        DataError: one of the numbers is not finite: the model and its input do not belong together.
+        StorageError: the output cannot be written.
+    """
+    from tiedae_cli.output.output_targets import opened_output, refuse_bytes_on_terminal
+
+    chosen, written = FORMATS[kind], 0
+    if not chosen.is_text:
+        refuse_bytes_on_terminal(target)
+
+    def counted() -> Iterator["Records"]:
+        nonlocal written
+        for block in filter(len, blocks):
+            if numbers is not None:
+                _check_finite(block, numbers.key)
+            written += len(block)
+            yield block
+
+    stream = counted()
+    first = list(islice(stream, 1))  # what is wrong at once is found before anything is written
+    with opened_output(target) as file:
+        chosen.write(file, chain(first, stream), Layout(numbers, count, target != "-" and file.seekable()))
+    return written
+
+
+def _check_finite(block: "Records", key: str) -> None:
+    import numpy as np
+
+    from tiedae_cli.data.sources.part import item_name
+
+    wrong = np.flatnonzero(~np.isfinite(np.asarray(block.columns[key]).reshape(len(block), -1)).all(1))
+    if len(wrong):
+        raise DataError(
+            f"{item_name(block.columns['item'][wrong[0]])}: the model answers it with NaN or infinity; "
+            "are its values in the model's range?"
+        )
+
+
+def _write_npy(output: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> None:
+    """Write an array; where N is not known, its head is filled in at the end, in a temporary file if the output cannot go back."""
+    import contextlib
+    import shutil
+    import tempfile
+
+    if layout.count is not None:
+        _write_npy_header(output, layout, layout.count)
+        _write_npy_values(output, blocks, layout)
+        return
+    with contextlib.nullcontext(output) if layout.rewindable else tempfile.TemporaryFile() as file:
+        _write_npy_header(file, layout, 0)
+        count = _write_npy_values(file, blocks, layout)
+        file.seek(0)
+        _write_npy_header(file, layout, count)  # numpy leaves room for the digits of N: the head keeps its length
+        if not layout.rewindable:
+            file.seek(0)
+            shutil.copyfileobj(file, output)
+
+
+def _write_npy_header(file: IO[bytes], layout: Layout, count: int) -> None:
+    from numpy.lib import format as npy
+
+    assert layout.numbers is not None
+    head = {"descr": npy.dtype_to_descr(layout.numbers.dtype), "fortran_order": False, "shape": (count, *layout.numbers.shape)}
+    npy.write_array_header_1_0(file, head)
+
+
+def _write_npy_values(file: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> int:
+    import numpy as np
+
+    assert layout.numbers is not None
+    count = 0
+    for block in blocks:
+        file.write(np.ascontiguousarray(block.columns[layout.numbers.key], layout.numbers.dtype).data)
+        count += len(block)
+    return count
+
+
+def _write_csv(file: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> None:
+    headed = layout.numbers is not None
+    if layout.numbers is not None:
+        file.write((",".join(["item", *layout.numbers.names]) + "\n").encode())
+    for block in blocks:
+        if not headed:
+            file.write((",".join(_quoted(map(shown, block.columns))) + "\n").encode())
+            headed = True
+        columns = [_csv_column(values) for values in block.columns.values()]
+        file.write("".join([",".join(cells) + "\n" for cells in zip(*columns, strict=True)]).encode())
+
+
+def _csv_column(values: Any) -> Iterable[str]:
+    """Return each value as the cells of a line, numbers without a call of Python each."""
+    if _is_array(values):
+        return _number_lists(values)
+    kinds = set(map(type, values))
+    if kinds <= {float}:
+        return _float_texts(values)
+    if kinds <= {int}:
+        return map(str, values)
+    if kinds <= {bool}:
+        return ["true" if value else "false" for value in values]
+    return _quoted(map(_csv_cell, values))
+
+
+def _csv_cell(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else shown(value) if isinstance(value, str) else str(value)
+
+
+class _Lines(list[str]):
+    """What ``csv.writer`` writes to: it calls ``write`` once a line."""
+
+    write = list.append
+
+
+def _quoted(texts: Iterable[str]) -> list[str]:
+    """Return cells quoted as CSV demands."""
+    lines = _Lines()
+    csv.writer(lines, lineterminator="\n").writerows((text,) for text in texts)
+    return [line[:-1] if line != '""\n' else "" for line in lines]  # an empty cell is quoted only where it is alone in its line
+
+
+def _write_json_lines(file: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> None:
+    for block in blocks:
+        file.write(json_lines(block).encode())
+
+
+def json_lines(block: "Records") -> str:
+    """Return objects as JSON Lines; NaN and infinity become null.
+
+    This is the fast path of a million scores: one template for all objects, filled with columns that are already text.
+    """
+    keys = [json.dumps(key).replace("%", "%%") for key in block.columns]
+    template = "{" + ", ".join(f"{key}: %s" for key in keys) + "%s" * len(block.optional) + "}\n"
+    texts = [_json_column(values) for values in block.columns.values()]
+    for key, values in block.optional.items():
+        name = json.dumps(key)
+        texts.append(["" if value is None else f", {name}: {_json(value)}" for value in values])
+    return "".join(map(template.__mod__, zip(*texts, strict=True)))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(json_values(value), allow_nan=False)
+
+
+def _json_column(values: Sequence[Any]) -> list[str]:
+    """Return each value as JSON, most of them without a call of Python each."""
+    if _is_array(values):
+        return [f"[{numbers}]" for numbers in _number_lists(values)]
+    kinds = set(map(type, values))
+    if kinds <= {float}:
+        texts = _float_texts(values)
+        return ["null" if "n" in text else text for text in texts] if any("n" in text for text in texts) else texts
+    if kinds <= {int}:
+        return list(map(str, values))
+    if kinds <= {bool}:
+        return ["true" if value else "false" for value in values]
+    return list(map(json.encoder.encode_basestring_ascii if kinds <= {str} else _json, values))
+
+
+def _float_texts(values: Sequence[float]) -> list[str]:
+    """Return floats as text that gives the same floats back; one that stands in every row, as a threshold does, is written once."""
+    alike = len(set(map(id, values))) == 1
+    return [repr(values[0])] * len(values) if alike else list(map(repr, values))
+
+
+def _is_array(values: Any) -> bool:
+    return getattr(values, "ndim", 1) > 1
+
+
+def _number_lists(values: Any) -> Iterator[str]:
+    """Yield the numbers of each item, (B, ...), separated by commas."""
+    flat = values.reshape(len(values), -1)
+    number = "%d" if values.dtype.kind == "u" else "%.9g"  # nine digits are enough to read the same float32 back
+    template = ",".join([number] * flat.shape[1])
+    return (template % tuple(row.tolist()) for row in flat)
+
+
+def _write_parquet(file: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> None:
+    """Write row groups as the blocks come; the types of the columns are those of the first block."""
+    import pyarrow
+    import pyarrow.parquet
+
+    tables = _arrow_tables(blocks, layout)
+    first = next(tables)
+    with pyarrow.parquet.ParquetWriter(file, first.schema) as writer:
+        waiting = [first]
+        for table in tables:
+            waiting.append(table)
+            if sum(map(len, waiting)) >= ROW_GROUP or sum(one.nbytes for one in waiting) >= ROW_GROUP_BYTES:
+                writer.write_table(pyarrow.concat_tables(waiting))
+                waiting = []
+        writer.write_table(pyarrow.concat_tables([first.slice(0, 0), *waiting]))
+
+
+def _arrow_tables(blocks: Iterator["Records"], layout: Layout) -> Iterator[Any]:
+    """Yield blocks as tables of one schema; at least one table."""
+    import pyarrow
+
+    schema = None
+    for block in blocks:
+        columns = _arrow_columns(block)
+        if schema is None:
+            types = {name: pyarrow.array(values).type for name, values in columns.items()}
+            schema = pyarrow.schema(
+                [(name, pyarrow.string() if pyarrow.types.is_null(kind) else kind) for name, kind in types.items()]
+            )
+        try:
+            yield pyarrow.table(columns, schema)
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+            raise InputError(f"Parquet needs one type per column ({error}): --format jsonl") from None
+    if schema is None:
+        numbers = layout.numbers
+        kinds = {} if numbers is None else dict.fromkeys(numbers.names, pyarrow.from_numpy_dtype(numbers.dtype))
+        yield pyarrow.schema([("item", pyarrow.int64()), *kinds.items()]).empty_table()
+
+
+def _arrow_columns(block: "Records") -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for key, values in block.columns.items():
+        if _is_array(values):
+            flat = values.reshape(len(block), -1)
+            columns |= {f"{key}_{index}": flat[:, index] for index in range(flat.shape[1])}
+        else:
+            columns[shown(key)] = [shown(value) if isinstance(value, str) else value for value in values]
+    return columns
+
+
+FORMATS: dict[str, ItemFormat] = {
+    "npy": ItemFormat("NumPy", _write_npy, is_text=False, has_keys=False),
+    "csv": ItemFormat("CSV", _write_csv),
+    "jsonl": ItemFormat("JSON Lines", _write_json_lines, has_lists=True),
+    "parquet": ItemFormat("Parquet", _write_parquet, is_text=False),
+}
+KEYED_FORMATS = tuple(name for name, one in FORMATS.items() if one.has_keys)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names of formats in words: ``npy, csv or jsonl``."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def choose_format(given: str | None, as_json: bool, target: str, formats: Iterable[str], on_stdout: str) -> str:
+    """Return the format of an output: the one asked for, else by the file's suffix, else ``on_stdout``.
+
+    Args:
+        given: ``--format``.
+        as_json: ``--json``, which means JSON Lines on stdout.
+        target: a path, or ``-`` for stdout.
+        formats: the known ones.
+        on_stdout: for stdout where nothing is asked for.
+
+    Raises:
+        InputError: no such format, or a suffix that does not say one.
+    """
+    if as_json and target == "-" and given != "jsonl":
+        if given is not None:
+            raise InputError(
+                f"--json and --format {given}: stdout can carry one of them; with --output FILE it carries the JSON"
+            )
+        return "jsonl"
+    formats = list(formats)
+    known = ", ".join(formats)
+    if given is not None:
+        if given not in formats:
+            raise InputError(f"--format {given}: no such format (known: {known})")
+        return given
+    if target == "-":
+        return on_stdout
+    suffix = Path(target).suffix.lower().removeprefix(".")
+    if suffix not in formats:
+        raise InputError(f"--output {target}: its suffix is none of {known}; name one of them with --format")
+    return suffix

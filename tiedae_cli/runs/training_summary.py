@@ -1,0 +1,58 @@
+"""How far the run of a checkpoint came: its epochs, also those after the best one, which ``last.safetensors`` knows."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiedae_cli.errors import CheckpointError
+from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.run_folder import Run
+from tiedae_cli.runs.training_state import EpochReport
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """How far a run came and how well."""
+
+    epochs: int
+    """Epochs that the run has finished."""
+    checkpoint_epochs: int
+    """Epochs behind the weights of this checkpoint."""
+    seconds: float
+    """Of all finished epochs' steps."""
+    best: EpochReport | None
+    """The best epoch; None before the first is finished."""
+
+
+def run_history(path: Path, trained: Checkpoint) -> list[EpochReport]:
+    """Return the reports of all epochs that the checkpoint's run has finished: ``best.safetensors`` itself ends with the best one.
+
+    Args:
+        path: the checkpoint.
+        trained: what it holds.
+    """
+    history = trained.training.history
+    last = Run(path.parent).last
+    if last.exists():
+        with contextlib.suppress(CheckpointError):  # damaged: then the checkpoint's own history is all there is
+            longer = checkpoints.load(last).training.history
+            if longer[: len(history)] == history:
+                history = longer
+    return list(history)
+
+
+def summarise_training(trained: Checkpoint, history: Sequence[EpochReport]) -> TrainingSummary:
+    """Return how far the run of a checkpoint came.
+
+    Args:
+        trained: the checkpoint.
+        history: the reports of all epochs that its run has finished: see ``run_history``.
+    """
+    return TrainingSummary(
+        epochs=len(history),
+        checkpoint_epochs=len(trained.training.history),
+        seconds=sum(report.seconds for report in history),
+        best=next((report for report in reversed(history) if report.best), None),
+    )
