@@ -1,4 +1,4 @@
-"""Print the table of all metrics for docs/commands.md, made from the list of metrics.
+"""Print the table of all metrics for docs/metrics.md, made from the list of metrics.
 
     python docs/metric_table.py
 

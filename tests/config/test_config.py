@@ -347,8 +347,9 @@ def test_the_samples() -> None:
 def test_a_sample_loads_and_opens_with_its_command(name: str) -> None:
     path = sample_configs()[name]
     load_config(path)
-    first = path.read_text().splitlines()[0]
-    assert first.startswith("# ") and f"tiedae train --config {name}" in first
+    opening = path.read_text().splitlines()[:5]
+    assert [line.split(": ")[0] for line in opening[:4]] == ["# For", "# Data", "# Run", "# Time"]
+    assert opening[2].startswith(f"# Run: tiedae train --config {name}") and re.match("# (Promise|Goal): ", opening[4])
 
 
 @pytest.mark.parametrize("name", sorted(sample_configs()))

@@ -1,6 +1,6 @@
 """What messages say: one order of height and width, the unit of the data, ratios that mean something, nothing twice."""
 
-import sys
+import json
 from pathlib import Path
 
 import numpy as np
@@ -90,14 +90,24 @@ def test_inspect_names_the_optimizer(optimizer: str) -> None:
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
-def test_the_list_of_configs_breaks_no_word(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+def test_the_list_of_configs_breaks_no_word(columns: int) -> None:
     for name, path in sample_configs().items():
-        promise = configs._promise(path.read_text(encoding="utf-8"))
-        lines = configs._wrapped(f"{name:<15}  ", promise).split("\n")
-        assert max(map(len, lines)) <= columns and all(line.startswith(" " * 17) for line in lines[1:])
-        assert " ".join(lines).split() == [name, *promise.split()]
+        header = configs._header(path.read_text(encoding="utf-8"))
+        lines = configs._entry(name, header, columns).split("\n")
+        assert max(map(len, lines)) <= columns and all(line.startswith("    ") for line in lines[1:])
+        words = [f"{name}:", *header["for"].split()]
+        words += [
+            word for field in ("data", "time", "promise", "goal") if field in header for word in (field, *header[field].split())
+        ]
+        assert " ".join(lines).split() == words
+
+
+def test_every_sample_config_says_what_it_is_for_its_data_time_and_promise() -> None:
+    listed = [json.loads(line) for line in tiedae("configs", "--json")[0].splitlines()]
+    assert [one["config"] for one in listed] == list(sample_configs())
+    for one in listed:
+        assert one["run"].startswith(f"tiedae train --config {one['config']}")
+        assert set(one) in ({"config", "for", "data", "run", "time", reached} for reached in ("promise", "goal"))
 
 
 def test_one_problem_is_said_once() -> None:

@@ -1,7 +1,8 @@
 """``tiedae configs``: the sample configs, and the text of one."""
 
 import json
-import sys
+import shutil
+import textwrap
 from typing import Annotated
 
 import typer
@@ -9,16 +10,21 @@ import typer
 from tiedae_cli.cli import completion
 from tiedae_cli.cli.commands.options import Debug, Json
 
+INDENT = 4  # characters before the lines below a name
+NARROWEST = 40  # columns: a narrower window wraps the lines itself
+
 
 def configs(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", show_default="all", autocompletion=completion.samples, help="Print this one, as YAML."),
+        typer.Argument(
+            metavar="NAME", show_default="all", autocompletion=completion.samples, help="Print this config as YAML."
+        ),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the sample configs with what each promises, or print one.
+    """List the sample configs (purpose, data, time and promised result), or print one.
 
     tiedae configs mnist > my.yaml
     """
@@ -31,25 +37,37 @@ def configs(
             raise InputError(f"{name}: no sample config has that name{suggestion(name.lower(), sample_configs())}")
         typer.echo(sample_configs()[name.lower()].read_text(encoding="utf-8"), nl=False)
         return
-    width = max(map(len, sample_configs()))
-    for found, path in sample_configs().items():
-        promise = _promise(path.read_text(encoding="utf-8"))
-        typer.echo(json.dumps({"config": found, "promise": promise}) if as_json else _wrapped(f"{found:<{width}}  ", promise))
+    columns = shutil.get_terminal_size().columns
+    for config, path in sample_configs().items():
+        header = _header(path.read_text(encoding="utf-8"))
+        typer.echo(json.dumps({"config": config} | header) if as_json else _entry(config, header, columns))
 
 
-def _wrapped(name: str, promise: str) -> str:
-    """Return a line; in a terminal it is broken between words, under the promise."""
-    if not sys.stdout.isatty():
-        return name + promise
-    import shutil
-    import textwrap
-
-    most = max(len(name) + 20, shutil.get_terminal_size().columns)
-    wrapper = textwrap.TextWrapper(most, name, " " * len(name), break_long_words=False, break_on_hyphens=False)
-    return "\n".join(wrapper.wrap(promise))
+def _entry(name: str, header: dict[str, str], columns: int) -> str:
+    """Return the lines about one config: its name and purpose, then the other fields indented below, broken between words."""
+    fields = [f"{field:<9}{header[field]}" for field in ("data", "time", "promise", "goal") if field in header]
+    lines = _wrapped(f"{name}: {header['for']}", columns, "", " " * INDENT)
+    for field in fields:
+        lines += _wrapped(field, columns, " " * INDENT, " " * (INDENT + 9))
+    return "\n".join(lines)
 
 
-def _promise(text: str) -> str:
-    """Return what the second line of a sample config says that it reaches, without the figures beside it."""
-    line = text.splitlines()[1].lstrip("# ").strip()
-    return line.partition("   ")[0]
+def _wrapped(text: str, columns: int, first: str, others: str) -> list[str]:
+    width = max(columns, NARROWEST)
+    return textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _header(text: str) -> dict[str, str]:
+    """Return the fields in a sample config's first comment lines (``# Time: ...``): for, data, run, time, and promise or goal.
+
+    Remarks after three spaces are dropped.
+    """
+    fields = {}
+    for line in text.splitlines():
+        name, colon, value = line.removeprefix("# ").partition(": ")
+        if not (line.startswith("# ") and colon):
+            break
+        fields[name.lower()] = value.partition("   ")[0]
+    return fields
