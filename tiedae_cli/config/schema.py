@@ -197,9 +197,8 @@ class DataConfig(Section):
 
     dataset: Annotated[str, Field(min_length=1, max_length=4096)] = "digits"
     """A name (`digits` is bundled; `mnist`, `fashion-mnist`, `kmnist`, `qmnist`, `emnist-...`, `usps`, `cifar10` are downloaded once),
-    or the path of a folder of images, of an array (`.npy`, memory-mapped, or `.npz`: N x D feature vectors, N x H x W, N x C x H x W or
-    N x H x W x C images; whole numbers from 0 to 255, or floats in [0, 1]), or of a table (CSV in any dialect, also `.gz`; `.jsonl`,
-    `.parquet`, `.feather`)."""
+    or the path of a folder of images, of an array (N x D feature vectors, N x H x W, N x C x H x W or N x H x W x C images; whole numbers
+    from 0 to 255, or floats in [0, 1]) or of a table, in any format of docs/data.md."""
     root: str | None = None
     """Folder of the downloaded data sets; without it `$TIEDAE_DATA`, else the user's cache folder."""
     validation: Portion | None = None
