@@ -13,7 +13,7 @@ from hearing import heard, silently
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split, choose
 from tiedae_cli.data.load_data import load_splits
-from tiedae_cli.data.sources.downloads import SOURCES, default_root
+from tiedae_cli.data.sources.downloads import DOWNLOADS, default_root
 from tiedae_cli.errors import ConfigError, DataError, InputError
 
 WriteIdx = Callable[[Path, np.ndarray], None]
@@ -205,11 +205,11 @@ def test_the_config_goes_before_the_environment(write_mnist: WriteMnist, monkeyp
 # What can be wrong with it
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", DOWNLOADS)
 def test_missing_data_without_a_network_says_which_files_to_put_where(name: str, tmp_path: Path) -> None:
     lines = error_of(name, tmp_path / "new").splitlines()
     assert lines[0].startswith(f"{name}: not in {tmp_path / 'new'}, and the download failed (")
-    assert lines[1].startswith(f"Put {SOURCES[name].files} into {tmp_path / 'new'}, or ")
+    assert lines[1].startswith(f"Put {DOWNLOADS[name].files} into {tmp_path / 'new'}, or ")
     assert lines[2] == "The data set `digits` needs no download: tiedae train --config digits"
 
 

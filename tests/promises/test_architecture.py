@@ -148,6 +148,19 @@ def test_no_torch_for_what_must_answer_at_once(module: str) -> None:
     assert not {"torch", "numpy"} & set(reached_on_import(module, set()))
 
 
+KEEPS_TORCH = {"system.devices", "system.random_streams"}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room(module) in {"config", "data", "system"}])
+def test_no_torch_below_the_model(module: str) -> None:
+    """Not even inside a function. torchvision, which downloads data sets, is the one package that brings torch along."""
+    if module in KEEPS_TORCH:
+        return
+    assert "torch" not in {name.partition(".")[0] for name in imports(module, into_functions=True)}
+    assert not own_imports(module) & KEEPS_TORCH
+    assert "torch" not in set(reached_on_import(module, set()))
+
+
 def test_commands_import_nothing_slow() -> None:
     for module in MODULES:
         if module.startswith("cli.commands"):

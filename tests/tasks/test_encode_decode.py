@@ -142,13 +142,9 @@ def test_colour_images_and_the_grid(tmp_path: Path) -> None:
     np.save("c.npy", pixels.numpy())
     run("encode", "colour", "c.npy", "-o", "codes.npy")
     arrays = load(run("decode", "colour", "codes.npy")[0])
+    seen = torch.from_numpy(COLOUR.normalize(pixels.reshape(3, 60).numpy()))
     with torch.inference_mode():
-        expected = (
-            (colour(torch.from_numpy(COLOUR.normalize(pixels.reshape(3, 60).numpy()))) * 255)
-            .round()
-            .to(torch.uint8)
-            .reshape(3, 3, 5, 4)
-        )
+        expected = (colour(seen) * 255).round().to(torch.uint8).reshape(3, 3, 5, 4)
     assert np.abs(arrays.astype(int) - expected.numpy().astype(int)).max() <= 1
     assert run("decode", "colour", "codes.npy", "-o", "out.png")[0] == b"out.png\n"
     grid = np.asarray(Image.open("out.png").convert("RGB"))
@@ -417,7 +413,8 @@ def test_whatever_trains_is_encoded_and_scored_from_the_same_path(form: str, emp
         assert result.exit_code == 0, result.output
     with torch.inference_mode():
         model = trained.model(torch.device("cpu"))
-        codes, errors = model.encode(read), (model(read) - read).square().sum(1)
+        seen = torch.from_numpy(read)
+        codes, errors = model.encode(seen), (model(seen) - seen).square().sum(1)
     np.testing.assert_allclose(np.load("codes.npy"), codes, rtol=1e-4, atol=1e-5)
     scores = [json.loads(line)["squared_error"] for line in Path("scores.jsonl").read_text().splitlines()]
     np.testing.assert_allclose(scores, errors, rtol=1e-4, atol=1e-5)

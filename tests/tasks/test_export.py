@@ -142,8 +142,8 @@ def test_raw_images_go_in_and_out_as_0_to_255() -> None:
 
 def test_raw_vectors_are_standardised_and_back() -> None:
     trained, own = untrained(VECTORS), np.random.default_rng(0).normal(2, 3, (5, 6))
-    assert isinstance(VECTORS.scale, torch.Tensor) and VECTORS.offset is not None
-    offset, scale = VECTORS.offset.numpy(), VECTORS.scale.numpy()
+    assert isinstance(VECTORS.scale, np.ndarray) and VECTORS.offset is not None
+    offset, scale = VECTORS.offset, VECTORS.scale
     with torch.inference_mode():
         seen = trained.model(CPU)(torch.from_numpy((own - offset) * scale).float()).numpy()
     found = answers(onnx_file(trained, "both", raw=True), own)["reconstruction"]

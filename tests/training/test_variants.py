@@ -125,13 +125,8 @@ def one_image(training: TrainingConfig, share: tuple[int, int] = (0, 1), count: 
     images[:, 0, 2, 3] = 255
     part = count // share[1]
     target = torch.zeros(part, 30)
-    batch = Batch(
-        TrainingSet(images.flatten(1), ItemForm((1, 5, 6), scale=1 / 255), CPU.device),
-        training,
-        torch.zeros(part, 30),
-        target,
-        share,
-    )
+    items = TrainingSet(images.flatten(1), ItemForm((1, 5, 6), scale=1 / 255), CPU.device)
+    batch = Batch(items, training, torch.zeros(part, 30), target, share)
     return batch, target
 
 

@@ -200,9 +200,9 @@ class DataConfig(Section):
 
     dataset: Annotated[str, Field(min_length=1, max_length=4096)] = "digits"
     """The data: a name, or the path of a folder, an array or a table. Names: `digits` (bundled); `mnist`, `fashion-mnist`,
-    `kmnist`, `qmnist`, `emnist-...`, `usps`, `cifar10` (downloaded once). Paths: a folder of images; an array (`.npy`,
-    memory-mapped, or `.npz`) of N x D feature vectors or N x H x W, N x C x H x W or N x H x W x C images (whole numbers
-    from 0 to 255, or floats in [0, 1]); a table (CSV in any dialect, also `.gz`; `.jsonl`, `.parquet`, `.feather`)."""
+    `kmnist`, `qmnist`, `emnist-...`, `usps`, `cifar10` (downloaded once). Paths: a folder of images; an array of N x D
+    feature vectors or N x H x W, N x C x H x W or N x H x W x C images (whole numbers from 0 to 255, or floats in [0, 1]);
+    a table. docs/data.md lists the formats."""
     root: str | None = None
     """Folder of the downloaded data sets. Default: `$TIEDAE_DATA`, else the user's cache folder."""
     validation: Portion | None = None
@@ -229,7 +229,7 @@ class DataConfig(Section):
     """Raw values of images that map to 0 and 1: [lowest, highest]. Default: 0 and 255 for bytes, 0 and 1 for floats; for
     deeper integers the largest value of the bit depth in use (10, 12, 14 or 16 bits)."""
     arrays: ArrayNames = {}
-    """Names of the arrays to read from a file that holds several (`.npz`, `.h5`, `.mat`): the name of the items, or names
+    """Names of the arrays to read from a file that holds several (such as `.npz`): the name of the items, or names
     by role (`train`, `validation`, `test`, `labels`, `train_labels`, ...). Default: detected from the names in the file."""
     label: Name | None = None
     """Column of a table that labels the items; it is not fed to the model."""

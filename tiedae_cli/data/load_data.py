@@ -13,7 +13,7 @@ from tiedae_cli.data.scaling import scaled
 from tiedae_cli.data.sets_from_parts import gather
 from tiedae_cli.data.sources.detection import formats, is_data_file, source_of, suffixes_with
 from tiedae_cli.data.sources.digits import load_digits
-from tiedae_cli.data.sources.downloads import SOURCES, files_of, load_download
+from tiedae_cli.data.sources.downloads import DOWNLOADS, files_of, load_download
 from tiedae_cli.data.sources.folder import IMAGE_FOLDER
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import TABLE, ReadOptions
@@ -68,7 +68,7 @@ def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
     if name == "digits":
         _refuse_fields(config, name, *FIXED_FIELDS, *(field for field in SOME_FIELDS if field != "root"))
         return usual_only(load_digits(), config)
-    if name in SOURCES:
+    if name in DOWNLOADS:
         _refuse_fields(config, name, "test", "split_seed", *(field for field in SOME_FIELDS if field != "root"))
         found = load_download(name, config.root and shown_path(config.root), config.validation, may_fill_root)
         return usual_only(found, config)
@@ -88,7 +88,7 @@ def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
 
 def note_data(config: DataConfig) -> None:
     """Note the files of the data that a config names as what this command reads."""
-    if config.dataset in SOURCES:
+    if config.dataset in DOWNLOADS:
         for path in files_of(config.dataset, config.root and shown_path(config.root)):
             note_input(path)
     elif config.dataset != "digits":
@@ -107,7 +107,7 @@ def data_set_name(name: str) -> str | None:
 
 def data_set_names() -> list[str]:
     """Return the names of all bundled and downloaded data sets."""
-    return ["digits", *SOURCES]
+    return ["digits", *DOWNLOADS]
 
 
 def holds_images(path: Path) -> bool:
@@ -178,5 +178,5 @@ def _not_found(name: str, exists: bool) -> DataError:
         return DataError(f"data.dataset: {name}: expected {formats()}")
     if {"/", os.sep} & set(name) or is_data_file(name):
         return DataError(f"data.dataset: {name}: no such file or folder (looked from {os.getcwd()})")
-    known = suggestion(name, ["digits", *SOURCES])
+    known = suggestion(name, ["digits", *DOWNLOADS])
     return DataError(f"data.dataset: {name}: no such data set{known}, and no file or folder has that name")

@@ -36,7 +36,7 @@ Inputs = Annotated[
     typer.Argument(
         metavar="INPUTS",
         show_default=False,
-        help="Image files, folders of them, arrays (.npy, .npz), tables (.csv, .jsonl), or - for stdin; left out: a split.",
+        help="Files and folders of images, arrays or tables, or - for stdin; left out: a split.",
     ),
 ]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="FILE|-", help="Where to write; - is stdout.")]

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Source:
+class Download:
     """One data set of torchvision."""
 
     class_name: str
@@ -45,19 +45,19 @@ def _idx_files(folder: str, stem: str = "") -> str:
     return f"{folder}/raw/{{{', '.join(stem + name for name in names)}}} (or the same with .gz)"
 
 
-def _emnist(split: str) -> Source:
+def _emnist(split: str) -> Download:
     files = f"EMNIST/raw/emnist-{split}-{{train,test}}-{{images-idx3,labels-idx1}}-ubyte"
-    return Source("EMNIST", 5000, files, (("split", split),), transposed=True)
+    return Download("EMNIST", 5000, files, (("split", split),), transposed=True)
 
 
-SOURCES = {
-    "mnist": Source("MNIST", 5000, _idx_files("MNIST")),
-    "fashion-mnist": Source("FashionMNIST", 5000, _idx_files("FashionMNIST")),
-    "kmnist": Source("KMNIST", 5000, _idx_files("KMNIST")),
-    "qmnist": Source("QMNIST", 5000, "QMNIST/raw/{qmnist-train,qmnist-test}-{images-idx3-ubyte,labels-idx2-int}"),
+DOWNLOADS = {
+    "mnist": Download("MNIST", 5000, _idx_files("MNIST")),
+    "fashion-mnist": Download("FashionMNIST", 5000, _idx_files("FashionMNIST")),
+    "kmnist": Download("KMNIST", 5000, _idx_files("KMNIST")),
+    "qmnist": Download("QMNIST", 5000, "QMNIST/raw/{qmnist-train,qmnist-test}-{images-idx3-ubyte,labels-idx2-int}"),
     **{f"emnist-{split}": _emnist(split) for split in ("byclass", "bymerge", "balanced", "letters", "digits", "mnist")},
-    "usps": Source("USPS", 700, "usps.bz2 and usps.t.bz2"),
-    "cifar10": Source("CIFAR10", 5000, "cifar-10-batches-py/{data_batch_1, ..., data_batch_5, test_batch, batches.meta}"),
+    "usps": Download("USPS", 700, "usps.bz2 and usps.t.bz2"),
+    "cifar10": Download("CIFAR10", 5000, "cifar-10-batches-py/{data_batch_1, ..., data_batch_5, test_batch, batches.meta}"),
 }
 
 
@@ -67,18 +67,18 @@ def default_root() -> Path:
 
 
 def files_of(name: str, root: str | None) -> Iterator[Path]:
-    """Yield the files that lie where a data set of ``SOURCES`` has its own."""
+    """Yield the files that lie where a data set of ``DOWNLOADS`` has its own."""
     folder = Path(root) if root else default_root()
-    top, slash, _ = SOURCES[name].files.partition("/")
+    top, slash, _ = DOWNLOADS[name].files.partition("/")
     for part in [top] if slash else ["usps.bz2", "usps.t.bz2"]:
         yield from (folder / part).rglob("*") if (folder / part).is_dir() else [folder / part]
 
 
 def load_download(name: str, root: str | None, validation: float | None, may_fill_root: bool = True) -> Splits:
-    """Load one of ``SOURCES``, downloading it where it is absent.
+    """Load one of ``DOWNLOADS``, downloading it where it is absent.
 
     Args:
-        name: a key of ``SOURCES``.
+        name: a key of ``DOWNLOADS``.
         root: folder of the data; None for ``default_root()``.
         may_fill_root: whether a download may go to ``root``; else to ``default_root()``.
         validation: images of the training split for validation, or a fraction of them; None for the data set's own number.
@@ -86,7 +86,7 @@ def load_download(name: str, root: str | None, validation: float | None, may_fil
     Raises:
         DataError: the data is absent and cannot be downloaded, or it is damaged.
     """
-    source = SOURCES[name]
+    source = DOWNLOADS[name]
     folder = Path(root) if root else default_root()
     if root and not may_fill_root and not any(path.is_file() for path in files_of(name, root)):
         log.info(f"{name}: not in {folder}, which a checkpoint names; looked for in {default_root()}")
@@ -101,7 +101,7 @@ def load_download(name: str, root: str | None, validation: float | None, may_fil
     return Splits(train.slice(count, len(train)), train.slice(0, count), test, name)
 
 
-def _read(name: str, source: Source, folder: Path, train: bool) -> ItemSet:
+def _read(name: str, source: Download, folder: Path, train: bool) -> ItemSet:
     import torchvision.datasets
 
     make: Callable[..., Any] = getattr(torchvision.datasets, source.class_name)
@@ -122,7 +122,7 @@ def _read(name: str, source: Source, folder: Path, train: bool) -> ItemSet:
         return _image_set(data, source)
 
 
-def _download(make: Callable[..., Any], name: str, source: Source, folder: Path, options: dict[str, Any]) -> Any:
+def _download(make: Callable[..., Any], name: str, source: Download, folder: Path, options: dict[str, Any]) -> Any:
     """Download with torchvision; whatever it prints goes to stderr, for stdout is data, or nowhere."""
     shown = sys.stderr if progress_is_drawn() else io.StringIO()
     try:
@@ -137,7 +137,7 @@ def _download(make: Callable[..., Any], name: str, source: Source, folder: Path,
         ) from None
 
 
-def _image_set(data: Any, source: Source) -> ItemSet:
+def _image_set(data: Any, source: Download) -> ItemSet:
     images = np.asarray(data.data)
     if images.ndim == 4:
         images = images.transpose(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
@@ -152,7 +152,7 @@ def _image_set(data: Any, source: Source) -> ItemSet:
 
 
 @contextlib.contextmanager
-def _damaged_files(name: str, source: Source, folder: Path) -> Iterator[None]:
+def _damaged_files(name: str, source: Download, folder: Path) -> Iterator[None]:
     """Turn whatever a damaged file makes torchvision raise into a message that names the folder."""
     try:
         yield
