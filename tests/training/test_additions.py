@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,9 +185,10 @@ print(json.dumps(results))
 
 
 @pytest.fixture(scope="module")
-def additions(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, set[str]], dict[str, dict]]:
+def additions(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, set[str]], dict[str, dict[str, Any]]]:
     """The files that each addition touched in one copy of the package, and how a program that has them all trains with each."""
-    copy, touched = Copy(tmp_path_factory.mktemp("copy")), {}
+    copy = Copy(tmp_path_factory.mktemp("copy"))
+    touched: dict[str, set[str]] = {}
     for name, (add, _, _) in ADDITIONS.items():
         copy.touched = touched[name] = set()
         add(copy)
@@ -202,7 +204,7 @@ def additions(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, set[s
 
 @pytest.mark.parametrize("name", ADDITIONS)
 def test_an_addition_touches_as_many_files_as_promised_and_trains(
-    name: str, additions: tuple[dict[str, set[str]], dict[str, dict]]
+    name: str, additions: tuple[dict[str, set[str]], dict[str, dict[str, Any]]]
 ) -> None:
     touched, results = additions
     assert len(touched[name]) == ADDITIONS[name][1], touched[name]

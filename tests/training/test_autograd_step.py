@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -186,7 +186,7 @@ class ByProducts(Dense):
 def without_derivative(kind: str, monkeypatch: pytest.MonkeyPatch) -> Config:
     """Return a config that needs autograd, because a row of a list, or a layer, has no derivative by hand."""
     if kind == "activation mish":
-        monkeypatch.setitem(ACTIVATIONS, "mish", ActivationKind(F.mish, ()))
+        monkeypatch.setitem(cast(Any, ACTIVATIONS), "mish", ActivationKind(F.mish, ()))
         return config().model_copy(update={"model": config().model.model_copy(update={"activation": "mish"})})
     if kind == "layer dense 24":
         monkeypatch.setattr("tiedae_cli.model.layers.kinds.Dense", ByProducts)
@@ -196,10 +196,10 @@ def without_derivative(kind: str, monkeypatch: pytest.MonkeyPatch) -> Config:
         huber = replace(
             LOSSES["squared_error"], function=lambda y, z, x: F.huber_loss(y, x, reduction="none").sum(1), slope=None
         )
-        monkeypatch.setitem(LOSSES, name, huber)
+        monkeypatch.setitem(cast(Any, LOSSES), name, huber)
         return config().model_copy(update={"training": config().training.model_copy(update={"loss": name})})
     squares = replace(PENALTIES["l1"], function=lambda code, penalty: code.square().sum() / penalty.items, gradient=None)
-    monkeypatch.setitem(PENALTIES, name, squares)
+    monkeypatch.setitem(cast(Any, PENALTIES), name, squares)
     return config().model_copy(update={"training": config().training.model_copy(update={"sparsity": name})})
 
 
