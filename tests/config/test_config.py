@@ -395,4 +395,4 @@ def test_a_tracker_is_no_key_and_the_line_to_type_is_said(name: str) -> None:
 def test_a_tracker_that_nobody_knows_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config("output: {trackers: [tensorbord]}", "x.yaml")
-    assert str(caught.value) == "x.yaml:1: output.trackers.0: 'tensorbord' is not a choice (did you mean tensorboard?)"
+    assert str(caught.value) == "x.yaml:1: output.trackers.0: 'tensorbord' is not a valid choice (did you mean tensorboard?)"

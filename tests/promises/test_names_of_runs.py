@@ -68,9 +68,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The checkpoints that are read."""
     read: list[Path] = []
 
-    def load(path: Path, folder: int | None = None) -> Checkpoint:
+    def load(path: Path) -> Checkpoint:
         read.append(path)
-        return real(path, folder)
+        return real(path)
 
     real = checkpoints.load
     monkeypatch.setattr(checkpoints, "load", load)

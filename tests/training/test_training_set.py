@@ -18,7 +18,7 @@ def with_gaps(values: np.ndarray) -> np.ndarray:
     return values
 
 
-CASES = {
+CASES: dict[str, tuple[np.ndarray, ItemForm]] = {
     "bytes": (RANDOM.integers(0, 256, (40, D), dtype=np.uint8), ItemForm((1, 1, D), scale=1 / 255)),
     "floats": (RANDOM.random((40, D), dtype=np.float32), ItemForm((1, 1, D))),
     "bytes of vectors": (RANDOM.integers(0, 256, (40, D), dtype=np.uint8), ItemForm((1, 1, D), "vectors", OFFSET, SCALE)),

@@ -1,8 +1,8 @@
 """The pieces of the hot path become one optimisation step.
 
-``batch.py`` how a batch reaches the model; ``gradient.py`` forward and backward by hand, ``autograd.py`` by torch; ``losses.py`` the loss,
-``penalty.py`` what it adds on the code;
-``parameters.py`` the flat buffer; ``optimizers/`` the update; ``graph.py`` their capture on CUDA; here they become a step.
+``batch.py`` how a batch reaches the model; ``gradient.py`` forward and backward by hand, ``autograd.py`` by torch; ``losses.py`` the
+losses, ``penalty.py`` what they add on the code; ``parameters.py`` the flat buffer; ``optimizers/`` the update; ``graph.py`` their
+capture on CUDA; here they become a step.
 """
 
 from collections.abc import Mapping, Sequence
