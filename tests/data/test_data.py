@@ -176,7 +176,7 @@ def test_colour_images_have_their_channels_first(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", StandIn)
     splits = load("cifar10", tmp_path, 2)
-    assert splits.form.shape == (3, 32, 32) and splits.form.describe() == "32x32 colour images"
+    assert splits.form.shape == (3, 32, 32) and splits.form.describe() == "32x32 color images"
     np.testing.assert_array_equal(splits.validation.images.numpy(), values[:2].transpose(0, 3, 1, 2))
 
 
@@ -310,7 +310,7 @@ def test_parts_of_a_set_keep_labels_beside_images() -> None:
     ("form", "words"),
     [
         (ItemForm((1, 28, 28)), "28x28 gray images"),
-        (ItemForm((3, 24, 32)), "24x32 colour images"),
+        (ItemForm((3, 24, 32)), "24x32 color images"),
         (ItemForm((4, 8, 8)), "8x8 4-channel images"),
         (ItemForm((1, 1, 30), "vectors"), "vectors of 30 features"),
     ],

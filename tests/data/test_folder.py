@@ -258,7 +258,7 @@ def test_colour_images_go_through_train_eval_and_reconstruct() -> None:
     arguments = ["train", "--config", "digits", "--run-dir", "run"]
     result = runner.invoke(app, arguments + [word for setting in settings for word in ("--set", setting)])
     assert result.exit_code == 0, result.stderr
-    assert "on 34 8x8 colour images of pics" in result.stderr
+    assert "on 34 8x8 color images of pics" in result.stderr
     result = runner.invoke(app, ["eval", "run", "--json"])
     values = json.loads(result.stdout)
     assert values["images"] == 20

@@ -57,7 +57,7 @@ def test_colour_becomes_gray_and_says_so() -> None:
 def test_gray_becomes_colour() -> None:
     pixels, said = load(save("x.png", RAMP), ItemForm((3, 8, 8), scale=1 / 255))
     np.testing.assert_array_equal(pixels, np.stack([RAMP] * 3))
-    assert said == ["x.png: 8x8 L, converted to 8x8 colour"]
+    assert said == ["x.png: 8x8 L, converted to 8x8 color"]
 
 
 def test_colour_channels_come_first() -> None:

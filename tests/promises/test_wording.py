@@ -53,7 +53,7 @@ def test_no_message_says_width_before_height() -> None:
     assert not any(turned in text for turned in ("50x20", "9x7", "13x11", "4x6"))
     assert "1x20x50-" in text and " 20x50 gray images of " in text and "11x13 L, converted to 20x50 gray" in text
     assert "00.png is 20x50, 03.png is 7x9 (height x width)" in text
-    assert ItemForm((3, 24, 32)).describe() == "24x32 colour images"
+    assert ItemForm((3, 24, 32)).describe() == "24x32 color images"
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_runs_of_one_name_are_called_as_on_the_command_line(runs: tuple[Run, Run
 
 def test_other_forms_cannot_be_compared() -> None:
     small, large = candidate(untrained(DIGITS), "small"), candidate(untrained(ItemForm((3, 8, 8))), "large")
-    with pytest.raises(DataError, match=r"^large: made for 8x8 colour images; small: made for 8x8 gray images; their errors"):
+    with pytest.raises(DataError, match=r"^large: made for 8x8 color images; small: made for 8x8 gray images; their errors"):
         common_splits([small, large], "test", load)
 
 

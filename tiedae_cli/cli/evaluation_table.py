@@ -1,4 +1,4 @@
-"""What `eval` tells: the errors as a table for people, the same values as the JSON interface names them."""
+"""The output of ``tiedae eval``: the errors as a table for people and as values for JSON."""
 
 import math
 from collections.abc import Sequence
@@ -10,16 +10,20 @@ from tiedae_cli.model.inference import Evaluation
 from tiedae_cli.model.metrics import ErrorSum
 from tiedae_cli.tasks.evaluate import Denoising
 
-NEEDLESS = ("PSNR dB", "squared error per vector", "raw squared error per vector")  # what a narrow window goes without
+NEEDLESS = (
+    "PSNR dB",
+    "squared error per vector",
+    "raw squared error per vector",
+)  # columns that a narrow window drops, in this order
 
 
 def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising | None = None) -> Table:
-    """Return the errors as a table: a row for the model, PCA and the mean image; of feature vectors in both units.
+    """Return a table with one row each for the model, PCA and the mean item; feature vectors are shown in both units.
 
-    Of a denoising model three more: the errors against the clean items when it sees them with noise.
+    A denoising model gets three more rows: the errors against the clean items when the input is noisy.
     """
     raw = evaluation.raw
-    count = f"{evaluation.model.images:,} {'images' if raw is None else 'vectors of standardised features'}"
+    count = f"{evaluation.model.images:,} {'images' if raw is None else 'vectors of standardized features'}"
     table = Table(title=f"{source}, {evaluation.split} split, {count}", title_justify="left")
     images = ("MSE per pixel", "squared error per image", "PSNR dB")
     vectors = ("MSE per feature", "squared error per vector", "raw MSE per feature", "raw squared error per vector")
@@ -59,7 +63,7 @@ def _raw_cells(errors: ErrorSum) -> list[str]:
 
 
 def evaluation_values(evaluation: Evaluation, denoising: Denoising | None = None) -> dict[str, Any]:
-    """Return the errors as the JSON interface names them; ``raw`` holds those of feature vectors in the features' own units."""
+    """Return the errors by their JSON names; ``raw`` holds those of feature vectors in the features' own units."""
     raw = evaluation.raw
     under_noise: dict[str, Any] = {}
     if denoising is not None:
@@ -77,7 +81,7 @@ def evaluation_values(evaluation: Evaluation, denoising: Denoising | None = None
 
 
 def _all_errors(evaluation: Evaluation, has_peak: bool) -> dict[str, Any]:
-    """Return the three rows; a signal-to-noise ratio only where values have a peak, which features have not."""
+    """Return the three rows; the signal-to-noise ratio only for values that have a peak, which features do not."""
     model, pca, mean = (
         _error_values(errors, evaluation.mean_item, has_peak)
         for errors in (evaluation.model, evaluation.pca, evaluation.mean_item)

@@ -1,4 +1,4 @@
-"""What `inspect` and `compare` tell: tables for people, the same values as the JSON interface names them."""
+"""The output of ``tiedae inspect`` and ``tiedae compare``: tables for people, and the same values for JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,17 @@ from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.tasks.compare import ComparedRun
 from tiedae_cli.tasks.inspect import LayerSummary, TrainingSummary, parameter_count
 
-NEEDLESS = ("tied", "seconds", "code", "para-\nmeters", "MSE per\npixel")  # what `compare` goes without in a narrow window
+NEEDLESS = (
+    "tied",
+    "seconds",
+    "code",
+    "para-\nmeters",
+    "MSE per\npixel",
+)  # columns that `compare` drops in a narrow window, in this order
 
 
 def layer_table(layers: Sequence[LayerSummary], title: str) -> Table:
-    """Return the architecture: a row a layer, encoder above decoder."""
+    """Return the architecture, one row per layer, encoder above decoder."""
     table = Table(title=title, title_justify="left")
     for heading in ("layer", "in", "out", "activation", "weight", "parameters"):
         table.add_column(heading, justify="right" if heading in ("in", "out", "parameters") else "left")
@@ -33,7 +39,7 @@ def layer_table(layers: Sequence[LayerSummary], title: str) -> Table:
 
 
 def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
-    """Return parameters, data and training: a name and a sentence a row."""
+    """Return parameters, data and training, one row with a name and a sentence each."""
     config, form = trained.config, trained.form
     training, model = config.training, config.model
     network = trained.model(torch.device("cpu"))
@@ -42,7 +48,7 @@ def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
     rate = (
         f"{training.schedule} learning rate{' of' if training.schedule == 'constant' else ' up to'} {training.learning_rate:g}"
     )
-    units = "standardised by the training split" if form.kind == "vectors" else "values in [0, 1]"
+    units = "standardized by the training split" if form.kind == "vectors" else "values in [0, 1]"
     rows = [
         ("parameters", f"{count:,} {tied}; the same shape {otherwise}: {other:,}"),
         ("data", f"{config.data.dataset}: {form.describe()}, {' x '.join(map(str, form.shape))}, {units}"),
@@ -54,9 +60,9 @@ def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
     ]
     if summary.best is not None:
         validation = summary.best.validation_mse_per_value
-        told = "" if validation is None else f", validation {validation:.6f} ({validation * form.pixels:.4f} per image)"
+        measured = "" if validation is None else f", validation {validation:.6f} ({validation * form.pixels:.4f} per image)"
         rows.append(
-            ("best epoch", f"{summary.best.epoch}: MSE per pixel: training {summary.best.train_mse_per_value:.6f}{told}")
+            ("best epoch", f"{summary.best.epoch}: MSE per pixel: training {summary.best.train_mse_per_value:.6f}{measured}")
         )
         rows.append(("seconds", f"{summary.seconds:,.1f} of training steps"))
     table = Table(show_header=False)
@@ -72,7 +78,7 @@ def _epochs(summary: TrainingSummary, planned: int) -> str:
 
 
 def inspection_values(trained: Checkpoint, layers: Sequence[LayerSummary], summary: TrainingSummary) -> dict[str, Any]:
-    """Return what the two tables say as the JSON interface names it."""
+    """Return the values of the two tables by their JSON names."""
     config, form = trained.config, trained.form
     network = trained.model(torch.device("cpu"))
     return {
@@ -93,12 +99,12 @@ def inspection_values(trained: Checkpoint, layers: Sequence[LayerSummary], summa
 
 
 def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
-    """Return the runs as a table, in the order in which they were named; the lowest error stands out on a terminal.
+    """Return the runs as a table, in the order of the command line; a terminal shows the lowest error in bold.
 
-    PCA's error is the squared error per image with as many components as the code has numbers; seconds are those of training steps.
+    PCA's error is the squared error per image with as many components as the code has numbers. Seconds count training steps only.
     """
     first = runs[0].evaluation
-    # 80 columns must do: no vertical lines, narrow headings; names are folded, numbers are not.
+    # To fit 80 columns: no vertical lines, narrow headings; names may wrap, numbers may not.
     title = f"{source}, {first.split} split, {first.model.images:,} images"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in ("run", "shape"):
@@ -132,7 +138,7 @@ def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
 
 
 def settings_table(settings: Mapping[str, Sequence[object]], names: Sequence[str]) -> Table:
-    """Return the settings in which runs differ: a row a setting, and every run's value in words beside its name."""
+    """Return a table of the settings that differ between runs, with each value and the runs that have it."""
     table = Table(title="settings that differ", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("setting", no_wrap=True)
     table.add_column("value: run")
@@ -145,7 +151,7 @@ def settings_table(settings: Mapping[str, Sequence[object]], names: Sequence[str
 
 
 def comparison_values(run: ComparedRun) -> dict[str, Any]:
-    """Return one run of a comparison as the JSON interface names it."""
+    """Return one run of a comparison by its JSON names."""
     evaluation = run.evaluation
     return {
         "run": run.name,

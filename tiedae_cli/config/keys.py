@@ -17,6 +17,15 @@ INSTEAD: dict[Key, Key] = {  # one of the two says it: whoever types one replace
     ("training", "steps"): ("training", "epochs"),
 }
 NULLS = ("", "~", "null")
+LAYER_COUNTS = (
+    "layers",
+    "layer",
+    "hidden_layers",
+    "n_layers",
+    "num_layers",
+    "n_hidden",
+    "depth",
+)  # names that a count may follow
 SYNONYMS: dict[str, Key] = {
     **dict.fromkeys(("data", "dataset_path", "data_path", "input"), ("data", "dataset")),
     **dict.fromkeys(("data_dir", "data_root"), ("data", "root")),
@@ -33,7 +42,18 @@ SYNONYMS: dict[str, Key] = {
         ("model", "hidden_sizes"),
     ),
     **dict.fromkeys(
-        ("latent_dim", "latent", "latent_size", "code", "code_dim", "bottleneck", "encoding_dim", "z_dim", "n_components"),
+        (
+            "latent_dim",
+            "latent",
+            "latent_size",
+            "code",
+            "code_dim",
+            "bottleneck",
+            "encoding_dim",
+            "z_dim",
+            "n_components",
+            "code_size",
+        ),
         CODE_SIZE,
     ),
     **dict.fromkeys(("act", "activation_function", "nonlinearity"), ("model", "activation")),
@@ -45,10 +65,11 @@ SYNONYMS: dict[str, Key] = {
     **dict.fromkeys(("weight_decay", "wd", "regularization", "alpha"), ("training", "l2")),
     **dict.fromkeys(("loss_fn", "criterion"), ("training", "loss")),
     **dict.fromkeys(("random_state", "random_seed", "manual_seed"), ("training", "seed")),
-    **dict.fromkeys(("dtype", "amp"), ("training", "precision")),
+    **dict.fromkeys(("dtype", "amp", "mixed_precision"), ("training", "precision")),
+    **dict.fromkeys(("warm_up", "warmup_ratio"), ("training", "warmup")),
     **dict.fromkeys(("noise_type",), ("training", "corruption")),
     **dict.fromkeys(("noise", "noise_level", "noise_std", "noise_factor"), ("training", "corruption_level")),
-    **dict.fromkeys(("patience",), ("training", "early_stopping")),
+    **dict.fromkeys(("patience", "early_stop"), ("training", "early_stopping")),
     **dict.fromkeys(("clip", "grad_clip", "clipnorm", "max_grad_norm"), ("training", "gradient_clip")),
     **dict.fromkeys(("opt",), ("training", "optimizer")),
     **dict.fromkeys(("pretrain", "pretrain_epochs"), ("training", "pretraining_epochs")),
@@ -124,14 +145,33 @@ def resolve(name: str, value: str) -> Key:
 def line_to_type(name: str, value: str, as_option: bool = False) -> str:
     """Return " (did you mean KEY=VALUE?)" for a close name, as an option where that was typed, else where all keys are listed."""
     last = name.rpartition(".")[2].replace("-", "_")
-    known = [*(key for _, key in properties()), *SYNONYMS]
-    close = difflib.get_close_matches(last.lower(), known, n=1, cutoff=0.6)
-    key = find_key(name) or (find_key(last) or (find_key(close[0]) if close else None))
+    key = find_key(name) or find_key(last) or _misspelled(last.lower())
     if key is None:
-        return " (all keys: tiedae train --help)"
+        return f" (all {'options' if as_option else 'keys'}: tiedae train --help --all)"
     if as_option:
         return f" (did you mean --{key[1].replace('_', '-')} {value}?)"
     return f" (did you mean {'.'.join(key)}={value}?)"
+
+
+def _misspelled(name: str) -> Key | None:
+    """Return the key whose name, or whose synonym, is one slip away; a guess that is further off helps nobody."""
+    known = [key for _, key in properties()] + list(SYNONYMS)
+    near = [other for other in known if other[0] == name[:1] and abs(len(other) - len(name)) <= 1]
+    close = difflib.get_close_matches(name, near, n=1, cutoff=0.8)
+    return find_key(close[0]) if close else None
+
+
+def refuse_layer_count(name: str, value: str) -> None:
+    """Refuse a number of layers where their sizes are expected.
+
+    Raises:
+        ConfigError: the name means layers and the value is a single number; the message has the line to type.
+    """
+    plain = name.rpartition(".")[2].replace("-", "_").lower()
+    if plain in LAYER_COUNTS and value.strip().isdecimal():
+        count = int(value) if len(value) < 3 else 0
+        sizes = ",".join(map(str, (512, 256, 128, 32)[-count:] if 1 <= count <= 4 else (128, 32)))
+        raise ConfigError(f"{name}={value.strip()}: give one number per layer, its units; for example hidden_sizes={sizes}")
 
 
 def real_names(texts: Sequence[str]) -> list[str]:

@@ -217,7 +217,7 @@ def read_image(
     with open_image(path, file) as image:
         mode = "L" if channels == 1 else "RGB"
         if say is not None and (image.size != (width, height) or image.mode != mode):
-            kind = "gray" if channels == 1 else "colour"
+            kind = "gray" if channels == 1 else "color"
             say(f"{path}: {image.height}x{image.width} {image.mode}, converted to {height}x{width} {kind}")
         return pixels_of(image, shape, range)
 

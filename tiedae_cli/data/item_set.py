@@ -81,7 +81,7 @@ class ItemForm:
         if self.kind == "vectors":
             whose = "vectors" if height == 1 else f"windows of {height} rows"
             return f"{whose} of {width} feature{'s' * (width != 1)}"
-        return f"{height}x{width} {'gray' if channels == 1 else 'colour' if channels == 3 else f'{channels}-channel'} images"
+        return f"{height}x{width} {'gray' if channels == 1 else 'color' if channels == 3 else f'{channels}-channel'} images"
 
     @property
     def items_name(self) -> str:

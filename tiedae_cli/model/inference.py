@@ -14,6 +14,7 @@ from tiedae_cli.errors import DataError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.metrics import ErrorSum, squares
+from tiedae_cli.model.verdict import Errors
 from tiedae_cli.system.devices import Ranks, in_float64
 
 BATCH_VALUES = 1 << 21  # values of one evaluation batch: large enough for full speed, small enough for any memory
@@ -36,6 +37,16 @@ class Evaluation:
     """Answering the training split's mean for everything."""
     raw: "Evaluation | None" = None
     """Of feature vectors: the same errors in the raw features' units; the others are of standardised features."""
+
+    def errors(self, code_size: int, value_name: str) -> Errors:
+        """Return the errors per value, as the verdict compares them.
+
+        Args:
+            code_size: K, numbers of the model's code.
+            value_name: what one value of an item is called.
+        """
+        model, pca, mean = (rows.mse_per_value for rows in (self.model, self.pca, self.mean_item))
+        return Errors(model, pca, mean, self.components, code_size, self.model.pixels, value_name)
 
 
 def block_size(form: ItemForm) -> int:

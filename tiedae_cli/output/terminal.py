@@ -53,8 +53,9 @@ class Terminal:
 
     @property
     def interactive(self) -> bool:
-        """Whether stderr is a terminal that can redraw lines."""
-        return self.console.is_terminal and not self.console.is_dumb_terminal and not self.quiet
+        """Whether stderr is a terminal that can redraw lines; FORCE_COLOR makes rich take a pipe for one, for its colors alone."""
+        forced = os.environ.get("FORCE_COLOR") and not self.console.file.isatty()
+        return self.console.is_terminal and not forced and not self.console.is_dumb_terminal and not self.quiet
 
     def note(self, text: str) -> None:
         """Tell people something, on stderr."""

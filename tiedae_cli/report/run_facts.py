@@ -8,6 +8,7 @@ from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import ItemForm, Splits
 from tiedae_cli.model.inference import Evaluation, error_sum
 from tiedae_cli.model.metrics import ErrorSum
+from tiedae_cli.model.verdict import EXACT, sentence
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import JOINT, EpochReport
@@ -16,7 +17,6 @@ from tiedae_cli.tasks.compare import ComparedRun
 from tiedae_cli.tasks.evaluate import measure_denoising
 from tiedae_cli.tasks.inspect import run_history
 
-EXACT = 1e-9  # of PCA's error to the mean's: all but rounding is explained, and a ratio tells nothing
 TABLE_ROWS = 100  # of the table of epochs
 
 
@@ -123,21 +123,7 @@ def verdict(found: ComparedRun, form: ItemForm) -> str:
     )
     if kept is not None and kept > 0:
         head += f" and keep{'s' * (found.sizes[-1] == 1)} {100 * kept:.1f}% of what varies"
-    return f"{head}. {_beside_pca(evaluation, numbers)}"
-
-
-def _beside_pca(evaluation: Evaluation, numbers: str) -> str:
-    model, pca, mean = (error.squared_error for error in (evaluation.model, evaluation.pca, evaluation.mean_item))
-    if pca <= EXACT * mean:
-        return "PCA with as many numbers loses nothing, so it is no yardstick here."
-    if math.isclose(model, pca, rel_tol=0.005):
-        return f"The error is that of PCA with {numbers}."
-    ratio = _times(pca / model) if model < pca else _times(model / pca)
-    return f"The error is {ratio} times {'smaller' if model < pca else 'larger'} than that of PCA with {numbers}."
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.2f}" if ratio < 1.1 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:,.0f}"
+    return f"{head}. {sentence(evaluation.errors(found.sizes[-1], form.value_name))}."
 
 
 def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:

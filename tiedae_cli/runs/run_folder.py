@@ -11,6 +11,7 @@ from typing import IO
 import torch
 from torch import Tensor
 
+from tiedae_cli.config.samples import sample_configs
 from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.data.sources.detection import is_input
@@ -241,6 +242,8 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
             raise InputError(f"{path}: no best.safetensors in this folder: {reason}")
         return best
     if not path.exists():
+        if model.lower() in sample_configs():
+            raise InputError(f"{model}: a sample config that has not been trained yet; type: tiedae train {model.lower()}")
         raise InputError(f"{model}: no such checkpoint or run folder{known_runs(parent)}")
     return path
 

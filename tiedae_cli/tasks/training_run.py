@@ -16,6 +16,7 @@ from tiedae_cli.errors import CheckpointError, DivergedError, Interrupted, LostP
 from tiedae_cli.model.inference import error_sum
 from tiedae_cli.model.ranking import fit_ranking
 from tiedae_cli.output import figures
+from tiedae_cli.output.next_steps import next_steps
 from tiedae_cli.output.tensorboard import Board
 from tiedae_cli.output.terminal import Terminal, TrainingDisplay, json_text
 from tiedae_cli.report import report as writing
@@ -27,7 +28,7 @@ from tiedae_cli.runs.training_state import EpochReport, SplitIdentity
 from tiedae_cli.system.interruption import StopSignals
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.tasks.defaults import QUANTILE
-from tiedae_cli.tasks.evaluate import verdict
+from tiedae_cli.tasks.diagnosis import diagnose
 from tiedae_cli.tasks.reconstruct import pictured, reconstruct_images
 from tiedae_cli.training.checkpointing import Saving
 from tiedae_cli.training.trainer import Trainer
@@ -217,7 +218,7 @@ class Session:
         components = principal_components(self.run, splits.train, model.sizes[-1])
         count = components.components.shape[1]
         yardstick = error_sum(components.reconstruct, splits.validation or splits.train, device).mse_per_value
-        exact = count >= splits.form.pixels or yardstick == 0  # all but rounding is explained: no yardstick
+        told, exact = diagnose(self.trainer, self.config, self.run.folder, splits, components, best)
         value_name = splits.form.value_name
         loss = figures.loss_curve(self.run.name, history, None if exact else yardstick, count, value_name)
         self.run.write(self.run.loss_figure, loss)
@@ -228,22 +229,13 @@ class Session:
             drawn = reconstruct_images(model, shown, components, title, device)
             self.run.write(self.run.reconstructions_figure, drawn.png())
             pictures.append(str(self.run.reconstructions_figure))
-        against = "" if exact else verdict(best.selection_mse, yardstick, count, model.sizes[-1])
         if self.trainer.initial_mse is not None:
             start = self.trainer.initial_mse
             gained = 1 - best.selection_mse / max(start, 1e-12)
             log.info(f"started at MSE {start:.6f} per {value_name}; training gained {gained:.1%}")
-        log.info(
-            f"best epoch {best.epoch}: MSE {best.selection_mse:.6f} per {value_name}{against}\npictures: {', '.join(pictures)}"
-        )
-        log.info(f"next: {self._next()}")
+        log.info(f"best epoch {best.epoch}: {told}\npictures: {', '.join(pictures)}")
+        log.info(next_steps(self.run.folder, splits.form.kind == "images", self.terminal.prints))
         return None if exact else yardstick
-
-    def _next(self) -> str:
-        """Return the commands that one wants now."""
-        folder = quoted(self.run.folder)
-        what = "reconstruct" if self.splits.form.kind == "images" else "score"
-        return f"tiedae eval {folder} | tiedae {what} {folder} | tiedae report {folder}"
 
 
 def identify(splits: Splits) -> dict[str, SplitIdentity]:

@@ -1,4 +1,4 @@
-"""``tiedae configs``: the sample configs, and the text of one."""
+"""``tiedae configs``: list the sample configs, or print one."""
 
 import json
 import sys
@@ -13,12 +13,14 @@ from tiedae_cli.cli.commands.options import Debug, Json
 def configs(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", show_default="all", autocompletion=completion.samples, help="Print this one, as YAML."),
+        typer.Argument(
+            metavar="NAME", show_default="all", autocompletion=completion.samples, help="Print this sample config as YAML."
+        ),
     ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the sample configs with what each promises, or print one.
+    """List the sample configs and the result of each, or print one as YAML.
 
     tiedae configs mnist > my.yaml
     """
@@ -38,7 +40,7 @@ def configs(
 
 
 def _wrapped(name: str, promise: str) -> str:
-    """Return a line; in a terminal it is broken between words, under the promise."""
+    """Return a line; on a terminal its text wraps under itself, to the right of the name."""
     if not sys.stdout.isatty():
         return name + promise
     import shutil
@@ -50,6 +52,6 @@ def _wrapped(name: str, promise: str) -> str:
 
 
 def _promise(text: str) -> str:
-    """Return what the second line of a sample config says that it reaches, without the figures beside it."""
+    """Return the result that the second line of a sample config states, without the figures beside it."""
     line = text.splitlines()[1].lstrip("# ").strip()
     return line.partition("   ")[0]

@@ -35,6 +35,19 @@ NAMED = {"npz": open_npz, "hdf5": open_hdf5, "matlab": open_matlab}  # files of 
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
 TABLES = ("csv", "jsonl", "parquet", "feather")
 MODELS = ("", ".safetensors", ".pt")  # suffixes of what is no data
+CSV = "save its table as .csv or .parquet"
+FOREIGN = {  # what a file is that nobody reads as data, by its suffix, and what to do with it
+    ".ipynb": ("a Jupyter notebook", "save its data with np.save('x.npy', array)"),
+    ".py": ("a Python program", "save its data with np.save('x.npy', array)"),
+    **dict.fromkeys((".doc", ".docx", ".odt", ".rtf", ".pdf", ".ppt", ".pptx"), ("a document", CSV)),
+    **dict.fromkeys((".xls", ".xlsx", ".ods"), ("a spreadsheet", "save the sheet as .csv")),
+    **dict.fromkeys((".sqlite", ".sqlite3", ".db"), ("a database", CSV)),
+    **dict.fromkeys((".safetensors", ".onnx"), ("a model, not data", "name the data that it should be trained on")),
+    **dict.fromkeys((".wav", ".mp3", ".flac", ".ogg"), ("a sound file", "save its samples as .npy, one row per item")),
+    **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv"), ("a video", "save its frames as image files in a folder")),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), ("an archive", "unpack it and name the folder")),
+}
+READABLE = "a folder of images, an array (.npy, .npz, .h5, .mat) or a table (.csv, .jsonl, .parquet, .feather)"
 Choose = Callable[[Table], Columns]  # which columns of a table are read
 MAGICS = {
     b"PAR1": "parquet",
@@ -72,6 +85,9 @@ def kind_of(path: Path) -> str:
             f"{path}: a pickle, which can run any program when it is opened, so it never is; save what is in it with "
             "np.save('x.npy', array) or table.to_parquet('x.parquet')"
         )
+    if path.suffix.lower() in FOREIGN:
+        what, instead = FOREIGN[path.suffix.lower()]
+        raise DataError(f"{path}: {what}; tiedae reads {READABLE}; {instead}")
     kind = SUFFIXES.get(_suffix(path.name))
     if kind is not None:
         return kind

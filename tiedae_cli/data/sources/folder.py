@@ -257,7 +257,7 @@ def _target(listing: Listing, config: DataConfig) -> Target:
         except DataError as error:
             bad.append(str(error))
             continue
-        colour = is_colour(image) if config.mode is None else config.mode == "colour"
+        colour = is_colour(image) if config.mode is None else config.mode == "color"
         size = config.size or (image.height, image.width)
         gray_only = config.mode is None and not colour
         return Target((3 if colour else 1, *size), config.size is None, gray_only, pattern=name)
