@@ -200,7 +200,7 @@ def options() -> dict[str, set[str]]:
     found = {}
     for command in names:
         name = command if isinstance(command, str) else str(command.name)
-        shown = CliRunner().invoke(app, [name, "--help"] if name else ["--help"])
+        shown = CliRunner().invoke(app, [name, "--help", *(["--all"] if name == "train" else [])] if name else ["--help"])
         assert shown.exit_code == 0, shown.output
         found[name] = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", shown.stdout.split("\nOptions:\n")[1]))
     found["train"] |= {f"--{name.replace('_', '-')}" for name in keys.SYNONYMS}

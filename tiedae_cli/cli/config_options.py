@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from typer.core import TyperCommand
 
+from tiedae_cli.cli.commands.options import ALL
 from tiedae_cli.errors import InputError
 from tiedae_cli.system.portability import quoted
 
@@ -21,7 +22,6 @@ ELSEWHERE = {  # options of other tools that are not keys of the config
     **dict.fromkeys(("checkpoint", "restart", "continue"), "--resume RUN"),
     **dict.fromkeys(("yaml", "conf", "cfg"), "--config FILE"),
 }
-ALL = "tiedae.all"  # in the context's meta: whether help shows every option
 MOST_USED_KEYS = (
     ("training", "epochs"),
     ("model", "hidden_sizes"),

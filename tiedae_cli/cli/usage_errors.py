@@ -6,7 +6,6 @@ from typing import Any
 
 import typer
 
-from tiedae_cli.config import keys
 from tiedae_cli.system.portability import quoted
 
 WORDS = "tiedae.words"  # in the context's meta: the command line as it was typed
@@ -54,11 +53,13 @@ def _in_plain_words(message: str) -> str:
     for kind, words in (("integer", "a whole number"), ("number", "a number")):
         if message.startswith(f"Input should be a valid {kind}"):
             return f"expected {words}"
-    return message.replace("Input should be", "must be").rstrip(".")
+    return message.removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".")
 
 
 def _unknown_option(option: str, command: str, words: Sequence[str], context: Any) -> str:
     """Return what is wrong and the closest line to type, or which options exist."""
+    from tiedae_cli.config import keys
+
     own = _own_options(context)
     hint = INSTEAD.get((command, option))
     if hint is not None:
@@ -84,6 +85,8 @@ def _meant(option: str, own: Sequence[str], command: str, words: Sequence[str]) 
     """Return the option that somebody meant; None if none is near."""
     if option in VALUES and VALUES[option].split()[0] in own:
         return VALUES[option]
+    from tiedae_cli.config import keys
+
     if command == "train":  # keys of the config are options; with one dash they are not
         written = next((word for word in words if word.startswith(option) and not word.startswith("--")), option)
         if len(written) > 2 and keys.find_key(written[1:]) is not None:

@@ -104,7 +104,7 @@ def is_text(key: Key) -> bool:
 
 def is_list(key: Key) -> bool:
     """Return whether a key holds a list."""
-    return any(kind.get("type") == "array" for kind in kinds(key))
+    return key != CODE_SIZE and any(kind.get("type") == "array" for kind in kinds(key))
 
 
 def find_key(name: str) -> Key | None:

@@ -3,7 +3,7 @@
 Shapes: N items, B items a batch, D values an item.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,15 +38,16 @@ class Evaluation:
     raw: "Evaluation | None" = None
     """Of feature vectors: the same errors in the raw features' units; the others are of standardised features."""
 
-    def errors(self, code_size: int, value_name: str) -> Errors:
+    def errors(self, code_size: int, value_name: str, history: Sequence[float] = ()) -> Errors:
         """Return the errors per value, as the verdict compares them.
 
         Args:
             code_size: K, numbers of the model's code.
             value_name: what one value of an item is called.
+            history: the model's error after each epoch.
         """
         model, pca, mean = (rows.mse_per_value for rows in (self.model, self.pca, self.mean_item))
-        return Errors(model, pca, mean, self.components, code_size, self.model.pixels, value_name)
+        return Errors(model, pca, mean, self.components, code_size, self.model.pixels, value_name, tuple(history))
 
 
 def block_size(form: ItemForm) -> int:

@@ -13,6 +13,8 @@ SAME = 0.005  # relative difference below which two errors are called equal
 LARGE_PENALTY = 0.25  # of the error: above it the penalty is a likely cause
 UNUSED_SHARE = 0.25  # of the code's units
 STILL_HIGH = 0.5  # of the peak learning rate
+FALLING = 0.98  # last error, relative to that of the middle epoch
+LONGER = 5  # times as many epochs for a training that was too short
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Errors:
     values: int
     """D"""
     value_name: str = "pixel"
+    history: tuple[float, ...] = ()
+    """The model's error after each epoch; empty if it is not known."""
 
     @property
     def is_compressed(self) -> bool:
@@ -44,6 +48,15 @@ class Errors:
     def is_useless(self) -> bool:
         """Whether the model does no better than always answering the mean."""
         return self.mean > 0 and not self.model < self.mean * (1 - SAME / 10)
+
+    @property
+    def is_falling(self) -> bool:
+        """Whether the error was still falling when the training ended; a single epoch counts as falling."""
+        return (
+            len(self.history) == 1
+            or bool(self.history)
+            and self.history[-1] < FALLING * self.history[(len(self.history) - 1) // 2]
+        )
 
 
 def sentence(errors: Errors) -> str:
@@ -75,10 +88,11 @@ def ratio(error: float, pca: float) -> str:
 
 def _useless(errors: Errors) -> str:
     stands = "no better than" if math.isclose(errors.model, errors.mean, rel_tol=SAME) else "worse than"
-    return (
-        f"{stands} always answering the mean ({errors.mean:.6f}): the training failed, most often because the learning rate is too "
-        "high and leaves units saturated or dead"
-    )
+    if errors.is_falling:
+        reason = ": the training was too short, the error was still falling"
+    else:
+        reason = ": the training failed, usually because a learning rate that is too high leaves units saturated or dead"
+    return f"{stands} always answering the mean ({errors.mean:.6f}){reason if errors.history else ''}"
 
 
 def _numbers(errors: Errors) -> str:
@@ -114,7 +128,8 @@ def advice(errors: Errors, training: Training, config: str) -> str:
     if errors.pca_is_exact and not errors.is_useless:
         return ""
     if errors.is_useless:
-        return f"try: tiedae train {config} learning_rate={training.peak_rate / 10:g}"
+        longer, slower = f"epochs={LONGER * len(errors.history)}", f"learning_rate={training.peak_rate / 10:g}"
+        return f"try: tiedae train {config} {longer if errors.is_falling else slower}"
     if errors.model < errors.pca * CLOSE:
         return ""
     causes = list(_causes(training))

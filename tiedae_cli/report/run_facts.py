@@ -1,6 +1,7 @@
 """The story of a run: what it reached in a sentence, what was set, and how its error fell by epoch."""
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,7 +59,7 @@ def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any
         "settings": changed_settings(run.config),
         "errors": error_values(evaluation),
         "raw_errors": None if evaluation.raw is None else error_values(evaluation.raw),
-        "verdict": verdict(found, splits.form),
+        "verdict": verdict(found, splits.form, [report.selection_mse for report in history if report.phase == JOINT]),
         "denoising": None
         if denoising is None
         else {
@@ -113,7 +114,7 @@ def error_values(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def verdict(found: ComparedRun, form: ItemForm) -> str:
+def verdict(found: ComparedRun, form: ItemForm, history: Sequence[float]) -> str:
     """Return what a run reached, in two sentences."""
     evaluation, item = found.evaluation, "image" if form.kind == "images" else "vector"
     kept = evaluation.model.explained_variance(evaluation.mean_item)
@@ -123,7 +124,7 @@ def verdict(found: ComparedRun, form: ItemForm) -> str:
     )
     if kept is not None and kept > 0:
         head += f" and keep{'s' * (found.sizes[-1] == 1)} {100 * kept:.1f}% of what varies"
-    return f"{head}. {sentence(evaluation.errors(found.sizes[-1], form.value_name))}."
+    return f"{head}. {sentence(evaluation.errors(found.sizes[-1], form.value_name, history))}."
 
 
 def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:

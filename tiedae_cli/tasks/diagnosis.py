@@ -1,5 +1,6 @@
 """Why a training ended where it did: its error beside PCA's and the mean's, the likely causes, and what to try."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import batch_size, error_sum
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.model.verdict import Errors, Training, advice, sentence
-from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.training.trainer import Trainer
 
@@ -35,10 +36,16 @@ def diagnose(
     model, device, items = trainer.model, trainer.place.device, splits.validation or splits.train
     pca, mean = (error_sum(part.reconstruct, items, device).mse_per_value for part in (components, components.truncated(0)))
     count, form = components.components.shape[1], splits.form
-    errors = Errors(best.selection_mse, pca, mean, count, model.sizes[-1], form.pixels, form.value_name)
+    history = tuple(error_history(trainer.history))
+    errors = Errors(best.selection_mse, pca, mean, count, model.sizes[-1], form.pixels, form.value_name, history)
     training = _training(config, model, items, best, trainer.history[-1].learning_rate, device)
     told = (sentence(errors), advice(errors, training, quoted(folder / "config.yaml")))
     return "\n".join(filter(None, told)), errors.pca_is_exact
+
+
+def error_history(reports: Iterable[EpochReport]) -> list[float]:
+    """Return the error after each epoch of the joint training, by which the best epoch is chosen."""
+    return [report.selection_mse for report in reports if report.phase == JOINT]
 
 
 @torch.inference_mode()

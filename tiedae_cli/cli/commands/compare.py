@@ -37,6 +37,8 @@ def compare(
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.trained_run import open_run
     from tiedae_cli.tasks.compare import compare_runs, comparison_picture, differing_settings
+    from tiedae_cli.tasks.diagnosis import error_history
+    from tiedae_cli.tasks.inspect import run_history
 
     refuse_bytes_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
@@ -53,10 +55,11 @@ def compare(
             settings = differing_settings(opened)
             if settings:
                 terminal.table(settings_table(settings, [run.name for run in compared]))
-            errors = [(run.name, run.evaluation.errors(run.sizes[-1], opened[0].form.value_name)) for run in compared]
-            for name, found in errors:
-                if found.is_useless or found.pca_is_exact or not found.is_compressed:
-                    terminal.note(f"{name}: {sentence(found)}")
+            for run, one in zip(opened, compared, strict=True):
+                history = error_history(run_history(run.path, run.trained))
+                errors = one.evaluation.errors(one.sizes[-1], run.form.value_name, history)
+                if errors.is_useless or errors.pca_is_exact or not errors.is_compressed:
+                    terminal.note(f"{one.name}: {sentence(errors)}")
             if output is not None:
                 terminal.result(output)
             values = [comparison_values(run) for run in compared]

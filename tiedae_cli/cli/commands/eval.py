@@ -30,11 +30,14 @@ def evaluate(
     from tiedae_cli.model.verdict import sentence
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.trained_run import open_run
+    from tiedae_cli.tasks.diagnosis import error_history
     from tiedae_cli.tasks.evaluate import evaluate_run
+    from tiedae_cli.tasks.inspect import run_history
 
     with Terminal(quiet, as_json) as terminal:
         run = open_run(model, device)
         result, denoising = evaluate_run(run, split, components)
         terminal.table(evaluation_table(result, f"{run.path} on {run.splits.source}", denoising), NEEDLESS)
-        terminal.note(sentence(result.errors(run.network.sizes[-1], run.form.value_name)))
+        history = error_history(run_history(run.path, run.trained))
+        terminal.note(sentence(result.errors(run.network.sizes[-1], run.form.value_name, history)))
         terminal.json_line(checkpoint=str(run.path), **evaluation_values(result, denoising))

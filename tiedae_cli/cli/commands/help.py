@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.config_options import ALL
+from tiedae_cli.cli.commands.options import ALL
 
 
 def help_(

@@ -6,6 +6,8 @@ import typer
 
 from tiedae_cli.cli import completion
 
+ALL = "tiedae.all"  # in the context's meta: whether help shows every option
+
 
 def _remember_debug(context: typer.Context, value: bool) -> bool:
     context.meta["tiedae.debug"] = value
