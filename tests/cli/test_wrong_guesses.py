@@ -260,7 +260,7 @@ def test_a_number_of_layers_is_answered_with_one_number_per_layer(text: str, lin
 
 @pytest.fixture
 def run(folder: Path) -> str:
-    np.save("x.npy", np.random.default_rng(0).normal(size=(60, 4)))
+    np.save("x.npy", np.random.default_rng(0).normal(size=(2000, 4)))
     assert tiedae("train", "-q", "x.npy", *QUICK, "hidden_sizes=2")[0] == 0
     return "x"
 
@@ -334,7 +334,7 @@ def test_a_dead_training_in_every_command() -> None:
 
 
 def test_a_large_penalty_is_named_as_the_cause_with_the_line_to_try() -> None:
-    trained = tiedae("train", "digits", "epochs=15", "hidden_sizes=16", "l2=0.01", "schedule=constant", "loss=mse")[2]
+    trained = tiedae("train", "digits", "epochs=15", "hidden_sizes=16", "l2=0.001", "schedule=constant", "loss=mse")[2]
     assert "likely cause" in trained and "the L2 penalty is " in trained and "the learning rate is still " in trained
     found = re.search(r"^try: tiedae (train .* l2=0 schedule=cosine)$", trained, re.MULTILINE)
     assert found is not None, trained

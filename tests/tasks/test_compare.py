@@ -221,7 +221,7 @@ def test_vectors_have_no_picture(tmp_path: Path) -> None:
     untrained(ItemForm((1, 1, 6), "vectors", torch.zeros(6), torch.ones(6))).save(path)
     result = CliRunner().invoke(app, ["compare", str(path), "-o", str(tmp_path / "c.png")])
     assert result.exit_code == 2
-    assert "--output: draws images, but these runs are made for vectors of 6 features" in result.stderr
+    assert "--output: needs image models; these runs take vectors of 6 features" in result.stderr
 
 
 def test_a_run_that_is_not_there_is_named() -> None:

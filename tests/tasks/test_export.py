@@ -304,9 +304,9 @@ def test_without_the_data_random_values_are_checked_and_it_is_said(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "model.pt"], "--output model.pt: which format? end the name in .onnx or .safetensors, or give --format"),
-        (["-o", "-"], "--output -: which format?"),
-        (["-o", "model.safetensors", "--raw"], "--raw: only for ONNX"),
+        (["-o", "model.pt"], "--output model.pt: unknown format; use a file name that ends in .onnx or .safetensors, or --format"),
+        (["-o", "-"], "--output -: unknown format"),
+        (["-o", "model.safetensors", "--raw"], "--raw: needs --format onnx"),
         (["-o", "model.onnx", "--part", "middle"], "middle"),
     ],
 )

@@ -8,7 +8,7 @@ import shutil
 import sys
 import textwrap
 import traceback
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -68,12 +68,13 @@ class ErrorsToExitCodes(TyperGroup):
             InputError: an option does not exist; the message says what to type.
         """
         try:
-            return super().parse_args(ctx, args)
+            rest: list[str] = super().parse_args(ctx, args)
         except typer.TyperException as error:
-            return self._refuse(ctx, error)
+            self._refuse(ctx, error)
+        return rest
 
     @staticmethod
-    def _refuse(ctx: Any, error: Any) -> Any:
+    def _refuse(ctx: Any, error: Any) -> NoReturn:
         """Print a usage error in one line and exit; raise Typer's own if it prints the help."""
         if type(error).__name__ == "NoArgsIsHelpError":
             raise error
@@ -99,7 +100,7 @@ class ErrorsToExitCodes(TyperGroup):
                 sys.stdout.flush()
                 return result
         except typer.TyperException as error:
-            return self._refuse(ctx, error)
+            self._refuse(ctx, error)
         except (typer.Exit, typer.Abort):
             raise
         except (Exception, KeyboardInterrupt) as error:  # a traceback is only for those who ask for it with --debug
