@@ -203,7 +203,7 @@ def options() -> dict[str, set[str]]:
         shown = CliRunner().invoke(app, [name, "--help", *(["--all"] if name == "train" else [])] if name else ["--help"])
         assert shown.exit_code == 0, shown.output
         found[name] = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", shown.stdout.split("\nOptions:\n")[1]))
-    found["train"] |= {f"--{name.replace('_', '-')}" for name in keys.SYNONYMS}
+    found["train"] |= {"--all"} | {f"--{name.replace('_', '-')}" for name in keys.SYNONYMS}
     return found
 
 

@@ -304,7 +304,10 @@ def test_without_the_data_random_values_are_checked_and_it_is_said(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "model.pt"], "--output model.pt: unknown format; use a file name that ends in .onnx or .safetensors, or --format"),
+        (
+            ["-o", "model.pt"],
+            "--output model.pt: unknown format; use a file name that ends in .onnx or .safetensors, or --format",
+        ),
         (["-o", "-"], "--output -: unknown format"),
         (["-o", "model.safetensors", "--raw"], "--raw: needs --format onnx"),
         (["-o", "model.onnx", "--part", "middle"], "middle"),

@@ -278,4 +278,4 @@ def test_features_of_vectors_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "f.png").exists()
     plain = CliRunner().invoke(app, ["inspect", str(path)])
     assert plain.exit_code == 0, plain.output
-    assert "vectors of 6 features, 1 x 1 x 6, standardised by the training split" in plain.stdout
+    assert "vectors of 6 features, 1 x 1 x 6, standardized by the training split" in plain.stdout

@@ -88,7 +88,9 @@ def test_quantile_and_threshold(model: TiedAutoencoder) -> None:
     assert "200 validation items are too few for a false-alarm rate of 0.001, which needs 999: --false-alarms 0.005" in stderr
     lines, _ = run("x.npy", "--threshold", "20.5")
     assert lines[0]["threshold"] == 20.5
-    assert "--quantile and --threshold: only one of them can be given" in run("--quantile", "0.5", "--threshold", "1", code=2)[1]
+    assert (
+        "--quantile and --threshold: only one of them can be given" in run("--quantile", "0.5", "--threshold", "1", code=2)[1]
+    )
 
 
 def test_the_worst_first(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
