@@ -124,7 +124,7 @@ def test_a_training_writes_its_report_if_asked_and_else_says_how(tmp_path: Path)
     silent = CliRunner().invoke(app, ["train", "--run-dir", "silent", *given])
     assert (asked.exit_code, silent.exit_code) == (0, 0)
     assert "report: asked/report.html" in asked.stderr and document(Path("asked/report.html"))["split"] == "test"
-    assert "| tiedae report silent" in silent.stderr and not Path("silent/report.html").exists()
+    assert "\n      tiedae report silent\n" in silent.stderr and not Path("silent/report.html").exists()
 
 
 def test_more_runs_than_a_page_holds_are_refused(digits_run: Path) -> None:
