@@ -4,7 +4,7 @@
 
 FOLDER holds files ``NUMBER_NAME.npz`` with ``X`` (N x D) and ``y`` (1 = outlier). Of each table at most ``--rows`` rows are drawn.
 A random half of the usual rows is for training, the rest and all outliers are scored. Every detector sees the same values,
-standardised by the training rows, and no label. One line of JSON a table, seed and detector; the means at the end.
+standardized by the training rows, and no label. One line of JSON a table, seed and detector; the means at the end.
 Needs the extra ``bench``.
 """
 

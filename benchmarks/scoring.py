@@ -3,7 +3,7 @@
     python benchmarks/scoring.py [--rows 1000000] [--repeats 5] [--json]
 
 Whole processes are timed, imports and writing included, each kind in turn and the least time of each is taken, for other processes of the
-machine only add to it. The yardstick loads the ``.npy``, standardises, goes to 16 components and back by scikit-learn's PCA, sums the
+machine only add to it. The yardstick loads the ``.npy``, standardizes, goes to 16 components and back by scikit-learn's PCA, sums the
 squared errors in numpy and saves them as ``.npy``. ``tiedae score`` reads the same file, or the same bytes from a pipe, goes through a
 tied model of 64-16-64, and writes an object a row with the threshold and the verdict; or, with ``--summary``, one object. Both use the
 threads that OMP_NUM_THREADS allows. Peak memory is that of the process; the file has 256 bytes a row. Needs the extra ``bench``.

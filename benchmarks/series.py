@@ -62,8 +62,8 @@ def components(values: np.ndarray, times: np.ndarray, seed: int) -> np.ndarray:
     axes = np.linalg.svd(train - mean, full_matrices=False)[2][:CODE]
     sums, counts = np.zeros(len(values)), np.zeros(len(values))
     for start in range(0, len(windows), 12):
-        centred = windows[start] - mean
-        sums[start : start + DAY] += (centred - centred @ axes.T @ axes) ** 2
+        centered = windows[start] - mean
+        sums[start : start + DAY] += (centered - centered @ axes.T @ axes) ** 2
         counts[start : start + DAY] += 1
     return sums / np.maximum(counts, 1)
 

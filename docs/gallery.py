@@ -29,9 +29,9 @@ from tiedae_cli.runs.run_folder import principal_components
 from tiedae_cli.system.random_streams import EVALUATION_NOISE, seeded
 
 DOCS = Path(__file__).resolve().parent
-LARGEST_PALETTE = 256  # colours of a picture here: enough for the eye, a third of the bytes
+LARGEST_PALETTE = 256  # colors of a picture here: enough for the eye, a third of the bytes
 STROKES = {"training.l2": "0.02"}  # clears the border, which no digit touches, and smooths the strokes
-FULL_COLOUR = ("photographs",)
+FULL_COLOR = ("photographs",)
 SHOWN = 10  # digits of the denoising picture
 NINTH = """for (let i = 0; i < 18; i++) { document.querySelector('.next').click(); tiedae.bench.frame(); }
     scrollTo(0, 0)"""  # a nine on the board
@@ -60,8 +60,8 @@ def main() -> None:
     options = parser.parse_args()
     for name in options.only or pictures:
         pictures[name](options.runs)
-        if name not in FULL_COLOUR:
-            reduce_colours(DOCS / f"{name}.png")
+        if name not in FULL_COLOR:
+            reduce_colors(DOCS / f"{name}.png")
         print(DOCS / f"{name}.png")
 
 
@@ -86,7 +86,7 @@ def draw_reconstructions(runs: Path) -> None:
     tiedae("reconstruct", run, "--n", "20", "--no-preview", "--output", DOCS / "reconstructions.png")
 
 
-def reduce_colours(path: Path) -> None:
+def reduce_colors(path: Path) -> None:
     """Store a picture with a palette: a page loads faster."""
     with Image.open(path) as image:
         small = image.convert("RGB").quantize(LARGEST_PALETTE, dither=Image.Dither.NONE)

@@ -13,7 +13,7 @@ from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.training_state import TrainingState
 
 DIGITS = ItemForm((1, 8, 8), scale=1 / 255)
-COLOUR = ItemForm((3, 5, 4), scale=1 / 255)
+COLOR = ItemForm((3, 5, 4), scale=1 / 255)
 VECTORS = ItemForm((1, 1, 6), "vectors", offset=np.arange(6.0), scale=np.array([1.0, 2.0, 0.5, 1.0, 4.0, 0.25]))
 
 

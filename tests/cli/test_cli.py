@@ -50,7 +50,7 @@ def test_help_names_every_command() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command(command: str) -> None:
-    text = tiedae(command, "--help").stdout
+    text = tiedae(command, "--help", *(["--all"] if command == "train" else [])).stdout
     tells = command in ("runs", "configs", "schema", "help")  # they print what is there, and nothing beside it
     assert all(option in text for option in (() if tells else ("--quiet", "--json", "--debug"))) and "--help" in text
     assert ("--device" in text) == (command not in ("export", "inspect") and not tells)  # they compute nothing worth a GPU
@@ -95,10 +95,14 @@ def test_train_eval_reconstruct_with_nothing_between(empty_folder: Path) -> None
     assert notes[1].startswith("epoch 1/2  train MSE ") and notes[2].startswith("epoch 2/2  train MSE ")
     evaluated = tiedae("eval")
     assert evaluated.exit_code == 0
+    assert "worse than always answering the mean" in evaluated.stderr and "too short" in evaluated.stderr
+    assert "PCA, 4 components" in evaluated.stdout and "mean image" in evaluated.stdout
+    assert tiedae("train", "-q", *QUICK, "epochs=20", "batch_size=20", "--run-dir", "longer").exit_code == 0
+    evaluated = tiedae("eval", "longer")
     assert re.fullmatch(
         r"MSE 0\.\d{6} per pixel, (\d\.\d times|\d%) more than PCA with the same 4 numbers \(0\.\d{6}\)\n", evaluated.stderr
     )
-    assert tiedae("eval", "--components", "3").stderr.split("than ")[1].startswith("PCA with 3 numbers (")
+    assert tiedae("eval", "longer", "--components", "3").stderr.split("than ")[1].startswith("PCA with 3 numbers (")
     assert "PCA, 4 components" in evaluated.stdout and "mean image" in evaluated.stdout
     drawn = tiedae("reconstruct")
     assert (drawn.exit_code, drawn.stdout) == (0, "runs/digits/reconstructions-2.png\n")
@@ -382,7 +386,7 @@ def test_out_of_memory(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Non
         raise error
 
     monkeypatch.setattr(task, "start", start)
-    assert refused("train", "-q", code=1).startswith("out of memory: a smaller training.batch_size")
+    assert refused("train", "-q", code=1).startswith("out of memory; try a smaller training.batch_size")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyError("a bug"), OSError("a bug"), RecursionError("a bug")])
@@ -391,7 +395,7 @@ def test_a_bug_is_one_line_and_its_traceback_is_there_for_the_asking(error: Exce
         raise error
 
     monkeypatch.setattr(task, "start", start)
-    expected = f"unexpected {type(error).__name__}: {error} (run it again with --debug to see where)"
+    expected = f"unexpected {type(error).__name__}: {error} (run the command again with --debug for the traceback)"
     assert refused("train", "-q", code=1) == expected
     result = tiedae("train", "-q", "--debug")
     assert result.exit_code == 1 and "Traceback" in result.stderr and "in start" in result.stderr

@@ -78,7 +78,7 @@ def test_data_and_configs_by_their_names(words: str, run: str, sample: str | Non
     assert (code, out) == (0, f"runs/{run}/best.safetensors\n"), err
     said = f"trained with the sample config {sample} (tiedae configs {sample} shows it)"
     assert (sample is not None and said in err) or (sample is None and "trained with the sample config" not in err)
-    assert f"next: tiedae eval runs/{run} | " in err
+    assert f"next: tiedae eval {run}\n" in err
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes and links")
@@ -177,11 +177,11 @@ def test_another_tools_name_is_answered_with_ours() -> None:
         ("train --epochs", "--epochs: needs a value: --epochs N"),
         ("train mnits", "mnits: no config, file or data set of that name (did you mean mnist?)"),
         ("train mnist.npz", "mnist.npz: no such file or folder (looked from "),
-        ("train vectors", "vectors: trains on your own data, and features.npy is not here; type: tiedae train vectors PATH"),
+        ("train vectors", "vectors: trains on your own data, and features.npy does not exist; type: tiedae train vectors PATH"),
         ("train digits sparse", "sparse: a second config beside digits"),
         ("train --config holder", "--config holder: a folder, not a YAML file; to train on its contents: tiedae train holder"),
         ("train runs/digits", "to train the same again: tiedae train runs/digits/config.yaml"),
-        ("train runs/digits", "runs/digits: a run. To continue it: tiedae train --resume runs/digits"),
+        ("train runs/digits", "runs/digits: a run. To resume it: tiedae train --resume runs/digits"),
         ("fit mnist", "fit: no such command; type: tiedae train mnist"),
         ("resume digits", "resume: no such command; type: tiedae train --resume digits"),
         ("predict x.npy", "predict: no such command; type: tiedae reconstruct x.npy"),
@@ -291,13 +291,14 @@ def test_configs_schema_and_help() -> None:
     assert tiedae("configs", "digits")[1] == sample_configs()["digits"].read_text()
     schema = json.loads(tiedae("schema")[1])
     assert "epochs" in schema["$defs"]["TrainingConfig"]["properties"]
+    assert tiedae("help", "train", "--all")[1].splitlines()[2:] == tiedae("train", "--help", "--all")[1].splitlines()[2:]
     for command in ("train", "runs"):
         assert tiedae("help", command)[1].splitlines()[2:] == tiedae(command, "--help")[1].splitlines()[2:]
     assert tiedae("-V")[1] == tiedae("--version")[1]
 
 
 def test_every_key_is_an_option_with_its_help() -> None:
-    text = tiedae("train", "--help")[1]
+    text = tiedae("train", "--help", "--all")[1]
     for section, key in keys.properties():
         assert f"  --{key.replace('_', '-')} " in text and f"Keys of the config, {section}:" in text
 

@@ -164,7 +164,7 @@ def test_usps(tmp_path: Path) -> None:
     assert splits.test.values[0, 0, 0, :4].tolist() == [255, 0, 255, 0]
 
 
-def test_colour_images_have_their_channels_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_color_images_have_their_channels_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision gives CIFAR-10 as (N, H, W, C); its files are believed by their checksums, so a stand-in takes its place."""
     import torchvision.datasets
 
@@ -176,7 +176,7 @@ def test_colour_images_have_their_channels_first(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", StandIn)
     splits = load("cifar10", tmp_path, 2)
-    assert splits.form.shape == (3, 32, 32) and splits.form.describe() == "32x32 colour images"
+    assert splits.form.shape == (3, 32, 32) and splits.form.describe() == "32x32 color images"
     np.testing.assert_array_equal(splits.validation.values, values[:2].transpose(0, 3, 1, 2))
 
 
@@ -310,7 +310,7 @@ def test_parts_of_a_set_keep_labels_beside_images() -> None:
     ("form", "words"),
     [
         (ItemForm((1, 28, 28)), "28x28 gray images"),
-        (ItemForm((3, 24, 32)), "24x32 colour images"),
+        (ItemForm((3, 24, 32)), "24x32 color images"),
         (ItemForm((4, 8, 8)), "8x8 4-channel images"),
         (ItemForm((1, 1, 30), "vectors"), "vectors of 30 features"),
     ],
@@ -319,7 +319,7 @@ def test_forms_in_words(form: ItemForm, words: str) -> None:
     assert form.describe() == words
 
 
-def test_normalise_subtracts_and_scales() -> None:
+def test_normalize_subtracts_and_scales() -> None:
     form = ItemForm((1, 1, 2), "vectors", np.array([1.0, 2.0]), np.array([0.5, 10.0]))
     assert form.normalize(np.array([[3, 4], [1, 2]])).tolist() == [[1.0, 20.0], [0.0, 0.0]]
     images = ItemSet(np.array([[[[3.0, 4.0]]]]), None, form)

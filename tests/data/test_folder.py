@@ -29,8 +29,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def picture(seed: int, height: int = 6, width: int = 5, colour: bool = False) -> np.ndarray:
-    shape = (height, width, 3) if colour else (height, width)
+def picture(seed: int, height: int = 6, width: int = 5, color: bool = False) -> np.ndarray:
+    shape = (height, width, 3) if color else (height, width)
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
@@ -112,19 +112,19 @@ def test_a_folder_that_cannot_be_understood_is_refused(files: list[str], message
         load()
 
 
-def test_one_colour_image_makes_all_colour_and_gray_ones_keep_their_values() -> None:
+def test_one_color_image_makes_all_color_and_gray_ones_keep_their_values() -> None:
     gray = write("pics/a.png", picture(1))
-    colour = write("pics/b.png", picture(2, colour=True))
+    color = write("pics/b.png", picture(2, color=True))
     for index in range(4):
         write(f"pics/c{index}.png", picture(3))
     splits, _ = load(validation=0, test=0)
     assert splits.form.shape == (3, 6, 5)
     assert np.array_equal(splits.train.values[0], np.stack([gray] * 3))
-    assert np.array_equal(splits.train.values[1], colour.transpose(2, 0, 1))
+    assert np.array_equal(splits.train.values[1], color.transpose(2, 0, 1))
 
 
-def test_mode_and_size_are_obeyed_and_a_palette_image_counts_as_colour_only_with_colours() -> None:
-    write("pics/a.png", picture(2, colour=True))
+def test_mode_and_size_are_obeyed_and_a_palette_image_counts_as_color_only_with_colors() -> None:
+    write("pics/a.png", picture(2, color=True))
     Image.fromarray(picture(1)).convert("P").save("pics/b.png")
     splits, notes = load(validation=0, test=0, mode="gray", size=4)
     assert splits.form.shape == (1, 4, 4)
@@ -251,15 +251,15 @@ def test_what_does_not_go_together_is_refused(fields: dict[str, object], message
         load_splits(DataConfig(**fields))
 
 
-def test_colour_images_go_through_train_eval_and_reconstruct() -> None:
+def test_color_images_go_through_train_eval_and_reconstruct() -> None:
     for index in range(60):
-        write(f"pics/{index % 3}/{index:02}.png", picture(index % 6, 8, 8, colour=True))
+        write(f"pics/{index % 3}/{index:02}.png", picture(index % 6, 8, 8, color=True))
     runner = CliRunner()
     settings = ["data.dataset=pics", "training.epochs=2", "training.batch_size=16", "model.hidden_sizes=[8, 3]", "data.test=20"]
     arguments = ["train", "--config", "digits", "--run-dir", "run"]
     result = runner.invoke(app, arguments + [word for setting in settings for word in ("--set", setting)])
     assert result.exit_code == 0, result.stderr
-    assert "on 34 8x8 colour images of pics" in result.stderr
+    assert "on 34 8x8 color images of pics" in result.stderr
     result = runner.invoke(app, ["eval", "run", "--json"])
     values = json.loads(result.stdout)
     assert values["images"] == 20
@@ -267,8 +267,8 @@ def test_colour_images_go_through_train_eval_and_reconstruct() -> None:
     result = runner.invoke(app, ["reconstruct", "run", "pics/0/00.png", "-o", "out.png"])
     assert result.exit_code == 0, result.stderr
     figure = np.asarray(Image.open("out.png").convert("RGB")).astype(int)
-    colours = {tuple(colour) for colour in picture(0, 8, 8, colour=True).reshape(-1, 3)}
-    assert colours <= {tuple(colour) for colour in figure.reshape(-1, 3)}  # the original is drawn in its own colours
+    colors = {tuple(color) for color in picture(0, 8, 8, color=True).reshape(-1, 3)}
+    assert colors <= {tuple(color) for color in figure.reshape(-1, 3)}  # the original is drawn in its own colors
 
 
 def test_a_bad_image_stops_train_before_a_run_folder_is_made() -> None:

@@ -1,4 +1,4 @@
-"""Image files of any size and colour, converted to what a model takes."""
+"""Image files of any size and color, converted to what a model takes."""
 
 import io
 import sys
@@ -45,24 +45,24 @@ def test_several_files_keep_their_order() -> None:
     np.testing.assert_array_equal(images[1, 0], RAMP.T)
 
 
-def test_colour_becomes_gray_and_says_so() -> None:
+def test_color_becomes_gray_and_says_so() -> None:
     """The weights of ITU-R 601: 0.299 red, 0.587 green, 0.114 blue."""
-    colour = np.zeros((8, 8, 3), dtype=np.uint8)
-    colour[..., 0], colour[..., 1], colour[..., 2] = 200, 100, 50
-    pixels, said = load(save("x.png", colour))
+    color = np.zeros((8, 8, 3), dtype=np.uint8)
+    color[..., 0], color[..., 1], color[..., 2] = 200, 100, 50
+    pixels, said = load(save("x.png", color))
     np.testing.assert_allclose(pixels, 0.299 * 200 + 0.587 * 100 + 0.114 * 50, atol=1)
     assert said == ["x.png: 8x8 RGB, converted to 8x8 gray"]
 
 
-def test_gray_becomes_colour() -> None:
+def test_gray_becomes_color() -> None:
     pixels, said = load(save("x.png", RAMP), ItemForm((3, 8, 8), scale=1 / 255))
     np.testing.assert_array_equal(pixels, np.stack([RAMP] * 3))
-    assert said == ["x.png: 8x8 L, converted to 8x8 colour"]
+    assert said == ["x.png: 8x8 L, converted to 8x8 color"]
 
 
-def test_colour_channels_come_first() -> None:
-    colour = np.stack([RAMP, RAMP.T, 255 - RAMP], axis=-1)
-    pixels, said = load(save("x.png", colour), ItemForm((3, 8, 8), scale=1 / 255))
+def test_color_channels_come_first() -> None:
+    color = np.stack([RAMP, RAMP.T, 255 - RAMP], axis=-1)
+    pixels, said = load(save("x.png", color), ItemForm((3, 8, 8), scale=1 / 255))
     np.testing.assert_array_equal(pixels, np.stack([RAMP, RAMP.T, 255 - RAMP]))
     assert said == []
 

@@ -15,7 +15,7 @@ from hearing import heard
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_models import COLOUR, DIGITS, VECTORS, random_bytes
+from tiny_models import COLOR, DIGITS, VECTORS, random_bytes
 
 from tiedae_cli.data.item_reader import ItemReader, Items, raw_array, raw_shape, split_items
 from tiedae_cli.data.item_set import ItemForm, gray_or_color
@@ -108,17 +108,17 @@ def test_float_images_of_0_to_255_are_refused_with_their_row(tmp_path: Path) -> 
         values(ItemReader(DIGITS, 2).open([str(tmp_path / "x.npy")]))
 
 
-def test_colour_arrays_channels_first_and_last(tmp_path: Path) -> None:
+def test_color_arrays_channels_first_and_last(tmp_path: Path) -> None:
     pixels = random_bytes(6, 3, 5, 4)
     np.save(tmp_path / "first.npy", pixels.numpy())
     np.save(tmp_path / "last.npy", pixels.permute(0, 2, 3, 1).numpy())
     for name in ("first.npy", "last.npy"):
-        found = values(ItemReader(COLOUR, 4).open([str(tmp_path / name)]))
-        assert np.array_equal(found, COLOUR.normalize(pixels.reshape(6, 60).numpy()))
+        found = values(ItemReader(COLOR, 4).open([str(tmp_path / name)]))
+        assert np.array_equal(found, COLOR.normalize(pixels.reshape(6, 60).numpy()))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.uint8, np.bool_])
-def test_vectors_are_standardised(tmp_path: Path, dtype: type) -> None:
+def test_vectors_are_standardized(tmp_path: Path, dtype: type) -> None:
     rows = np.arange(18).reshape(3, 6).astype(dtype)
     np.save(tmp_path / "x.npy", rows)
     found = values(ItemReader(VECTORS, 2).open([str(tmp_path / "x.npy")]))
@@ -328,7 +328,7 @@ def test_few_conversions_are_told_and_the_others_counted(tmp_path: Path) -> None
     with heard() as said:
         values(ItemReader(DIGITS, 10).open([str(tmp_path)]))
     assert len(said) == 4
-    assert said[-1] == "and 2 more files converted to the model's size and colours"
+    assert said[-1] == "and 2 more files converted to the model's size and colors"
 
 
 def test_inputs_that_cannot_be(tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_sniff(head: bytes, kind: str) -> None:
 
 
 def test_raw_array_is_what_the_reader_reads_back(tmp_path: Path) -> None:
-    for form, pixels in ((DIGITS, PIXELS.reshape(11, 64).numpy()), (COLOUR, random_bytes(4, 60).numpy())):
+    for form, pixels in ((DIGITS, PIXELS.reshape(11, 64).numpy()), (COLOR, random_bytes(4, 60).numpy())):
         model_values = form.normalize(pixels)
         for as_float in (False, True):
             raw = raw_array(model_values, form, as_float)
@@ -379,7 +379,7 @@ def test_raw_array_is_what_the_reader_reads_back(tmp_path: Path) -> None:
     assert np.array_equal(raw_array(VECTORS.normalize(rows), VECTORS, False), rows)
 
 
-def test_denormalise_undoes_normalise() -> None:
+def test_denormalize_undoes_normalize() -> None:
     raw = np.array([[3.0, 4.0, 5.0, 6.0, 7.0, 8.0]])
     assert np.array_equal(VECTORS.denormalize(VECTORS.normalize(raw)), raw)
     assert np.allclose(DIGITS.denormalize(DIGITS.normalize(np.array([[0, 1, 254, 255]]))), [[0.0, 1, 254, 255]])

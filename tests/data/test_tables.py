@@ -189,7 +189,7 @@ def test_columns_are_chosen_and_left_out_by_names_and_globs() -> None:
 
 def with_text() -> str:
     rows = lines().split("\n")[:-1]
-    cells = ["colour,when", *(f"{('red', 'green', 'blue')[index % 3]},2024-01-{index % 28 + 1:02}" for index in range(90))]
+    cells = ["color,when", *(f"{('red', 'green', 'blue')[index % 3]},2024-01-{index % 28 + 1:02}" for index in range(90))]
     return write("x.csv", "\n".join(f"{row},{cell}" for row, cell in zip(rows, cells, strict=True)))
 
 
@@ -197,8 +197,8 @@ def test_columns_of_text_are_named_with_both_ways_out() -> None:
     with heard() as said, pytest.raises(DataError) as caught:
         load(with_text())
     assert said == ["x.csv: left out as dates: when"]
-    assert "columns of text: colour (3 distinct)" in str(caught.value)
-    assert "--set 'data.ignore=[colour]'" in str(caught.value) and "--set data.categories=one_hot" in str(caught.value)
+    assert "columns of text: color (3 distinct)" in str(caught.value)
+    assert "--set 'data.ignore=[color]'" in str(caught.value) and "--set data.categories=one_hot" in str(caught.value)
 
 
 def test_the_line_to_type_means_what_it_says_whatever_a_column_is_called() -> None:
@@ -228,19 +228,19 @@ def test_categories_live_in_the_checkpoint_and_unseen_ones_are_counted() -> None
     run = tiedae_cli.train(config, run_dir="run", epochs=1, hidden_sizes=[2], quiet=True)
     trained = checkpoint.load(run.best)
     assert trained.form.columns is not None
-    assert trained.form.columns.values == ("a", "b c", "d", "colour=blue", "colour=green", "colour=red")
+    assert trained.form.columns.values == ("a", "b c", "d", "color=blue", "color=green", "color=red")
     whole = load(path, categories="one_hot").raw(0, 1).tolist()[0]
     assert whole == [*ROWS[0].tolist(), 0, 0, 1]
-    # Another order, one column more, and a colour that was never seen.
-    write("y.csv", "colour,more,d,a,b c\nred,9,4.0,-0.5,0.001\npink,9,4.0,-0.5,0.001\n")
+    # Another order, one column more, and a color that was never seen.
+    write("y.csv", "color,more,d,a,b c\nred,9,4.0,-0.5,0.001\npink,9,4.0,-0.5,0.001\n")
     result = CliRunner().invoke(app, ["encode", "run", "y.csv", "-o", "y.npy"])
     assert result.exit_code == 0, result.output
-    assert "column colour: 1 cells hold a category that the model does not know" in result.stderr
+    assert "column color: 1 cells hold a category that the model does not know" in result.stderr
     first = CliRunner().invoke(app, ["encode", "run", path, "-o", "x.npy"])
     assert first.exit_code == 0
     np.testing.assert_allclose(np.load("y.npy")[0], np.load("x.npy")[0], rtol=1e-6)  # blocks of other sizes
     assert not np.array_equal(np.load("y.npy")[0], np.load("y.npy")[1])
-    write("z.csv", "colour,d,a\nred,4.0,-0.5\n")
+    write("z.csv", "color,d,a\nred,4.0,-0.5\n")
     result = CliRunner().invoke(app, ["encode", "run", "z.csv"])
     assert result.exit_code == 2 and "z.csv: lacks the columns b c, which this model takes" in result.stderr
 
@@ -387,10 +387,10 @@ def test_decode_gives_the_columns_back_in_their_own_units() -> None:
             rows = list(csv.DictReader(Path("back.csv").read_text().splitlines()))
         else:
             rows = [json.loads(line) for line in Path("back.jsonl").read_text().splitlines()]
-        assert list(rows[0]) == ["item", "a", "b c", "d", "colour"]
+        assert list(rows[0]) == ["item", "a", "b c", "d", "color"]
         found = np.array([[float(row[name]) for name in NAMES] for row in rows])
         assert (np.abs(found - ROWS).mean(0) / ROWS.std(0)).max() < 0.1
-        assert sum(row["colour"] == ("red", "green", "blue")[index % 3] for index, row in enumerate(rows)) > 85
+        assert sum(row["color"] == ("red", "green", "blue")[index % 3] for index, row in enumerate(rows)) > 85
     # What is written is read again: the same columns by their names.
     assert CliRunner().invoke(app, ["encode", str(run.folder), "back.csv", "-o", "again.npy"]).exit_code == 0
 

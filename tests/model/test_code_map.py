@@ -39,8 +39,8 @@ def test_a_longer_code_is_projected_on_its_two_principal_components() -> None:
     code_map = silently(map_codes, model, test)
     with torch.inference_mode():
         codes = model.encode(torch.from_numpy(test.batch(0, 300))).double().numpy()
-    centred = codes - codes.mean(0)
-    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = codes - codes.mean(0)
+    left, values, _ = np.linalg.svd(centered, full_matrices=False)
     np.testing.assert_allclose(np.abs(code_map.points.numpy()), np.abs(left[:, :2] * values[:2]), atol=1e-4)
     shares = 100 * values**2 / (values**2).sum()
     assert code_map.axes[0] == f"codes, first principal component: {shares[0]:.0f}% of their variance"

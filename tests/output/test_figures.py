@@ -25,7 +25,7 @@ from tiedae_cli.output.figures.canvas import resized
 from tiedae_cli.output.figures.pairs import HEAT, heat
 from tiedae_cli.runs.training_state import JOINT, EpochReport
 
-GRAY, COLOUR = ItemForm((1, 5, 4)), ItemForm((3, 5, 4))
+GRAY, COLOR = ItemForm((1, 5, 4)), ItemForm((3, 5, 4))
 
 
 def decode(png: bytes) -> np.ndarray:
@@ -57,7 +57,7 @@ def grid_cells(canvas: np.ndarray, count: int, height: int, width: int) -> list[
         left = gap + index % columns * (width * factor + gap)
         bottom = top + height * factor + gap // 2
         upper, lower = (canvas[y : y + height * factor, left : left + width * factor] for y in (top, bottom))
-        for large in (upper, lower):  # every pixel is a square of one colour
+        for large in (upper, lower):  # every pixel is a square of one color
             blocks = large.reshape(height, factor, width, factor, 3)
             assert (blocks == blocks[:, :1, :, :1]).all()
         pairs.append((upper[::factor, ::factor], lower[::factor, ::factor]))
@@ -69,7 +69,7 @@ def pairs_grid(count: int, form: ItemForm) -> np.ndarray:
     return decode(pixel_grid(pictures, pictures))
 
 
-@pytest.mark.parametrize("form", [GRAY, COLOUR], ids=["gray", "colour"])
+@pytest.mark.parametrize("form", [GRAY, COLOR], ids=["gray", "color"])
 @pytest.mark.parametrize("count", [9, 23, 100, 101])
 def test_the_grids_pixels_are_the_images_own(count: int, form: ItemForm) -> None:
     originals, reconstructions = random_rows(count, form, 1), random_rows(count, form, 2)
@@ -107,7 +107,7 @@ def test_a_hundred_labelled_items_can_be_opened(height: int, width: int) -> None
 def test_more_pairs_than_a_picture_holds_are_refused() -> None:
     check_pairs(10_000, ItemForm((1, 28, 28)))
     check_pairs(100, ItemForm((3, 4000, 3000)))
-    with pytest.raises(InputError, match=r"^329 pairs of 224x224 colour images: one picture holds 327 of them"):
+    with pytest.raises(InputError, match=r"^329 pairs of 224x224 color images: one picture holds 327 of them"):
         check_pairs(329, ItemForm((3, 224, 224)))
 
 
@@ -213,7 +213,7 @@ def test_values_outside_are_clamped() -> None:
     assert as_pictures(rows.numpy(), ItemForm((1, 2, 2))).tolist() == [[[0.0, 0.0], [0.5, 1.0]]]
 
 
-def test_colour_pictures_have_their_channels_last() -> None:
+def test_color_pictures_have_their_channels_last() -> None:
     rows = torch.arange(12.0)[None] / 12
     pictures = as_pictures(rows.numpy(), ItemForm((3, 2, 2)))
     assert pictures.shape == (1, 2, 2, 3)
@@ -254,7 +254,7 @@ def test_the_error_map_is_pale_at_no_error_and_dark_at_the_largest() -> None:
 
 
 @pytest.mark.parametrize("width", [1, 4])
-def test_the_plot_of_a_series_colours_the_rows_above_the_threshold(width: int) -> None:
+def test_the_plot_of_a_series_colors_the_rows_above_the_threshold(width: int) -> None:
     count = 50
     top = np.zeros(count)
     top[20:25] = 2.0
@@ -263,13 +263,13 @@ def test_the_plot_of_a_series_colours_the_rows_above_the_threshold(width: int) -
     with_limit, without = (decode(series_plot(series, ["a", "b"], limit, "x", "score")) for limit in (1.0, None))
     assert with_limit.shape == without.shape == (620, 1200, 3)
     red = with_limit[:, :, 0].astype(int) - with_limit[:, :, 2]
-    shaded = np.flatnonzero((red > 30).sum(0) > 300)  # columns of the picture that are coloured nearly from top to bottom
+    shaded = np.flatnonzero((red > 30).sum(0) > 300)  # columns of the picture that are colored nearly from top to bottom
     axes = np.flatnonzero((without[300] < 250).any(1))
     left, right = axes.min(), 1190
     assert left + (right - left) * 0.38 < shaded.min() and shaded.max() < left + (right - left) * 0.52
     assert ((without[:, :, 0].astype(int) - without[:, :, 2]) < 30).all()
     nothing = series.top.copy()
-    nothing[10:41] = np.nan  # rows 1010 to 1040: nothing is drawn there, no line across and no colour
+    nothing[10:41] = np.nan  # rows 1010 to 1040: nothing is drawn there, no line across and no color
     gap = Envelope(count * width, width, values + nothing[:, None], values + nothing[:, None], nothing, 1000)
     picture = decode(series_plot(gap, ["a", "b"], None, "", "score")).astype(int)
     drawn = (np.flatnonzero(((picture[:, :, 2] - picture[:, :, 0]) > 60).any(0)) - left) / (right - left)

@@ -44,7 +44,7 @@ def displayed(terminal: Terminal) -> Iterator[TrainingDisplay]:
 
 
 def on_a_terminal(quiet: bool = False, **options: object) -> tuple[Terminal, io.StringIO]:
-    """Return a terminal whose stderr shows colour, 80 characters wide, and what it shows."""
+    """Return a terminal whose stderr shows color, 80 characters wide, and what it shows."""
     shown = io.StringIO()
     terminal = Terminal(quiet)
     settings = {"color_system": "truecolor", "width": 80, "highlight": False, **options}
@@ -313,8 +313,8 @@ def test_small_digits_are_enlarged_in_the_preview() -> None:
 
 
 @pytest.mark.parametrize("options", [{"no_color": True}, {"color_system": None}, {"quiet": True}])
-def test_no_preview_without_colour_or_when_quiet(options: dict[str, bool]) -> None:
-    """Half blocks in one colour are a white bar, not a picture."""
+def test_no_preview_without_color_or_when_quiet(options: dict[str, bool]) -> None:
+    """Half blocks in one color are a white bar, not a picture."""
     terminal, shown = on_a_terminal(**options)
     terminal.preview(answers(1), TITLE)
     assert shown.getvalue() == ""

@@ -41,6 +41,7 @@ for _name in (
     "speed",
     "scaling",
     "machines",
+    "metrics",
     "architecture",
 ):
     PAGES[f"docs/{_name}.md"] = (ROOT / "docs" / f"{_name}.md").read_text()
@@ -205,10 +206,10 @@ def options() -> dict[str, set[str]]:
     found = {}
     for command in names:
         name = command if isinstance(command, str) else str(command.name)
-        shown = CliRunner().invoke(app, [name, "--help"] if name else ["--help"])
+        shown = CliRunner().invoke(app, [name, "--help", *(["--all"] if name == "train" else [])] if name else ["--help"])
         assert shown.exit_code == 0, shown.output
         found[name] = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", shown.stdout.split("\nOptions:\n")[1]))
-    found["train"] |= {f"--{name.replace('_', '-')}" for name in keys.SYNONYMS}
+    found["train"] |= {"--all"} | {f"--{name.replace('_', '-')}" for name in keys.SYNONYMS}
     return found
 
 

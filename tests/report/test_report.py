@@ -150,7 +150,7 @@ def test_a_training_writes_its_report_if_asked_and_else_says_how(tmp_path: Path)
     silent = CliRunner().invoke(app, ["train", "--run-dir", "silent", *given])
     assert (asked.exit_code, silent.exit_code) == (0, 0)
     assert "report: asked/report.html" in asked.stderr and document(Path("asked/report.html"))["split"] == "test"
-    assert "| tiedae report silent" in silent.stderr and not Path("silent/report.html").exists()
+    assert "\n      tiedae report silent\n" in silent.stderr and not Path("silent/report.html").exists()
 
 
 def test_more_runs_than_a_page_holds_are_refused(digits_run: Path) -> None:
@@ -292,7 +292,7 @@ def test_a_slider_moves_pixels_and_its_way_back_restores_them(shown: Any) -> Non
 
 @pytest.mark.parametrize("rank", ["squared_error", "region"])
 def test_the_page_judges_an_image_as_score_does(browser: Any, rank: str) -> None:
-    """A drawn image's score and the threshold are those of ``score.rank``; colour images, whose two sides differ."""
+    """A drawn image's score and the threshold are those of ``score.rank``; color images, whose two sides differ."""
     images = np.random.default_rng(0).integers(0, 256, (80, 3, 16, 24)).astype(np.uint8)
     np.save("x.npy", images)
     given = ["--set", "model.layers=[conv 4 4 2, dense 6]", "--set", f"score.rank={rank}", "--epochs", "1"]

@@ -94,7 +94,7 @@ def test_runs_of_one_name_are_called_as_on_the_command_line(runs: tuple[Run, Run
 
 def test_other_forms_cannot_be_compared() -> None:
     small, large = candidate(untrained(DIGITS), "small"), candidate(untrained(ItemForm((3, 8, 8))), "large")
-    with pytest.raises(DataError, match=r"^large: made for 8x8 colour images; small: made for 8x8 gray images; their errors"):
+    with pytest.raises(DataError, match=r"^large: made for 8x8 color images; small: made for 8x8 gray images; their errors"):
         common_splits([small, large], "test", load)
 
 
@@ -228,7 +228,7 @@ def test_vectors_have_no_picture(tmp_path: Path) -> None:
     untrained(ItemForm((1, 1, 6), "vectors", np.zeros(6), np.ones(6))).save(path)
     result = CliRunner().invoke(app, ["compare", str(path), "-o", str(tmp_path / "c.png")])
     assert result.exit_code == 2
-    assert "--output: draws images, but these runs are made for vectors of 6 features" in result.stderr
+    assert "--output: needs image models; these runs take vectors of 6 features" in result.stderr
 
 
 def test_a_run_that_is_not_there_is_named() -> None:

@@ -9,7 +9,7 @@ from small_runs import train_small, untrained
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.run_folder import Run
-from tiedae_cli.runs.training_summary import TrainingSummary, run_history, summarise_training
+from tiedae_cli.runs.training_summary import TrainingSummary, run_history, summarize_training
 
 VECTORS = ItemForm((1, 1, 6), "vectors", np.arange(6.0), np.full(6, 2.0))
 
@@ -21,7 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def summary_of(path: Path) -> TrainingSummary:
     trained = checkpoints.load(path)
-    return summarise_training(trained, run_history(path, trained))
+    return summarize_training(trained, run_history(path, trained))
 
 
 def test_training_summary_of_best_reads_the_whole_history_beside_it(run: Run) -> None:
@@ -45,5 +45,5 @@ def test_training_summary_believes_no_damaged_or_foreign_last_checkpoint(run: Ru
 
 
 def test_training_summary_before_the_first_epoch(tmp_path: Path) -> None:
-    summary = summarise_training(untrained(VECTORS), run_history(tmp_path / "last.safetensors", untrained(VECTORS)))
+    summary = summarize_training(untrained(VECTORS), run_history(tmp_path / "last.safetensors", untrained(VECTORS)))
     assert (summary.epochs, summary.seconds, summary.best) == (0, 0, None)

@@ -101,7 +101,7 @@ def test_labels_that_judge_nothing(folder: Path, tmp_path: Path) -> None:
 def test_refusals(folder: Path, tmp_path: Path) -> None:
     run = str(folder / "run")
     assert "which needs 9,999: --false-alarms" in invoke("score", run, "--false-alarms", "0.0001", code=2)[1]
-    assert "have no place there" in invoke("score", run, "--summary", "--top", "3", code=2)[1]
+    assert "cannot be combined with --top, --explain or --against" in invoke("score", run, "--summary", "--top", "3", code=2)[1]
     lines = (folder / "table.csv").read_text().splitlines()
     (tmp_path / "less.csv").write_text("\n".join(line.split(",", 1)[1] for line in lines))
     assert "lacks the columns speed" in invoke("score", run, str(tmp_path / "less.csv"), code=2)[1]

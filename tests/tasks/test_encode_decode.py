@@ -16,7 +16,7 @@ import scipy.io
 import torch
 from conftest import idx_bytes
 from PIL import Image
-from tiny_models import COLOUR, DIGITS, VECTORS, random_bytes, save_run
+from tiny_models import COLOR, DIGITS, VECTORS, random_bytes, save_run
 from typer.testing import CliRunner
 
 import tiedae_cli
@@ -136,27 +136,27 @@ def test_decode_of_encode_is_the_model(model: TiedAutoencoder) -> None:
     assert close(load(run("encode", "values.csv", "--format", "npy")[0]), codes_of(model, expected.reshape(11, 64)))
 
 
-def test_colour_images_and_the_grid(tmp_path: Path) -> None:
+def test_color_images_and_the_grid(tmp_path: Path) -> None:
     pixels = random_bytes(3, 3, 5, 4)
-    colour = save_run(Path("runs"), "colour", COLOUR, code=50, dataset="nowhere")
+    color = save_run(Path("runs"), "color", COLOR, code=50, dataset="nowhere")
     np.save("c.npy", pixels.numpy())
-    run("encode", "colour", "c.npy", "-o", "codes.npy")
-    arrays = load(run("decode", "colour", "codes.npy")[0])
-    seen = torch.from_numpy(COLOUR.normalize(pixels.reshape(3, 60).numpy()))
+    run("encode", "color", "c.npy", "-o", "codes.npy")
+    arrays = load(run("decode", "color", "codes.npy")[0])
+    seen = torch.from_numpy(COLOR.normalize(pixels.reshape(3, 60).numpy()))
     with torch.inference_mode():
-        expected = (colour(seen) * 255).round().to(torch.uint8).reshape(3, 3, 5, 4)
+        expected = (color(seen) * 255).round().to(torch.uint8).reshape(3, 3, 5, 4)
     assert np.abs(arrays.astype(int) - expected.numpy().astype(int)).max() <= 1
-    assert run("decode", "colour", "codes.npy", "-o", "out.png")[0] == b"out.png\n"
+    assert run("decode", "color", "codes.npy", "-o", "out.png")[0] == b"out.png\n"
     grid = np.asarray(Image.open("out.png").convert("RGB"))
     factor = 96 // 5  # pixels of 5 x 4 images enlarged as far as 96 allows, with gaps of one of them
     assert grid.shape == (5 * factor + 2 * factor, 3 * 4 * factor + 4 * factor, 3)
     for index in range(3):
         left = factor + index * 5 * factor
         cell = grid[factor : 6 * factor, left : left + 4 * factor].reshape(5, factor, 4, factor, 3)
-        assert (cell == cell[:, :1, :, :1]).all()  # every pixel is a square of one colour
+        assert (cell == cell[:, :1, :, :1]).all()  # every pixel is a square of one color
         drawn = cell[:, 0, :, 0].transpose(2, 0, 1).astype(int)
         assert np.abs(drawn - arrays[index].astype(int)).max() <= 1
-    assert run("decode", "colour", "codes.npy", "--format", "png")[0] == Path("out.png").read_bytes()
+    assert run("decode", "color", "codes.npy", "--format", "png")[0] == Path("out.png").read_bytes()
 
 
 def test_vectors_come_back_in_their_own_units() -> None:
@@ -356,8 +356,8 @@ FORMS: dict[str, Callable[[np.ndarray], str]] = {
     "bool": lambda x: write_npy(x > 127),
     "one channel": lambda x: write_npy(x[:, None]),
     "one channel, last": lambda x: write_npy(x[..., None]),
-    "colour": lambda x: write_npy(np.stack([x, 255 - x, x // 2], 1)),
-    "colour, channels last": lambda x: write_npy(np.stack([x, 255 - x, x // 2], -1)),
+    "color": lambda x: write_npy(np.stack([x, 255 - x, x // 2], 1)),
+    "color, channels last": lambda x: write_npy(np.stack([x, 255 - x, x // 2], -1)),
     "vectors": lambda x: write_npy(x.reshape(len(x), -1).astype(np.float64)),
     "uint8 vectors": lambda x: write_npy(x.reshape(len(x), -1)),
     "npz": lambda x: write_npz(images=x),

@@ -140,7 +140,7 @@ def test_raw_images_go_in_and_out_as_0_to_255() -> None:
     np.testing.assert_allclose(found["reconstruction"], expected, atol=1e-3)
 
 
-def test_raw_vectors_are_standardised_and_back() -> None:
+def test_raw_vectors_are_standardized_and_back() -> None:
     trained, own = untrained(VECTORS), np.random.default_rng(0).normal(2, 3, (5, 6))
     assert isinstance(VECTORS.scale, np.ndarray) and VECTORS.offset is not None
     offset, scale = VECTORS.offset, VECTORS.scale
@@ -307,9 +307,12 @@ def test_without_the_data_random_values_are_checked_and_it_is_said(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "model.pt"], "--output model.pt: which format? end the name in .onnx or .safetensors, or give --format"),
-        (["-o", "-"], "--output -: which format?"),
-        (["-o", "model.safetensors", "--raw"], "--raw: only for ONNX"),
+        (
+            ["-o", "model.pt"],
+            "--output model.pt: unknown format; use a file name that ends in .onnx or .safetensors, or --format",
+        ),
+        (["-o", "-"], "--output -: unknown format"),
+        (["-o", "model.safetensors", "--raw"], "--raw: needs --format onnx"),
         (["-o", "model.onnx", "--part", "middle"], "middle"),
     ],
 )

@@ -37,7 +37,7 @@ def test_gray_weights_are_white_at_zero_blue_below_and_red_above() -> None:
     assert pictures[0, 1, 0, 2] > 0.35 > 0.2 > pictures[0, 1, 0, 0]  # blue at its negative
 
 
-def test_colour_weights_are_middle_gray_at_zero_and_keep_their_channels() -> None:
+def test_color_weights_are_middle_gray_at_zero_and_keep_their_channels() -> None:
     row = torch.tensor([[0.0, 2.0, 0.0, -1.0, 0.0, 0.0]])  # (C, H, W) = (3, 1, 2)
     pictures = figures.signed_pictures(row.numpy(), ItemForm((3, 1, 2)))
     np.testing.assert_allclose(pictures, [[[[0.5, 0.5, 0.5], [1.0, 0.25, 0.5]]]])
@@ -91,10 +91,10 @@ def test_code_maps_with_and_without_labels(classes: int | None) -> None:
         figures.code_map(points.numpy(), None if labels is None else labels.numpy(), ("first", "second"), "title")
     )
     assert picture.shape == (750, 900, 3)
-    if classes == 3:  # the legend's dots are opaque: each class's colour is there, the next one's is not
-        colours = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
-        assert {(31, 119, 180), (255, 127, 14), (44, 160, 44)} <= colours
-        assert (214, 39, 40) not in colours
+    if classes == 3:  # the legend's dots are opaque: each class's color is there, the next one's is not
+        colors = {tuple(color) for color in picture.reshape(-1, 3).tolist()}
+        assert {(31, 119, 180), (255, 127, 14), (44, 160, 44)} <= colors
+        assert (214, 39, 40) not in colors
 
 
 def test_a_name_of_a_label_is_no_formula(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,4 +155,4 @@ def test_features_of_vectors_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "f.png").exists()
     plain = CliRunner().invoke(app, ["inspect", str(path)])
     assert plain.exit_code == 0, plain.output
-    assert "vectors of 6 features, 1 x 1 x 6, standardised by the training split" in plain.stdout
+    assert "vectors of 6 features, 1 x 1 x 6, standardized by the training split" in plain.stdout

@@ -89,7 +89,9 @@ def test_quantile_and_threshold(model: TiedAutoencoder) -> None:
     assert "200 validation items are too few for a false-alarm rate of 0.001, which needs 999: --false-alarms 0.005" in stderr
     lines, _ = run("x.npy", "--threshold", "20.5")
     assert lines[0]["threshold"] == 20.5
-    assert "--quantile and --threshold: give one of them" in run("--quantile", "0.5", "--threshold", "1", code=2)[1]
+    assert (
+        "--quantile and --threshold: only one of them can be given" in run("--quantile", "0.5", "--threshold", "1", code=2)[1]
+    )
 
 
 def test_the_worst_first(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,9 +270,9 @@ def test_against_intruders(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPat
     assert run("--against", "digits")[0][0]["auroc"] == 0.5  # a data set's test split, here the very same one
     assert run("x.npy", "--against", "digits")[0][0]["auroc"] == pytest.approx(1 - pairs, abs=1e-12)
     for option in ("--top", "--explain"):
-        assert "--top and --explain have no place there" in run("--against", "x.npy", option, "3", code=2)[1]
+        assert "cannot be combined with --top or --explain" in run("--against", "x.npy", option, "3", code=2)[1]
     for words in (["-o", "u.csv"], ["-o", "u.CSV"], ["-o", "u.jsonl", "--format", "csv"], ["--format", "csv"]):
-        assert "which CSV cannot hold: --format jsonl" in run("x.npy", "--explain", "2", *words, code=2)[1]
+        assert "which CSV cannot hold; use --format jsonl" in run("x.npy", "--explain", "2", *words, code=2)[1]
     written = CliRunner().invoke(app, ["score", *"x.npy --explain 1 -o u.csv --format jsonl --threshold 0".split()])
     assert written.exit_code == 0, written.output
     assert all("because" in json.loads(line) for line in Path("u.csv").read_text().splitlines())
@@ -290,4 +292,4 @@ def test_the_contact_sheet_shows_the_worst_sharply(model: TiedAutoencoder) -> No
         assert (cell == cell[:, :1, :, :1]).all()
         assert np.abs(cell[:, 0, :, 0].astype(int) - PIXELS[line["item"]].numpy().astype(int)).max() <= 1  # type: ignore[index]
         caption = np.asarray(Image.open("worst.png").convert("RGB"))[146:180, left : left + 60].astype(int)
-        assert (caption[..., 0] - caption[..., 2]).max() > 100  # in the warning colour
+        assert (caption[..., 0] - caption[..., 2]).max() > 100  # in the warning color

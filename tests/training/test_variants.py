@@ -178,7 +178,7 @@ def test_mirrored_pixels_are_numpys(side, reach):
 
 
 def test_mirrored_edges_show_the_image_alone():
-    """Each shifted image is a window of the image with mirrored edges; all nine places are met, and each colour moves alike."""
+    """Each shifted image is a window of the image with mirrored edges; all nine places are met, and each color moves alike."""
     image = torch.arange(3 * 5 * 4, dtype=torch.uint8).view(1, 3, 5, 4)
     count = 200
     images = TrainingSet(image.repeat(count, 1, 1, 1).flatten(1), ItemForm((3, 5, 4), scale=1.0), CPU.device)

@@ -1,1 +1,1 @@
-"""What a person types: the app, one file a command, and the tables that it prints."""
+"""The command line: the app, one file per command, and the tables that the commands print."""

@@ -1,4 +1,4 @@
-"""The Typer app, and the one place where an error becomes a message and an exit code."""
+"""The Typer app. Only here does an error become a message and an exit code."""
 
 import contextlib
 import difflib
@@ -8,7 +8,7 @@ import shutil
 import sys
 import textwrap
 import traceback
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -29,6 +29,7 @@ from tiedae_cli.cli.commands import schema as schema_command
 from tiedae_cli.cli.commands import score as score_command
 from tiedae_cli.cli.commands import train as train_command
 from tiedae_cli.cli.config_options import WithSettings
+from tiedae_cli.cli.usage_errors import remember_words, usage_message
 from tiedae_cli.errors import InputError, Interrupted, TiedaeError
 from tiedae_cli.system.files_in_use import tracking_files_in_use
 from tiedae_cli.system.interruption import stopping_at_once
@@ -36,69 +37,89 @@ from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.standard_streams import LastingStream, open_closed_streams
 from tiedae_cli.system.text import note_names, shown_lines
 
-CLOSED_PIPE = 141  # 128 + SIGPIPE: what every Unix tool returns when its reader has gone
+CLOSED_PIPE = 141  # 128 + SIGPIPE: what Unix tools return when their reader has gone
 INTERRUPTED = 130  # 128 + SIGINT
-ELSEWHERE = {  # what others call the commands
+ELSEWHERE = {  # names of commands in other tools
     **dict.fromkeys(("fit", "run", "start"), "train"),
     **dict.fromkeys(("resume", "continue", "restart"), "train --resume"),
     **dict.fromkeys(("test", "evaluate", "metrics"), "eval"),
     "predict": "reconstruct",
     **dict.fromkeys(("transform", "embed", "compress", "codes"), "encode"),
     **dict.fromkeys(("inverse_transform", "decompress"), "decode"),
-    **dict.fromkeys(("detect", "anomalies", "outliers"), "score"),
+    **dict.fromkeys(("detect", "anomaly", "anomalies", "outliers"), "score"),
     **dict.fromkeys(("info", "summary", "describe"), "inspect"),
     **dict.fromkeys(("convert", "onnx"), "export"),
     **dict.fromkeys(("list", "ls"), "runs"),
     **dict.fromkeys(("config", "samples", "examples", "recipes"), "configs"),
+    **dict.fromkeys(("version", "about"), "--version"),
 }
-TAKES_NOTHING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # of stdout: full, lost or closed
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # stdout is full, lost or closed
 
 
 class ErrorsToExitCodes(TyperGroup):
-    """The command group that turns whatever a subcommand raises into a message on stderr and an exit code."""
+    """The command group that turns each error of a command into a message on stderr and an exit code."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the subcommand.
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options before the command.
 
         Raises:
-            InputError: there is none of that name; the message says what to type.
+            InputError: an option does not exist; the message says what to type.
         """
+        try:
+            rest: list[str] = super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            self._refuse(ctx, error)
+        return rest
+
+    @staticmethod
+    def _refuse(ctx: Any, error: Any) -> NoReturn:
+        """Print a usage error in one line and exit; raise Typer's own if it prints the help."""
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise error
+        _say(f"error: {usage_message(error, ctx.meta)}")
+        raise typer.Exit(2) from None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the first word names.
+
+        Raises:
+            InputError: no command has that name; the message says what to type.
+        """
+        remember_words(ctx, args)
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise InputError(_what_to_type(args, self.list_commands(ctx)))
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the subcommand."""
+        """Run the command."""
         try:
             with stopping_at_once(), tracking_files_in_use():
                 result = super().invoke(ctx)
                 sys.stdout.flush()
                 return result
-        except typer.TyperException as error:  # usage errors: Typer prints them
-            if isinstance(getattr(error, "message", None), str):
-                error.message = shown_lines(error.message.replace("Value error, ", ""))  # a validator's words for itself
-            raise
+        except typer.TyperException as error:
+            self._refuse(ctx, error)
         except (typer.Exit, typer.Abort):
             raise
-        except (Exception, KeyboardInterrupt) as error:  # whatever it is, nobody gets a traceback that did not ask for one
+        except (Exception, KeyboardInterrupt) as error:  # a traceback is only for those who ask for it with --debug
             code = _exit_code(error, ctx.meta.get("tiedae.debug", False))
             _give_up_stdout()
             raise typer.Exit(code) from None
 
 
 def _what_to_type(words: list[str], known: list[str]) -> str:
-    """Return the line that somebody meant who typed the name of another tool's command."""
+    """Return the message for an unknown command, with the closest line to type."""
     name, rest = words[0], [quoted(word) for word in words[1:]]
     meant = ELSEWHERE.get(name.lower()) or next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.75)), None)
     if meant is None and (os.path.exists(name) or name.lower() in ("mnist", "digits", "fashion-mnist")):
         meant, rest = "train", [quoted(name), *rest]
     if meant is None:
-        return f"{name}: no such command; expected one of {', '.join(known)}. The shortest beginning: tiedae train"
+        return f"{name}: no such command; expected one of {', '.join(known)}. To begin: tiedae train"
     return f"{name}: no such command; type: {' '.join(['tiedae', meant, *rest])}"
 
 
 def _exit_code(error: BaseException, debug: bool) -> int:
-    """Print what a person needs to know about an error; return the exit code."""
+    """Print an error and return its exit code."""
     if debug:
         traceback.print_exception(error)
     if isinstance(error, BrokenPipeError):
@@ -112,15 +133,13 @@ def _exit_code(error: BaseException, debug: bool) -> int:
         _say(f"error: {error}")
         return error.exit_code
     if _is_out_of_memory(error):
-        _say("error: out of memory: a smaller training.batch_size or smaller layers need less")
+        _say("error: out of memory; try a smaller training.batch_size or smaller layers")
         return 1
-    if (
-        isinstance(error, OSError) and error.filename is None and error.errno in TAKES_NOTHING
-    ):  # files are named by StorageError
+    if isinstance(error, OSError) and error.filename is None and error.errno in UNWRITABLE:  # StorageError names its file
         _say(f"error: stdout: cannot be written: {error.strerror}")
         return 1
     reason = (str(error).strip().splitlines() or [""])[0][:200]
-    _say(f"error: unexpected {type(error).__name__}: {reason} (run it again with --debug to see where)")
+    _say(f"error: unexpected {type(error).__name__}: {reason} (run the command again with --debug for the traceback)")
     return 1
 
 
@@ -131,7 +150,7 @@ def _say(text: str) -> None:
 
 
 def _wrapped(text: str, width: int) -> str:
-    """Return text wrapped between words; a line to be typed stays whole, so that it can be copied."""
+    """Return text wrapped between words; a line to type stays whole, to be copied."""
     return "\n".join(
         line if "tiedae " in line else "\n".join(textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False))
         for line in text.split("\n")
@@ -139,7 +158,7 @@ def _wrapped(text: str, width: int) -> str:
 
 
 def _give_up_stdout() -> None:
-    """Where stdout takes nothing more (a closed pipe, a full disk), keep Python's own flush at exit from complaining about it."""
+    """Redirect an unwritable stdout (closed pipe, full disk) to the null device, or Python's flush at exit would complain."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -174,9 +193,9 @@ def main(
         bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Autoencoders with tied weights from a YAML file: train, evaluate, reconstruct, beside PCA.
+    """Train autoencoders with tied weights, and compare them with PCA.
 
-    Without a config it trains on handwritten digits that the package carries: tiedae train && tiedae reconstruct --n 2
+    To begin, train on the bundled handwritten digits: tiedae train && tiedae reconstruct --n 2
     """
 
 
@@ -203,7 +222,7 @@ def run() -> None:
     sys.stderr = LastingStream(sys.stderr)
     try:
         app()
-    except OSError as error:  # the app's own help or version, printed before any subcommand is invoked
+    except OSError as error:  # from --help or --version, which are printed before a command is invoked
         code = _exit_code(error, debug=False)
         _give_up_stdout()
         raise SystemExit(code) from None

@@ -1,4 +1,4 @@
-"""What the shell offers after Tab: configs, runs, keys and their values; no torch here, so that it answers at once."""
+"""Shell completion of configs, runs, keys and values. It imports no torch, to answer at once."""
 
 import os
 from collections.abc import Iterator
@@ -6,19 +6,19 @@ from pathlib import Path
 
 
 def samples(incomplete: str) -> list[str]:
-    """Return sample configs."""
+    """Return the names of sample configs."""
     from tiedae_cli.config.samples import sample_configs
 
     return [name for name in sample_configs() if name.startswith(incomplete)]
 
 
 def configs(incomplete: str) -> list[str]:
-    """Return sample configs and YAML files."""
+    """Return the names of sample configs, and YAML files."""
     return [name for name in (*samples(incomplete), *_paths(incomplete, (".yaml", ".yml"))) if name.startswith(incomplete)]
 
 
 def runs(incomplete: str) -> list[str]:
-    """Return the runs under ``runs/``, the newest first, then paths."""
+    """Return the runs under ``runs/``, newest first, then paths."""
     from tiedae_cli.runs.run_list import RUNS, run_folders
 
     names = [folder.name for folder in run_folders(RUNS)]
@@ -31,12 +31,12 @@ def splits(incomplete: str) -> list[str]:
 
 
 def devices(incomplete: str) -> list[str]:
-    """Return devices."""
+    """Return the names of devices."""
     return [name for name in ("auto", "cpu", "cuda", "cuda:0", "mps") if name.startswith(incomplete)]
 
 
 def training_words(args: list[str], incomplete: str) -> list[str]:
-    """Return what may follow ``tiedae train``: a value of the option before it, ``KEY=``, ``KEY=VALUE``, configs, data, runs."""
+    """Return what can follow ``tiedae train``: a value for the option before it, ``KEY=``, ``KEY=VALUE``, a config, data or a run."""
     from tiedae_cli.config import keys
 
     before = args[-1] if args else ""
@@ -56,7 +56,7 @@ def training_words(args: list[str], incomplete: str) -> list[str]:
 
 
 def _values(key: tuple[str, str], args: list[str]) -> list[str]:
-    """Return the values that a key is known to take."""
+    """Return the choices of a key."""
     from tiedae_cli.config import keys
 
     if key in (("data", "label"), ("data", "columns"), ("data", "ignore")):
@@ -68,7 +68,7 @@ def _values(key: tuple[str, str], args: list[str]) -> list[str]:
 
 
 def _columns(args: list[str]) -> Iterator[str]:
-    """Yield the names in the heading of the table that the command line names."""
+    """Yield the column names of the table on the command line."""
     for word in args:
         path = Path(word.rpartition("=")[2])
         if path.suffix.lower() in (".csv", ".tsv", ".txt") and path.is_file():
@@ -79,7 +79,7 @@ def _columns(args: list[str]) -> Iterator[str]:
 
 
 def _paths(incomplete: str, suffixes: tuple[str, ...] = ()) -> list[str]:
-    """Return files and folders that begin so; files only of these suffixes, where some are given."""
+    """Return the folders and files that start with a text; if suffixes are given, only files with one of them."""
     folder = os.path.dirname(incomplete)
     try:
         entries = sorted(os.scandir(folder or "."), key=lambda entry: entry.name)

@@ -1,14 +1,17 @@
-"""Every key of the config as an option: ``--epochs 10`` is ``--set training.epochs=10``; help and completion are made from the schema."""
+"""Each key of the config as an option: ``--epochs 10`` is ``--set training.epochs=10``. Help and completion come from the schema."""
 
+import os
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from typer.core import TyperCommand
 
+from tiedae_cli.cli.commands.options import ALL
 from tiedae_cli.errors import InputError
+from tiedae_cli.system.portability import quoted
 
-ELSEWHERE = {  # options that other tools have and that are no keys of the config
+ELSEWHERE = {  # options of other tools that are not keys of the config
     "gpu": "--device cuda",
     "cuda": "--device cuda",
     "cpu": "--device cpu",
@@ -19,32 +22,60 @@ ELSEWHERE = {  # options that other tools have and that are no keys of the confi
     **dict.fromkeys(("restart", "continue"), "--resume RUN"),
     **dict.fromkeys(("yaml", "conf", "cfg"), "--config FILE"),
 }
+MOST_USED_KEYS = (
+    ("training", "epochs"),
+    ("model", "hidden_sizes"),
+    ("training", "learning_rate"),
+    ("training", "batch_size"),
+    ("model", "activation"),
+    ("data", "label"),
+)
+MOST_USED_OPTIONS = ("--config", "--run-dir", "--resume", "--device")
 
 
 class WithSettings(TyperCommand):
-    """A command that takes every key of the config as an option."""
+    """A command that takes each key of the config as an option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the command line, with the keys among its options turned into ``--set``.
+        """Parse the command line; options that are keys become ``--set``.
 
         Raises:
-            InputError: an option that is neither the command's nor a key; the message says what to type.
+            InputError: an option is neither the command's own nor a key; the message says what to type.
         """
-        if not ctx.resilient_parsing:  # completion parses what is not finished yet
+        if "--all" in args and {"--help", "-h"} & set(args):
+            ctx.meta[ALL] = True
+            args = [word for word in args if word != "--all"]
+        if not ctx.resilient_parsing:  # completion parses a line that is not finished yet
             args = as_assignments(args, self._own_options())
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the command's own options, then a panel for each section of the config."""
+        """Write the options that people use most or, with ``--all``, the command's own and a panel per section of the config."""
         from tiedae_cli.config import keys
 
+        if not ctx.meta.get(ALL):
+            self._format_most_used(ctx, formatter)
+            return
         super().format_options(ctx, formatter)
         sections: dict[str, list[tuple[str, str]]] = {}
         for key, field in keys.properties().items():
-            sections.setdefault(key[0], []).append((f"--{key[1].replace('_', '-')} {_values(field)}", _sentence(field)))
+            sections.setdefault(key[0], []).append(_row(key, field))
         for section, rows in sections.items():
             with formatter.section(f"Keys of the config, {section}"):
                 formatter.write_dl(rows, col_max=28)
+
+    def _format_most_used(self, ctx: Any, formatter: Any) -> None:
+        from tiedae_cli.config import keys
+
+        own = [param.get_help_record(ctx) for param in self.params if set(param.opts) & set(MOST_USED_OPTIONS)]
+        words = [param.get_help_record(ctx) for param in self.params if param.param_type_name == "argument"]
+        with formatter.section("Arguments"):
+            formatter.write_dl([record for record in words if record])
+        with formatter.section("Most used options"):
+            rows = [_row(key, keys.properties()[key]) for key in MOST_USED_KEYS]
+            formatter.write_dl([*rows, *(record for record in own if record)], col_max=28)
+        formatter.write_paragraph()
+        formatter.write_text("All options and all keys of the config: tiedae train --help --all")
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """Complete the names of keys too."""
@@ -66,14 +97,14 @@ class WithSettings(TyperCommand):
 
 
 def as_assignments(args: Sequence[str], own: dict[str, bool]) -> list[str]:
-    """Return a command line whose options that are keys of the config are ``--set KEY=VALUE``.
+    """Return a command line with ``--set KEY=VALUE`` for each option that is a key of the config.
 
     Args:
         args: the words.
         own: the command's own options, and whether each takes a value.
 
     Raises:
-        InputError: an option that is neither.
+        InputError: an option is neither.
     """
     words, result = list(args), list[str]()
     while words:
@@ -87,7 +118,24 @@ def as_assignments(args: Sequence[str], own: dict[str, bool]) -> list[str]:
                 result.append(words.pop(0))
             continue
         result += ["--set", _setting(name[2:], value if equals else None, words)]
+        _refuse_loose_numbers(args, words, name[2:])
     return result
+
+
+def _refuse_loose_numbers(args: Sequence[str], rest: Sequence[str], name: str) -> None:
+    """Refuse ``--hidden-sizes 300 150``: the numbers after the first would be taken for data sets."""
+    from tiedae_cli.config import keys
+
+    key = keys.find_key(name)
+    count = next((i for i, word in enumerate(rest) if not word.isdecimal() or os.path.exists(word)), len(rest))
+    if key is None or not keys.is_list(key) or not count:
+        return
+    before = args[: len(args) - len(rest)]
+    joined = ",".join([before[-1].rstrip(","), *rest[:count]])
+    line = " ".join(map(quoted, [*before[:-1], joined, *rest[count:]]))
+    raise InputError(
+        f"{' '.join((f'--{name}', before[-1], *rest[:count]))}: separate numbers by commas; type: tiedae train {line}"
+    )
 
 
 def _completion_item() -> Any:
@@ -97,7 +145,7 @@ def _completion_item() -> Any:
 
 
 def _setting(name: str, value: str | None, words: list[str]) -> str:
-    """Return ``KEY=VALUE`` of an option; its value is taken from the words that follow where it has none."""
+    """Return ``KEY=VALUE`` for an option; without a value of its own it takes the next word."""
     from tiedae_cli.config import keys
 
     key = keys.find_key(name)
@@ -116,7 +164,21 @@ def _setting(name: str, value: str | None, words: list[str]) -> str:
         if following is None:
             raise InputError(f"--{name}: needs a value: --{name} {_values(keys.properties().get(key, {}))}")
         value = words.pop(0)
+    if key == ("model", "output"):
+        _refuse_folder_as_activation(name, value)
     return f"{name}={value}"
+
+
+def _refuse_folder_as_activation(name: str, value: str) -> None:
+    """Refuse ``--output FOLDER``: the option means the activation of the output layer."""
+    from tiedae_cli.config.schema import Activation, Output
+
+    if value.lower() not in (*get_args(Output), *get_args(Activation)):
+        choices = " or ".join(get_args(Output))
+        raise InputError(
+            f"--{name} {value}: --{name} is the activation of the output layer ({choices}); for the run folder type: "
+            f"--run-dir {quoted(value)}"
+        )
 
 
 def _is_switch(key: tuple[str, str]) -> bool:
@@ -125,8 +187,13 @@ def _is_switch(key: tuple[str, str]) -> bool:
     return key != keys.CODE_SIZE and [kind.get("type") for kind in keys.kinds(key)] == ["boolean"]
 
 
+def _row(key: tuple[str, str], field: dict[str, Any]) -> tuple[str, str]:
+    """Return a key as an option with its value, and its help."""
+    return f"--{key[1].replace('_', '-')} {_values(field)}", _sentence(field)
+
+
 def _values(field: dict[str, Any]) -> str:
-    """Return what a key's value looks like, as help shows it."""
+    """Return the form of a key's value for help."""
     from tiedae_cli.config import keys
 
     kind = keys.alternatives(field)[0] if field else {}
@@ -137,7 +204,7 @@ def _values(field: dict[str, Any]) -> str:
 
 
 def _sentence(field: dict[str, Any]) -> str:
-    """Return a key's first sentence, its range and its default."""
+    """Return the first sentence of a key's description, its range and its default."""
     text = " ".join(field["description"].split())
     first = re.split(r"[.;] (?![^(]*\))", text)[0].rstrip(".").replace("`", "")
     bounds = [f"{words} {field[name]:,}" for name, words in _BOUNDS.items() if name in field and abs(field[name]) < 2**32 - 1]
@@ -145,8 +212,8 @@ def _sentence(field: dict[str, Any]) -> str:
     shown = (
         "" if default in (None, [], {}) else f"default {','.join(map(str, default)) if isinstance(default, list) else default}"
     )
-    told = "; ".join(part for part in (", ".join(bounds), shown) if part)
-    return f"{first}. [{told}]" if told else f"{first}."
+    limits = "; ".join(part for part in (", ".join(bounds), shown) if part)
+    return f"{first}. [{limits}]" if limits else f"{first}."
 
 
 _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}

@@ -1,4 +1,4 @@
-"""What `eval` prints: the metrics as a table for people, the same values as the JSON interface names them."""
+"""The output of ``tiedae eval``: the errors as a table for people and as values for JSON."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +13,13 @@ NEEDLESS = ("SSIM", "PSNR dB", "squared error per vector", "raw squared error pe
 
 
 def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising | None = None) -> Table:
-    """Return the metrics as a table: a row for the model, PCA and the mean image; of feature vectors in both units.
+    """Return a table with one row each for the model, PCA and the mean item; feature vectors are shown in both units.
 
-    Of a denoising model three more: the errors against the clean items when it sees them with noise.
+    A denoising model gets three more rows: the errors against the clean items when the input is noisy.
     """
     raw, mean = evaluation.raw, evaluation.mean_item
     images = raw is None
-    count = f"{evaluation.model.items:,} {'images' if images else 'vectors of standardised features'}"
+    count = f"{evaluation.model.items:,} {'images' if images else 'vectors of standardized features'}"
     table = Table(title=f"{source}, {evaluation.split} split, {count}", title_justify="left")
     metrics = sorted(metrics_of(evaluation.model, images), key=lambda metric: not metric.in_raw_units)
     in_raw_units = [] if images else [metric for metric in metrics if metric.in_raw_units]
@@ -53,7 +53,7 @@ def _rows(evaluation: Evaluation) -> Sequence[tuple[str, ErrorSum]]:
 
 
 def evaluation_values(evaluation: Evaluation, denoising: Denoising | None = None) -> dict[str, Any]:
-    """Return the metrics as the JSON interface names them; ``raw`` holds those of feature vectors in the features' own units."""
+    """Return the errors by their JSON names; ``raw`` holds those of feature vectors in the features' own units."""
     raw = evaluation.raw
     under_noise: dict[str, Any] = {}
     if denoising is not None:

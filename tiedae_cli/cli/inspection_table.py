@@ -14,7 +14,7 @@ from tiedae_cli.runs.training_summary import TrainingSummary
 
 
 def layer_table(layers: Sequence[LayerSummary], title: str) -> Table:
-    """Return the architecture: a row a layer, encoder above decoder."""
+    """Return the architecture, one row per layer, encoder above decoder."""
     table = Table(title=title, title_justify="left")
     for heading in ("layer", "in", "out", "activation", "weight", "parameters"):
         table.add_column(heading, justify="right" if heading in ("in", "out", "parameters") else "left")
@@ -29,7 +29,7 @@ def layer_table(layers: Sequence[LayerSummary], title: str) -> Table:
 
 
 def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
-    """Return parameters, data and training: a name and a sentence a row."""
+    """Return parameters, data and training, one row with a name and a sentence each."""
     config, form = trained.config, trained.form
     training, model = config.training, config.model
     network = trained.model(torch.device("cpu"))
@@ -38,7 +38,7 @@ def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
     rate = (
         f"{training.schedule} learning rate{' of' if training.schedule == 'constant' else ' up to'} {training.learning_rate:g}"
     )
-    units = "standardised by the training split" if form.kind == "vectors" else "values in [0, 1]"
+    units = "standardized by the training split" if form.kind == "vectors" else "values in [0, 1]"
     rows = [
         ("parameters", f"{count:,} {tied}; the same shape {otherwise}: {other:,}"),
         ("data", f"{config.data.dataset}: {form.describe()}, {' x '.join(map(str, form.shape))}, {units}"),
@@ -50,11 +50,11 @@ def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
     ]
     if summary.best is not None:
         validation = summary.best.validation_mse_per_value
-        told = (
+        measured = (
             "" if validation is None else f", validation {validation:.6f} ({validation * form.values_per_item:.4f} per image)"
         )
         rows.append(
-            ("best epoch", f"{summary.best.epoch}: MSE per pixel: training {summary.best.train_mse_per_value:.6f}{told}")
+            ("best epoch", f"{summary.best.epoch}: MSE per pixel: training {summary.best.train_mse_per_value:.6f}{measured}")
         )
         rows.append(("seconds", f"{summary.seconds:,.1f} of training steps"))
     table = Table(show_header=False)
@@ -70,7 +70,7 @@ def _epochs(summary: TrainingSummary, planned: int) -> str:
 
 
 def inspection_values(trained: Checkpoint, layers: Sequence[LayerSummary], summary: TrainingSummary) -> dict[str, Any]:
-    """Return what the two tables say as the JSON interface names it."""
+    """Return the values of the two tables by their JSON names."""
     config, form = trained.config, trained.form
     network = trained.model(torch.device("cpu"))
     return {

@@ -9,12 +9,12 @@ from rich.text import Text
 
 from tiedae_cli.runs.run_list import RunSummary
 
-NEEDLESS = ("shape", "PCA's", "saved", "data")  # what a narrow window goes without
+NEEDLESS = ("shape", "PCA's", "saved", "data")  # columns that a narrow window drops, in this order
 STYLES = {"running": "bold", "diverged": "red", "unreadable": "red"}
 
 
 def runs_table(runs: Sequence[RunSummary]) -> Table:
-    """Return a row a run."""
+    """Return a table with one row per run."""
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in ("run", "data", "shape", "epochs", "MSE", "PCA's", "saved", "state"):
         table.add_column(heading, justify="right" if heading in ("epochs", "MSE", "PCA's") else "left")

@@ -1,19 +1,17 @@
-"""What the words after ``tiedae train`` mean: a config, data to train on, keys of the config, or a run to continue."""
+"""What the words after ``tiedae train`` mean: a config, data to train on, keys of the config, or a run to resume."""
 
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiedae_cli.cli.loose_words import refuse_loose_words
 from tiedae_cli.config import keys
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.config.samples import find_config, run_name, sample_configs
 from tiedae_cli.config.yaml_reader import load_config
 from tiedae_cli.errors import ConfigError, InputError
 from tiedae_cli.system.portability import quoted
-
-log = logging.getLogger(__name__)
 
 DATASET = "data.dataset"
 YAML = (".yaml", ".yml")
@@ -24,34 +22,38 @@ class TrainRequest:
     """What a command line asks to train."""
 
     config: Path | None
-    """The YAML file; None where an old run is continued as it is."""
+    """The YAML file; None if a run is resumed with its own config."""
     assignments: list[str]
-    """``KEY=VALUE``, in the order in which they count."""
+    """``KEY=VALUE``; a later one overrides an earlier one."""
     name: str | None
-    """Of the run: the data's where the data was given on the command line, else the config's."""
+    """Name of the run: that of the data on the command line, else that of the config."""
     run: str | None = None
-    """With ``--resume``: the run to continue."""
+    """With ``--resume``: the run to resume."""
     notes: tuple[str, ...] = ()
-    """What was chosen for the user, and what other tools' names mean here."""
+    """Choices that were made for the user, and keys that have another name here."""
 
 
 def parse_train_request(words: Sequence[str], config: str | None, assignments: Sequence[str], resume: bool) -> TrainRequest:
-    """Say what to train.
+    """Return what a command line asks to train.
 
     Args:
-        words: of the command line: at most one config and one data set, and ``KEY=VALUE``.
+        words: at most one config and one data set, and any number of ``KEY=VALUE``.
         config: ``--config``.
         assignments: ``--set`` and the options that are keys.
-        resume: a word is then a run.
+        resume: whether a word is a run instead.
 
     Raises:
-        InputError: a word means nothing, or two words mean the same thing; the message says what to type.
+        InputError: a word has no meaning, or two words mean the same thing; the message says what to type.
     """
+    if not resume:
+        _refuse_loose(words, config, assignments)
     plain = [word for word in words if keys.assignment(word) is None or os.path.exists(word)]
     given = [word for word in words if word not in plain] + list(assignments)
     if resume:
         if len(plain) > 1:
-            raise InputError(f"--resume {' '.join(plain)}: one run at a time: tiedae train --resume {quoted(plain[0])}")
+            raise InputError(
+                f"--resume {' '.join(plain)}: only one run can be resumed at a time: tiedae train --resume {quoted(plain[0])}"
+            )
         path = None if config is None else find_config(config)
         name = None if path is None else _name(path, given)
         return TrainRequest(path, given, name, plain[0] if plain else None, tuple(keys.real_names(given)))
@@ -76,8 +78,16 @@ def parse_train_request(words: Sequence[str], config: str | None, assignments: S
     return TrainRequest(path, given, _name(path, given), notes=tuple(notes))
 
 
+def _refuse_loose(words: Sequence[str], config: str | None, assignments: Sequence[str]) -> None:
+    """Refuse assignments that were written apart, such as ``epochs = 3``."""
+    from tiedae_cli.data.load_data import data_set_names
+
+    others = [*([] if config is None else ["--config", config]), *assignments]
+    refuse_loose_words(words, [*sample_configs(), *data_set_names()], others)
+
+
 def _refuse_placeholder(path: Path, assignments: Sequence[str]) -> None:
-    """Refuse a sample config that is made for the user's own data and got none."""
+    """Refuse a sample config for the user's own data if no data was named."""
     samples = sample_configs()
     if samples.get(path.stem) != path or any(
         keys.find_key(text.partition("=")[0]) == ("data", "dataset") for text in assignments
@@ -86,7 +96,7 @@ def _refuse_placeholder(path: Path, assignments: Sequence[str]) -> None:
     dataset = load_config(path).data.dataset
     if dataset not in samples and not os.path.exists(dataset):
         raise InputError(
-            f"{path.stem}: trains on your own data, and {dataset} is not here; type: tiedae train {path.stem} PATH"
+            f"{path.stem}: trains on your own data, and {dataset} does not exist; type: tiedae train {path.stem} PATH"
         )
 
 
@@ -104,7 +114,7 @@ def _meaning(word: str) -> tuple[str, str]:
     """Return ``config``, or ``data`` and the sample config that fits it.
 
     Raises:
-        InputError: a word that means nothing.
+        InputError: the word is neither.
     """
     path = Path(os.path.expanduser(word))
     if word == "-" or word.lower() in sample_configs() or path.suffix.lower() in YAML:
@@ -117,7 +127,7 @@ def _meaning(word: str) -> tuple[str, str]:
     if path.is_dir():
         if any((path / f"{file}.safetensors").exists() for file in ("last", "best")):
             raise InputError(
-                f"{word}: a run. To continue it: tiedae train --resume {quoted(word)}; to train the same again: tiedae train "
+                f"{word}: a run. To resume it: tiedae train --resume {quoted(word)}; to train the same again: tiedae train "
                 f"{quoted(str(Path(word) / 'config.yaml'))}"
             )
     if path.exists():
@@ -126,7 +136,7 @@ def _meaning(word: str) -> tuple[str, str]:
 
 
 def _sample_for(path: Path) -> str:
-    """Return the sample config that fits a folder or a file: by whether its items are photographs, other images or vectors."""
+    """Return the sample config that fits a folder or a file, judged by whether it holds photographs, other images or vectors."""
     from tiedae_cli.data.load_data import holds_images, holds_photographs
 
     if path.is_dir() and holds_photographs(path):
@@ -144,6 +154,6 @@ def _unknown(word: str) -> str:
     if "did you mean" in close:
         return f"{word}: no config, file or data set of that name{close}"
     return (
-        f"{word}: no config, file or data set of that name; type one of: tiedae train {' | '.join(sample_configs())}; "
-        "a YAML file, a folder of images or a table; or KEY=VALUE"
+        f"{word}: no config, file or data set of that name; name a sample config ({', '.join(sample_configs())}), a YAML file, a "
+        "folder of images or a table; keys are set with KEY=VALUE"
     )

@@ -18,6 +18,15 @@ INSTEAD: dict[Key, Key] = {  # one of the two says it: whoever types one replace
 }
 NULLS = ("", "~", "null")
 TRACKERS = get_args(Tracker)  # whose names people type as keys
+LAYER_COUNTS = (
+    "layers",
+    "layer",
+    "hidden_layers",
+    "n_layers",
+    "num_layers",
+    "n_hidden",
+    "depth",
+)  # names that a count may follow
 SYNONYMS: dict[str, Key] = {
     **dict.fromkeys(("data", "dataset_path", "data_path"), ("data", "dataset")),
     **dict.fromkeys(("data_dir", "data_root"), ("data", "root")),
@@ -89,7 +98,7 @@ def is_text(key: Key) -> bool:
 
 def is_list(key: Key) -> bool:
     """Return whether a key holds a list."""
-    return any(kind.get("type") == "array" for kind in kinds(key))
+    return key != CODE_SIZE and any(kind.get("type") == "array" for kind in kinds(key))
 
 
 def find_key(name: str) -> Key | None:
@@ -134,14 +143,34 @@ def line_to_type(name: str, value: str, as_option: bool = False) -> str:
         name, last, value = "output.trackers", "trackers", last
     if last.lower() in NOT_OFFERED:
         return f": {NOT_OFFERED[last.lower()]}"
-    known = [] if last.lower() in VAGUE else [*(key for _, key in properties()), *SYNONYMS]
-    close = difflib.get_close_matches(last.lower(), known, n=1, cutoff=CLOSE)
-    key = find_key(name) or (find_key(last) or (find_key(close[0]) if close else None))
+    vague = last.lower() in VAGUE
+    key = find_key(name) or find_key(last) or (None if vague else _misspelled(last.lower()))
     if key is None:
-        return " (all keys: tiedae train --help)"
+        return f" (all {'options' if as_option else 'keys'}: tiedae train --help --all)"
     if as_option:
         return f" (did you mean --{key[1].replace('_', '-')} {value}?)"
     return f" (did you mean {'.'.join(key)}={value}?)"
+
+
+def _misspelled(name: str) -> Key | None:
+    """Return the key whose name, or whose synonym, is one slip away; a guess that is further off helps nobody."""
+    known = [key for _, key in properties()] + list(SYNONYMS)
+    near = [other for other in known if other[0] == name[:1] and abs(len(other) - len(name)) <= 1]
+    close = difflib.get_close_matches(name, near, n=1, cutoff=0.8)
+    return find_key(close[0]) if close else None
+
+
+def refuse_layer_count(name: str, value: str) -> None:
+    """Refuse a number of layers where their sizes are expected.
+
+    Raises:
+        ConfigError: the name means layers and the value is a single number; the message has the line to type.
+    """
+    plain = name.rpartition(".")[2].replace("-", "_").lower()
+    if plain in LAYER_COUNTS and value.strip().isdecimal():
+        count = int(value) if len(value) < 3 else 0
+        sizes = ",".join(map(str, (512, 256, 128, 32)[-count:] if 1 <= count <= 4 else (128, 32)))
+        raise ConfigError(f"{name}={value.strip()}: give one number per layer, its units; for example hidden_sizes={sizes}")
 
 
 def real_names(texts: Sequence[str]) -> list[str]:

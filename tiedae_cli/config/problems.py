@@ -17,7 +17,7 @@ KeyPath = tuple[str | int, ...]
 
 def suggestion(name: object, known: Sequence[str] | dict[str, Any]) -> str:
     """Return " (did you mean ...?)" for a close name, else the list of known names."""
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.7)
     return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
 
 
@@ -56,6 +56,10 @@ def line_of(item: Any, values: object, places: dict[KeyPath, str]) -> str:
         return f"{where}must hold {word} {limit} {'item' if limit == 1 else 'items'}, not {context['actual_length']}"
     if kind == "bool_type" and str(item["input"]).lower() in OLD_BOOLS:
         return f"{where}{item['input']} is text in YAML 1.2; write {OLD_BOOLS[str(item['input']).lower()]}"
+    if kind in ("int_type", "float_type", "int_parsing", "float_parsing") and re.fullmatch(
+        r"[-+]?\d+,\d+", str(item["input"]).strip()
+    ):
+        return f"{where}{short(item['input'])}: write a decimal point: {path[-1]}={item['input'].strip().replace(',', '.')}"
     message = (item["msg"][0].lower() + item["msg"][1:]).replace("input should", "must").replace("a valid tuple", "a list")
     return f"{where}{message}, not {short(item['input'])}"
 

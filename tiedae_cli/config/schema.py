@@ -6,7 +6,7 @@ a config that names only the data set trains that model on it.
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -187,12 +187,29 @@ LayerText = Annotated[
 ]
 
 
+def _choice(kind: Any, value: Any) -> Any:
+    """Return a text in lower case if that is one of the choices of a key (a Literal, or a Literal or None)."""
+    choices = {choice for part in (kind, *get_args(kind)) for choice in get_args(part) if isinstance(choice, str)}
+    return value.lower() if isinstance(value, str) and value.lower() in choices else value
+
+
 class Section(BaseModel):
     """A section of the config: frozen and strict; unknown keys are errors, and docstrings are the documentation."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_case(cls, values: Any) -> Any:
+        """Accept the choices of a key in any case (``ReLU``)."""
+        if not isinstance(values, dict):
+            return values
+        return {
+            name: _choice(cls.model_fields[name].annotation, value) if name in cls.model_fields else value
+            for name, value in values.items()
+        }
 
 
 class DataConfig(Section):
@@ -218,7 +235,7 @@ class DataConfig(Section):
     size: ImageSize | None = None
     """Size in pixels to which the images of a folder are resized: [height, width], or one number for both. The aspect ratio
     is not kept. Default: the size that all images share."""
-    mode: Literal["gray", "colour"] | None = None
+    mode: Literal["gray", "color"] | None = None
     """Color mode to which the images of a folder are converted. Default: `color` if any image has color, else `gray`."""
     include: NameList = ()
     """Glob patterns of the files to read (image folders only), matched against file names and paths below the folder.

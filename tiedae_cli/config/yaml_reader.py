@@ -227,6 +227,7 @@ def _assign(values: dict[Any, Any], places: dict[KeyPath, str], text: str, assig
     if pair is None:
         raise ConfigError(f"{source}: expected KEY=VALUE, for example training.epochs=10")
     name, value_text = pair
+    keys.refuse_layer_count(name, value_text)
     path = keys.resolve(name, value_text.strip())
     value = _assigned_value(path, value_text, source)
     if path == keys.CODE_SIZE:

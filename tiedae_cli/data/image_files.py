@@ -1,4 +1,4 @@
-"""Image files of any size and colour, decoded and converted to a given form (Pillow decodes and resizes)."""
+"""Image files of any size and color, decoded and converted to a given form (Pillow decodes and resizes)."""
 
 import contextlib
 import fnmatch
@@ -214,7 +214,7 @@ def read_image(
     with open_image(path, file) as image:
         mode = "L" if channels == 1 else "RGB"
         if say is not None and (image.size != (width, height) or image.mode != mode):
-            kind = "gray" if channels == 1 else "colour"
+            kind = "gray" if channels == 1 else "color"
             say(f"{path}: {image.height}x{image.width} {image.mode}, converted to {height}x{width} {kind}")
         return pixels_of(image, shape, range)
 
@@ -237,8 +237,8 @@ def pixels_of(image: "Image", shape: tuple[int, int, int], range: ValueRange | N
     return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))  # (H, W[, C]) -> (C, H, W)
 
 
-def is_colour(image: "Image") -> bool:
-    """Return whether a decoded image's file stores colours; an RGB file does, whatever its pixels are."""
+def is_color(image: "Image") -> bool:
+    """Return whether a decoded image's file stores colors; an RGB file does, whatever its pixels are."""
     if image.mode in ("P", "PA"):
         palette = np.asarray(image.convert("RGBA"))[..., :3]
         return bool((palette != palette[..., :1]).any())

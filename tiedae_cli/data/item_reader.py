@@ -275,4 +275,4 @@ class _Conversions:
     def told_after(self, blocks: Iterator[Block]) -> Iterator[Block]:
         yield from blocks
         if self.count > CONVERSIONS_TOLD:
-            log.info(f"and {self.count - CONVERSIONS_TOLD:,} more files converted to the model's size and colours")
+            log.info(f"and {self.count - CONVERSIONS_TOLD:,} more files converted to the model's size and colors")

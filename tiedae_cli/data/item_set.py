@@ -46,7 +46,7 @@ class ItemForm:
     shape: tuple[int, int, int]
     """(C, H, W); a vector of D features is (1, 1, D), a window of W rows of D features (1, W, D)."""
     kind: str = "images"
-    """``images`` (the model sees [0, 1]) or ``vectors`` (standardised features)."""
+    """``images`` (the model sees [0, 1]) or ``vectors`` (standardized features)."""
     offset: np.ndarray | None = None
     """(D,) float64 (float32 where it is made by hand), subtracted from raw values; None is 0."""
     scale: np.ndarray | float = 1.0
@@ -80,7 +80,7 @@ class ItemForm:
         if self.kind == "vectors":
             whose = "vectors" if height == 1 else f"windows of {height} rows"
             return f"{whose} of {width} feature{'s' * (width != 1)}"
-        return f"{height}x{width} {'gray' if channels == 1 else 'colour' if channels == 3 else f'{channels}-channel'} images"
+        return f"{height}x{width} {'gray' if channels == 1 else 'color' if channels == 3 else f'{channels}-channel'} images"
 
     @property
     def items_name(self) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
-from tiedae_cli.data.image_files import first_image, is_colour, open_image
+from tiedae_cli.data.image_files import first_image, is_color, open_image
 from tiedae_cli.data.item_set import SPLITS, Splits
 from tiedae_cli.data.partition import partition, usual_only
 from tiedae_cli.data.scaling import scaled
@@ -26,7 +26,7 @@ from tiedae_cli.system.text import HIDDEN
 
 log = logging.getLogger(__name__)
 
-SMALL = 64  # pixels of the longer side, up to which an image without colour is a drawing or a digit, not a photograph
+SMALL = 64  # pixels of the longer side, up to which an image without color is a drawing or a digit, not a photograph
 SOME_FIELDS = {  # keys of the data section that only some sources know, and which
     "root": "data sets that are downloaded",
     "size": "a folder of images",
@@ -123,7 +123,7 @@ def holds_images(path: Path) -> bool:
 
 
 def holds_photographs(folder: Path) -> bool:
-    """Return whether a folder's images are in colour or larger than 64 pixels, judged by the first one found."""
+    """Return whether a folder's images are in color or larger than 64 pixels, judged by the first one found."""
     if source_of(folder) is not IMAGE_FOLDER:
         return False
     try:
@@ -131,7 +131,7 @@ def holds_photographs(folder: Path) -> bool:
         image = None if first is None else open_image(first)
     except (DataError, OSError):
         return False  # reading them all tells
-    return image is not None and (is_colour(image) or max(image.size) > SMALL)
+    return image is not None and (is_color(image) or max(image.size) > SMALL)
 
 
 def shown_path(name: str) -> str:

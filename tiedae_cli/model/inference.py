@@ -3,7 +3,7 @@
 Shapes: N items, B items a batch, D values an item.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.item_batches import ItemBatches, as_seen
 from tiedae_cli.model.metrics import ErrorSum, item_sums, own_measures, squares
+from tiedae_cli.model.verdict import Errors
 from tiedae_cli.system.devices import Ranks, in_float64
 
 BATCH_VALUES = 1 << 21  # values of one evaluation batch: large enough for full speed, small enough for any memory
@@ -37,7 +38,18 @@ class Evaluation:
     mean_item: ErrorSum
     """Answering the training split's mean for everything."""
     raw: "Evaluation | None" = None
-    """Of feature vectors: the same errors in the raw features' units; the others are of standardised features."""
+    """Of feature vectors: the same errors in the raw features' units; the others are of standardized features."""
+
+    def errors(self, code_size: int, value_name: str, history: Sequence[float] = ()) -> Errors:
+        """Return the errors per value, as the verdict compares them.
+
+        Args:
+            code_size: K, numbers of the model's code.
+            value_name: what one value of an item is called.
+            history: the model's error after each epoch.
+        """
+        model, pca, mean = (rows.mse_per_value for rows in (self.model, self.pca, self.mean_item))
+        return Errors(model, pca, mean, self.components, code_size, self.model.values, value_name, tuple(history))
 
 
 def block_size(form: ItemForm) -> int:

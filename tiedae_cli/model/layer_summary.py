@@ -22,7 +22,7 @@ class LayerSummary:
     """Of this layer alone: a weight counts where it is first used."""
 
 
-def summarise_layers(model: TiedAutoencoder) -> list[LayerSummary]:
+def summarize_layers(model: TiedAutoencoder) -> list[LayerSummary]:
     """Return the model's layers, encoder then decoder."""
     encoders = [
         LayerSummary(

@@ -107,18 +107,18 @@ def build_onnx(model: TiedAutoencoder, form: ItemForm, part: Part, raw: bool, me
     graph = _Graph(onnx, "code", code) if part == "decoder" else _Graph(onnx, "input", items)
     if part != "decoder":
         if raw:
-            _normalise(graph, form)
+            _normalize(graph, form)
         _encode(graph, model)
         graph.name("code")
     if part != "encoder":
         _decode(graph, model)
         graph.reshape(items)
         if raw:
-            _denormalise(graph, form)
+            _denormalize(graph, form)
         graph.name("reconstruction")
     units = "the data's own values" if raw else "what the model sees: (own value - offset) * scale, see the metadata's form"
     description = f"{part} of an autoencoder for {form.describe()}; input and reconstruction are {units}"
-    return _serialise(graph, model, part, description, metadata)
+    return _serialize(graph, model, part, description, metadata)
 
 
 def _encode(graph: _Graph, model: TiedAutoencoder) -> None:
@@ -134,19 +134,19 @@ def _decode(graph: _Graph, model: TiedAutoencoder) -> None:
         graph.layer(index, layer, "decoder", layer.decoder_activation)
 
 
-def _normalise(graph: _Graph, form: ItemForm) -> None:
+def _normalize(graph: _Graph, form: ItemForm) -> None:
     if form.offset is not None:
         graph.add("Sub", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
     graph.add("Mul", graph.last, graph.constant("scale", torch.as_tensor(form.scale, dtype=torch.float32)))
 
 
-def _denormalise(graph: _Graph, form: ItemForm) -> None:
+def _denormalize(graph: _Graph, form: ItemForm) -> None:
     graph.add("Mul", graph.last, graph.constant("inverse_scale", 1 / torch.as_tensor(form.scale, dtype=torch.float32)))
     if form.offset is not None:
         graph.add("Add", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
 
 
-def _serialise(graph: _Graph, model: TiedAutoencoder, part: Part, description: str, metadata: dict[str, str]) -> bytes:
+def _serialize(graph: _Graph, model: TiedAutoencoder, part: Part, description: str, metadata: dict[str, str]) -> bytes:
     onnx, helper = graph.onnx, graph.onnx.helper
     sizes = {"input": model.sizes[0], "code": model.sizes[-1], "reconstruction": model.sizes[0]}
     values = {

@@ -49,8 +49,8 @@ def fit(items: ItemBatches, count: int) -> PrincipalComponents:
     if items.form.values_per_item <= LARGEST_COVARIANCE:
         covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64)
         for block in _blocks(items):
-            centred = block - mean
-            covariance.addmm_(centred.t(), centred)  # (D, D)
+            centered = block - mean
+            covariance.addmm_(centered.t(), centered)  # (D, D)
         _, vectors = torch.linalg.eigh(covariance)
         return PrincipalComponents(mean, vectors.flip(1)[:, :count].contiguous())
     return PrincipalComponents(mean, _subspace_iteration(items, mean, count))
@@ -64,8 +64,8 @@ def _subspace_iteration(items: ItemBatches, mean: Tensor, count: int, rounds: in
         basis, _ = torch.linalg.qr(basis)
         product = torch.zeros_like(basis)
         for block in _blocks(items):
-            centred = block - mean
-            product.addmm_(centred.t(), centred @ basis)  # covariance @ basis, (D, width)
+            centered = block - mean
+            product.addmm_(centered.t(), centered @ basis)  # covariance @ basis, (D, width)
         small = basis.t() @ product
         _, rotation = torch.linalg.eigh((small + small.t()) / 2)
         ritz = basis @ rotation.flip(1)

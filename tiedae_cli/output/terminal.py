@@ -61,8 +61,9 @@ class Terminal:
 
     @property
     def interactive(self) -> bool:
-        """Whether stderr is a terminal that can redraw lines."""
-        return self.console.is_terminal and not self.console.is_dumb_terminal and not self.quiet
+        """Whether stderr is a terminal that can redraw lines; FORCE_COLOR makes rich take a pipe for one, for its colors alone."""
+        forced = os.environ.get("FORCE_COLOR") and not self.console.file.isatty()
+        return self.console.is_terminal and not forced and not self.console.is_dumb_terminal and not self.quiet
 
     def note(self, text: str) -> None:
         """Tell people something, on stderr."""
@@ -133,8 +134,8 @@ class Terminal:
             answers: the originals first.
             title: two lines.
         """
-        colour = self.console.color_system is not None and not self.console.no_color
-        if self.interactive and colour:
+        color = self.console.color_system is not None and not self.console.no_color
+        if self.interactive and color:
             for line in preview_lines(answers, title, self.console.width, self.console.height):
                 self.console.print(line, no_wrap=True, overflow="crop")
 

@@ -99,15 +99,15 @@ def _histograms(codes: Tensor) -> np.ndarray:
 
 def _correlation(codes: Tensor) -> np.ndarray:
     """Return the correlation of each two units, in hundredths, (U, U) int8; 0 where a unit never changes."""
-    centred = codes.double() - codes.double().mean(0)
-    length = centred.norm(dim=0)
-    unit = centred / length.clamp_min(1e-30)
+    centered = codes.double() - codes.double().mean(0)
+    length = centered.norm(dim=0)
+    unit = centered / length.clamp_min(1e-30)
     return np.asarray((100 * (unit.t() @ unit)).round().clamp(-100, 100).to(torch.int8))
 
 
 def _directions_for(codes: Tensor, share: float) -> int:
     """Return how many principal directions of the code hold a share of its variance."""
-    centred = codes.double() - codes.double().mean(0)
-    strengths = torch.linalg.eigvalsh(centred.t() @ centred).clamp_min(0).flip(0)
+    centered = codes.double() - codes.double().mean(0)
+    strengths = torch.linalg.eigvalsh(centered.t() @ centered).clamp_min(0).flip(0)
     total = strengths.sum()
     return 0 if total == 0 else int((strengths.cumsum(0) < share * total).sum()) + 1

@@ -1,6 +1,6 @@
 """The story of a run: what it reached in a sentence, what was set, and how its error fell by epoch."""
 
-import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,13 +9,14 @@ from tiedae_cli.data.item_set import ItemForm, Splits
 from tiedae_cli.model.denoising import measure_denoising
 from tiedae_cli.model.inference import Evaluation, error_sum
 from tiedae_cli.model.metrics import ErrorSum, metric_values, metrics_of
+from tiedae_cli.model.verdict import EXACT, sentence
 from tiedae_cli.runs.run_comparison import ComparedRun
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import JOINT, EpochReport
+from tiedae_cli.runs.training_summary import error_history
 from tiedae_cli.system.portability import quoted
 
-EXACT = 1e-9  # of PCA's error to the mean's: all but rounding is explained, and a ratio tells nothing
 TABLE_ROWS = 100  # of the table of epochs
 
 
@@ -58,7 +59,7 @@ def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any
         "columns": error_columns(evaluation, images),
         "errors": error_values(evaluation, images),
         "raw_errors": None if evaluation.raw is None else error_values(evaluation.raw, images),
-        "verdict": verdict(found, splits.form),
+        "verdict": verdict(found, splits.form, error_history(history)),
         "denoising": None
         if denoising is None
         else {
@@ -119,7 +120,7 @@ def error_values(evaluation: Evaluation, images: bool) -> list[dict[str, Any]]:
     ]
 
 
-def verdict(found: ComparedRun, form: ItemForm) -> str:
+def verdict(found: ComparedRun, form: ItemForm, history: Sequence[float]) -> str:
     """Return what a run reached, in two sentences."""
     evaluation, item = found.evaluation, "image" if form.kind == "images" else "vector"
     kept = evaluation.model.explained_variance(evaluation.mean_item)
@@ -127,21 +128,7 @@ def verdict(found: ComparedRun, form: ItemForm) -> str:
     head = f"{numbers} {'stands' if found.sizes[-1] == 1 else 'stand'} for the {form.values_per_item:,} {form.value_name}s of each {item}"
     if kept is not None and kept > 0:
         head += f" and keep{'s' * (found.sizes[-1] == 1)} {100 * kept:.1f}% of what varies"
-    return f"{head}. {_beside_pca(evaluation, numbers)}"
-
-
-def _beside_pca(evaluation: Evaluation, numbers: str) -> str:
-    model, pca, mean = (error.squared_error for error in (evaluation.model, evaluation.pca, evaluation.mean_item))
-    if pca <= EXACT * mean:
-        return "PCA with as many numbers loses nothing, so it is no yardstick here."
-    if math.isclose(model, pca, rel_tol=0.005):
-        return f"The error is that of PCA with {numbers}."
-    ratio = _times(pca / model) if model < pca else _times(model / pca)
-    return f"The error is {ratio} times {'smaller' if model < pca else 'larger'} than that of PCA with {numbers}."
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.2f}" if ratio < 1.1 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:,.0f}"
+    return f"{head}. {sentence(evaluation.errors(found.sizes[-1], form.value_name, history))}."
 
 
 def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from tiedae_cli.data.item_set import ItemSet, Splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import error_sum
 from tiedae_cli.model.pca import PrincipalComponents
+from tiedae_cli.model.verdict import Errors
 from tiedae_cli.runs.run_folder import Run, principal_components
 from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.runs.training_summary import error_history
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,20 @@ class TrainingResult:
         return principal_components(self.start.run, self.start.splits.train, self.start.model.sizes[-1])
 
     @cached_property
+    def errors(self) -> Errors:
+        """The best epoch's error beside PCA's and the mean's, on the validation items or, without those, the training items."""
+        start, form = self.start, self.start.splits.form
+        items = start.splits.validation or start.splits.train
+        baselines = (self.components, self.components.truncated(0))
+        pca, mean = (error_sum(part.reconstruct, items, start.device).mse_per_value for part in baselines)
+        count = self.components.components.shape[1]
+        sizes = (count, start.model.sizes[-1], form.values_per_item)
+        return Errors(self.best.selection_mse, pca, mean, *sizes, form.value_name, tuple(error_history(self.history)))
+
+    @property
     def pca_mse_per_value(self) -> float | None:
-        """PCA's error on the validation items, else on the training items; None if PCA explains all but rounding: no baseline."""
-        splits = self.start.splits
-        error = error_sum(self.components.reconstruct, splits.validation or splits.train, self.start.device).mse_per_value
-        exact = self.components.components.shape[1] >= splits.form.values_per_item or error == 0
-        return None if exact else error
+        """PCA's error; None if PCA explains all but rounding, so that it is no baseline."""
+        return None if self.errors.pca_is_exact else self.errors.pca
 
 
 class Observer(Protocol):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tiedae_cli.config.samples import sample_configs
 from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.data.sources.detection import is_input
@@ -244,6 +245,8 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
             raise InputError(f"{path}: no best.safetensors in this folder: {reason}")
         return best
     if not path.exists():
+        if model.lower() in sample_configs():
+            raise InputError(f"{model}: a sample config that has not been trained yet; type: tiedae train {model.lower()}")
         raise InputError(f"{model}: no such checkpoint or run folder{known_runs(parent)}")
     return path
 

@@ -91,7 +91,7 @@ def known_runs(parent: Path) -> str:
     return f" (runs under {parent}/: {', '.join(map(quoted, names[:NAMED]))}{more})" if names else ""
 
 
-def summarise(folder: Path) -> RunSummary:
+def summarize(folder: Path) -> RunSummary:
     """Return what a run folder's small files say."""
     when = datetime.fromtimestamp((folder / "last.safetensors").stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     try:

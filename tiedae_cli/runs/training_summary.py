@@ -1,7 +1,7 @@
 """How far the run of a checkpoint came: its epochs, also those after the best one, which ``last.safetensors`` knows."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tiedae_cli.errors import CheckpointError
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import Run
-from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.runs.training_state import JOINT, EpochReport
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def run_history(path: Path, trained: Checkpoint) -> list[EpochReport]:
     return list(history)
 
 
-def summarise_training(trained: Checkpoint, history: Sequence[EpochReport]) -> TrainingSummary:
+def summarize_training(trained: Checkpoint, history: Sequence[EpochReport]) -> TrainingSummary:
     """Return how far the run of a checkpoint came.
 
     Args:
@@ -56,3 +56,8 @@ def summarise_training(trained: Checkpoint, history: Sequence[EpochReport]) -> T
         seconds=sum(report.seconds for report in history),
         best=next((report for report in reversed(history) if report.best), None),
     )
+
+
+def error_history(reports: Iterable[EpochReport]) -> list[float]:
+    """Return the error after each epoch of the joint training, by which the best epoch is chosen."""
+    return [report.selection_mse for report in reports if report.phase == JOINT]

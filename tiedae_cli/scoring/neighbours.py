@@ -94,15 +94,15 @@ class Neighbours:
     def _exact(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The three statistics in float64, the references less their mean, and this mean, (2 D,)."""
         mean, whitening, references = (in_float64(value) for value in (self.mean, self.whitening, self.references))
-        centre = references.mean(0)
-        return mean, whitening, references - centre, centre
+        center = references.mean(0)
+        return mean, whitening, references - center, center
 
     @torch.inference_mode()
     def scores(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """Return the score of each item, (B, D) and (B, D) -> (B,) float64, on the CPU where their device has no float64."""
         residuals = reconstruction - x
-        mean, whitening, references, centre = self._exact
-        pairs = torch.cat([in_float64(x), whitened(in_float64(residuals), mean, whitening)], 1) - centre  # (B, 2 D)
+        mean, whitening, references, center = self._exact
+        pairs = torch.cat([in_float64(x), whitened(in_float64(residuals), mean, whitening)], 1) - center  # (B, 2 D)
         blocks = torch.split(pairs, max(1, DISTANCES // len(references)))
         order = pairs.new_empty(len(blocks[0]), len(references))  # once, for new memory costs as much as the products
         return torch.cat([self._block_scores(block, references, order[: len(block)]) for block in blocks])

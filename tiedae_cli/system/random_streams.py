@@ -10,7 +10,7 @@ WEIGHTS, ORDER, SHIFTS, CORRUPTION, EVALUATION_NOISE, FLIPS = range(6)
 def seeded(*numbers: int) -> torch.Generator:
     """Return a generator whose stream is a function of the numbers (a seed, then what tells the streams apart)."""
     state = 0x9E3779B97F4A7C15
-    for number in numbers:  # splitmix64 (Steele, Lea & Flood 2014): neighbouring numbers give unrelated seeds
+    for number in numbers:  # splitmix64 (Steele, Lea & Flood 2014): neighboring numbers give unrelated seeds
         state = (state ^ number) * 0xBF58476D1CE4E5B9 & (2**64 - 1)
         state ^= state >> 27
         state = state * 0x94D049BB133111EB & (2**64 - 1)
@@ -27,7 +27,7 @@ def epoch_order(seed: int, epoch: int, images: int) -> Tensor:
 
 
 def block_order(seed: int, epoch: int, images: int, block: int, window: int) -> Tensor:
-    """Return an order, (N,) int64: blocks of neighbouring images by chance, the images of each ``window`` blocks mixed with each other."""
+    """Return an order, (N,) int64: blocks of neighboring images by chance, the images of each ``window`` blocks mixed with each other."""
     generator = seeded(seed, ORDER, epoch)
     blocks = torch.arange(0, images, block)[torch.randperm(-(-images // block), generator=generator)]  # first images
     order = (blocks[:, None] + torch.arange(block)).view(-1)

@@ -21,13 +21,13 @@ def draw_features(run: OpenRun) -> bytes:
     weight, (_, channels, height, width) = features.flatten(1), features.shape
     form = replace(run.form, shape=(channels, height, width))
     drawn = min(len(weight), figures.MOST_FEATURES)
-    colours = "blue below zero, red above" if run.form.shape[0] < 3 else "middle gray at zero"
-    log.info(f"--features: the strongest {drawn} of {len(weight):,}, each scaled by its largest weight; {colours}")
+    colors = "blue below zero, red above" if run.form.shape[0] < 3 else "middle gray at zero"
+    log.info(f"--features: the strongest {drawn} of {len(weight):,}, each scaled by its largest weight; {colors}")
     return figures.feature_grid(weight.detach().cpu().numpy(), form, run.trained.run)
 
 
 def draw_codes(run: OpenRun, split: str) -> bytes:
-    """Draw the codes of a split as points of a plane, coloured by label, and return the PNG."""
+    """Draw the codes of a split as points of a plane, colored by label, and return the PNG."""
     code_map = map_codes(run.network, run.split(split))
     title = f"{len(code_map.points):,} codes of {run.splits.source}, {split} split, run {run.trained.run}"
     return figures.code_map(code_map.points.numpy(), code_map.labels, code_map.axes, title, code_map.label_names)

@@ -333,7 +333,7 @@ class _Pictures:
         outliers = [limit is not None and found > limit for found in scores]
         which = "largest squared errors" if worst.ranked is None else "highest scores"
         title = f"the {len(scores)} {which} of {tally.items:,} items\noriginal, reconstruction, error"
-        title += "" if limit is None else f"; coloured: above {limit:.4g}"
+        title += "" if limit is None else f"; colored: above {limit:.4g}"
         write_output(str(path), figures.contact_sheet(values, reconstructions, captions, outliers, title, self.form))
         log.info(f"the {len(scores)} worst: {path}")
 
@@ -342,7 +342,7 @@ class _Pictures:
         names = columns.values if columns is not None else [f"column {number}" for number in range(self.form.values_per_item)]
         title = f"{tally.items:,} {'rows' if self.columns else 'items'}"
         if tally.limit is not None:
-            title += f", {tally.outliers:,} above the threshold (coloured)"
+            title += f", {tally.outliers:,} above the threshold (colored)"
         if trace.width > 1:
             title += f"; {trace.width:,} a point: lowest to highest value, highest score"
         if len(names) > self.columns > 0:

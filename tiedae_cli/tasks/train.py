@@ -23,7 +23,7 @@ from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.output.training_display import TrainingDisplay
 from tiedae_cli.output.training_lines import TrainingLines
 from tiedae_cli.output.training_pictures import TrainingPictures
-from tiedae_cli.output.verdict import Verdict
+from tiedae_cli.output.training_verdict import TrainingVerdict
 from tiedae_cli.report.report_observer import ReportPage
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.observer import Observer
@@ -73,7 +73,7 @@ def observers(checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: 
         TrainingPictures(),
         OutcomeFile(run, config.training.epochs),
         *([ReportPage(lambda run, name, split: report_page([run], [name], split, QUANTILE))] if config.output.report else []),
-        Verdict(),
+        TrainingVerdict(in_shell=terminal is None or terminal.prints),
         *trackers,
         *([TrainingLines(terminal)] if terminal else []),
     ]

@@ -12,7 +12,7 @@ from tiedae_cli.training.training_set import TrainingSet
 
 log = logging.getLogger(__name__)
 
-BLOCK_BYTES = 8 << 20  # of neighbouring items: a disk reads so much at once almost as fast as without end
+BLOCK_BYTES = 8 << 20  # of neighboring items: a disk reads so much at once almost as fast as without end
 WINDOW = 64  # blocks whose items are mixed: 512 MB, which any machine that trains has
 PAGE = 4096  # bytes
 

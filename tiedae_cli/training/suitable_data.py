@@ -21,11 +21,11 @@ def data_to_train_on(config: Config, may_fill_root: bool = True) -> Splits:
     splits = load_splits(config.data, may_fill_root)
     if splits.form.kind == "vectors" and config.model.output == "sigmoid":
         raise ConfigError(
-            "model.output: sigmoid stays in [0, 1], but features are standardised (mean 0, deviation 1): use linear"
+            "model.output: sigmoid stays in [0, 1], but features are standardized (mean 0, deviation 1): use linear"
         )
     if splits.form.kind == "vectors" and any(words.takes_images for words in config.model.encoder):
         raise ConfigError(
-            f"model.layers: convolutions look at neighbouring pixels; {splits.source} holds {splits.form.describe()}: use dense"
+            f"model.layers: convolutions look at neighboring pixels; {splits.source} holds {splits.form.describe()}: use dense"
         )
     for key, what in (("shift", "moves"), ("flip", "mirrors")):
         if splits.form.kind == "vectors" and getattr(config.training, key):

@@ -1,1 +1,1 @@
-"""One short file a subcommand: parse, call the core, print. What is slow to import is imported inside the functions."""
+"""One short file per command: parse, call the task, print. Slow imports stay inside the functions."""

@@ -1,4 +1,4 @@
-"""``tiedae configs``: the sample configs, and the text of one."""
+"""``tiedae configs``: list the sample configs, or print one."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""``tiedae decode``: codes back to pictures or arrays."""
+"""``tiedae decode``: turn codes back into images or vectors."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ def decode(
         typer.Argument(
             metavar="[MODEL] CODES",
             show_default=False,
-            help="MODEL as in the other commands; CODES as encode writes them (.npy, .csv, .jsonl), or - for stdin.",
+            help="MODEL: as in the other commands. CODES: a file that encode wrote (.npy, .csv, .jsonl), or - for stdin.",
         ),
     ],
     output: Output = "-",
@@ -25,14 +25,14 @@ def decode(
         ),
     ] = None,
     as_float: Annotated[
-        bool, typer.Option("--float", help="Images as unrounded float32 (0 to 1) rather than uint8 (0 to 255).")
+        bool, typer.Option("--float", help="Write images as float32 from 0 to 1. Default: uint8 from 0 to 255.")
     ] = False,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Turn codes back into images or vectors. Images: a .png grid of up to 10,000, or an array. Vectors: in the data's own units."""
+    """Decode codes into images (a PNG grid of up to 10,000, or an array) or into vectors in the data's own units."""
     from tiedae_cli.errors import InputError
     from tiedae_cli.output.output_targets import refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal

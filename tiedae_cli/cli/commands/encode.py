@@ -1,4 +1,4 @@
-"""``tiedae encode``: codes of a split, of files, of arrays or of stdin."""
+"""``tiedae encode``: write the codes of items."""
 
 import sys
 from typing import Annotated
@@ -28,7 +28,7 @@ def encode(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the codes of items, a row an item. Memory does not grow with the input; an item that cannot be read stops it."""
+    """Write the codes of items, one row per item. It reads the input in blocks and stops at the first unreadable item."""
     from tiedae_cli.output.output_targets import refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.trained_run import open_run_with_inputs

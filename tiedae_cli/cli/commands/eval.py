@@ -1,4 +1,4 @@
-"""``tiedae eval``: a model's errors on a split beside PCA and the mean image."""
+"""``tiedae eval``: measure a model on a split."""
 
 from typing import Annotated
 
@@ -13,7 +13,11 @@ def evaluate(
     components: Annotated[
         int | None,
         typer.Option(
-            "--components", metavar="K", min=1, show_default="the code size", help="Principal components to compare with."
+            "--components",
+            metavar="K",
+            min=1,
+            show_default="the code size",
+            help="Number of principal components to compare with.",
         ),
     ] = None,
     device: Device = "auto",
@@ -21,16 +25,18 @@ def evaluate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a model on a split, beside PCA. PCA has as many numbers as the code; beside both, the mean image."""
+    """Measure a model on a split, and compare it with PCA of the same code size and with the mean item."""
     from tiedae_cli.cli.evaluation_table import NEEDLESS, evaluation_table, evaluation_values
+    from tiedae_cli.model.verdict import sentence
     from tiedae_cli.output.terminal import Terminal
-    from tiedae_cli.output.verdict import sentence
     from tiedae_cli.runs.trained_run import open_run
+    from tiedae_cli.runs.training_summary import error_history
     from tiedae_cli.tasks.evaluate import evaluate_run
 
     with Terminal(quiet, as_json) as terminal:
         run = open_run(model, device)
         result, denoising = evaluate_run(run, split, components)
         terminal.table(evaluation_table(result, f"{run.path} on {run.splits.source}", denoising), NEEDLESS)
-        terminal.note(sentence(result, run.network.sizes[-1], run.form.value_name))
+        history = error_history(run.history)
+        terminal.note(sentence(result.errors(run.network.sizes[-1], run.form.value_name, history)))
         terminal.json_line(checkpoint=str(run.path), **evaluation_values(result, denoising))

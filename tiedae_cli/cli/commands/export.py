@@ -1,4 +1,4 @@
-"""``tiedae export``: a trained model as an ONNX or a safetensors file."""
+"""``tiedae export``: write a model as ONNX or safetensors."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,19 +15,22 @@ def export(
         str, typer.Option("--output", "-o", metavar="FILE|-", show_default=False, help="FILE.onnx or FILE.safetensors.")
     ],
     model: Model = None,
-    part: Annotated[Literal["encoder", "decoder", "both"], typer.Option("--part", help="Which half.")] = "both",
+    part: Annotated[
+        Literal["encoder", "decoder", "both"], typer.Option("--part", help="Part of the model to export.")
+    ] = "both",
     wanted: Annotated[
         Literal["onnx", "safetensors"] | None,
-        typer.Option("--format", show_default="the suffix of FILE", help="The format, where FILE does not say it."),
+        typer.Option("--format", show_default="the suffix of FILE", help="Format, if the suffix of FILE does not tell it."),
     ] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="ONNX: take and give the data's own values (0 to 255), not what the model sees.")
+        bool,
+        typer.Option("--raw", help="ONNX only: inputs and outputs in the data's own units (0 to 255) instead of the model's."),
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write a model for other tools. Prints the path of the file."""
+    """Export a model for other tools, and print the path of the file."""
     kind = _format(output, wanted, raw)
 
     from tiedae_cli.output.output_targets import check_targets, refuse_bytes_on_terminal
@@ -55,13 +58,13 @@ def export(
 
 
 def _format(output: str, wanted: str | None, raw: bool) -> str:
-    """Return the format that ``--format`` or the file's suffix says."""
+    """Return the format given by ``--format`` or by the file's suffix."""
     from tiedae_cli.errors import InputError
 
     kind = wanted or Path(output).suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         known = " or ".join(f".{name}" for name in FORMATS)
-        raise InputError(f"--output {output}: which format? end the name in {known}, or give --format")
+        raise InputError(f"--output {output}: unknown format; use a file name that ends in {known}, or --format")
     if raw and kind != "onnx":
-        raise InputError("--raw: only for ONNX; a safetensors file has the scaling in its metadata")
+        raise InputError("--raw: needs --format onnx; a safetensors file keeps the scaling in its metadata")
     return kind

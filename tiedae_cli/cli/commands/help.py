@@ -1,15 +1,19 @@
-"""``tiedae help [COMMAND]``: what ``--help`` prints."""
+"""``tiedae help [COMMAND]``: the same as ``tiedae COMMAND --help``."""
 
 from typing import Annotated
 
 import typer
 
+from tiedae_cli.cli.commands.options import ALL
+
 
 def help_(
     context: typer.Context,
-    command: Annotated[str | None, typer.Argument(metavar="COMMAND", show_default="all", help="Of this command.")] = None,
+    command: Annotated[str | None, typer.Argument(metavar="COMMAND", show_default="all", help="Command to describe.")] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Show every option, and every key of the config.")] = False,
 ) -> None:
-    """Print what a command does and takes."""
+    """Print the help of a command."""
+    context.meta[ALL] = show_all
     parent = context.parent
     assert parent is not None
     group: object = parent.command

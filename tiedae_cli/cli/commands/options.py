@@ -1,10 +1,12 @@
-"""The arguments and options that several subcommands share."""
+"""Arguments and options that several commands share."""
 
 from typing import Annotated
 
 import typer
 
 from tiedae_cli.cli import completion
+
+ALL = "tiedae.all"  # in the context's meta: whether help shows every option
 
 
 def _remember_debug(context: typer.Context, value: bool) -> bool:
@@ -13,11 +15,31 @@ def _remember_debug(context: typer.Context, value: bool) -> bool:
 
 
 def _some_model(context: typer.Context, value: str | None) -> str | None:
-    """Refuse at once, before torch is imported, where no model is named and there is none."""
+    """Fail before torch is imported if no model is named and no run exists."""
     if value is None and not context.resilient_parsing:
         from tiedae_cli.runs.run_list import RUNS, require_runs
 
         require_runs(RUNS)
+    return value
+
+
+def fraction(text: str) -> float:
+    """Return a fraction from 0 to 1, written as a number or a percentage (``0.01``, ``1%``).
+
+    Raises:
+        BadParameter: it is not such a fraction; the message says what to type.
+    """
+    plain = str(text).strip().replace(",", ".")
+    percent = plain.endswith("%")
+    try:
+        value = float(plain.removesuffix("%")) / (100 if percent else 1)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text} is not a fraction; expected a number from 0 to 1, or a percentage such as 1%"
+        ) from None
+    if not 0 <= value <= 1:
+        percentage = f"; for {value:g}% type {value / 100:g}" if 1 < value <= 100 and not percent else ""
+        raise typer.BadParameter(f"{text} is not a fraction from 0 to 1{percentage}")
     return value
 
 
@@ -28,7 +50,7 @@ Model = Annotated[
         show_default=False,
         callback=_some_model,
         autocompletion=completion.runs,
-        help="A checkpoint, a run folder (its best.safetensors) or a run's name. Left out: the newest run under runs/.",
+        help="A checkpoint, a run folder (its best.safetensors) or the name of a run. Default: the newest run under runs/.",
     ),
 ]
 Inputs = Annotated[
@@ -36,15 +58,15 @@ Inputs = Annotated[
     typer.Argument(
         metavar="INPUTS",
         show_default=False,
-        help="Files and folders of images, arrays or tables, or - for stdin; left out: a split.",
+        help="Files and folders of images, arrays or tables, or - for stdin. Default: a split of the run's data.",
     ),
 ]
-Output = Annotated[str, typer.Option("--output", "-o", metavar="FILE|-", help="Where to write; - is stdout.")]
+Output = Annotated[str, typer.Option("--output", "-o", metavar="FILE|-", help="Output file; - is stdout.")]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", autocompletion=completion.devices, help="auto, cpu, cuda, cuda:N or mps.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON Lines on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", callback=_remember_debug, is_eager=True, help="Show tracebacks.")]
 Split = Annotated[
     str, typer.Option("--split", metavar="SPLIT", autocompletion=completion.splits, help="train, validation or test.")

@@ -1,5 +1,7 @@
-"""``tiedae reconstruct``: images beside what the model makes of them, as a PNG."""
+"""``tiedae reconstruct``: draw images beside their reconstructions."""
 
+import os
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -11,37 +13,46 @@ def reconstruct(
     model: Model = None,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGES", show_default=False, help="Image files or folders of them instead of the split."),
+        typer.Argument(
+            metavar="IMAGES", show_default=False, help="Image files or folders of images. Default: images of the split."
+        ),
     ] = None,
-    count: Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, max=10_000, help="How many images of the split.")] = 2,
+    count: Annotated[
+        int, typer.Option("--n", "-n", metavar="N", min=1, max=10_000, help="Number of images of the split to draw.")
+    ] = 2,
     seed: Annotated[
         int | None,
         typer.Option(
-            "--seed", metavar="SEED", min=0, show_default="the first ones", help="Choose the images at random with this seed."
+            "--seed", metavar="SEED", min=0, show_default="the first ones", help="Choose images at random, with this seed."
         ),
     ] = None,
     split: Split = "test",
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE|-", show_default="reconstructions-N.png in the run folder", help="- is stdout."
+            "--output",
+            "-o",
+            metavar="FILE|-",
+            show_default="reconstructions-N.png in the run folder",
+            help="Output file; - is stdout.",
         ),
     ] = None,
     preview: Annotated[
-        bool, typer.Option("--preview/--no-preview", help="Draw them in the terminal too, where it shows colour.")
+        bool, typer.Option("--preview/--no-preview", help="Also draw the images in the terminal, if it has color.")
     ] = True,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Draw images beside their reconstructions. Prints the path of the PNG."""
+    """Draw images beside their reconstructions, and print the path of the PNG."""
     from tiedae_cli.output.output_targets import check_targets, refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.trained_run import open_run_with_inputs
     from tiedae_cli.system.storage import unused_name
     from tiedae_cli.tasks import reconstruct as reconstruction
 
+    _refuse_count(model, files or [])
     refuse_bytes_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(model, files or [], device)
@@ -55,3 +66,18 @@ def reconstruct(
         if target != "-":
             terminal.result(target)
             terminal.json_line(output=target, images=drawn.images, squared_errors=drawn.squared_errors)
+
+
+def _refuse_count(model: str | None, files: Sequence[str]) -> None:
+    """Refuse ``tiedae reconstruct digits 5``: the number of images is an option."""
+    from tiedae_cli.errors import InputError
+    from tiedae_cli.runs.run_folder import named_model
+    from tiedae_cli.runs.run_list import RUNS
+    from tiedae_cli.system.portability import quoted
+
+    words = [word for word in (model, *files) if word is not None]
+    last = words[-1] if words else ""
+    if not last.isdecimal() or os.path.exists(last) or named_model(last, RUNS) is not None:
+        return
+    line = " ".join(["tiedae reconstruct", *map(quoted, words[:-1]), "--n", last])
+    raise InputError(f"{last}: not a run or an image; for {last} images type: {line}")

@@ -1,4 +1,4 @@
-"""``tiedae report``: one or several runs as a page to look at and a model to play with."""
+"""``tiedae report``: write an HTML page about one or several runs."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ def report(
         typer.Argument(
             metavar="RUN",
             show_default="the newest run",
-            help="Checkpoints, run folders (their best.safetensors) or runs' names; several are compared.",
+            help="Checkpoints, run folders (their best.safetensors) or names of runs. Several runs are compared.",
         ),
     ] = None,
     output: Annotated[
@@ -24,20 +24,22 @@ def report(
             "-o",
             metavar="FILE|-",
             show_default="report.html in the run folder",
-            help="Where to write; - is stdout.",
+            help="Output file; - is stdout.",
         ),
     ] = None,
     split: Split = "test",
     quantile: Annotated[
         float,
-        typer.Option("--quantile", metavar="Q", min=0, max=1, help="Of the validation errors: larger ones are outliers."),
+        typer.Option(
+            "--quantile", metavar="Q", min=0, max=1, help="Quantile of the validation errors above which an item is an outlier."
+        ),
     ] = QUANTILE,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write one HTML page that tells of runs and lets you play with their models. It needs no network. Prints its path."""
+    """Write one HTML page about runs, with live models to try, and print its path. The page works offline."""
     from tiedae_cli.output.output_targets import check_targets
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.trained_run import open_run

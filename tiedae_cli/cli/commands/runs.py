@@ -1,4 +1,4 @@
-"""``tiedae runs``: a table of the runs."""
+"""``tiedae runs``: list the runs."""
 
 import json
 from pathlib import Path
@@ -10,14 +10,16 @@ from tiedae_cli.cli.commands.options import Debug, Json
 
 
 def runs(
-    folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", show_default="runs", help="Where the runs lie.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", show_default="runs", help="Folder that contains the runs.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the runs, the newest first: data, shape, epochs, best error beside PCA's, when, and how far each is."""
-    from tiedae_cli.runs.run_list import RUNS, as_values, require_runs, summarise
+    """List the runs, newest first, with data, shape, epochs, best error beside PCA's, time and state."""
+    from tiedae_cli.runs.run_list import RUNS, as_values, require_runs, summarize
 
-    found = [summarise(path) for path in require_runs(folder or RUNS)]
+    found = [summarize(path) for path in require_runs(folder or RUNS)]
     if as_json:
         for values in as_values(found):
             typer.echo(json.dumps(values))

@@ -1,11 +1,11 @@
-"""``tiedae score``: each item's score, which items are outliers, and why."""
+"""``tiedae score``: write anomaly scores, and which items are outliers and why."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split
+from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split, fraction
 from tiedae_cli.output.item_writer import FORMATS, KEYED_FORMATS, choose_format, listed
 from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
 
@@ -17,7 +17,12 @@ def score(
     top: Annotated[
         int | None,
         typer.Option(
-            "--top", metavar="K", min=1, max=1_000_000, show_default="all, in order", help="The K worst, worst first."
+            "--top",
+            metavar="K",
+            min=1,
+            max=1_000_000,
+            show_default="all, in order",
+            help="Write only the K highest scores, highest first.",
         ),
     ] = None,
     rate: Annotated[
@@ -25,19 +30,20 @@ def score(
         typer.Option(
             "--false-alarms",
             metavar="RATE",
-            min=0,
-            max=1,
+            parser=fraction,
             show_default=str(FALSE_ALARMS),
-            help="Set the threshold so that this fraction of usual items is expected above it.",
+            help="Fraction of normal items expected above the threshold, for example 0.01 or 1%.",
         ),
     ] = None,
     quantile: Annotated[
         float | None,
-        typer.Option("--quantile", metavar="Q", min=0, max=1, show_default=False, help="The same as --false-alarms 1 - Q."),
+        typer.Option("--quantile", metavar="Q", parser=fraction, show_default=False, help="The same as --false-alarms 1 - Q."),
     ] = None,
     limit: Annotated[
         float | None,
-        typer.Option("--threshold", metavar="ERROR", show_default="by the false alarms", help="Outliers have a higher score."),
+        typer.Option(
+            "--threshold", metavar="ERROR", show_default="by --false-alarms", help="Score above which an item is an outlier."
+        ),
     ] = None,
     sheet: Annotated[
         Path | None,
@@ -45,13 +51,13 @@ def score(
             "--contact-sheet",
             metavar="PNG",
             show_default=False,
-            help="Draw the worst beside their reconstructions and a map of the error.",
+            help="Draw the items with the highest scores, their reconstructions and an error map.",
         ),
     ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
-            "--plot", metavar="PNG", show_default=False, help="Draw the scores in order, under the values of their rows."
+            "--plot", metavar="PNG", show_default=False, help="Plot the scores in order, below the values of their rows."
         ),
     ] = None,
     against: Annotated[
@@ -60,7 +66,7 @@ def score(
             "--against",
             metavar="OTHER",
             show_default=False,
-            help="Known intruders (file, folder or data set): print one object, how well the error tells them apart.",
+            help="Known anomalies (file, folder or data set): print one object that says how well the scores separate them.",
         ),
     ] = None,
     explain: Annotated[
@@ -71,11 +77,14 @@ def score(
             min=1,
             max=1_000_000,
             show_default=False,
-            help="Add to each outlier the K values that carry most of its error, each beside what the model expected.",
+            help="Add to each outlier the K values with the largest errors, and what the model expected there.",
         ),
     ] = None,
     summary: Annotated[
-        bool, typer.Option("--summary", help="Print one object about all items; with labels how well they are told apart.")
+        bool,
+        typer.Option(
+            "--summary", help="Print one object about all items; with labels, also how well the scores separate them."
+        ),
     ] = False,
     output: Output = "-",
     file_format: Annotated[
@@ -89,7 +98,7 @@ def score(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write each item's squared error. An item that cannot be read is named and left out; then the exit code is 1 at the end."""
+    """Write the anomaly score of each item. Unreadable items are reported and skipped; the exit code is then 1."""
     from tiedae_cli.errors import InputError
     from tiedae_cli.output.output_targets import refuse_bytes_on_terminal
     from tiedae_cli.output.terminal import Terminal
@@ -99,15 +108,17 @@ def score(
 
     given = {"--false-alarms": rate, "--quantile": quantile, "--threshold": limit}
     if len(both := [name for name, value in given.items() if value is not None]) > 1:
-        raise InputError(f"{' and '.join(both)}: give one of them")
+        raise InputError(f"{' and '.join(both)}: only one of them can be given")
     rate = rate if quantile is None else 1 - quantile
     if summary and (top is not None or explain is not None or against is not None):
-        raise InputError("--summary prints one object about all items; --top, --explain and --against have no place there")
+        raise InputError(
+            "--summary prints one object about all items; it cannot be combined with --top, --explain or --against"
+        )
     if against is not None and (top is not None or explain is not None):
-        raise InputError("--against prints one object about all items; --top and --explain have no place there")
+        raise InputError("--against prints one object about all items; it cannot be combined with --top or --explain")
     kind = choose_format(file_format, as_json, output, KEYED_FORMATS, on_stdout="jsonl")
     if explain is not None and not FORMATS[kind].has_lists:
-        raise InputError(f"--explain: reasons are lists, which {FORMATS[kind].title} cannot hold: --format jsonl")
+        raise InputError(f"--explain: reasons are lists, which {FORMATS[kind].title} cannot hold; use --format jsonl")
     if not FORMATS[kind].is_text:
         refuse_bytes_on_terminal(output)
     request = ScoreRequest(
@@ -124,5 +135,7 @@ def score(
         file_format=kind,
     )
     with Terminal(quiet, as_json) as terminal:
+        if rate == 1:
+            terminal.warn("a false-alarm rate of 1 flags all normal items; for 1% type: --false-alarms 0.01")
         run, names = open_run_with_inputs(model, inputs or [], device)
         score_items(run, names, request, terminal)

@@ -1,4 +1,4 @@
-"""``tiedae train``: from a config to a run folder, from the start or from where an earlier process stopped."""
+"""``tiedae train``: train a model, or resume a run."""
 
 import os
 from pathlib import Path
@@ -17,8 +17,8 @@ def train(
             metavar="CONFIG|DATA|KEY=VALUE",
             show_default=False,
             autocompletion=completion.training_words,
-            help="A sample config or YAML file; a data set, folder, array or table to train on; keys of the config. "
-            "With --resume: the run to continue.",
+            help="A sample config or a YAML file; a data set, folder, array or table to train on; keys of the config. "
+            "With --resume: the run to resume.",
         ),
     ] = None,
     config: Annotated[
@@ -29,32 +29,37 @@ def train(
             metavar="FILE|NAME",
             show_default="digits",
             autocompletion=completion.configs,
-            help="YAML file (- is stdin), or name of a sample config.",
+            help="YAML file (- is stdin) or name of a sample config.",
         ),
     ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", show_default=False, help="Set a key of the config, as KEY=VALUE and --KEY VALUE do."
+            "--set",
+            metavar="KEY=VALUE",
+            show_default=False,
+            help="Set a key of the config; the same as KEY=VALUE or --KEY VALUE.",
         ),
     ] = None,
     device: Device = "auto",
     run_dir: Annotated[
         Path | None,
-        typer.Option("--run-dir", metavar="DIR", show_default=False, help="Exactly this run folder, which must be new."),
+        typer.Option("--run-dir", metavar="DIR", show_default=False, help="Run folder to create; it must not exist yet."),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Continue a run to the same bits; the newest one if RUN is left out. With --config: else start."
+            "--resume",
+            help="Resume a run (default: the newest); the result is bit-identical to an uninterrupted run. With --config, start a "
+            "new run if there is none to resume.",
         ),
     ] = False,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved config and stop.")] = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the resolved config and exit.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train an autoencoder; prints the path of its checkpoint.
+    """Train an autoencoder, and print the path of its checkpoint.
 
     tiedae train mnist; tiedae train photos/ --epochs 10; tiedae train table.csv hidden_sizes=64,8; tiedae train my.yaml
     """
@@ -62,8 +67,8 @@ def train(
     from tiedae_cli.config import Config
     from tiedae_cli.config.yaml_reader import dump_config, load_config
 
-    wanted = parse_train_request(words or [], config, assignments or [], resume)
-    values = None if wanted.config is None else load_config(wanted.config, wanted.assignments)
+    request = parse_train_request(words or [], config, assignments or [], resume)
+    values = None if request.config is None else load_config(request.config, request.assignments)
     if print_config:
         typer.echo(dump_config(values or Config()), nl=False)
         return
@@ -74,18 +79,18 @@ def train(
     from tiedae_cli.tasks import train as task
 
     with joined_ranks() as ranks, Terminal(quiet or not ranks.leads, as_json and ranks.leads) as terminal:
-        for note in wanted.notes:
+        for note in request.notes:
             terminal.note(note)
         where = (resolve_device(device), ranks, terminal)
         parent = Path(os.path.expanduser(values.output.runs)) if values else RUNS
-        found = find_resumable(wanted.run, wanted.name, run_dir, parent) if resume and ranks.leads else None
+        found = find_resumable(request.run, request.name, run_dir, parent) if resume and ranks.leads else None
         found = ranks.from_leader(found)
         if found is not None:
-            opened = task.resume(found, values, wanted.assignments, *where)
+            opened = task.resume(found, values, request.assignments, *where)
         else:
             assert (
-                values is not None and wanted.name is not None
+                values is not None and request.name is not None
             )  # find_resumable raises where there is no config to start from
-            opened = task.start(values, wanted.name, run_dir, *where)
+            opened = task.start(values, request.name, run_dir, *where)
         with opened as training:
             training.train()

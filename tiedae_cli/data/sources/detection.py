@@ -24,6 +24,18 @@ SOURCES = [IMAGE_FOLDER, NPY, NPZ, HDF5, MATLAB, IDX, CIFAR, CSV, JSON_LINES, PA
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
 MODELS = ("", ".safetensors")  # suffixes of what is no data
 HEAD_BYTES = 16  # enough to tell what a file is
+AS_TABLE = "save its table as .csv or .parquet"
+FOREIGN = {  # kinds of files that are never data, by suffix, and what to do instead
+    ".ipynb": ("a Jupyter notebook", "save its data with np.save('x.npy', array)"),
+    ".py": ("a Python program", "save its data with np.save('x.npy', array)"),
+    **dict.fromkeys((".doc", ".docx", ".odt", ".rtf", ".pdf", ".ppt", ".pptx"), ("a document", AS_TABLE)),
+    **dict.fromkeys((".xls", ".xlsx", ".ods"), ("a spreadsheet", "save the sheet as .csv")),
+    **dict.fromkeys((".sqlite", ".sqlite3", ".db"), ("a database", AS_TABLE)),
+    **dict.fromkeys((".safetensors", ".onnx"), ("a model, not data", "name the data that it should be trained on")),
+    **dict.fromkeys((".wav", ".mp3", ".flac", ".ogg"), ("a sound file", "save its samples as .npy, one row per item")),
+    **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv"), ("a video", "save its frames as image files in a folder")),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), ("an archive", "unpack it and name the folder")),
+}
 
 
 def formats(of_streams: bool = False) -> str:
@@ -70,6 +82,9 @@ def source_of(path: Path) -> Source:
             f"{path}: a pickle, which can run any program when it is opened, so it never is; save what is in it with "
             "np.save('x.npy', array) or table.to_parquet('x.parquet')"
         )
+    if path.suffix.lower() in FOREIGN and not folder:
+        what, instead = FOREIGN[path.suffix.lower()]
+        raise DataError(f"{path}: {what}; tiedae reads {formats()}; {instead}")
     suffix = _suffix(path.name)
     named = next((source for source in SOURCES if source.is_folder == folder and suffix in source.suffixes), None)
     return named or recognized(path, b"" if folder else _head(path), folder)

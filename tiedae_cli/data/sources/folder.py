@@ -1,6 +1,6 @@
 """A folder of images: decoded once, in parallel, into one array in the user's cache folder, and memory-mapped from there.
 
-Shapes: N images of one size, C channels (1 gray, 3 colour), H x W pixels.
+Shapes: N images of one size, C channels (1 gray, 3 color), H x W pixels.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from tiedae_cli.data.image_files import (
     has_wide_mode,
     image_names,
     image_warnings,
-    is_colour,
+    is_color,
     pixels_of,
 )
 from tiedae_cli.data.item_set import BLOCK_BYTES, SPLITS, ItemForm, ValueRange, range_of
@@ -66,15 +66,15 @@ class Target:
     one_size: bool
     """Every file must have this size; else it is resized."""
     gray_only: bool
-    """No file may be in colour; else it is converted."""
+    """No file may be in color; else it is converted."""
     pattern: str
     """The file that it was inferred from."""
     range: ValueRange | None = None
     """Black and white of images of more than 8 bits."""
 
 
-class _ColourFoundError(Exception):
-    """A colour image among what looked like gray ones."""
+class _ColorFoundError(Exception):
+    """A color image among what looked like gray ones."""
 
 
 def folder_parts(folder: Path, config: DataConfig) -> dict[str, Part]:
@@ -89,7 +89,7 @@ def folder_parts(folder: Path, config: DataConfig) -> dict[str, Part]:
 
     Args:
         folder: read recursively.
-        config: ``size``, ``mode`` and ``range``; what is None is inferred: the one size that all share; colour if any file is in colour;
+        config: ``size``, ``mode`` and ``range``; what is None is inferred: the one size that all share; color if any file is in color;
             of more than 8 bits, the bit depth in use. ``include`` and ``exclude`` choose among the files.
 
     Raises:
@@ -247,7 +247,7 @@ def _build(listing: Listing, config: DataConfig, path: Path) -> None:
         target = replace(_target(listing, config), range=_range(listing, config))
         try:
             _write(listing, target, path)
-        except _ColourFoundError:
+        except _ColorFoundError:
             target = replace(target, shape=(3, *target.shape[1:]), gray_only=False)
             _write(listing, target, path)
 
@@ -263,10 +263,10 @@ def _target(listing: Listing, config: DataConfig) -> Target:
         except DataError as error:
             bad.append(str(error))
             continue
-        colour = is_colour(image) if config.mode is None else config.mode == "colour"
+        color = is_color(image) if config.mode is None else config.mode == "color"
         size = config.size or (image.height, image.width)
-        gray_only = config.mode is None and not colour
-        return Target((3 if colour else 1, *size), config.size is None, gray_only, pattern=name)
+        gray_only = config.mode is None and not color
+        return Target((3 if color else 1, *size), config.size is None, gray_only, pattern=name)
     raise _bad_files(listing, bad)
 
 
@@ -317,8 +317,8 @@ def _decoded(listing: Listing, target: Target) -> Iterator[np.ndarray | DataErro
             return error
         if target.one_size and (image.height, image.width) != target.shape[1:]:
             raise _mixed_sizes(listing, target, name, image.height, image.width)
-        if target.gray_only and is_colour(image):
-            raise _ColourFoundError
+        if target.gray_only and is_color(image):
+            raise _ColorFoundError
         return pixels_of(image, target.shape, target.range)
 
     threads = os.cpu_count() or 1

@@ -70,7 +70,7 @@ class Table:
     read: Callable[[Bad], Iterator[TableBlock]]
     """All rows in order; to be called once where the table is a stream."""
     format: str
-    """What was recognised, in words."""
+    """What was recognized, in words."""
     key: str | None = None
     """Of a large file: its path, size and time, and how it is read."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, YARDSTICK_COLOUR, figure_png, new_figure
+from tiedae_cli.output.figures.canvas import INK, MODEL_COLOR, YARDSTICK_COLOR, figure_png, new_figure
 from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.system.text import shown
 
@@ -32,16 +32,16 @@ def loss_curve(
     marker = "o" if len(epochs) <= 30 else ""
     series = [("training", [report.train_mse_per_value for report in reports], "#8fb3d9")]
     if all(report.validation_mse_per_value is not None for report in reports):
-        series.append(("validation", [report.validation_mse_per_value or 0.0 for report in reports], MODEL_COLOUR))
-    for name, values, colour in series:
-        axes.plot(epochs, values, marker=marker, markersize=4, color=colour, label=name)
+        series.append(("validation", [report.validation_mse_per_value or 0.0 for report in reports], MODEL_COLOR))
+    for name, values, color in series:
+        axes.plot(epochs, values, marker=marker, markersize=4, color=color, label=name)
     best = next((report for report in reversed(reports) if report.best), None)
     if best is not None:
         told = f"best epoch {best.epoch}: {best.selection_mse:.3g}"
         place = [best.epoch], [best.selection_mse]
         axes.plot(*place, label=told, marker="o", markersize=10, markerfacecolor="none", markeredgecolor=INK, linestyle="")
     if yardstick is not None:
-        axes.axhline(yardstick, color=YARDSTICK_COLOUR, linestyle="--", label=f"PCA, {components} components: {yardstick:.3g}")
+        axes.axhline(yardstick, color=YARDSTICK_COLOR, linestyle="--", label=f"PCA, {components} components: {yardstick:.3g}")
     values = [value for _, numbers, _ in series for value in numbers] + [yardstick or series[0][1][0]]
     _scale(axes, epochs, min(values), max(values))
     axes.set_title(shown(run), fontsize=11, color=INK, parse_math=False)

@@ -11,7 +11,7 @@ from tiedae_cli.model.pictures import as_pictures
 from tiedae_cli.output.figures.canvas import (
     DPI,
     INK,
-    YARDSTICK_COLOUR,
+    YARDSTICK_COLOR,
     figure_png,
     new_figure,
     paste,
@@ -23,7 +23,7 @@ COMPACT, COMPACT_COLUMNS = 100, 10  # images up to which a grid of pairs has ten
 MOST_PICTURES, LARGEST_GRID = 10_000, 1 << 25  # of one grid: pictures, and pixels (a square of about 5,800)
 SHEET_TITLE, SHEET_WIDTH = 50, 360  # of a contact sheet, in pixels: the title's height, the least width
 SHEET_GAP, SHEET_TEXT, SHEET_CAPTION = 14, 36, 150  # between items, under them, across a caption
-HEAT_AT = (0.0, 0.35, 0.7, 1.0)  # shares of the largest error, and their colours: pale, yellow, the warning colour, dark
+HEAT_AT = (0.0, 0.35, 0.7, 1.0)  # shares of the largest error, and their colors: pale, yellow, the warning color, dark
 HEAT = ((0.94, 0.94, 0.92), (0.98, 0.8, 0.36), (0.78, 0.31, 0.12), (0.3, 0.04, 0.02))
 
 
@@ -103,7 +103,7 @@ def contact_sheet(
         originals: as the model sees them, (N, D).
         reconstructions: what it answers, (N, D).
         captions: each item's two lines.
-        marked: which captions are printed in the warning colour.
+        marked: which captions are printed in the warning color.
         title: two lines.
         form: of an item.
     """
@@ -123,8 +123,8 @@ def contact_sheet(
         for number, pictures in enumerate((left, middle, right)):
             paste(canvas, y, x + number * (width * factor + 2), pictures[index], factor)
         place = x / canvas.shape[1], 1 - (y + height * factor + 4) / canvas.shape[0]
-        colour = YARDSTICK_COLOUR if marked[index] else INK
-        figure.text(*place, captions[index], fontsize=7, color=colour, va="top", parse_math=False)
+        color = YARDSTICK_COLOR if marked[index] else INK
+        figure.text(*place, captions[index], fontsize=7, color=color, va="top", parse_math=False)
     figure.figimage(canvas, origin="upper")
     return figure_png(figure)
 

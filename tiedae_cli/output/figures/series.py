@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, YARDSTICK_COLOUR, figure_png, new_figure
+from tiedae_cli.output.figures.canvas import INK, MODEL_COLOR, YARDSTICK_COLOR, figure_png, new_figure
 from tiedae_cli.system.text import shown
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Envelope:
 
 
 def series_plot(series: Envelope, names: Sequence[str], limit: float | None, title: str, score_name: str) -> bytes:
-    """Draw the values of up to six columns over the score of each row, rows above the threshold coloured; return the PNG.
+    """Draw the values of up to six columns over the score of each row, rows above the threshold colored; return the PNG.
 
     Args:
         series: at least one bin.
@@ -51,9 +51,9 @@ def series_plot(series: Envelope, names: Sequence[str], limit: float | None, tit
     for index, name in enumerate(names):
         low, high = series.low[:, index], series.high[:, index]
         if series.width > 1:
-            axes[index].fill_between(middle, low, high, color=MODEL_COLOUR, linewidth=0.6)
+            axes[index].fill_between(middle, low, high, color=MODEL_COLOR, linewidth=0.6)
         else:
-            _line(axes[index], middle, low, MODEL_COLOUR)
+            _line(axes[index], middle, low, MODEL_COLOR)
         axes[index].set_ylabel(_short(name), parse_math=False)
     _line(axes[count], middle, series.top, INK)
     axes[count].set_ylabel(score_name)
@@ -63,11 +63,11 @@ def series_plot(series: Envelope, names: Sequence[str], limit: float | None, tit
     axes[count].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes[count].set_xlim(series.first - 0.5, series.first + series.rows - 0.5)
     if limit is not None:
-        axes[count].axhline(limit, color=YARDSTICK_COLOUR, linestyle="--", linewidth=1, label=f"threshold {limit:.4g}")
+        axes[count].axhline(limit, color=YARDSTICK_COLOR, linestyle="--", linewidth=1, label=f"threshold {limit:.4g}")
         axes[count].legend(frameon=False, loc="upper left")
     for axis in axes:
         for first, last in spans:
-            axis.axvspan(first - 0.5, last + 0.5, color=YARDSTICK_COLOUR, alpha=0.3, linewidth=1)
+            axis.axvspan(first - 0.5, last + 0.5, color=YARDSTICK_COLOR, alpha=0.3, linewidth=1)
         axis.grid(True, alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_title(shown(title), fontsize=10, color=INK, loc="left", parse_math=False)
@@ -76,12 +76,12 @@ def series_plot(series: Envelope, names: Sequence[str], limit: float | None, tit
     return figure_png(figure)
 
 
-def _line(axes: "Axes", places: np.ndarray, values: np.ndarray, colour: str) -> None:
+def _line(axes: "Axes", places: np.ndarray, values: np.ndarray, color: str) -> None:
     """Draw a line that ends where rows were left out, and a row alone between such places as a dot."""
-    axes.plot(places, values, color=colour, linewidth=0.8)
+    axes.plot(places, values, color=color, linewidth=0.8)
     beside = np.concatenate([[False], np.isfinite(values), [False]])
     alone = beside[1:-1] & ~beside[:-2] & ~beside[2:]
-    axes.plot(places[alone], values[alone], color=colour, linestyle="", marker=".", markersize=3)
+    axes.plot(places[alone], values[alone], color=color, linestyle="", marker=".", markersize=3)
 
 
 def _spans(series: Envelope, limit: float | None) -> list[tuple[int, int]]:

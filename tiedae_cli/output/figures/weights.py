@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from tiedae_cli.data.item_set import ItemForm
-from tiedae_cli.output.figures.canvas import INK, MODEL_COLOUR, Page, figure_png, new_figure, text_width, tiles
+from tiedae_cli.output.figures.canvas import INK, MODEL_COLOR, Page, figure_png, new_figure, text_width, tiles
 from tiedae_cli.system.text import shown
 
 LONGEST_NAME = 24  # characters of a label in the legend
-LARGEST_LEGEND = 20  # classes that can be told apart by colour
+LARGEST_LEGEND = 20  # classes that can be told apart by color
 MOST_FEATURES = 100
 MARGIN, HEAD = 12, 76  # pixels around the grid of features, and over it
 SCALE_WIDTH = 340  # pixels of the scale with its numbers
@@ -19,7 +19,7 @@ SCALE_WIDTH = 340  # pixels of the scale with its numbers
 def signed_pictures(rows: np.ndarray, form: ItemForm) -> np.ndarray:
     """Return weights, (N, D), as pictures (N, H, W, 3) in [0, 1], each scaled symmetrically around zero by its largest absolute value.
 
-    Gray data: blue below zero, white at zero, red above. Colour data: zero is middle gray in each channel.
+    Gray data: blue below zero, white at zero, red above. Color data: zero is middle gray in each channel.
     """
     from matplotlib import colormaps
 
@@ -72,10 +72,10 @@ def code_map(
     title: str,
     label_names: tuple[str, ...] | None = None,
 ) -> bytes:
-    """Draw points, (N, 2), coloured by their labels, (N,), where there are some; return the PNG.
+    """Draw points, (N, 2), colored by their labels, (N,), where there are some; return the PNG.
 
-    ``label_names`` are what the labels stand for, where they are words. Up to 20 different labels have a colour each and a legend,
-    more a colour bar.
+    ``label_names`` are what the labels stand for, where they are words. Up to 20 different labels have a color each and a legend,
+    more a color bar.
     """
     from matplotlib import colormaps
 
@@ -85,15 +85,15 @@ def code_map(
     dots: dict[str, Any] = {"s": 14, "alpha": 0.75, "linewidths": 0}
     classes = [] if labels is None else sorted(set(labels.tolist()))
     if labels is None:
-        axes.scatter(x, y, color=MODEL_COLOUR, **dots)
+        axes.scatter(x, y, color=MODEL_COLOR, **dots)
     elif len(classes) > LARGEST_LEGEND:
         bar = "label" if label_names is None else f"label, by its place among {len(label_names):,} names"
         figure.colorbar(axes.scatter(x, y, c=labels, cmap="turbo", **dots), label=bar)
     else:
         # All points in one call, in the order of the data: no class covers all others.
-        colours = colormaps["tab10" if len(classes) <= 10 else "tab20"](np.arange(len(classes)))  # (classes, 4)
-        axes.scatter(x, y, color=colours[np.searchsorted(classes, labels)], **dots)
-        handles = [axes.scatter([], [], color=colour, s=40) for colour in colours]
+        colors = colormaps["tab10" if len(classes) <= 10 else "tab20"](np.arange(len(classes)))  # (classes, 4)
+        axes.scatter(x, y, color=colors[np.searchsorted(classes, labels)], **dots)
+        handles = [axes.scatter([], [], color=color, s=40) for color in colors]
         numbers = list(map(str, classes))
         legend = axes.legend(handles, numbers, title="label", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         for text, label in zip(legend.get_texts(), classes, strict=True):

@@ -1,4 +1,4 @@
-"""The pieces of the hot path become one optimisation step.
+"""The pieces of the hot path become one optimization step.
 
 ``batch.py`` how a batch reaches the model; ``gradient.py`` forward and backward by hand, ``autograd.py`` by torch; ``losses.py`` the
 losses, ``penalty.py`` what they add on the code; ``parameters.py`` the flat buffer; ``optimizers/`` the update; ``graph.py`` their
@@ -51,8 +51,8 @@ class TrainingStep:
         self.steps = len(images) // self.batch_size
         self.clip = training.gradient_clip
         self.parameters = FlatParameters(model, place.dtype)
-        penalised = training.sparsity != "none" or model.code_top_k is not None
-        penalty = CodePenalty(model.code_top_k, training, self.batch_size, self.ranks.add) if penalised else None
+        penalized = training.sparsity != "none" or model.code_top_k is not None
+        penalty = CodePenalty(model.code_top_k, training, self.batch_size, self.ranks.add) if penalized else None
         noisy = training.corruption != "none"
         by_hand = training.engine == "auto" and missing_derivative(model, training) is None
         engine = Gradient if by_hand else AutogradGradient

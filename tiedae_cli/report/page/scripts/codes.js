@@ -1,6 +1,6 @@
 // The code: a map of the items, what each unit does, and which units go together.
 
-const GLYPHS = 2; // a label of so many characters is drawn itself, so that nobody needs the colours
+const GLYPHS = 2; // a label of so many characters is drawn itself, so that nobody needs the colors
 const PALETTE = 10;
 
 function codeMap(container, r, detail) {
@@ -24,10 +24,10 @@ function codeMap(container, r, detail) {
     context.font = "600 10px system-ui, sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
-    const shades = Array.from({ length: PALETTE }, (_, i) => colour(`--class-${i}`));
+    const shades = Array.from({ length: PALETTE }, (_, i) => color(`--class-${i}`));
     place.forEach(([x, y], i) => {
       const number = few ? classes.indexOf(labels[i]) : 0;
-      context.fillStyle = few ? shades[number % PALETTE] : colour("--run-0");
+      context.fillStyle = few ? shades[number % PALETTE] : color("--run-0");
       context.globalAlpha = only !== null && labels[i] !== only ? 0.08 : 0.85;
       if (written) context.fillText(labelOf(labels[i]), x, y);
       else context.fillRect(x - 2, y - 2, 4, 4);
@@ -72,13 +72,13 @@ function placed(points, width, height) {
 }
 
 function mark(context, [x, y], letter) {
-  context.strokeStyle = colour("--ink");
+  context.strokeStyle = color("--ink");
   context.lineWidth = 2;
   context.beginPath();
   context.arc(x, y, 9, 0, 7);
   context.stroke();
   if (!letter) return;
-  context.fillStyle = colour("--ink");
+  context.fillStyle = color("--ink");
   context.fillText(letter, x + 15, y - 8);
 }
 

@@ -59,12 +59,12 @@ function labelOf(label) {
   return DATA.label_names && DATA.label_names[label] !== undefined ? DATA.label_names[label] : String(label);
 }
 
-// Colours that a style sheet gives, for what is painted on a canvas.
-function colour(name) {
+// Colors that a style sheet gives, for what is painted on a canvas.
+function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-const redraws = []; // what paints with colours of the style sheet, to be painted again when dark becomes light
+const redraws = []; // what paints with colors of the style sheet, to be painted again when dark becomes light
 function painted(paint) {
   redraws.push(paint);
   paint();

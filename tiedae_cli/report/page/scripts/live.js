@@ -166,7 +166,7 @@ class DrawingBoard {
     paintItem(this.canvas, values);
     if (document.activeElement !== this.canvas || !this.canvas.matches(":focus-visible")) return;
     const context = this.canvas.getContext("2d");
-    context.fillStyle = this.down ? colour("--above") : colour("--run-0");
+    context.fillStyle = this.down ? color("--above") : color("--run-0");
     context.fillRect(...this.cursor, 1, 1);
   }
 

@@ -1,4 +1,4 @@
-// Pictures on canvases: gray, colour, signed values around zero, and vectors as profiles.
+// Pictures on canvases: gray, color, signed values around zero, and vectors as profiles.
 
 const [CHANNELS, HEIGHT, WIDTH] = FORM.shape;
 
@@ -41,9 +41,9 @@ function channelsOf(text) {
   return [0, 2, 4].map((start) => parseInt(digits.slice(start, start + 2), 16));
 }
 
-// Paints signed values, (H, W), zero in the page's own background, +-1 in full colour.
+// Paints signed values, (H, W), zero in the page's own background, +-1 in full color.
 function paintSigned(canvas, values) {
-  const [low, zero, high] = ["--below", "--zero", "--above"].map((name) => channelsOf(colour(name)));
+  const [low, zero, high] = ["--below", "--zero", "--above"].map((name) => channelsOf(color(name)));
   const picture = new ImageData(canvas.width, canvas.height);
   for (let i = 0; i < values.length; i++) {
     const value = Math.max(-1, Math.min(1, values[i]));
@@ -70,15 +70,15 @@ function paintProfile(canvas, values, beside) {
   const y = (value) => height / 2 - (value / reach) * (height / 2 - 6);
   const step = width / values.length;
   context.clearRect(0, 0, width, height);
-  context.fillStyle = colour("--run-0");
+  context.fillStyle = color("--run-0");
   for (let i = 0; i < values.length; i++) {
     const top = Math.min(y(0), y(values[i]));
     context.fillRect(i * step + step * 0.15, top, Math.max(1, step * 0.7), Math.max(1, Math.abs(y(values[i]) - y(0))));
   }
-  context.fillStyle = colour("--line");
+  context.fillStyle = color("--line");
   context.fillRect(0, y(0), width, 1);
   if (!beside) return;
-  context.fillStyle = colour("--ink");
+  context.fillStyle = color("--ink");
   for (let i = 0; i < beside.length; i++) context.fillRect(i * step, y(beside[i]) - 1, Math.max(2, step), 2);
 }
 

@@ -1,0 +1,56 @@
+"""What a training reached, in words: its error beside PCA's, likely causes of a loss to PCA, and what to type next."""
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.model.inference import batch_size
+from tiedae_cli.model.item_batches import as_seen
+from tiedae_cli.model.verdict import Training, advice, sentence
+from tiedae_cli.output.next_steps import next_steps
+from tiedae_cli.runs.observer import Observer, TrainingResult
+from tiedae_cli.system.portability import quoted
+
+log = logging.getLogger(__name__)
+
+EXAMINED = 1000  # items that tell whether a code unit is used
+UNUSED = 1e-6  # largest spread of an unused unit's values, relative to that of the most used one
+
+
+class TrainingVerdict(Observer):
+    """Logs how the best epoch compares with PCA, what to try if it loses, and the next commands.
+
+    Args:
+        in_shell: whether the reader is at a shell; else in Python.
+    """
+
+    def __init__(self, in_shell: bool) -> None:
+        self.in_shell = in_shell
+
+    def finished(self, result: TrainingResult) -> None:
+        """Log the verdict."""
+        start, best = result.start, result.best
+        form, folder = start.splits.form, Path(start.run.folder)
+        if start.initial_mse is not None:
+            gained = 1 - best.selection_mse / max(start.initial_mse, 1e-12)
+            log.info(f"started at MSE {start.initial_mse:.6f} per {form.value_name}; training gained {gained:.1%}")
+        lines = (sentence(result.errors), advice(result.errors, _training(result), quoted(folder / "config.yaml")))
+        log.info(f"best epoch {best.epoch}: " + "\n".join(filter(None, lines)))
+        log.info(next_steps(folder, form.kind == "images", self.in_shell))
+
+
+@torch.inference_mode()
+def _training(result: TrainingResult) -> Training:
+    """Return what weights, codes and learning rate tell about a finished training."""
+    start, training = result.start, result.start.config.training
+    items, model = start.splits.validation or start.splits.train, start.model
+    squares = sum(weight.double().square().sum().item() for weight in model.parameters() if weight.dim() > 1)
+    codes: Tensor = model.encode(as_seen(items, 0, min(EXAMINED, batch_size(items)), start.device))  # (B, D) -> (B, K)
+    spread = codes.double().std(0, correction=0)  # (B, K) -> (K,)
+    unused = int((spread <= UNUSED * spread.max()).sum().item())
+    reconstruction = result.best.train_mse_per_value * (1 if training.loss == "mse" else items.form.values_per_item)
+    penalty = 0.0 if training.loss == "cross_entropy" else training.l2 / 2 * squares  # another unit than the squared error's
+    rates = (result.history[-1].learning_rate, training.learning_rate, training.schedule)
+    return Training(penalty, reconstruction, unused, model.sizes[-1], *rates)
