@@ -43,7 +43,7 @@ SYNONYMS: dict[str, Key] = {
         ("model", "hidden_sizes"),
     ),
     **dict.fromkeys(
-        ("latent_dim", "latent", "latent_size", "code_dim", "bottleneck", "encoding_dim", "z_dim", "n_components"),
+        ("latent_dim", "latent", "latent_size", "code_dim", "bottleneck", "encoding_dim", "z_dim", "n_components", "code_size"),
         CODE_SIZE,
     ),
     **dict.fromkeys(("act", "activation_function", "nonlinearity"), ("model", "activation")),

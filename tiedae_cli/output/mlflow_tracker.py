@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -142,7 +143,9 @@ def _private() -> Iterator[None]:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     logging.disable(logging.INFO)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of MLflow and its database, about themselves
+            yield
     finally:
         logging.disable(disabled)
         if before is None:

@@ -16,7 +16,7 @@ def stdin() -> IO[bytes]:
         InputError: it is closed.
     """
     if sys.stdin is None:
-        raise InputError("-: stdin is closed: there is nothing to read")
+        raise InputError("-: stdin is closed")
     return sys.stdin.buffer
 
 
