@@ -21,7 +21,7 @@ from tiedae_cli.data.item_reader import ItemReader, Items, raw_array, raw_shape,
 from tiedae_cli.data.item_set import ItemForm, gray_or_color
 from tiedae_cli.data.sources.detection import is_input, recognized
 from tiedae_cli.errors import DataError, InputError
-from tiedae_cli.runs.run_folder import separate_model
+from tiedae_cli.runs.trained_run import separate_model
 
 PIXELS = random_bytes(11, 8, 8)
 EXPECTED = PIXELS.reshape(11, 64).numpy().astype(np.float32) * np.float32(1 / 255)

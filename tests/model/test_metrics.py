@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.model import inference, metrics
-from tiedae_cli.model.metrics import METRICS, ErrorSum, Metric, average_precision, precision_at_n, ssim, ssim_window
+from tiedae_cli.model.metrics import METRICS, ErrorSum, Metric, ssim, ssim_window
 
 
 def test_units() -> None:
@@ -39,26 +37,6 @@ def test_explained_variance() -> None:
     assert mean.explained_variance(mean) == 0.0
     assert ErrorSum(160.0, 5, 4).explained_variance(mean) == -1.0  # worse than the mean
     assert ErrorSum(1.0, 5, 4).explained_variance(ErrorSum(0.0, 5, 4)) is None
-
-
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=12), st.lists(st.integers(0, 6), min_size=1, max_size=12))
-def test_average_precision_and_precision_at_n(usual: list[int], strange: list[int]) -> None:
-    everything = [(score, 0) for score in usual] + [(score, 1) for score in strange]
-    levels = sorted(set(usual + strange), reverse=True)
-    area, before = 0.0, 0
-    for level in levels:  # the definition: sum over the thresholds of (R_i - R_(i-1)) P_i
-        chosen = [kind for score, kind in everything if score >= level]
-        area += (sum(chosen) - before) / len(strange) * sum(chosen) / len(chosen)
-        before = sum(chosen)
-    scores = tuple(torch.tensor(values, dtype=torch.float64) for values in (usual, strange))
-    assert average_precision(*scores) == pytest.approx(area, abs=1e-9)
-    expected, room = 0.0, len(strange)
-    for level in levels:  # of equal scores that do not all fit, each counts in proportion
-        tied = [kind for score, kind in everything if score == level]
-        taken = min(room, len(tied))
-        expected, room = expected + sum(tied) * taken / len(tied), room - taken
-    scores = tuple(torch.tensor(values, dtype=torch.float64) for values in (usual, strange))
-    assert precision_at_n(*scores) == pytest.approx(expected / len(strange), abs=1e-9)
 
 
 # scikit-image 0.26.0: structural_similarity(x, y, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,

@@ -1,4 +1,4 @@
-"""The floors of the house: imports run downwards, what is slow to import is imported late, every room says what it is."""
+"""The layers of the package: imports run downwards and not sideways, slow imports are late, every module has a docstring."""
 
 import ast
 import sys
@@ -10,7 +10,7 @@ import pytest
 LIGHT = {*sys.stdlib_module_names, "typer", "tiedae_cli"}
 PACKAGE = Path(__file__).parent.parent.parent / "tiedae_cli"
 FLOORS = (
-    {"errors", "config", "system"},
+    {"config", "system", "errors"},
     {"data"},
     {"model"},
     {"runs"},
@@ -108,6 +108,28 @@ def test_imports_run_downwards(module: str) -> None:
     assert not upwards, f"{module}, on floor {floor(module)}, imports {upwards} from above"
 
 
+@ALL
+def test_packages_of_one_layer_do_not_import_each_other(module: str) -> None:
+    """Neither ``errors`` nor ``__main__`` is a package: all may raise the errors, and the entrance calls the command line."""
+    beside = [other for other in own_imports(module) if room(other) != room(module) and floor(other) == floor(module)]
+    assert not [other for other in beside if other != "errors" and module != "__main__"], f"{module} imports {beside}"
+
+
+def test_one_name_one_file() -> None:
+    """An editor's "go to file" on a module's name shows one; only a command and what it does share theirs."""
+    files: dict[str, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "__init__.py":
+            files.setdefault(path.stem, []).append(name_of(path))
+    for name, modules in files.items():
+        assert len(modules) == 1 or sorted(modules) == [f"cli.commands.{name}", f"tasks.{name}"], modules
+
+
+def test_each_file_in_tasks_is_one_command() -> None:
+    commands = {name.rpartition(".")[2] for name in MODULES if name.startswith("cli.commands.")}
+    assert {name.rpartition(".")[2] for name in MODULES if name.startswith("tasks.")} <= commands
+
+
 def test_no_room_imports_itself_in_a_circle() -> None:
     """Also within a floor, and also inside functions."""
     below: dict[str, set[str]] = {}
@@ -201,8 +223,8 @@ def test_a_face_is_a_docstring_and_names(module: str) -> None:
         assert isinstance(node, (ast.Expr, ast.ImportFrom, ast.Assign)), f"{module} has machinery at line {node.lineno}"
 
 
-def test_nothing_lies_loose() -> None:
-    """What is no room is the entrance, the version or the error family."""
+def test_only_three_modules_lie_outside_a_package() -> None:
+    """The version, the entrance and the error family."""
     assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py", "errors.py"}
 
 

@@ -25,10 +25,11 @@ from tiedae_cli.runs import checkpoint, run_folder
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import Run, create_run
 from tiedae_cli.runs.training_state import EpochReport
-from tiedae_cli.system.devices import Place, Ranks, choose_place
+from tiedae_cli.system.devices import Place, Ranks
 from tiedae_cli.system.interruption import StopSignals, stopping_at_once
 from tiedae_cli.system.locks import LOCK_FILE
 from tiedae_cli.training import trainer as training
+from tiedae_cli.training.arithmetic import choose_place
 from tiedae_cli.training.checkpointing import Checkpoints
 from tiedae_cli.training.trainer import Trainer
 from tiedae_cli.training.training_run import TrainingRun

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from tiedae_cli.cli.app import app
 from tiedae_cli.errors import CheckpointError
 from tiedae_cli.runs import checkpoint
-from tiedae_cli.runs.run_folder import separate_model
+from tiedae_cli.runs.trained_run import separate_model
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,7 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.data.item_reader import Block
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.metrics import auroc, average_precision, precision_at_n
+from tiedae_cli.scoring.detection_metrics import average_precision, precision_at_n
 from tiedae_cli.scoring.scored import Scored
 from tiedae_cli.scoring.tally import Worst
 
@@ -224,17 +224,6 @@ def test_the_column_of_a_value_whose_square_no_float32_holds(
     assert said["squared_error_per_item"] == pytest.approx(sum(numbers(lines, "squared_error")) / 20)
     ranked = "score" if kind == "neighbours" else "squared_error"
     assert tiedae_cli.load("run").score(rows[:20]) == pytest.approx(numbers(lines, ranked), rel=1e-4)
-
-
-@given(
-    st.lists(st.integers(0, 6), min_size=1, max_size=20), st.lists(st.integers(0, 6), min_size=1, max_size=20), st.booleans()
-)
-def test_auroc_is_the_count_of_pairs(usual: list[int], intruders: list[int], infinite: bool) -> None:
-    errors = [float("inf") if infinite and value == 6 else value / 7 for value in usual]
-    others = [float("inf") if infinite and value == 6 else value / 7 for value in intruders]
-    won = sum(1.0 if other > error else 0.5 if other == error else 0.0 for error in errors for other in others)
-    found = auroc(torch.tensor(errors, dtype=torch.float64), torch.tensor(others, dtype=torch.float64))
-    assert found == pytest.approx(won / (len(usual) * len(intruders)), abs=1e-15)
 
 
 def test_against_intruders(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:

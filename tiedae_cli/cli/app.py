@@ -22,10 +22,10 @@ from tiedae_cli.cli.commands import eval as eval_command
 from tiedae_cli.cli.commands import export as export_command
 from tiedae_cli.cli.commands import help as help_command
 from tiedae_cli.cli.commands import inspect as inspect_command
+from tiedae_cli.cli.commands import print_schema as schema_command
 from tiedae_cli.cli.commands import reconstruct as reconstruct_command
 from tiedae_cli.cli.commands import report as report_command
 from tiedae_cli.cli.commands import runs as runs_command
-from tiedae_cli.cli.commands import schema as schema_command
 from tiedae_cli.cli.commands import score as score_command
 from tiedae_cli.cli.commands import train as train_command
 from tiedae_cli.cli.config_options import WithSettings

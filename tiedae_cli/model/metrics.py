@@ -1,4 +1,4 @@
-"""Metrics of reconstructions, one row each, made of sums and counts that are divided once; and measures of how scores rank items.
+"""Metrics of reconstructions, one row each, made of sums and counts that are divided once.
 
 Shapes: B items a batch, D values an item.
 """
@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +14,6 @@ from torch import Tensor
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.system.devices import in_float64
 
-LARGEST_QUANTILE = 1 << 24  # what torch.quantile takes
 SSIM_WINDOW, SSIM_LEAST, SSIM_SIGMA = 11, 7, 1.5  # pixels
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # (K_1 L)^2 and (K_2 L)^2 of Wang et al. 2004, for values that range over L = 1
 
@@ -195,54 +193,3 @@ def item_sums(items: Tensor, reconstructions: Tensor, form: ItemForm) -> dict[st
     """Return the squared error of a block, (B, D) each, and what each metric computes of its own, summed over its items."""
     sums = {name: measure(items, reconstructions, form).sum().item() for name, measure in own_measures(form).items()}
     return {"squared_error": squares(reconstructions - items).sum().item(), **sums}
-
-
-def auroc(usual: Tensor, intruders: Tensor) -> float:
-    """Return the probability that an intruder's error is larger than a usual item's, ties counted half: the area under the ROC curve.
-
-    It is the Mann-Whitney statistic divided by N M (Hanley & McNeil 1982). 0.5 tells nothing apart.
-
-    Args:
-        usual: errors, (N,), N > 0.
-        intruders: errors, (M,), M > 0, of the same type.
-    """
-    ordered, _ = usual.sort()
-    below, not_above = (torch.searchsorted(ordered, intruders, right=right).sum().item() for right in (False, True))
-    return (below + not_above) / (2 * len(usual) * len(intruders))
-
-
-def average_precision(usual: Tensor, intruders: Tensor) -> float:
-    """Return the average, over the intruders, of the share of intruders among all that score as high: sum (R_i - R_(i-1)) P_i.
-
-    Items of equal scores are taken together, as scikit-learn's ``average_precision_score`` does; the share of intruders tells nothing
-    apart.
-
-    Args:
-        usual: errors, (N,), N > 0.
-        intruders: errors, (M,), M > 0, of the same type.
-    """
-    values, counts = torch.unique_consecutive(intruders.sort().values, return_counts=True)
-    reached = counts.flip(0).cumsum(0).flip(0)  # intruders that score as high
-    alarms = len(usual) - torch.searchsorted(usual.sort().values, values)  # usual items that do
-    precisions = reached.to(torch.float64) / (reached + alarms)
-    return float((counts * precisions).sum()) / len(intruders)
-
-
-def precision_at_n(usual: Tensor, intruders: Tensor) -> float:
-    """Return the share of intruders among the M highest scores, where M is their number; of equal scores each counts in proportion.
-
-    Args:
-        usual: errors, (N,), N > 0.
-        intruders: errors, (M,), M > 0, of the same type.
-    """
-    scores = torch.cat([usual, intruders])
-    least = scores.kthvalue(len(usual) + 1).values  # the M-th highest
-    surely = int((scores > least).sum())
-    found, tied = int((intruders > least).sum()), int((intruders == least).sum())
-    equal = int((scores == least).sum())
-    return (found + (len(intruders) - surely) * tied / equal) / len(intruders)
-
-
-def error_quantile(errors: Tensor, quantile: float) -> float:
-    """Return the error, of (N,) float64 on the CPU, that a fraction ``quantile`` does not exceed."""
-    return errors.quantile(quantile).item() if len(errors) < LARGEST_QUANTILE else float(np.quantile(errors, quantile))

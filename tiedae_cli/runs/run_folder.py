@@ -4,15 +4,13 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from tiedae_cli.config.samples import sample_configs
-from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemSet
-from tiedae_cli.data.sources.detection import is_input
 from tiedae_cli.errors import CheckpointError, InputError, StorageError
 from tiedae_cli.model import pca
 from tiedae_cli.runs import checkpoint as checkpoints
@@ -286,19 +284,6 @@ def find_resumable(target: str | None, name: str | None, run_dir: Path | None, p
     if newest is None:
         raise InputError(f"--resume: no run under {parent}/; with --config it would start one")
     return newest.last
-
-
-def separate_model(first: str | None, others: Sequence[str], parent: Path) -> tuple[str | None, list[str]]:
-    """Return MODEL and INPUTS of a command line ``[MODEL] [INPUTS]...``: which of the two the first argument is.
-
-    What names a run or a checkpoint is a MODEL, whatever it looks like. Of the rest image files, arrays, tables, ``-`` and folders
-    that hold images are inputs; everything else is a MODEL, which is not there.
-    """
-    if first is None or (first != "-" and named_model(first, parent) is not None):
-        return first, list(others)
-    if is_input(first) or (Path(first).is_dir() and images_under(Path(first))):
-        return None, [first, *others]
-    return first, list(others)
 
 
 def principal_components(run: Run | Path | None, images: ItemSet, count: int) -> pca.PrincipalComponents:

@@ -8,14 +8,16 @@ from pathlib import Path
 import torch
 
 from tiedae_cli.config import Config
+from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
 from tiedae_cli.data.load_data import load_splits, note_data
+from tiedae_cli.data.sources.detection import is_input
 from tiedae_cli.errors import InputError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import block_size
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint as checkpoints
-from tiedae_cli.runs.run_folder import Run, find_checkpoint, kept_components, principal_components, separate_model
+from tiedae_cli.runs.run_folder import Run, find_checkpoint, kept_components, named_model, principal_components
 from tiedae_cli.runs.run_list import RUNS
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.runs.training_summary import run_history
@@ -117,6 +119,19 @@ def open_run(model: str | os.PathLike[str] | None = None, device: str = "auto") 
     """
     chosen = resolve_device(device)
     return OpenRun(find_checkpoint(None if model is None else os.fspath(model), RUNS), chosen)
+
+
+def separate_model(first: str | None, others: Sequence[str], parent: Path) -> tuple[str | None, list[str]]:
+    """Return MODEL and INPUTS of a command line ``[MODEL] [INPUTS]...``; the first argument may be either.
+
+    The name of a run or a checkpoint is a MODEL, whatever it looks like. Image files, arrays, tables, ``-`` and folders of images are
+    inputs. Anything else is a MODEL that does not exist.
+    """
+    if first is None or (first != "-" and named_model(first, parent) is not None):
+        return first, list(others)
+    if is_input(first) or (Path(first).is_dir() and images_under(Path(first))):
+        return None, [first, *others]
+    return first, list(others)
 
 
 def open_run_with_inputs(first: str | None, others: Sequence[str], device: str) -> tuple[OpenRun, list[str]]:

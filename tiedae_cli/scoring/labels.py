@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.data.sources.cells import is_unlabelled, label_text
-from tiedae_cli.model.metrics import auroc, average_precision, precision_at_n
+from tiedae_cli.scoring.detection_metrics import auroc, average_precision, precision_at_n
 
 OUTLIER_LABELS = ({"0"}, {"0", "1"}, {"1"})  # without ``data.normal``, 1 is an outlier, as in the field's benchmarks
 

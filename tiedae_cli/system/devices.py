@@ -1,7 +1,6 @@
 """Where and how numbers are computed: the device, the precision, and which of several processes this one is."""
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,10 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tiedae_cli.config import TrainingConfig
 from tiedae_cli.errors import DeviceError, LostProcessError
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 LOST_AFTER = timedelta(minutes=10)  # a process that is silent for longer is given up
@@ -137,30 +133,6 @@ class Place:
     dtype: torch.dtype = torch.float32
     """Of the matrix products."""
     ranks: Ranks = field(default_factory=Ranks)
-
-
-def choose_place(device: torch.device, training: TrainingConfig, ranks: Ranks) -> Place:
-    """Return where and how a config computes on a device; warns of a precision that is slower than float32 there."""
-    if device.type == "cuda":
-        torch.backends.cudnn.deterministic = True  # else a convolution's gradient is another one each time, in its last bits
-        if training.tf32:
-            torch.set_float32_matmul_precision("high")
-    native = has_bfloat16(device)
-    if training.precision == "bfloat16" and not native:
-        log.warning(f"{device} has no bfloat16 arithmetic and emulates it slowly; training.precision: auto uses float32 here")
-    low = training.precision == "bfloat16" or (training.precision == "auto" and native)
-    return Place(device, torch.bfloat16 if low else torch.float32, ranks)
-
-
-@contextlib.contextmanager
-def arithmetic_restored() -> Iterator[None]:
-    """Leave torch's settings of the whole process, which ``choose_place`` changes on a GPU, as they were before this block."""
-    deterministic, precision = torch.backends.cudnn.deterministic, torch.get_float32_matmul_precision()
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.deterministic = deterministic
-        torch.set_float32_matmul_precision(precision)
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -4,34 +4,18 @@ Control characters, line breaks, marks that turn the direction of writing, and b
 characters) are shown escaped: ``\x1b``, ``\n``, ``\u202e``, ``\xff``.
 """
 
-import json
 import os
 import re
-from collections.abc import Iterable, Sequence
-
-from tiedae_cli.system.portability import quoted
+from collections.abc import Iterable
 
 HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 HIDDEN_IN_LINES = re.compile(HIDDEN.pattern.replace("\x00-\x1f", "\x00-\t\x0b-\x1f"))  # a message may have several lines
-PLAIN = re.compile(r"[^\W\d]([\w .%/()+-]*[\w.%/()+-])?")  # YAML reads it as this text, also within a list
-WORDS = ("null", "true", "false")  # of YAML, in any case
 _broken: set[str] = set()  # parts of names that hold a line break, and would make one line of a message look like two
 
 
 def shown(text: str) -> str:
     """Return a name or another text of one line as it can be shown."""
     return HIDDEN.sub(_escaped, text) if HIDDEN.search(text) else text
-
-
-def set_option(key: str, value: str | Sequence[str]) -> str:
-    """Return the option that sets a key to a text or to a list of texts, as it is typed into a shell."""
-    text = _in_yaml(value) if isinstance(value, str) else f"[{', '.join(map(_in_yaml, value))}]"
-    return f"--set {quoted(f'{key}={text}')}"
-
-
-def _in_yaml(text: str) -> str:
-    plain = PLAIN.fullmatch(text) and text.lower() not in WORDS
-    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def shown_lines(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemSet
-from tiedae_cli.report.report import ScoreFacts, report
+from tiedae_cli.report.report_document import ScoreFacts, report
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.scoring.rankers import RANKERS, Region, SquaredError

@@ -31,9 +31,10 @@ from tiedae_cli.runs.run_folder import Run, create_named_run, create_run
 from tiedae_cli.runs.training_state import JOINT
 from tiedae_cli.scoring.false_alarms import QUANTILE
 from tiedae_cli.scoring.rankers import RANKERS, fit_ranker
-from tiedae_cli.system.devices import Ranks, arithmetic_restored, choose_place
+from tiedae_cli.system.devices import Ranks
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.tasks.report import report_page
+from tiedae_cli.training.arithmetic import arithmetic_restored, choose_place
 from tiedae_cli.training.checkpointing import Checkpoints, OutcomeFile, identify
 from tiedae_cli.training.initial_weights import initial_weights
 from tiedae_cli.training.order import shuffle_of

@@ -31,7 +31,7 @@ def evaluate(
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.trained_run import open_run
     from tiedae_cli.runs.training_summary import error_history
-    from tiedae_cli.tasks.evaluate import evaluate_run
+    from tiedae_cli.tasks.eval import evaluate_run
 
     with Terminal(quiet, as_json) as terminal:
         run = open_run(model, device)

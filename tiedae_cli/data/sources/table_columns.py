@@ -1,6 +1,7 @@
 """Chooses which columns of a table are fed, as what and in which order, and finds a model's columns in another table."""
 
 import fnmatch
+import json
 import logging
 import re
 from collections import Counter
@@ -13,13 +14,15 @@ from tiedae_cli.data.columns import Column, Columns
 from tiedae_cli.data.sources.cells import MISSING, as_text, is_number, label_text
 from tiedae_cli.data.sources.tables import NAME_COLUMN, Table
 from tiedae_cli.errors import ConfigError, DataError
-from tiedae_cli.system.text import set_option
+from tiedae_cli.system.portability import quoted
 
 log = logging.getLogger(__name__)
 
 LABEL_NAMES = ("label", "labels", "class", "target", "y", "outlier")  # in any case: never fed unless the config names them
 MOST_CATEGORIES = 1000  # of one column
 DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?$|\d\d?[./]\d\d?[./]\d{2,4}([T ].*)?$")
+PLAIN_TEXT = re.compile(r"[^\W\d]([\w .%/()+-]*[\w.%/()+-])?")  # YAML reads it as this text, also in a list
+YAML_WORDS = ("null", "true", "false")  # in any case
 NAMED = 12  # columns that a message names
 
 
@@ -185,3 +188,14 @@ def all_columns(table: Table) -> Columns:
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(name or "(without a name)" for name in names[:NAMED])
     return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
+
+
+def set_option(key: str, value: str | Sequence[str]) -> str:
+    """Return the option that sets a key to a text or to a list of texts, as it is typed into a shell."""
+    text = _in_yaml(value) if isinstance(value, str) else f"[{', '.join(map(_in_yaml, value))}]"
+    return f"--set {quoted(f'{key}={text}')}"
+
+
+def _in_yaml(text: str) -> str:
+    plain = PLAIN_TEXT.fullmatch(text) and text.lower() not in YAML_WORDS
+    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -21,7 +21,7 @@ from tiedae_cli.report.feature_chapter import feature_chapter
 from tiedae_cli.report.item_chapter import error_histograms, shown_items
 from tiedae_cli.report.live_network import embedded_network
 from tiedae_cli.report.page.arrays_block import Arrays
-from tiedae_cli.report.page.page import render
+from tiedae_cli.report.page.render import render
 from tiedae_cli.report.run_facts import history_chapter, run_facts, vector_columns
 from tiedae_cli.runs.run_comparison import ComparedRun, compare_runs
 from tiedae_cli.runs.run_folder import principal_components
