@@ -25,9 +25,9 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.data.load_data import load_splits
+from tiedae_cli.data.sources.table_columns import set_option
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.runs import checkpoint
-from tiedae_cli.system.text import set_option
 
 ROWS = np.random.default_rng(2).normal([1, -20, 300], [0.1, 5, 60], (90, 3)).round(4)
 ROWS[0] = [-0.5, 1e-3, 4.0]  # a sign, an exponent and a whole number
