@@ -5,21 +5,18 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import assert_never
 
 import torch
 from torch import Tensor
 
 from tiedae_cli.config import Config
-from tiedae_cli.config.schema import Tracker
 from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
 from tiedae_cli.data.item_set import Splits
 from tiedae_cli.data.load_data import absolute
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.output.mlflow_tracker import MlflowTracker
-from tiedae_cli.output.tensorboard import TensorBoard
 from tiedae_cli.output.terminal import Terminal
+from tiedae_cli.output.tracker import create_tracker
 from tiedae_cli.output.training_display import TrainingDisplay
 from tiedae_cli.output.training_lines import TrainingLines
 from tiedae_cli.output.training_pictures import TrainingPictures
@@ -28,12 +25,12 @@ from tiedae_cli.report.report_observer import ReportPage
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.observer import Observer
 from tiedae_cli.runs.run_folder import Run, create_named_run, create_run
+from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import JOINT
 from tiedae_cli.scoring.false_alarms import QUANTILE
 from tiedae_cli.scoring.rankers import RANKERS, fit_ranker
 from tiedae_cli.system.devices import Ranks
 from tiedae_cli.system.portability import quoted
-from tiedae_cli.tasks.report import report_page
 from tiedae_cli.training.arithmetic import arithmetic_restored, choose_place
 from tiedae_cli.training.checkpointing import Checkpoints, OutcomeFile, identify
 from tiedae_cli.training.initial_weights import initial_weights
@@ -73,25 +70,17 @@ def observers(checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: 
         checkpoints,
         TrainingPictures(),
         OutcomeFile(run, config.training.epochs),
-        *([ReportPage(lambda run, name, split: report_page([run], [name], split, QUANTILE))] if config.output.report else []),
+        *([ReportPage(_page)] if config.output.report else []),
         TrainingVerdict(in_shell=terminal is None or terminal.prints),
         *trackers,
         *([TrainingLines(terminal)] if terminal else []),
     ]
 
 
-def tracker(name: Tracker) -> Observer:
-    """Return a tracker by its name in ``output.trackers``.
+def _page(run: OpenRun, name: str, split: str) -> bytes:
+    from tiedae_cli.tasks.report import report_page  # most trainings write none
 
-    Raises:
-        InputError: its package is not installed; the message says what installs it.
-    """
-    match name:
-        case "tensorboard":
-            return TensorBoard()
-        case "mlflow":
-            return MlflowTracker()
-    assert_never(name)
+    return report_page([run], [name], split, QUANTILE)
 
 
 @contextlib.contextmanager
@@ -227,7 +216,7 @@ def _parent(config: Config) -> Path:
 
 def _trackers(config: Config) -> list[Observer]:
     """Return the trackers that the config asks for; raise ``InputError`` before anything is made if one is not installed."""
-    return [tracker(name) for name in dict.fromkeys(config.output.trackers)]
+    return [create_tracker(name) for name in dict.fromkeys(config.output.trackers)]
 
 
 def _ranker_fitted(splits: Splits, device: torch.device) -> Callable[[TiedAutoencoder, Config], Mapping[str, Tensor]]:

@@ -82,6 +82,11 @@ class TensorBoard(Observer):
             self.writer.close()
 
 
+def create() -> Observer:
+    """Return the tracker."""
+    return TensorBoard()
+
+
 def _over_each_other(originals: np.ndarray, reconstructions: np.ndarray, form: ItemForm) -> np.ndarray:
     """Return one picture, the originals in a row over their reconstructions, in [0, 1]."""
     rows = [np.concatenate(list(as_pictures(values, form)), 1) for values in (originals, reconstructions)]

@@ -119,6 +119,11 @@ class MlflowTracker(Observer):
             self.client.set_terminated(self.run_id, status)
 
 
+def create() -> Observer:
+    """Return the tracker."""
+    return MlflowTracker()
+
+
 def _own_store(run: Run) -> str:
     """Return the URI of a SQLite file in the run folder."""
     folder = run.folder.absolute() / FOLDER
