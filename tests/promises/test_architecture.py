@@ -1,6 +1,8 @@
 """The layers of the package: imports run downwards and not sideways, slow imports are late, every module has a docstring."""
 
 import ast
+import itertools
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,6 +148,17 @@ def test_no_room_imports_itself_in_a_circle() -> None:
     for name in below:
         visit(name, ())
     assert set(done) == set(below)
+
+
+def test_the_graph_of_the_page_shows_the_imports_as_they_are() -> None:
+    """Without layer 0, which every package imports."""
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    shown = set()
+    for left, right in re.findall(r"^  ([\w &]+) --> ([\w &]+)$", page, re.MULTILINE):
+        shown |= set(itertools.product(left.split(" & "), right.split(" & ")))
+    pairs = {(room(module), room(other)) for module in filter(None, MODULES) for other in own_imports(module)}
+    lowest = {"__main__", *FLOORS[0]}
+    assert shown == {(left, right) for left, right in pairs if left != right and not lowest & {left, right}}
 
 
 @ALL
