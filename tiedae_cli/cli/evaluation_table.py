@@ -9,7 +9,7 @@ from tiedae_cli.model.denoising import Denoising
 from tiedae_cli.model.inference import Evaluation
 from tiedae_cli.model.metrics import ErrorSum, metric_values, metrics_of
 
-NEEDLESS = ("SSIM", "PSNR dB", "squared error per vector", "raw squared error per vector")  # what a narrow window goes without
+OPTIONAL_EVALUATION_COLUMNS = ("SSIM", "PSNR dB", "squared error per vector", "raw squared error per vector")  # what a narrow window goes without
 
 
 def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising | None = None) -> Table:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tiedae_cli.data.image_files import expand_folders, load_image_files
 from tiedae_cli.data.item_set import choose
 from tiedae_cli.output import figures
-from tiedae_cli.output.reconstructions import Reconstruction, pictured, reconstruct_images
+from tiedae_cli.output.reconstructions import Reconstruction, picture_title, reconstruct_images
 from tiedae_cli.runs.trained_run import OpenRun
 
 
@@ -32,5 +32,5 @@ def reconstruct(run: OpenRun, files: Sequence[str], split: str, count: int, seed
         chosen = f"{len(images):,} images" + ("" if seed is None else f" chosen with seed {seed}")
         what = f"{run.splits.source}, {split} split, {chosen}"
     figures.check_pairs(len(images), run.form)
-    title = pictured(run.trained.run, run.network, what)
+    title = picture_title(run.trained.run, run.network, what)
     return reconstruct_images(run.network, images, components, title, run.device)

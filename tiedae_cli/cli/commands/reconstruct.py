@@ -46,14 +46,14 @@ def reconstruct(
     debug: Debug = False,
 ) -> None:
     """Draw images beside their reconstructions, and print the path of the PNG."""
-    from tiedae_cli.output.output_targets import check_targets, refuse_bytes_on_terminal
+    from tiedae_cli.output.output_targets import check_targets, refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.trained_run import open_run_with_inputs
     from tiedae_cli.system.storage import unused_name
     from tiedae_cli.tasks import reconstruct as reconstruction
 
     _refuse_count(model, files or [])
-    refuse_bytes_on_terminal(output)
+    refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(model, files or [], device)
         check_targets(output)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 100
-INK, MODEL_COLOR, YARDSTICK_COLOR = "#222222", "#1f5fa8", "#c8501e"
+INK, MODEL_COLOR, ACCENT_COLOR = "#222222", "#1f5fa8", "#c8501e"
 SMOOTH_BELOW = 20  # pixels a side: squares of an 8 x 8 digit hide what it is, those of a 28 x 28 one do not
 
 

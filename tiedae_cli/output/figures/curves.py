@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiedae_cli.output.figures.canvas import INK, MODEL_COLOR, YARDSTICK_COLOR, figure_png, new_figure
+from tiedae_cli.output.figures.canvas import INK, MODEL_COLOR, ACCENT_COLOR, figure_png, new_figure
 from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.system.text import shown
 
@@ -41,7 +41,7 @@ def loss_curve(
         place = [best.epoch], [best.selection_mse]
         axes.plot(*place, label=told, marker="o", markersize=10, markerfacecolor="none", markeredgecolor=INK, linestyle="")
     if yardstick is not None:
-        axes.axhline(yardstick, color=YARDSTICK_COLOR, linestyle="--", label=f"PCA, {components} components: {yardstick:.3g}")
+        axes.axhline(yardstick, color=ACCENT_COLOR, linestyle="--", label=f"PCA, {components} components: {yardstick:.3g}")
     values = [value for _, numbers, _ in series for value in numbers] + [yardstick or series[0][1][0]]
     _scale(axes, epochs, min(values), max(values))
     axes.set_title(shown(run), fontsize=11, color=INK, parse_math=False)

@@ -11,7 +11,7 @@ from tiedae_cli.model.pictures import as_pictures
 from tiedae_cli.output.figures.canvas import (
     DPI,
     INK,
-    YARDSTICK_COLOR,
+    ACCENT_COLOR,
     figure_png,
     new_figure,
     paste,
@@ -123,7 +123,7 @@ def contact_sheet(
         for number, pictures in enumerate((left, middle, right)):
             paste(canvas, y, x + number * (width * factor + 2), pictures[index], factor)
         place = x / canvas.shape[1], 1 - (y + height * factor + 4) / canvas.shape[0]
-        color = YARDSTICK_COLOR if marked[index] else INK
+        color = ACCENT_COLOR if marked[index] else INK
         figure.text(*place, captions[index], fontsize=7, color=color, va="top", parse_math=False)
     figure.figimage(canvas, origin="upper")
     return figure_png(figure)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiedae_cli.output.figures.canvas import INK, MODEL_COLOR, YARDSTICK_COLOR, figure_png, new_figure
+from tiedae_cli.output.figures.canvas import INK, MODEL_COLOR, ACCENT_COLOR, figure_png, new_figure
 from tiedae_cli.system.text import shown
 
 if TYPE_CHECKING:
@@ -63,11 +63,11 @@ def series_plot(series: Envelope, names: Sequence[str], limit: float | None, tit
     axes[count].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes[count].set_xlim(series.first - 0.5, series.first + series.rows - 0.5)
     if limit is not None:
-        axes[count].axhline(limit, color=YARDSTICK_COLOR, linestyle="--", linewidth=1, label=f"threshold {limit:.4g}")
+        axes[count].axhline(limit, color=ACCENT_COLOR, linestyle="--", linewidth=1, label=f"threshold {limit:.4g}")
         axes[count].legend(frameon=False, loc="upper left")
     for axis in axes:
         for first, last in spans:
-            axis.axvspan(first - 0.5, last + 0.5, color=YARDSTICK_COLOR, alpha=0.3, linewidth=1)
+            axis.axvspan(first - 0.5, last + 0.5, color=ACCENT_COLOR, alpha=0.3, linewidth=1)
         axis.grid(True, alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_title(shown(title), fontsize=10, color=INK, loc="left", parse_math=False)
