@@ -137,7 +137,7 @@ def test_train_json() -> None:
 def test_eval_json(digits_run: Path) -> None:
     result = tiedae("eval", "--json", "--split", "validation", "--components", "3", str(digits_run))
     values = json.loads(result.stdout)
-    assert (values["checkpoint"], values["split"], values["images"]) == ("runs/digits/best.safetensors", "validation", 200)
+    assert (values["checkpoint"], values["split"], values["items"]) == ("runs/digits/best.safetensors", "validation", 200)
     assert values["squared_error_per_item"] == pytest.approx(64 * values["mse_per_value"])
     assert values["pca"]["components"] == 3
     best = [json.loads(line) for line in (digits_run / "metrics.jsonl").read_text().splitlines()][-1]
@@ -148,7 +148,7 @@ def test_eval_json(digits_run: Path) -> None:
 def test_reconstruct_json_and_seed(digits_run: Path) -> None:
     def errors(*arguments: str) -> list[float]:
         found = json.loads(tiedae("reconstruct", "--json", "--n", "12", "-o", "x.png", *arguments).stdout)
-        assert (found["output"], found["images"]) == ("x.png", 12)
+        assert (found["output"], found["items"]) == ("x.png", 12)
         return list(found["squared_errors"])
 
     assert len(errors()) == 12 and errors() == errors()

@@ -233,7 +233,7 @@ def test_the_table_of_an_evaluation(capsys: Captured) -> None:
 
 def test_the_values_of_an_evaluation() -> None:
     values = json.loads(json_text(evaluation_values(EVALUATION)))
-    assert (values["split"], values["images"], values["mse_per_value"], values["squared_error_per_item"]) == (
+    assert (values["split"], values["items"], values["mse_per_value"], values["squared_error_per_item"]) == (
         "test",
         10,
         0.5,

@@ -54,7 +54,7 @@ def test_a_page_says_which_layers_it_does_not_compute(tmp_path: Path, monkeypatc
     run = train_small(tmp_path / "run", hidden_sizes=None, layers=["conv 3 3 2", "dense 5"])
     result = CliRunner().invoke(app, ["report", str(run.folder), "-o", str(tmp_path / "run.html"), "-q"])
     assert result.exit_code == 0, result.output
-    said = "small is not live here: a page does not compute Conv, which it has layers of."
+    said = "small cannot run in this page: a page cannot run its Conv layers."
     assert said.replace("small", "run") in (tmp_path / "run.html").read_text()
 
 
@@ -67,12 +67,12 @@ def test_a_page_says_which_activation_it_does_not_compute(
     target = tmp_path / "run.html"
     result = CliRunner().invoke(app, ["report", str(run.folder), "-o", str(target), "-q"])
     assert result.exit_code == 0, result.output
-    assert document(target)["runs"][0]["network"] == {"missing": "a page does not compute the activation tanh"}
+    assert document(target)["runs"][0]["network"] == {"missing": "a page cannot run the activation tanh"}
     browser.get(target.as_uri())
     wait_until_ready(browser)
     assert browser.get_log("browser") == []
     text = browser.execute_script("return [document.documentElement.classList.contains('ready'), document.body.textContent]")
-    assert text[0] and "run is not live here: a page does not compute the activation tanh." in text[1]
+    assert text[0] and "run cannot run in this page: a page cannot run the activation tanh." in text[1]
 
 
 def document(page: Path) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def test_a_training_writes_its_report_if_asked_and_else_says_how(tmp_path: Path)
 
 def test_more_runs_than_a_page_holds_are_refused(digits_run: Path) -> None:
     result = CliRunner().invoke(app, ["report", *["digits"] * 9])
-    assert result.exit_code == 2 and "one report holds 8" in result.stderr
+    assert result.exit_code == 2 and "at most 8" in result.stderr
 
 
 def test_rounding_keeps_each_weight_within_half_a_step() -> None:
@@ -320,4 +320,4 @@ def test_the_page_judges_an_image_as_score_does(browser: Any, rank: str) -> None
     (line,) = CliRunner().invoke(app, ["score", "run", "one.npy", "-q"]).stdout.splitlines()
     expected = json.loads(line).get("score", json.loads(line)["squared_error"])
     assert found == pytest.approx(expected, rel=0.01)
-    assert ("In its strangest 2 x 2 pixels" in said) == (rank == "region") and "the threshold" in said
+    assert ("Most anomalous 2 x 2 pixels" in said) == (rank == "region") and "the threshold" in said

@@ -245,7 +245,7 @@ def test_reconstruct_takes_folders() -> None:
     for index in range(3):
         Image.fromarray(PIXELS[index].numpy()).save(f"photos/{index}.png")
     stdout, _ = run("reconstruct", "photos", "--json", "-q")
-    assert json.loads(stdout)["images"] == 3
+    assert json.loads(stdout)["items"] == 3
 
 
 def tool(*arguments: str, **options: object) -> "subprocess.Popen[bytes]":

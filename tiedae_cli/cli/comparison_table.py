@@ -13,7 +13,16 @@ from tiedae_cli.model.metrics import metric_values, metrics_of
 from tiedae_cli.runs.run_comparison import ComparedRun
 
 NARROW = 9  # characters of a heading's line: 80 columns must do
-OPTIONAL_COMPARISON_COLUMNS = ("variance\nexplained", "SSIM", "PSNR dB", "tied", "seconds", "code", "para-\nmeters", "MSE per\npixel")
+OPTIONAL_COMPARISON_COLUMNS = (
+    "variance\nexplained",
+    "SSIM",
+    "PSNR dB",
+    "tied",
+    "seconds",
+    "code",
+    "para-\nmeters",
+    "MSE per\npixel",
+)
 """What `compare` goes without in a narrow window, the first one first."""
 
 

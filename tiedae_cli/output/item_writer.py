@@ -342,9 +342,7 @@ def choose_format(given: str | None, as_json: bool, target: str, formats: Iterab
     """
     if as_json and target == "-" and given != "jsonl":
         if given is not None:
-            raise InputError(
-                f"--json and --format {given}: both would go to stdout; write the {given} with --output FILE"
-            )
+            raise InputError(f"--json and --format {given}: both would go to stdout; write the {given} with --output FILE")
         return "jsonl"
     formats = list(formats)
     if given is not None:

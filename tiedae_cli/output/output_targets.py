@@ -99,7 +99,9 @@ def _checked(path: Path) -> Path | None:
     """Return the real path of a file that may be written; None for a device or a pipe, which cannot be replaced."""
     real = Path(os.path.realpath(path))
     if path.name.startswith(TEMPORARY_PREFIX):
-        raise InputError(f"{path}: names that begin with {TEMPORARY_PREFIX} are reserved for temporary files, which are deleted")
+        raise InputError(
+            f"{path}: names that begin with {TEMPORARY_PREFIX} are reserved for temporary files, which are deleted"
+        )
     if is_state_of_a_run(path) or is_state_of_a_run(real):
         raise InputError(f"{path}: this file holds the state of a run; {_another_name(path)}")
     try:
@@ -108,7 +110,9 @@ def _checked(path: Path) -> Path | None:
         if error.errno == errno.ELOOP:
             raise InputError(f"{path}: the symbolic link leads in a circle; give the name of a file") from None
         if not real.parent.is_dir():
-            raise InputError(f"{path}: the folder {path.parent} does not exist; create it first, or give another file name") from None
+            raise InputError(
+                f"{path}: the folder {path.parent} does not exist; create it first, or give another file name"
+            ) from None
         return real
     if stat.S_ISDIR(information.st_mode):
         raise InputError(f"{path}: is a folder; give a file name, for example {path / 'result'}")

@@ -83,7 +83,9 @@ class Terminal:
         """Print the result that the next command of a pipeline needs to stdout; nothing with ``--json``."""
         if self.prints and not self.as_json:
             sys.stdout.flush()
-            sys.stdout.buffer.write(os.fsencode(shown(text) if sys.stdout.isatty() else text) + b"\n")  # a path may contain any bytes
+            sys.stdout.buffer.write(
+                os.fsencode(shown(text) if sys.stdout.isatty() else text) + b"\n"
+            )  # a path may contain any bytes
             sys.stdout.flush()
 
     def json_line(self, **values: Any) -> None:

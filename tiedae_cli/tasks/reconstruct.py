@@ -1,4 +1,4 @@
-"""What ``reconstruct`` does: items beside what the model makes of them, as a picture."""
+"""The ``reconstruct`` command: a picture of items beside their reconstructions."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,22 @@ from tiedae_cli.runs.trained_run import OpenRun
 
 
 def reconstruct(run: OpenRun, files: Sequence[str], split: str, count: int, seed: int | None) -> Reconstruction:
-    """Reconstruct images, or some of a split where none are named.
+    """Reconstruct the images in files, or some of a split if there are no files.
 
     Args:
         run: the model.
-        files: image files or folders of them.
+        files: image files or folders of images.
         split: train, validation or test.
-        count: how many of the split.
-        seed: chooses them; None takes the first ones.
+        count: number of images from the split.
+        seed: seed of a random choice; None takes the first images.
 
     Raises:
-        InputError: the model's items are no pictures, or there are more than one picture holds.
+        InputError: the model's items are not images, or there are more than one picture holds.
         DataError: the images or the data cannot be read.
     """
-    run.refuse_vectors(f"{run.path}: made for {run.form.describe()}, which have no picture; its errors: tiedae eval {run.path}")
+    run.refuse_vectors(
+        f"reconstruct needs an image model; {run.path} takes {run.form.describe()}; for its errors: tiedae eval {run.path}"
+    )
     if files:
         images, components = load_image_files(expand_folders(files), run.form), run.kept_components()
         what = files[0] if len(files) == 1 else f"{len(images):,} images"

@@ -24,7 +24,7 @@ from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.output import figures
 from tiedae_cli.output.item_writer import write_records
 from tiedae_cli.output.output_targets import check_targets
-from tiedae_cli.output.series_envelope import RowNumbers, EnvelopeBuilder
+from tiedae_cli.output.series_envelope import EnvelopeBuilder, RowNumbers
 from tiedae_cli.output.terminal import Terminal, write_output
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.scoring.false_alarms import FALSE_ALARMS

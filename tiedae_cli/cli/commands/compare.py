@@ -65,4 +65,4 @@ def compare(
             values = [comparison_values(run) for run in compared]
             differing = [{key: value[index] for key, value in settings.items()} for index in range(len(values))]
             json_runs = [{**one, "settings": own} for one, own in zip(values, differing, strict=True)]
-            terminal.json_line(split=split, images=len(splits.get(split)), runs=json_runs, output=output)
+            terminal.json_line(split=split, items=len(splits.get(split)), runs=json_runs, output=output)

@@ -61,11 +61,11 @@ def reconstruct(
         if preview:
             terminal.preview(drawn.answers, drawn.title)
         png = drawn.png()
-        target = output or str(unused_name(run.path.parent / f"reconstructions-{drawn.images}.png", png))
+        target = output or str(unused_name(run.path.parent / f"reconstructions-{drawn.items}.png", png))
         write_output(target, png)
         if target != "-":
             terminal.result(target)
-            terminal.json_line(output=target, images=drawn.images, squared_errors=drawn.squared_errors)
+            terminal.json_line(output=target, items=drawn.items, squared_errors=drawn.squared_errors)
 
 
 def _refuse_count(model: str | None, files: Sequence[str]) -> None:
