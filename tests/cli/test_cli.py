@@ -317,11 +317,11 @@ def test_wrong_input(arguments: tuple[str, ...], message: str) -> None:
         (("train", "--run-dir", "runs/digits"), "--run-dir runs/digits: not empty; name a new folder"),
         (
             ("train", "--resume", "--set", "training.seed=1"),
-            "--resume goes on with the same training; these differ:\ntraining.seed",
+            "--resume continues the same training, but these keys differ:\ntraining.seed",
         ),
         (
             ("train", "--resume", "--set", "training.engine=autograd"),
-            "--resume goes on with the same training; these differ:\ntraining.engine",
+            "--resume continues the same training, but these keys differ:\ntraining.engine",
         ),
         (("train", "--resume", "--set", "training.epochs=1"), "training.epochs: 1 is asked for, but 4 epochs are done"),
     ],

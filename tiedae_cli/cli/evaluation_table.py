@@ -14,7 +14,7 @@ OPTIONAL_EVALUATION_COLUMNS = (
     "PSNR dB",
     "squared error per vector",
     "raw squared error per vector",
-)  # what a narrow window goes without
+)  # columns that a narrow window hides, in this order
 
 
 def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising | None = None) -> Table:
@@ -44,7 +44,7 @@ def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising |
     if denoising is not None:
         table.add_section()
         noise = f"under {denoising.corruption} noise {denoising.level:g}"
-        for name, errors in (("model", denoising.model), ("PCA", denoising.pca), ("doing nothing", denoising.nothing)):
+        for name, errors in (("model", denoising.model), ("PCA", denoising.pca), ("noisy input", denoising.nothing)):
             add_row(f"{name}, {noise}", errors, ["-"] * len(in_raw_units))
     return table
 
