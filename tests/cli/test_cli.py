@@ -323,7 +323,10 @@ def test_wrong_input(arguments: tuple[str, ...], message: str) -> None:
             ("train", "--resume", "--set", "training.engine=autograd"),
             "--resume continues the same training, but these keys differ:\ntraining.engine",
         ),
-        (("train", "--resume", "--set", "training.epochs=1"), "training.epochs: 1 is asked for, but 4 epochs are done"),
+        (
+            ("train", "--resume", "--set", "training.epochs=1"),
+            "training.epochs: 1 is less than the 4 epochs that are already done",
+        ),
     ],
 )
 def test_wrong_input_beside_a_run(digits_run: Path, arguments: tuple[str, ...], message: str) -> None:

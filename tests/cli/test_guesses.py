@@ -229,7 +229,7 @@ def test_yaml_of_other_tools(text: str, told: str) -> None:
 def test_a_finished_run_says_that_it_is_complete_and_how_to_prolong_it() -> None:
     assert tiedae("train", "-q", *QUICK)[0] == 0
     code, _, err = tiedae("train", "--resume", "digits")
-    assert code == 0 and "complete, 1 epochs; for more: tiedae train --resume runs/digits --epochs 2\n" in err
+    assert code == 0 and "all 1 epochs are done; to train longer: tiedae train --resume runs/digits --epochs 2\n" in err
     code, _, err = tiedae("train", "--resume", "runs/digits", "--epochs", "2")
     assert code == 0 and "complete" not in err
     assert [json.loads(line)["epochs"] for line in tiedae("runs", "--json")[1].splitlines()] == [2]

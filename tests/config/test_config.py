@@ -120,13 +120,22 @@ def test_one_problem(text: str, line: str) -> None:
             "my.yaml:3: model.layers.1: must be `dense UNITS` or `conv CHANNELS KERNEL STRIDE` (without KERNEL and STRIDE: 4 and 2), "
             "not 'pool 2'",
         ),
-        ("model: {layers: [dense 0]}", "a dense layer has from 1 to 65536 units, for example: dense 128, not 'dense 0'"),
-        ("model: {layers: [conv 0]}", "a convolution has from 1 to 65536 channels, for example: conv 48 4 2, not 'conv 0'"),
-        ("model: {layers: [conv 8 65]}", "a kernel has from 1 to 64 pixels a side, for example: conv 8 4 2, not 'conv 8 65'"),
-        ("model: {layers: [conv 8 3 4]}", "a stride from 1 to the kernel's 3 leaves no pixel out, for example: conv 8 4 2"),
+        ("model: {layers: [dense 0]}", "a dense layer must have from 1 to 65536 units, for example: dense 128, not 'dense 0'"),
+        (
+            "model: {layers: [conv 0]}",
+            "a convolution must have from 1 to 65536 channels, for example: conv 48 4 2, not 'conv 0'",
+        ),
+        (
+            "model: {layers: [conv 8 65]}",
+            "the kernel must be from 1 to 64 pixels wide, for example: conv 8 4 2, not 'conv 8 65'",
+        ),
+        (
+            "model: {layers: [conv 8 3 4]}",
+            "the stride must be from 1 to the kernel's 3 so that no pixel is skipped, for example: conv 8 4 2",
+        ),
         (
             "model: {layers: [conv 8 4 1]}",
-            "a stride of 1 needs a kernel with a middle, for example: conv 8 3 1, not 'conv 8 4 1'",
+            "a stride of 1 needs an odd kernel, for example: conv 8 3 1, not 'conv 8 4 1'",
         ),
         (
             "model: {layers: [dense 8, conv 8]}",

@@ -107,7 +107,7 @@ def test_a_hundred_labelled_items_can_be_opened(height: int, width: int) -> None
 def test_more_pairs_than_a_picture_holds_are_refused() -> None:
     check_pairs(10_000, ItemForm((1, 28, 28)))
     check_pairs(100, ItemForm((3, 4000, 3000)))
-    with pytest.raises(InputError, match=r"^329 pairs of 224x224 color images: one picture holds 327 of them"):
+    with pytest.raises(InputError, match=r"^329 pairs of 224x224 color images are too many; one picture holds 327 of them"):
         check_pairs(329, ItemForm((3, 224, 224)))
 
 

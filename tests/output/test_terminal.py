@@ -210,10 +210,10 @@ def test_bytes_are_not_written_into_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    with pytest.raises(InputError, match=r"^stdout is a terminal, and this output is no text: name a file in place of -"):
+    with pytest.raises(InputError, match=r"^refusing to write binary data to a terminal; give a file name instead of -"):
         write_output("-", b"\x89PNG\0")
     blocks = [Records({"item": (0,), "code": np.zeros((1, 2), np.float32)})]
-    with pytest.raises(InputError, match="is no text"):
+    with pytest.raises(InputError, match="binary data"):
         write_records("-", "npy", blocks, NumberColumn("code", (2,), np.dtype(np.float32)), 1)
     write_output("-", b"words\n")
     assert capfdbinary.readouterr().out == b"words\n"
@@ -336,7 +336,9 @@ def test_output_to_a_file_and_to_stdout(capfdbinary: pytest.CaptureFixture[bytes
     assert Path("x.bin").read_bytes() == b"\x00\xff"
     write_output("-", b"\x89PNG\n")
     assert capfdbinary.readouterr().out == b"\x89PNG\n"
-    with pytest.raises(InputError, match="nowhere/x.png: there is no folder nowhere; make it first, or name another file"):
+    with pytest.raises(
+        InputError, match="nowhere/x.png: the folder nowhere does not exist; create it first, or give another file name"
+    ):
         write_output("nowhere/x.png", b"")
 
 

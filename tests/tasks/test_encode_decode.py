@@ -193,10 +193,13 @@ def test_encode_stops_at_a_bad_item_and_leaves_what_was_there(model: TiedAutoenc
     [
         (
             ["encode", "x.npy", "-o", "codes.txt"],
-            "--output codes.txt: its suffix is none of npy, csv, jsonl, parquet; name one of them",
+            "--output codes.txt: unknown suffix; use npy, csv, jsonl or parquet, or choose a format with --format",
         ),
-        (["encode", "x.npy", "--format", "png"], "--format png: no such format (known: npy, csv, jsonl, parquet)"),
-        (["encode", "x.npy", "--format", "csv", "--json"], "--json and --format csv: stdout can carry one of them"),
+        (["encode", "x.npy", "--format", "png"], "--format png: unknown format; choose npy, csv, jsonl or parquet"),
+        (
+            ["encode", "x.npy", "--format", "csv", "--json"],
+            "--json and --format csv: both would go to stdout; write the csv with --output FILE",
+        ),
         (["encode", "nothing", "x.npy"], "nothing: no such checkpoint or run folder"),
         (["encode", "digits", "nothing.npy"], "nothing.npy: no such file or folder"),
         (["encode", "--split", "tset"], "--split tset: no such split"),
@@ -207,7 +210,7 @@ def test_encode_stops_at_a_bad_item_and_leaves_what_was_there(model: TiedAutoenc
         (["decode", "digits", "wide.csv"], "wide.csv: an array of shape N x 5, float64; this model's codes have 4 numbers"),
         (["decode", "digits", "nan.npy"], "nan.npy: row 2 holds NaN"),
         (["decode", "digits", "picture.png"], "picture.png: an image file; this model's codes have 4 numbers"),
-        (["decode", "digits", "none.npy", "-o", "out.png"], "no codes: nothing to draw"),
+        (["decode", "digits", "none.npy", "-o", "out.png"], "there are no codes to draw"),
         (["decode", "digits", "many.npy", "-o", "out.png"], "10,001 codes are more than the 10,000 8x8 gray images that one"),
         (["decode", "digits", "many.csv", "-o", "out.png"], "more than the 10,000 8x8 gray images that one picture holds"),
     ],

@@ -252,7 +252,7 @@ def test_export_prints_the_path_of_a_checked_file(run: Run, tmp_path: Path) -> N
     result = CliRunner().invoke(app, ["export", str(run.folder), "-o", str(path)])
     assert result.exit_code == 0, result.output
     assert result.stdout == f"{path}\n"
-    assert "answers as the model does on 148 items" in result.stderr
+    assert "checked with onnxruntime on 148 items" in result.stderr
     test = load_splits(checkpoints.load(run.best).config.data).test
     x = torch.from_numpy(test.batch(0, 10))
     with torch.inference_mode():
@@ -300,7 +300,7 @@ def test_without_the_data_random_values_are_checked_and_it_is_said(
     monkeypatch.setattr("tiedae_cli.runs.trained_run.load_splits", absent)
     result = CliRunner().invoke(app, ["export", str(run.folder), "-o", str(tmp_path / "model.onnx")])
     assert result.exit_code == 0, result.output
-    assert "checked with random values only, for the data is not there: digits: gone" in result.stderr
+    assert "checked with random values only, because the data cannot be read: digits: gone" in result.stderr
     assert "on 74 items" in result.stderr
 
 

@@ -143,7 +143,7 @@ def test_a_picture_on_stdout_is_alone_there(run: Run) -> None:
 def test_two_pictures_need_two_files(run: Run) -> None:
     result = CliRunner().invoke(app, ["inspect", str(run.folder), "--features", "-", "--codes", "-"])
     assert result.exit_code == 2
-    assert result.stderr == "error: -: two results would be mixed on stdout; name a file for one of them\n"
+    assert result.stderr == "error: -: two results would be mixed on stdout; give a file name for one of them\n"
 
 
 def test_features_of_vectors_are_refused(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_features_of_vectors_are_refused(tmp_path: Path) -> None:
     untrained(VECTORS).save(path)
     result = CliRunner().invoke(app, ["inspect", str(path), "--features", str(tmp_path / "f.png")])
     assert result.exit_code == 2
-    assert f"--features: draws weights as images, but {path} takes vectors of 6 features" in result.stderr
+    assert f"--features needs an image model; {path} takes vectors of 6 features" in result.stderr
     assert not (tmp_path / "f.png").exists()
     plain = CliRunner().invoke(app, ["inspect", str(path)])
     assert plain.exit_code == 0, plain.output
