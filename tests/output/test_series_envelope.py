@@ -17,7 +17,7 @@ from tiedae_cli.output.series_envelope import EnvelopeBuilder, RowNumbers
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.integers(0, 3))
-def test_bins(sizes: list[int], columns: int) -> None:
+def test_each_bin_holds_the_extremes_of_its_rows(sizes: list[int], columns: int) -> None:
     random = np.random.default_rng(sum(sizes))
     values, scores = random.normal(size=(sum(sizes), columns)), random.normal(size=sum(sizes))
     with pytest.MonkeyPatch.context() as patch:
@@ -35,7 +35,7 @@ def test_bins(sizes: list[int], columns: int) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 1000), st.integers(1, 9)), min_size=1, max_size=8), st.integers(0, 50))
-def test_rows_that_were_left_out_keep_their_places(blocks: list[tuple[int, int]], first: int) -> None:
+def test_skipped_rows_keep_their_numbers(blocks: list[tuple[int, int]], first: int) -> None:
     """Each block of rows comes after a gap; a bin is NaN only where none of its rows was."""
     places, start = [], first
     for gap, size in blocks:
@@ -63,7 +63,7 @@ def test_rows_that_were_left_out_keep_their_places(blocks: list[tuple[int, int]]
             assert np.isnan(found.low[index]).all() and np.isnan(found.high[index]).all() and np.isnan(found.top[index])
 
 
-def test_places() -> None:
+def test_rows_are_numbered_across_sources() -> None:
     places = RowNumbers()
     assert places.of([301, 302, 305]).tolist() == [301, 302, 305] and places.of(range(307, 309)).tolist() == [307, 308]
     several = RowNumbers()

@@ -44,7 +44,7 @@ def print_table(table: Table, optional: Sequence[str] = ()) -> str:
     fitting = fitted(table, optional, console)
     console.print(fitting.table)
     hidden = ", ".join(fitting.hidden)
-    return f"hidden in {console.width} columns: {hidden}; --json has them" if hidden else ""
+    return f"not shown at {console.width} columns: {hidden} (--json has all)" if hidden else ""
 
 
 def fitted(table: Table, optional: Sequence[str], console: Console) -> Fitted:
