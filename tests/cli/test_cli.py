@@ -49,7 +49,7 @@ def test_help_names_every_command() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_a_command(command: str) -> None:
+def test_each_command_has_help(command: str) -> None:
     text = tiedae(command, "--help", *(["--all"] if command == "train" else [])).stdout
     tells = command in ("runs", "configs", "schema", "help")  # they print what is there, and nothing beside it
     assert all(option in text for option in (() if tells else ("--quiet", "--json", "--debug"))) and "--help" in text
@@ -61,12 +61,12 @@ def test_without_arguments_it_shows_its_help() -> None:
     assert "Usage: " in result.stdout + result.stderr
 
 
-def test_version() -> None:
+def test_version_is_printed() -> None:
     assert tiedae("--version").stdout == f"tiedae {__version__}\n"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"]])
-def test_help_and_version_wait_for_nothing_slow(arguments: list[str]) -> None:
+def test_help_and_version_import_nothing_slow(arguments: list[str]) -> None:
     program = f"""
 import sys
 from tiedae_cli.cli.app import app
@@ -87,7 +87,7 @@ print(*{{name.partition(".")[0] for name in sys.modules}}, file=sys.stderr)
 # The whole way
 
 
-def test_train_eval_reconstruct_with_nothing_between(empty_folder: Path) -> None:
+def test_eval_and_reconstruct_need_no_model_argument_after_train(empty_folder: Path) -> None:
     trained = tiedae("train", *QUICK)
     assert (trained.exit_code, trained.stdout) == (0, "runs/digits/best.safetensors\n")
     notes = trained.stderr.splitlines()
@@ -110,7 +110,7 @@ def test_train_eval_reconstruct_with_nothing_between(empty_folder: Path) -> None
         assert image.size == (800, 600)
 
 
-def test_a_second_run_gets_a_folder_of_its_own_and_repeats_the_first() -> None:
+def test_a_second_run_gets_its_own_folder_and_repeats_the_first() -> None:
     assert tiedae("train", "-q", *QUICK).stdout == "runs/digits/best.safetensors\n"
     again = tiedae("train", "-q", "--config", "runs/digits/config.yaml", "--device", "cpu")
     assert (again.stdout, again.stderr) == ("runs/digits-2/best.safetensors\n", "")
@@ -124,7 +124,7 @@ def test_a_second_run_gets_a_folder_of_its_own_and_repeats_the_first() -> None:
     assert metrics[0] == metrics[1] and len(metrics[0]) == 2
 
 
-def test_train_json() -> None:
+def test_train_prints_json_lines() -> None:
     result = tiedae("train", "--json", "-q", "--run-dir", "here", *QUICK)
     first, second, done = (json.loads(line) for line in result.stdout.splitlines())
     names = ["event", "phase", "epoch", "epochs", "train_mse_per_value", "validation_mse_per_value", "seconds"]
@@ -134,10 +134,10 @@ def test_train_json() -> None:
     assert done["best"] in (first, second) and result.stderr == ""
 
 
-def test_eval_json(digits_run: Path) -> None:
+def test_eval_prints_json(digits_run: Path) -> None:
     result = tiedae("eval", "--json", "--split", "validation", "--components", "3", str(digits_run))
     values = json.loads(result.stdout)
-    assert (values["checkpoint"], values["split"], values["images"]) == ("runs/digits/best.safetensors", "validation", 200)
+    assert (values["checkpoint"], values["split"], values["items"]) == ("runs/digits/best.safetensors", "validation", 200)
     assert values["squared_error_per_item"] == pytest.approx(64 * values["mse_per_value"])
     assert values["pca"]["components"] == 3
     best = [json.loads(line) for line in (digits_run / "metrics.jsonl").read_text().splitlines()][-1]
@@ -145,10 +145,10 @@ def test_eval_json(digits_run: Path) -> None:
     assert values["explained_variance"] == pytest.approx(1 - values["mse_per_value"] / values["mean_item"]["mse_per_value"])
 
 
-def test_reconstruct_json_and_seed(digits_run: Path) -> None:
+def test_reconstruct_prints_json_and_a_seed_chooses_images(digits_run: Path) -> None:
     def errors(*arguments: str) -> list[float]:
         found = json.loads(tiedae("reconstruct", "--json", "--n", "12", "-o", "x.png", *arguments).stdout)
-        assert (found["output"], found["images"]) == ("x.png", 12)
+        assert (found["output"], found["items"]) == ("x.png", 12)
         return list(found["squared_errors"])
 
     assert len(errors()) == 12 and errors() == errors()
@@ -156,14 +156,14 @@ def test_reconstruct_json_and_seed(digits_run: Path) -> None:
     assert errors("--split", "train") != errors()
 
 
-def test_reconstruct_asks_for_more_than_there_is(digits_run: Path) -> None:
+def test_reconstruct_refuses_more_images_than_the_split_has(digits_run: Path) -> None:
     result = tiedae("reconstruct", "--n", "1000")
     assert result.stdout == "runs/digits/reconstructions-300.png\n"
     assert result.stderr == "only 300 images in this split, 1,000 were asked for\n"
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["model named", "newest run"])
-def test_reconstruct_own_images(digits_run: Path, named: bool) -> None:
+def test_reconstruct_takes_the_users_images(digits_run: Path, named: bool) -> None:
     for name, size in (("a.png", 8), ("b.png", 50)):
         Image.fromarray(np.full((size, size), 128, dtype=np.uint8)).save(name)
     model = [str(digits_run)] if named else []
@@ -207,7 +207,7 @@ def test_a_checkpoint_whose_config_contradicts_itself_is_refused_by_every_comman
         assert "forged.pt: model.code_top_k: the code has only 8 units" in result.stderr, arguments
 
 
-def test_score_that_scores_nothing_leaves_the_old_file(digits_run: Path) -> None:
+def test_score_without_results_keeps_the_old_file(digits_run: Path) -> None:
     np.save("bad.npy", np.full((2, 64), np.nan, np.float32))
     Path("scores.jsonl").write_text("older\n")
     result = tiedae("score", "--threshold", "1", "bad.npy", "-o", "scores.jsonl")
@@ -225,7 +225,7 @@ def test_a_run_finds_its_data_from_every_folder(empty_folder: Path, monkeypatch:
     assert tiedae("train", "--config", "../runs/x/config.yaml", "--set", "training.epochs=1").exit_code == 0
 
 
-def test_a_name_goes_before_a_path_and_says_so(empty_folder: Path, digits_run: Path) -> None:
+def test_the_name_of_a_run_wins_over_a_path_with_a_note(empty_folder: Path, digits_run: Path) -> None:
     Path("digits").mkdir()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("digits/a.png")
     said = "digits: the data set of that name; what lies here is ./digits\n"
@@ -241,14 +241,14 @@ def test_quiet_is_silent_about_a_download(empty_folder: Path) -> None:
     assert quiet.stderr.startswith("error: mnist: not in nowhere, and the download failed")
 
 
-def test_reconstruct_to_stdout(digits_run: Path) -> None:
+def test_reconstruct_writes_to_stdout(digits_run: Path) -> None:
     result = tiedae("reconstruct", "-q", "--output", "-")
     with Image.open(io.BytesIO(result.stdout_bytes)) as image:
         assert image.size == (800, 600)
     assert list(digits_run.glob("reconstructions-*.png")) == []
 
 
-def test_json_beside_a_png_on_stdout_does_not_mix(digits_run: Path) -> None:
+def test_json_and_a_png_are_not_mixed_on_stdout(digits_run: Path) -> None:
     result = tiedae("reconstruct", "-q", "--json", "--output", "-")
     with Image.open(io.BytesIO(result.stdout_bytes)) as image:
         image.verify()
@@ -262,7 +262,7 @@ def test_print_config_prints_the_resolved_config_and_stops() -> None:
     assert (result.exit_code, result.stderr) == (0, "") and not Path("runs").exists()
 
 
-def test_a_config_on_stdin() -> None:
+def test_a_config_is_read_from_stdin() -> None:
     result = CliRunner().invoke(app, ["train", "-q", "--config", "-", *QUICK], input="output: {runs: elsewhere}\n")
     assert (result.exit_code, result.stdout) == (0, "elsewhere/stdin/best.safetensors\n")
     result = CliRunner().invoke(app, ["train", "--config", "-"], input="training:\n  epoch: 5\n")
@@ -272,7 +272,7 @@ def test_a_config_on_stdin() -> None:
 # Wrong input: exit code 2, one short message
 
 
-def test_a_misspelt_key() -> None:
+def test_a_misspelled_key_is_answered_with_a_suggestion() -> None:
     Path("my.yaml").write_text("training:\n  epoch: 5\nmodel:\n  activation: rulu\n")
     assert sorted(refused("train", "--config", "my.yaml").splitlines()) == [
         "my.yaml:2: training.epoch: unknown key; type `training: {epochs: 5}`",
@@ -303,7 +303,7 @@ def test_a_misspelt_key() -> None:
         (("reconstruct", "nothing"), "nothing: no such checkpoint or run folder"),
     ],
 )
-def test_wrong_input(arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_input_is_reported_with_exit_code_2(arguments: tuple[str, ...], message: str) -> None:
     assert refused(*arguments).startswith(message)
     assert not Path("runs").exists()
 
@@ -317,16 +317,19 @@ def test_wrong_input(arguments: tuple[str, ...], message: str) -> None:
         (("train", "--run-dir", "runs/digits"), "--run-dir runs/digits: not empty; name a new folder"),
         (
             ("train", "--resume", "--set", "training.seed=1"),
-            "--resume goes on with the same training; these differ:\ntraining.seed",
+            "--resume continues the same training, but these keys differ:\ntraining.seed",
         ),
         (
             ("train", "--resume", "--set", "training.engine=autograd"),
-            "--resume goes on with the same training; these differ:\ntraining.engine",
+            "--resume continues the same training, but these keys differ:\ntraining.engine",
         ),
-        (("train", "--resume", "--set", "training.epochs=1"), "training.epochs: 1 is asked for, but 4 epochs are done"),
+        (
+            ("train", "--resume", "--set", "training.epochs=1"),
+            "training.epochs: 1 is less than the 4 epochs that are already done",
+        ),
     ],
 )
-def test_wrong_input_beside_a_run(digits_run: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_input_to_commands_that_use_a_run_is_reported(digits_run: Path, arguments: tuple[str, ...], message: str) -> None:
     assert refused(*arguments).startswith(message)
 
 
@@ -341,12 +344,12 @@ def test_wrong_input_beside_a_run(digits_run: Path, arguments: tuple[str, ...], 
         ("eval", "a", "b"),
     ],
 )
-def test_a_wrong_flag_is_the_parsers_business(arguments: tuple[str, ...]) -> None:
+def test_an_unknown_option_exits_with_code_2(arguments: tuple[str, ...]) -> None:
     result = tiedae(*arguments)
     assert (result.exit_code, result.stdout) == (2, "") and "error" in result.stderr.lower()
 
 
-def test_missing_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_data_is_reported_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIEDAE_DATA", str(tmp_path / "data"))
     result = tiedae("train", "--config", "mnist")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -358,18 +361,18 @@ def test_missing_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # Failures: exit code 1
 
 
-def test_a_damaged_checkpoint(digits_run: Path) -> None:
+def test_a_damaged_checkpoint_is_reported(digits_run: Path) -> None:
     path = digits_run / "best.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     assert refused("eval", code=1).startswith("runs/digits/best.safetensors: damaged")
 
 
-def test_a_folder_that_cannot_be_written() -> None:
+def test_an_unwritable_folder_is_reported() -> None:
     Path("runs").write_text("a file")
     assert refused("train", "-q", code=1) == "runs: cannot be made: File exists"
 
 
-def test_a_diverged_training() -> None:
+def test_a_diverged_training_fails_and_names_the_epoch() -> None:
     Path("wild.yaml").write_text("""
         model: {hidden_sizes: [32, 32, 32, 32, 32], activation: relu}
         training: {epochs: 200, batch_size: 50, learning_rate: 10}
@@ -381,7 +384,7 @@ def test_a_diverged_training() -> None:
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")])
-def test_out_of_memory(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_answered_with_advice(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(*_: object) -> None:
         raise error
 
@@ -390,7 +393,7 @@ def test_out_of_memory(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyError("a bug"), OSError("a bug"), RecursionError("a bug")])
-def test_a_bug_is_one_line_and_its_traceback_is_there_for_the_asking(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_one_line_unless_debug_is_given(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(*_: object) -> None:
         raise error
 
@@ -409,14 +412,14 @@ def test_debug_shows_the_traceback() -> None:
 # Devices
 
 
-def test_available_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_device_is_answered_with_the_available_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     message = refused("train", "--device", "cuda:2")
     assert message == "--device cuda:2: not on this machine; available: auto, cpu, cuda:0, cuda:1"
 
 
-def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_names_are_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     from tiedae_cli.errors import DeviceError
     from tiedae_cli.system.devices import resolve_device
 

@@ -72,7 +72,7 @@ def own_data() -> None:
         ("--data table.csv --config vectors", "table", None),
     ],
 )
-def test_data_and_configs_by_their_names(words: str, run: str, sample: str | None) -> None:
+def test_train_takes_data_and_configs_by_name(words: str, run: str, sample: str | None) -> None:
     own_data()
     code, out, err = tiedae("train", *words.split(), *QUICK)
     assert (code, out) == (0, f"runs/{run}/best.safetensors\n"), err
@@ -82,7 +82,7 @@ def test_data_and_configs_by_their_names(words: str, run: str, sample: str | Non
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes and links")
-def test_photographs_behind_a_link_a_hidden_file_and_a_pipe() -> None:
+def test_photographs_are_recognized_behind_links_hidden_files_and_pipes() -> None:
     """What training leaves out decides nothing, and nobody waits for a pipe."""
     own_data()
     Path("all").mkdir()
@@ -128,7 +128,7 @@ def test_photographs_behind_a_link_a_hidden_file_and_a_pipe() -> None:
         ("--steps 300", "training.steps", 300),
     ],
 )
-def test_keys_in_every_spelling(words: str, key: str, value: object) -> None:
+def test_keys_are_accepted_in_every_spelling(words: str, key: str, value: object) -> None:
     section, name = key.split(".")
     assert getattr(getattr(settled("digits", *words.split()), section), name) == value
 
@@ -141,7 +141,7 @@ def test_keys_in_every_spelling(words: str, key: str, value: object) -> None:
         ("anomalies", "epochs=7", "training.epochs", "training.steps"),
     ],
 )
-def test_a_key_replaces_the_configs_other_way_to_say_it(config: str, words: str, kept: str, gone: str) -> None:
+def test_a_typed_key_replaces_the_configs_alternative_key(config: str, words: str, kept: str, gone: str) -> None:
     own_data()
     found = settled(config, "features.npy", words) if config == "anomalies" else settled(config, words)
     value = {name: getattr(getattr(found, name.split(".")[0]), name.split(".")[1]) for name in (kept, gone)}
@@ -149,7 +149,7 @@ def test_a_key_replaces_the_configs_other_way_to_say_it(config: str, words: str,
 
 
 @pytest.mark.parametrize("epochs", [5, 7])
-def test_both_ways_to_say_it_are_a_contradiction(epochs: int) -> None:
+def test_two_alternative_keys_contradict_each_other(epochs: int) -> None:
     Path("my.yaml").write_text(f"training: {{epochs: {epochs}, steps: 100}}")
     for words in (("my.yaml",), ("digits", f"epochs={epochs}", "steps=100")):
         code, _, err = tiedae("train", *words)
@@ -157,7 +157,7 @@ def test_both_ways_to_say_it_are_a_contradiction(epochs: int) -> None:
     assert settled("digits", "steps=100").training.steps == 100  # what is printed reads back
 
 
-def test_another_tools_name_is_answered_with_ours() -> None:
+def test_another_tools_name_of_a_key_is_answered_with_ours() -> None:
     code, _, err = tiedae("train", "digits", "--lr", "1e-2", "--latent-dim", "4", "--epochs", "1")
     assert code == 0 and "lr: training.learning_rate\n" in err and "latent-dim: the last of model.hidden_sizes\n" in err
 
@@ -194,7 +194,7 @@ def test_another_tools_name_is_answered_with_ours() -> None:
         ("eval nope", "nope: no such checkpoint or run folder (runs under runs/: digits)"),
     ],
 )
-def test_a_refusal_ends_with_the_line_to_type(line: str, told: str) -> None:
+def test_a_refusal_ends_with_a_line_to_type(line: str, told: str) -> None:
     Path("holder").mkdir()
     assert tiedae("train", "-q", *QUICK)[0] == 0
     code, out, err = tiedae(*line.split())
@@ -202,7 +202,7 @@ def test_a_refusal_ends_with_the_line_to_type(line: str, told: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["eval", "reconstruct", "inspect", "encode", "score", "export"])
-def test_without_a_run_every_command_says_how_to_make_one(command: str) -> None:
+def test_without_a_run_every_command_tells_how_to_train_one(command: str) -> None:
     code, _, err = tiedae(command)
     assert (code, err) == (2, "error: no run under runs/ yet: train one with `tiedae train`, or name a checkpoint\n")
 
@@ -220,16 +220,16 @@ def test_without_a_run_every_command_says_how_to_make_one(command: str) -> None:
         ("latent_dim: 7", "the code size is the last entry of model.hidden_sizes: `model: {hidden_sizes: [300, 7]}`"),
     ],
 )
-def test_yaml_of_other_tools(text: str, told: str) -> None:
+def test_keys_of_other_tools_in_yaml_are_answered_with_ours(text: str, told: str) -> None:
     Path("my.yaml").write_text(text)
     code, _, err = tiedae("train", "my.yaml")
     assert code == 2 and told in err
 
 
-def test_a_finished_run_says_that_it_is_complete_and_how_to_prolong_it() -> None:
+def test_resuming_a_finished_run_says_how_to_train_longer() -> None:
     assert tiedae("train", "-q", *QUICK)[0] == 0
     code, _, err = tiedae("train", "--resume", "digits")
-    assert code == 0 and "complete, 1 epochs; for more: tiedae train --resume runs/digits --epochs 2\n" in err
+    assert code == 0 and "all 1 epochs are done; to train longer: tiedae train --resume runs/digits --epochs 2\n" in err
     code, _, err = tiedae("train", "--resume", "runs/digits", "--epochs", "2")
     assert code == 0 and "complete" not in err
     assert [json.loads(line)["epochs"] for line in tiedae("runs", "--json")[1].splitlines()] == [2]
@@ -242,7 +242,7 @@ def test_a_long_training_in_a_pipe_has_few_lines_and_all_of_its_epochs_in_the_me
     assert len(Path("runs/digits/metrics.jsonl").read_text().splitlines()) == 60
 
 
-def test_runs_tells_what_is_there() -> None:
+def test_runs_lists_every_run_with_its_state() -> None:
     assert tiedae("train", "-q", *QUICK)[0] == 0
     assert tiedae("train", "-q", *QUICK, "training.learning_rate=10", "training.loss=squared_error", "output=sigmoid")[0] in (
         0,
@@ -271,7 +271,7 @@ def test_runs_tells_what_is_there() -> None:
     assert states["digits"] == "stopped"
 
 
-def test_a_home_folder_in_yaml(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_in_yaml_is_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own_data()
     monkeypatch.setenv("HOME", str(folder))
     Path("home.yaml").write_text("data: {dataset: ~/table.csv}\noutput: {runs: ~/mine}\nmodel: {hidden_sizes: 2}\n")
@@ -282,7 +282,7 @@ def test_generated_configs_name_the_schema_for_editors() -> None:
     assert tiedae("train", "--print-config")[1].startswith("# yaml-language-server: $schema=tiedae.schema.json")
 
 
-def test_configs_schema_and_help() -> None:
+def test_configs_schema_and_help_print_what_they_promise() -> None:
     code, out, _ = tiedae("configs")
     assert code == 0 and re.findall(r"^([\w-]+): ", out, re.MULTILINE) == list(sample_configs())
     for name in ("-", "nope", "my.yaml"):
@@ -337,7 +337,7 @@ def test_own_options_keep_their_values() -> None:
         (["--resume"], "d", ["digits"]),
     ],
 )
-def test_completion(args: list[str], incomplete: str, offered: list[str]) -> None:
+def test_completion_offers_configs_keys_values_and_runs(args: list[str], incomplete: str, offered: list[str]) -> None:
     own_data()
     Path("runs/digits").mkdir(parents=True)
     Path("runs/digits/last.safetensors").touch()

@@ -31,7 +31,7 @@ def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_train_into_a_variable_and_a_picture_into_a_file() -> None:
+def test_a_checkpoint_path_in_a_variable_and_a_picture_on_stdout_work() -> None:
     """What runs here is in the README; the second command reads nothing but the first one's line."""
     found = shell(f'ckpt=$(tiedae train -q {QUICK}) && echo "$ckpt" && tiedae reconstruct "$ckpt" --n 2 --output - > pair.png')
     assert (found.returncode, found.stdout, found.stderr) == (0, "runs/digits/best.safetensors\n", "")
@@ -39,7 +39,7 @@ def test_train_into_a_variable_and_a_picture_into_a_file() -> None:
         assert (image.format, image.size) == ("PNG", (800, 600))
 
 
-def test_a_reader_that_has_seen_enough() -> None:
+def test_a_reader_that_closes_the_pipe_ends_the_command_quietly() -> None:
     """``head`` leaves after a line; the training of 100,000 epochs ends with SIGPIPE's exit code and not a word."""
     found = shell(f'tiedae train --json -q {QUICK} --set training.epochs=100000 | head -1; echo "${{PIPESTATUS[*]}}"')
     line, statuses = found.stdout.splitlines()
@@ -47,7 +47,7 @@ def test_a_reader_that_has_seen_enough() -> None:
     assert (statuses, found.stderr) == ("141 0", "")
 
 
-def test_every_line_of_json_is_json_and_stderr_is_for_people() -> None:
+def test_stdout_holds_only_json_lines_and_stderr_messages() -> None:
     found = shell(f"tiedae train --json {QUICK}", NO_COLOR="1", TERM="xterm-256color")
     lines = [json.loads(line) for line in found.stdout.splitlines()]
     assert [line["event"] for line in lines] == ["epoch", "epoch", "done"]
@@ -72,7 +72,7 @@ def on_a_terminal(*arguments: str, **environment: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("no_color", [False, True])
-def test_a_terminal_shows_a_preview_and_no_color_is_obeyed(digits_run: Path, no_color: bool) -> None:
+def test_a_terminal_shows_a_preview_unless_no_color_is_set(digits_run: Path, no_color: bool) -> None:
     wish = {"NO_COLOR": "1"} if no_color else {}
     stdout, shown = on_a_terminal("reconstruct", "--device", "cpu", TERM="xterm-256color", COLUMNS="80", **wish)
     assert stdout == "runs/digits/reconstructions-2.png\n"
@@ -85,7 +85,7 @@ def test_a_terminal_shows_a_preview_and_no_color_is_obeyed(digits_run: Path, no_
         assert "\x1b[38;" in shown
 
 
-def test_messages_in_a_pipeline() -> None:
+def test_an_error_in_a_pipeline_is_one_line_on_stderr() -> None:
     """An error stops ``&&``, goes to stderr alone, and is one line."""
     found = shell('tiedae train -q --set training.epohs=1 && echo not reached; echo "$?"')
     assert found.stdout == "2\n"
@@ -93,6 +93,6 @@ def test_messages_in_a_pipeline() -> None:
 
 
 @pytest.mark.parametrize("arguments", ["--help", "--version", "train --help", "train -q --print-config"])
-def test_a_full_disk_under_stdout(arguments: str) -> None:
+def test_a_full_disk_under_stdout_is_reported(arguments: str) -> None:
     found = shell(f"tiedae {arguments} > /dev/full")
     assert (found.returncode, found.stderr) == (1, "error: stdout: cannot be written: No space left on device\n")

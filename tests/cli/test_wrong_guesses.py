@@ -90,7 +90,7 @@ def test_a_choice_that_nothing_resembles_is_answered_with_all_choices(text: str,
     assert "did you mean" not in message and choices in message
 
 
-def test_the_code_size_is_an_option() -> None:
+def test_the_code_size_can_be_given_as_an_option() -> None:
     code, out, err = tiedae("train", "digits", "--code-size", "2", "--print-config")
     assert code == 0, err
     assert parse_config(out, "printed").model.hidden_sizes[-1] == 2  # type: ignore[index]
@@ -170,7 +170,7 @@ def test_other_wrong_options_say_what_exists(line: str, facts: list[str]) -> Non
         ("score mnist-best x.csv", "train mnist-best"),
     ],
 )
-def test_what_was_meant_is_the_line_to_type(line: str, meant: str) -> None:
+def test_a_wrong_guess_is_answered_with_the_line_to_type(line: str, meant: str) -> None:
     assert offered(refused(line)) == meant
     parses(meant) if meant != "--version" else None
     assert meant != "--version" or tiedae("--version")[0] == 0
@@ -271,7 +271,7 @@ def test_false_alarms_are_a_fraction_or_a_percentage(run: str, text: str) -> Non
     assert plain == percent and plain[0] == 0 and "warning" not in plain[2]
 
 
-def test_a_false_alarm_rate_of_one_is_warned_of(run: str) -> None:
+def test_a_false_alarm_rate_of_one_gives_a_warning(run: str) -> None:
     code, _, err = tiedae("score", run, "x.npy", "--false-alarms", "1")
     assert code == 0 and "warning: " in err and "--false-alarms 0.01" in err
 
@@ -279,7 +279,7 @@ def test_a_false_alarm_rate_of_one_is_warned_of(run: str) -> None:
 @pytest.mark.parametrize(
     ("text", "fact"), [("5", "for 5% type 0.05"), ("-1", "0 to 1"), ("few", "such as 1%"), ("nan", "0 to 1")]
 )
-def test_a_false_alarm_rate_that_is_no_fraction_is_refused(run: str, text: str, fact: str) -> None:
+def test_a_false_alarm_rate_that_is_not_a_fraction_is_refused(run: str, text: str, fact: str) -> None:
     assert fact in refused(f"score {run} x.npy --false-alarms {text}")
 
 
@@ -315,14 +315,14 @@ def told_in_every_command(run: str) -> list[str]:
     return [*said, Path("page.html").read_text()]
 
 
-def test_a_code_that_is_not_smaller_than_the_data_in_every_command(run: str) -> None:
+def test_every_command_reports_a_code_that_is_not_smaller_than_the_data(run: str) -> None:
     trained = tiedae("train", "x.npy", "epochs=2", "hidden_sizes=8", "--run-dir", "runs/wide")[2]
     for text in (trained, *told_in_every_command("wide")):
         assert "the code (8) is not smaller than the data (4 features): PCA is exact, nothing is compressed" in text
         assert not re.search(r"times (more|less) than PCA", text)
 
 
-def test_a_dead_training_in_every_command() -> None:
+def test_every_command_reports_a_dead_training() -> None:
     stuck = ("activation=relu", "training.learning_rate=5", "epochs=6", "hidden_sizes=8", "schedule=constant")
     trained = tiedae("train", "digits", *stuck, "--run-dir", "runs/dead")[2]
     for text in (trained, *told_in_every_command("dead")):

@@ -58,7 +58,7 @@ def test_every_section_is_documented_and_tested_here() -> None:
     assert tuple(field.annotation for field in Config.model_fields.values()) == SECTIONS
 
 
-def test_a_config_does_not_change() -> None:
+def test_a_config_is_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Config().training.epochs = 7
 
@@ -107,7 +107,7 @@ def test_a_config_does_not_change() -> None:
         ),
     ],
 )
-def test_one_problem(text: str, line: str) -> None:
+def test_each_problem_is_reported_with_its_line_and_key(text: str, line: str) -> None:
     (found,) = problems(text)
     assert found.startswith(line)
 
@@ -120,13 +120,22 @@ def test_one_problem(text: str, line: str) -> None:
             "my.yaml:3: model.layers.1: must be `dense UNITS` or `conv CHANNELS KERNEL STRIDE` (without KERNEL and STRIDE: 4 and 2), "
             "not 'pool 2'",
         ),
-        ("model: {layers: [dense 0]}", "a dense layer has from 1 to 65536 units, for example: dense 128, not 'dense 0'"),
-        ("model: {layers: [conv 0]}", "a convolution has from 1 to 65536 channels, for example: conv 48 4 2, not 'conv 0'"),
-        ("model: {layers: [conv 8 65]}", "a kernel has from 1 to 64 pixels a side, for example: conv 8 4 2, not 'conv 8 65'"),
-        ("model: {layers: [conv 8 3 4]}", "a stride from 1 to the kernel's 3 leaves no pixel out, for example: conv 8 4 2"),
+        ("model: {layers: [dense 0]}", "a dense layer must have from 1 to 65536 units, for example: dense 128, not 'dense 0'"),
+        (
+            "model: {layers: [conv 0]}",
+            "a convolution must have from 1 to 65536 channels, for example: conv 48 4 2, not 'conv 0'",
+        ),
+        (
+            "model: {layers: [conv 8 65]}",
+            "the kernel must be from 1 to 64 pixels wide, for example: conv 8 4 2, not 'conv 8 65'",
+        ),
+        (
+            "model: {layers: [conv 8 3 4]}",
+            "the stride must be from 1 to the kernel's 3 so that no pixel is skipped, for example: conv 8 4 2",
+        ),
         (
             "model: {layers: [conv 8 4 1]}",
-            "a stride of 1 needs a kernel with a middle, for example: conv 8 3 1, not 'conv 8 4 1'",
+            "a stride of 1 needs an odd kernel, for example: conv 8 3 1, not 'conv 8 4 1'",
         ),
         (
             "model: {layers: [dense 8, conv 8]}",
@@ -140,12 +149,12 @@ def test_one_problem(text: str, line: str) -> None:
         ("model: {layers: [conv 8, dense 4], code_top_k: 5}", "model.code_top_k: the code has only 4 units"),
     ],
 )
-def test_layers_that_are_none_or_contradict_each_other(text: str, line: str) -> None:
+def test_invalid_or_contradicting_layers_are_refused(text: str, line: str) -> None:
     (found,) = problems(text)
     assert re.sub("^my.yaml:1: (model.layers.0: )?", "", found).startswith(line)
 
 
-def test_layers_take_the_place_of_the_default_sizes() -> None:
+def test_layers_replace_the_default_sizes() -> None:
     model = parse_config("model: {layers: [conv 48,  conv 8   3 1, 16]}", "my.yaml").model
     assert (model.hidden_sizes, model.layers) == (None, ("conv 48", "conv 8 3 1", "dense 16"))
     assert model.encoder == (ConvolutionWords(48, 4, 2), ConvolutionWords(8, 3, 1), DenseWords(16))
@@ -154,7 +163,7 @@ def test_layers_take_the_place_of_the_default_sizes() -> None:
     assert parse_config(dump_config(config), "again.yaml") == config
 
 
-def test_all_problems_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     found = problems("data: {dataset: 5}\nmodel:\n  activation: x\n  depth: 3\ntraining:\n  epochs: no\n", ["output.images=0"])
     assert [line.split(": ")[1] for line in found] == [
         "data.dataset",
@@ -192,12 +201,12 @@ def test_problems_come_in_the_order_of_the_file() -> None:
         ("data: {}\x07", "my.yaml:1: the character U+0007 is not allowed in YAML"),
     ],
 )
-def test_what_is_no_config(text: str, message: str) -> None:
+def test_other_documents_are_refused_as_configs(text: str, message: str) -> None:
     (found,) = problems(text)
     assert found.startswith(message)
 
 
-def test_unreadable_files(tmp_path: Path) -> None:
+def test_unreadable_config_files_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     with pytest.raises(ConfigError, match=re.escape(f"{path}: cannot be read: No such file")):
         load_config(path)
@@ -225,7 +234,7 @@ def test_the_last_set_wins() -> None:
     assert parse_config("", "my.yaml", ["training.seed=1", "training.seed=2"]).training.seed == 2
 
 
-def test_set_into_an_empty_section() -> None:
+def test_set_fills_an_empty_section() -> None:
     assert parse_config("training:\n", "my.yaml", ["training.seed=1"]).training.seed == 1
 
 
@@ -243,7 +252,7 @@ def test_set_into_an_empty_section() -> None:
         ("training.epochs=5\nmodel: 3", "training.epochs=5\\nmodel: 3: contains the character U+000A"),
     ],
 )
-def test_wrong_set(assignment: str, line: str) -> None:
+def test_wrong_assignments_are_refused(assignment: str, line: str) -> None:
     assert problems("", [assignment])[0].startswith(line)
 
 
@@ -263,7 +272,7 @@ def test_wrong_set(assignment: str, line: str) -> None:
         ("1", 1.0),
     ],
 )
-def test_floats_of_yaml_1_2(text: str, value: float) -> None:
+def test_floats_are_parsed_by_yaml_1_2(text: str, value: float) -> None:
     """YAML 1.1, which PyYAML reads, takes ``3e-3`` for a string."""
     assert parse_config(f"training: {{learning_rate: {text}}}", "my.yaml").training.learning_rate == value
 
@@ -310,24 +319,24 @@ CONFIGS = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(CONFIGS)
-def test_what_is_written_is_read_back(config: Config) -> None:
+def test_a_dumped_config_loads_to_an_equal_config(config: Config) -> None:
     assert parse_config(dump_config(config), "config.yaml") == config
 
 
 @pytest.mark.parametrize("text", ["on", "1e-3", "null", "~", "12", "a: b", "# x", "'", "é", "2024-01-01", " x "])
-def test_strings_that_look_like_something_else(text: str) -> None:
+def test_strings_that_look_like_other_types_are_quoted(text: str) -> None:
     config = Config(data=DataConfig(dataset=text))
     assert parse_config(dump_config(config), "config.yaml") == config
 
 
-def test_a_config_out_of_a_checkpoint_is_validated() -> None:
+def test_a_config_from_a_checkpoint_is_validated() -> None:
     config = Config(model=ModelConfig(hidden_sizes=(5,)))
     assert validate_config(config.model_dump(mode="json"), "x.pt") == config
     with pytest.raises(ConfigError, match=re.escape("x.pt: training.epochs: must be a valid integer, not 'x'")):
         validate_config({"training": {"epochs": "x"}}, "x.pt")
 
 
-def test_changed_fields() -> None:
+def test_changed_fields_name_old_and_new_value() -> None:
     new = parse_config("training: {epochs: 9}\ndata: {root: /x}", "my.yaml")
     assert changed_fields(Config(), new) == ["data.root: None -> /x", "training.epochs: 5 -> 9"]
 
@@ -339,12 +348,12 @@ def sample(name: str) -> Config:
     return load_config(sample_configs()[name])
 
 
-def test_the_samples() -> None:
+def test_the_sample_configs_are_all_listed() -> None:
     assert {"digits", "mnist", "mnist-best", "fashion-mnist", "cifar10", "photographs"} <= set(sample_configs())
 
 
 @pytest.mark.parametrize("name", sorted(sample_configs()))
-def test_a_sample_loads_and_opens_with_its_command(name: str) -> None:
+def test_each_sample_loads_and_begins_with_its_command(name: str) -> None:
     path = sample_configs()[name]
     load_config(path)
     opening = path.read_text().splitlines()[:5]
@@ -359,7 +368,7 @@ def test_a_sample_survives_the_run_folder(name: str) -> None:
     assert yaml.safe_load(dump_config(config)).keys() == Config.model_fields.keys()
 
 
-def test_find_config(empty_folder: Path) -> None:
+def test_a_config_is_found_by_path_or_name(empty_folder: Path) -> None:
     assert find_config("mnist") == sample_configs()["mnist"]
     Path("mine.yaml").write_text("")
     assert find_config("mine.yaml") == Path("mine.yaml")
@@ -376,12 +385,12 @@ def test_a_folder_does_not_hide_a_sample(empty_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "name"), [("a/mine.yaml", "mine"), ("runs/mnist-2/config.yaml", "mnist-2"), ("x.y.yml", "x.y")]
 )
-def test_run_name(path: str, name: str) -> None:
+def test_a_run_is_named_after_its_config(path: str, name: str) -> None:
     assert run_name(Path(path)) == name
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
-def test_a_tracker_is_no_key_and_the_line_to_type_is_said(name: str) -> None:
+def test_a_tracker_typed_as_a_key_is_answered_with_the_right_key(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(f"output: {{{name}: true}}", "x.yaml")
     assert str(caught.value) == f"x.yaml:1: output.{name}: unknown key; type `output: {{trackers: [{name}]}}`"
@@ -392,7 +401,7 @@ def test_a_tracker_is_no_key_and_the_line_to_type_is_said(name: str) -> None:
     assert parse_config("", "x.yaml", ["trackers=tensorboard,mlflow"]).output.trackers == ("tensorboard", "mlflow")
 
 
-def test_a_tracker_that_nobody_knows_is_refused() -> None:
+def test_an_unknown_tracker_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config("output: {trackers: [tensorbord]}", "x.yaml")
     assert str(caught.value) == "x.yaml:1: output.trackers.0: 'tensorbord' is not a valid choice (did you mean tensorboard?)"

@@ -79,7 +79,7 @@ def check(text: str, assignments: tuple[str, ...] = ()) -> None:
 
 @settings(PROFILE)
 @given(NEAR_SCHEMA)
-def test_values_near_the_schema(values):
+def test_values_near_the_schema_load_or_are_refused(values):
     check(yaml.safe_dump(values, allow_unicode=True))
 
 
@@ -101,7 +101,7 @@ def test_values_near_the_schema(values):
 @example("model: {activation: 0x" + "f" * 60_000 + "}")
 @example("data:\n\tdataset: digits")
 @example("data: {}\ndata: {}")
-def test_raw_text(text):
+def test_any_text_loads_or_is_refused(text):
     check(text)
 
 
@@ -112,7 +112,7 @@ def test_raw_text(text):
 @example("training.seed=*a")
 @example("=")
 @example("model.hidden_sizes=[" + "1," * 30_000 + "]")
-def test_set(assignment):
+def test_any_assignment_is_accepted_or_refused(assignment):
     check("training: {epochs: 2}", (assignment,))
 
 
@@ -122,7 +122,7 @@ def test_set(assignment):
 @example(raw=b"data: {dataset: \xc3\x28}")
 @example(raw=b"\xef\xbb\xbfdata: {}")
 @example(raw=b"#" * (LARGEST_FILE + 1))
-def test_bytes_of_a_file(raw, tmp_path):
+def test_any_bytes_load_or_are_refused(raw, tmp_path):
     path = tmp_path / "fuzz.yaml"
     path.write_bytes(raw)
     try:
@@ -149,7 +149,7 @@ def test_bytes_of_a_file(raw, tmp_path):
         ("training: {learning_rate: .nan}", "fuzz.yaml:1: training.learning_rate: must be a finite number, not nan"),
     ],
 )
-def test_messages(text, message):
+def test_each_malformed_document_has_one_message(text, message):
     with pytest.raises(ConfigError) as caught:
         parse_config(text, "fuzz.yaml")
     assert str(caught.value) == message

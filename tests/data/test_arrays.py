@@ -437,7 +437,7 @@ def test_vectors_have_no_picture_and_need_a_linear_output() -> None:
     trained_vectors()
     result = CliRunner().invoke(app, ["reconstruct", "run"])
     assert result.exit_code == 2
-    assert "vectors of 6 features, which have no picture; its errors: tiedae eval run/best.safetensors" in result.stderr
+    assert "vectors of 6 features; for its errors: tiedae eval run/best.safetensors" in result.stderr
     result = CliRunner().invoke(app, ["train", "--config", "digits", "--set", "data.dataset=x.npy", "--run-dir", "other"])
     assert result.exit_code == 2 and "model.output: sigmoid stays in [0, 1]" in result.stderr
     assert not Path("other").exists()

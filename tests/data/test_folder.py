@@ -262,7 +262,7 @@ def test_color_images_go_through_train_eval_and_reconstruct() -> None:
     assert "on 34 8x8 color images of pics" in result.stderr
     result = runner.invoke(app, ["eval", "run", "--json"])
     values = json.loads(result.stdout)
-    assert values["images"] == 20
+    assert values["items"] == 20
     assert values["squared_error_per_item"] == pytest.approx(192 * values["mse_per_value"])
     result = runner.invoke(app, ["reconstruct", "run", "pics/0/00.png", "-o", "out.png"])
     assert result.exit_code == 0, result.stderr

@@ -236,4 +236,4 @@ def test_the_other_commands_know_windows() -> None:
     result = CliRunner().invoke(app, ["decode", "-q", "run", "code.csv", "--format", "npy", "-o", "back.npy"])
     assert result.exit_code == 0 and np.load("back.npy").shape == (1, W, D), result.output
     result = CliRunner().invoke(app, ["reconstruct", "run"])
-    assert result.exit_code == 2 and "windows of 8 rows of 2 features, which have no picture" in result.stderr
+    assert result.exit_code == 2 and "takes windows of 8 rows of 2 features" in result.stderr

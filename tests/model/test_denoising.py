@@ -54,4 +54,4 @@ def test_eval_reports_it_and_training_on_noise_pays(tmp_path, monkeypatch):
     assert (found["corruption"], found["level"]) == ("gaussian", 0.4)
     errors = [found[name]["mse_per_value"] for name in ("model", "pca", "doing_nothing")]
     assert errors == sorted(errors) and errors[0] < 0.8 * errors[1]
-    assert "doing nothing, under gaussian noise 0.4" in runner.invoke(app, ["eval", "-q"]).stdout
+    assert "noisy input, under gaussian noise 0.4" in runner.invoke(app, ["eval", "-q"]).stdout

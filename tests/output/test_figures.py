@@ -71,7 +71,7 @@ def pairs_grid(count: int, form: ItemForm) -> np.ndarray:
 
 @pytest.mark.parametrize("form", [GRAY, COLOR], ids=["gray", "color"])
 @pytest.mark.parametrize("count", [9, 23, 100, 101])
-def test_the_grids_pixels_are_the_images_own(count: int, form: ItemForm) -> None:
+def test_a_grid_shows_the_exact_pixels_of_its_images(count: int, form: ItemForm) -> None:
     originals, reconstructions = random_rows(count, form, 1), random_rows(count, form, 2)
     canvas = decode(pixel_grid(as_pictures(originals.numpy(), form), as_pictures(reconstructions.numpy(), form)))
     for index, pair in enumerate(grid_cells(canvas, count, 5, 4)):
@@ -81,7 +81,7 @@ def test_the_grids_pixels_are_the_images_own(count: int, form: ItemForm) -> None
 
 
 @pytest.mark.parametrize(("count", "form"), [(1000, GRAY), (101, ItemForm((1, 28, 28)))])
-def test_a_grid_is_of_a_size_that_can_be_opened(count: int, form: ItemForm) -> None:
+def test_grids_stay_small_enough_to_open(count: int, form: ItemForm) -> None:
     canvas = pairs_grid(count, form)
     assert canvas.shape[1] <= 2100 and canvas.shape[0] <= 20_000
 
@@ -96,7 +96,7 @@ def test_a_large_grid_is_about_square(count: int, form: ItemForm) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (3000, 4000)])
-def test_a_hundred_labelled_items_can_be_opened(height: int, width: int) -> None:
+def test_a_hundred_labelled_items_make_a_picture_small_enough_to_open(height: int, width: int) -> None:
     pictures = np.zeros((12, height, width), dtype=np.float32)
     canvas = decode(
         labelled_rows([Answers("original", "", pictures), Answers("x", "mean 1", pictures, [1.0] * 12)], ("a", "b"))
@@ -107,7 +107,7 @@ def test_a_hundred_labelled_items_can_be_opened(height: int, width: int) -> None
 def test_more_pairs_than_a_picture_holds_are_refused() -> None:
     check_pairs(10_000, ItemForm((1, 28, 28)))
     check_pairs(100, ItemForm((3, 4000, 3000)))
-    with pytest.raises(InputError, match=r"^329 pairs of 224x224 color images: one picture holds 327 of them"):
+    with pytest.raises(InputError, match=r"^329 pairs of 224x224 color images are too many; one picture holds 327 of them"):
         check_pairs(329, ItemForm((3, 224, 224)))
 
 
@@ -117,7 +117,7 @@ def level(value: float, count: int, side: int = 28) -> np.ndarray:
 
 @pytest.mark.parametrize("count", [1, 2, 8])
 @pytest.mark.parametrize("answers", [2, 3])
-def test_up_to_eight_items_are_the_references_figure(count: int, answers: int) -> None:
+def test_up_to_eight_items_have_the_layout_of_the_reference_figure(count: int, answers: int) -> None:
     """8 x 3n inches at 100 dots: a row an item, original left, reconstruction right, PCA between them."""
     shown = [Answers("a", "", level(0.2 * index, count), [1.0] * count if index else None) for index in range(answers)]
     canvas = decode(answers_picture(shown, ("a", "b")))
@@ -156,7 +156,7 @@ def test_the_canvas_follows_the_images(count: int, answers: int, height: int, wi
     assert found.mean() > (0.12 if strip else 0.28 if height > width else 0.8 * red(30, 30).mean())
 
 
-def test_more_items_stand_over_each_other() -> None:
+def test_more_than_eight_items_are_stacked_in_blocks_of_ten() -> None:
     """Columns of plain levels: original, PCA and reconstruction from top to bottom, ten items a block."""
     shown = [Answers(name, "", level(value, 11), None) for name, value in (("o", 0.2), ("p", 0.4), ("r", 0.6))]
     canvas = decode(answers_picture(shown, ("a", "b")))
@@ -166,7 +166,7 @@ def test_more_items_stand_over_each_other() -> None:
     assert [value for index, value in enumerate(first) if index == 0 or first[index - 1] != value] == [51, 102, 153] * 2
 
 
-def test_errors_stand_under_their_images_where_there_is_room() -> None:
+def test_errors_are_printed_under_images_if_they_fit() -> None:
     wide, narrow = np.zeros((9, 28, 28)), np.zeros((9, 96, 4))
     for pictures, more in ((wide, True), (narrow, False)):
         heights = [
@@ -189,11 +189,11 @@ def test_images_of_twenty_pixels_and_more_are_sharp_and_smaller_ones_smooth() ->
     assert (np.diff(line) >= -8).all() and len(set(line.tolist())) > 8  # a ramp, where squares have one step
 
 
-def test_large_images_are_shrunk_to_their_place() -> None:
+def test_large_images_are_shrunk_to_fit() -> None:
     assert resized(np.zeros((1, 400, 800, 3)), 96, 320).shape == (1, 160, 320, 3)
 
 
-def test_pictures_stand_the_right_way_up() -> None:
+def test_pictures_are_not_flipped() -> None:
     """A white spot at the upper right, and its reconstruction with a spot at the lower left."""
     spots = np.zeros((2, 1, 28, 28))
     spots[0, 0, 0, 27], spots[1, 0, 27, 0] = 1.0, 1.0
@@ -208,7 +208,7 @@ def test_pictures_stand_the_right_way_up() -> None:
         np.testing.assert_array_equal(inside, expected)
 
 
-def test_values_outside_are_clamped() -> None:
+def test_values_outside_zero_to_one_are_clamped() -> None:
     rows = torch.tensor([[-1.0, 0.0, 0.5, 2.0]])
     assert as_pictures(rows.numpy(), ItemForm((1, 2, 2))).tolist() == [[[0.0, 0.0], [0.5, 1.0]]]
 
@@ -232,7 +232,7 @@ def report(epoch: int, train: float, validation: float | None) -> EpochReport:
 @pytest.mark.parametrize("yardstick", [None, 0.01])
 @pytest.mark.parametrize("validation", [None, 0.02])
 @pytest.mark.parametrize("epochs", [1, 2, 40])
-def test_the_loss_curve(epochs: int, validation: float | None, yardstick: float | None) -> None:
+def test_the_loss_curve_shows_pca_if_its_error_is_known(epochs: int, validation: float | None, yardstick: float | None) -> None:
     history = [report(epoch, 0.05 / epoch, validation) for epoch in range(1, epochs + 1)]
     canvas = decode(loss_curve("run", history, yardstick, 16))
     assert canvas.shape == (450, 800, 3)

@@ -40,7 +40,7 @@ def plain(value: Any) -> Any:
 
 
 @given(COLUMNS, st.integers(0, 4), st.lists(st.one_of(st.none(), st.lists(st.floats())), min_size=4, max_size=4))
-def test_json_lines(columns: dict[str, list[Any]], count: int, extra: list[Any]) -> None:
+def test_json_lines_equal_those_of_the_json_module(columns: dict[str, list[Any]], count: int, extra: list[Any]) -> None:
     columns = {key: values[:count] for key, values in columns.items()}
     columns.pop("%d more", None)
     rows = [{key: plain(values[row]) for key, values in columns.items()} for row in range(count)]
@@ -53,7 +53,7 @@ def test_json_lines(columns: dict[str, list[Any]], count: int, extra: list[Any])
 
 
 @given(columns=COLUMNS)
-def test_csv(tmp_path_factory: pytest.TempPathFactory, columns: dict[str, list[Any]]) -> None:
+def test_csv_equals_that_of_the_csv_module(tmp_path_factory: pytest.TempPathFactory, columns: dict[str, list[Any]]) -> None:
     columns = {"first": [1, 2, 3, 4], **columns}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -98,7 +98,7 @@ def test_every_format_holds_the_same_numbers(kind: str, count: int | None) -> No
     assert np.array_equal(found, expected)
 
 
-def test_parquet_has_a_row_group_per_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_groups_many_rows_per_row_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(item_writer, "ROW_GROUP", 10)
     assert write_records("x.parquet", "parquet", blocks_of_codes(*[4] * 7), CODES) == 28
     file = pyarrow.parquet.ParquetFile("x.parquet")
@@ -116,7 +116,7 @@ def test_parquet_of_scores_has_the_types_of_their_values() -> None:
     assert table["item"].to_pylist() == ["a.png", "b\\n.png"] and table["outlier"].to_pylist() == [True, False]
 
 
-def test_parquet_without_items_has_the_columns() -> None:
+def test_parquet_without_items_still_has_its_columns() -> None:
     assert write_records("x.parquet", "parquet", [], CODES) == 0
     assert pyarrow.parquet.read_table("x.parquet").schema.names == ["item", *CODES.names]
 
@@ -128,7 +128,7 @@ def test_parquet_refuses_a_column_of_two_types() -> None:
     assert not Path("x.parquet").exists()
 
 
-def test_codes_in_parquet_are_decoded_as_those_in_npy(digits_run: Path) -> None:
+def test_codes_decode_alike_from_parquet_and_npy(digits_run: Path) -> None:
     runner = CliRunner()
     for kind in ("npy", "parquet"):
         assert runner.invoke(app, ["encode", "digits", "-q", "-o", f"codes.{kind}"]).exit_code == 0
@@ -140,7 +140,7 @@ def test_codes_in_parquet_are_decoded_as_those_in_npy(digits_run: Path) -> None:
     assert found == [json.loads(line) for line in lines]
 
 
-def test_a_new_format_is_one_row(digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adding_a_format_takes_one_row(digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A function and a row in the list, and options and suffixes know it."""
 
     def write_tabs(file: IO[bytes], blocks: Iterator[Records], layout: Layout) -> None:

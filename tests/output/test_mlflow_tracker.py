@@ -74,7 +74,7 @@ def test_a_resumed_training_continues_its_mlflow_run(run_folder: Path) -> None:
 
 
 @needs_mlflow
-def test_the_environment_names_store_and_experiment_and_a_diverged_training_failed(
+def test_environment_variables_choose_store_and_experiment_and_a_diverged_run_is_marked_failed(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = f"sqlite:///{run_folder}/mlflow/mlflow.db"
@@ -91,13 +91,15 @@ def test_the_environment_names_store_and_experiment_and_a_diverged_training_fail
 
 
 @needs_mlflow
-def test_a_store_that_cannot_be_opened_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_mlflow_store_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://x")
     said = train(*SMALL, "-q", "--run-dir", "run", code=1).stderr
     assert said.startswith("error: MLflow: ") and said.count("\n") == 1
 
 
-def test_without_the_package_nothing_is_made_and_the_line_to_type_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_with_its_install_command_before_a_run_is_created(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     assert "pip install 'tiedae[mlflow]'" in train(*SMALL, "-q", "--run-dir", "run", code=2).stderr
     assert not Path("run").exists()

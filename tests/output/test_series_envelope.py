@@ -11,18 +11,18 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.output import figures
-from tiedae_cli.output import series_envelope as tracing
+from tiedae_cli.output import series_envelope as envelope_module
 from tiedae_cli.output.figures import Envelope
-from tiedae_cli.output.series_envelope import Places, Trace
+from tiedae_cli.output.series_envelope import EnvelopeBuilder, RowNumbers
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.integers(0, 3))
-def test_bins(sizes: list[int], columns: int) -> None:
+def test_each_bin_holds_the_extremes_of_its_rows(sizes: list[int], columns: int) -> None:
     random = np.random.default_rng(sum(sizes))
     values, scores = random.normal(size=(sum(sizes), columns)), random.normal(size=sum(sizes))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracing, "MOST_BINS", 8)
-        trace = Trace(columns)
+        patch.setattr(envelope_module, "MOST_BINS", 8)
+        trace = EnvelopeBuilder(columns)
         for end, size in zip(np.cumsum(sizes), sizes, strict=True):
             trace.add(values[end - size : end], scores[end - size : end], np.arange(end - size, end))
     found = trace.envelope()
@@ -35,7 +35,7 @@ def test_bins(sizes: list[int], columns: int) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 1000), st.integers(1, 9)), min_size=1, max_size=8), st.integers(0, 50))
-def test_rows_that_were_left_out_keep_their_places(blocks: list[tuple[int, int]], first: int) -> None:
+def test_skipped_rows_keep_their_numbers(blocks: list[tuple[int, int]], first: int) -> None:
     """Each block of rows comes after a gap; a bin is NaN only where none of its rows was."""
     places, start = [], first
     for gap, size in blocks:
@@ -45,8 +45,8 @@ def test_rows_that_were_left_out_keep_their_places(blocks: list[tuple[int, int]]
     random = np.random.default_rng(start)
     values, scores = random.normal(size=(len(together), 2)), random.normal(size=len(together))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracing, "MOST_BINS", 8)
-        trace, done = Trace(2), 0
+        patch.setattr(envelope_module, "MOST_BINS", 8)
+        trace, done = EnvelopeBuilder(2), 0
         for block in places:
             trace.add(values[done : done + len(block)], scores[done : done + len(block)], block)
             done += len(block)
@@ -63,12 +63,12 @@ def test_rows_that_were_left_out_keep_their_places(blocks: list[tuple[int, int]]
             assert np.isnan(found.low[index]).all() and np.isnan(found.high[index]).all() and np.isnan(found.top[index])
 
 
-def test_places() -> None:
-    places = Places()
+def test_rows_are_numbered_across_sources() -> None:
+    places = RowNumbers()
     assert places.of([301, 302, 305]).tolist() == [301, 302, 305] and places.of(range(307, 309)).tolist() == [307, 308]
-    several = Places()
+    several = RowNumbers()
     assert several.of(["a.csv[1]", "a.csv[3]", "b.csv[0]", "b.csv[2]", "x.npz:test[4]"]).tolist() == [1, 3, 4, 6, 11]
-    assert Places().of(["a/1.png", "a/2.png"]).tolist() == [0, 1]
+    assert RowNumbers().of(["a/1.png", "a/2.png"]).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("window", [1, 4])

@@ -43,7 +43,7 @@ def events(folder: str) -> Any:
     return found
 
 
-def test_the_scalars_are_those_of_the_metrics_also_after_a_resume() -> None:
+def test_scalars_equal_the_metrics_file_even_after_resuming() -> None:
     train(*SMALL, "--set", "training.epochs=2", "--run-dir", "run")
     train("--device", "cpu", "-q", "--resume", "run", "--set", "training.epochs=3")
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
@@ -55,7 +55,7 @@ def test_the_scalars_are_those_of_the_metrics_also_after_a_resume() -> None:
         assert written == [(line["epoch"], float(np.float32(line[name]))) for line in lines]
 
 
-def test_the_pictures_are_the_originals_over_the_reconstructions() -> None:
+def test_pictures_show_originals_above_reconstructions() -> None:
     train(*SMALL, "--set", "training.epochs=1", "--run-dir", "run")
     found = events("run/tensorboard")
     (event,) = found.Images("originals over reconstructions")
@@ -68,7 +68,7 @@ def test_the_pictures_are_the_originals_over_the_reconstructions() -> None:
     np.testing.assert_allclose(picture[8:], rebuilt, atol=1 / 200)
 
 
-def test_the_codes_are_those_of_encode_with_their_labels() -> None:
+def test_projector_codes_equal_those_of_encode_and_have_labels() -> None:
     train(*SMALL, "--set", "training.epochs=1", "--run-dir", "run")
     folder = Path("run/tensorboard/00001/code")
     codes = np.loadtxt(folder / "tensors.tsv", delimiter="\t")
@@ -78,7 +78,9 @@ def test_the_codes_are_those_of_encode_with_their_labels() -> None:
     assert (folder / "sprite.png").exists()
 
 
-def test_without_the_package_nothing_is_made_and_the_line_to_type_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_with_its_install_command_before_a_run_is_created(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     assert "pip install 'tiedae[tensorboard]'" in train(*SMALL, "--run-dir", "run", code=2)
     assert not Path("run").exists()

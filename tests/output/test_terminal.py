@@ -86,7 +86,7 @@ def test_json_replaces_results_and_tables(capsys: Captured) -> None:
     assert json.loads(capsys.readouterr().out) == {"event": "done", "checkpoint": "x"}
 
 
-def test_a_line_of_json_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_json_line_is_flushed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader at the other end of a pipe sees an epoch when it ends, not when a buffer is full."""
     pipe = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe))
@@ -96,12 +96,12 @@ def test_a_line_of_json_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pipe.getvalue().endswith(b"x\n")
 
 
-def test_what_json_cannot_say_is_null() -> None:
+def test_nan_and_infinity_become_null_in_json() -> None:
     line = json_text({"a": math.nan, "b": math.inf, "c": 1.5, "d": None, "e": "é\n"})
     assert json.loads(line) == {"a": None, "b": None, "c": 1.5, "d": None, "e": "é\n"} and "\n" not in line
 
 
-def test_without_a_terminal_a_line_an_epoch(capsys: Captured) -> None:
+def test_without_a_terminal_each_epoch_is_one_line(capsys: Captured) -> None:
     with displayed(Terminal()) as display:
         display.progress(Progress(JOINT, 1, 5, 2, 10, 20, 0.5))
         display.epoch(REPORT)
@@ -114,7 +114,7 @@ def test_without_a_terminal_a_line_an_epoch(capsys: Captured) -> None:
     ]
 
 
-def test_on_a_terminal_a_table_grows_under_the_bar() -> None:
+def test_on_a_terminal_epochs_form_a_table_with_a_progress_bar() -> None:
     terminal, shown = on_a_terminal(no_color=True)
     with displayed(terminal) as display:
         display.progress(Progress(JOINT, 1, 12, 50, 100, 5000, 0.5))
@@ -134,7 +134,7 @@ def test_on_a_terminal_a_table_grows_under_the_bar() -> None:
     assert any("2/12 0.030000 - 1.50" in row and "best" not in row for row in rows)
 
 
-def test_a_long_training_keeps_every_kth_row_and_the_newest_over_the_bar() -> None:
+def test_a_long_training_keeps_every_kth_row_and_shows_the_newest_above_the_bar() -> None:
     terminal, shown = on_a_terminal(no_color=True, height=24)
     with displayed(terminal) as display:
         for epoch in range(1, 38):
@@ -187,7 +187,7 @@ def test_a_table_without_a_terminal_has_all_its_columns(capsys: Captured) -> Non
     assert "7654321" in found.out and "28.99" in found.out and found.err == ""
 
 
-def test_a_table_that_fits_in_no_way_becomes_a_list(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+def test_a_table_that_cannot_fit_becomes_a_list(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     monkeypatch.setenv("COLUMNS", "22")
     monkeypatch.setenv("FORCE_COLOR", "1")
     Terminal().table(wide_table(), ("needless", "PSNR dB"))
@@ -206,20 +206,20 @@ def test_notes_break_between_words_on_a_terminal_and_lines_to_type_stay_whole() 
     ]
 
 
-def test_bytes_are_not_written_into_a_terminal(
+def test_binary_data_is_not_written_to_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    with pytest.raises(InputError, match=r"^stdout is a terminal, and this output is no text: name a file in place of -"):
+    with pytest.raises(InputError, match=r"^refusing to write binary data to a terminal; give a file name instead of -"):
         write_output("-", b"\x89PNG\0")
     blocks = [Records({"item": (0,), "code": np.zeros((1, 2), np.float32)})]
-    with pytest.raises(InputError, match="is no text"):
+    with pytest.raises(InputError, match="binary data"):
         write_records("-", "npy", blocks, NumberColumn("code", (2,), np.dtype(np.float32)), 1)
     write_output("-", b"words\n")
     assert capfdbinary.readouterr().out == b"words\n"
 
 
-def test_the_table_of_an_evaluation(capsys: Captured) -> None:
+def test_the_evaluation_table_has_rows_for_model_pca_and_mean(capsys: Captured) -> None:
     Terminal().table(evaluation_table(EVALUATION, "runs/x/best.safetensors on digits"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "runs/x/best.safetensors on digits, test split, 10 images"
@@ -231,9 +231,9 @@ def test_the_table_of_an_evaluation(capsys: Captured) -> None:
     ]
 
 
-def test_the_values_of_an_evaluation() -> None:
+def test_json_of_an_evaluation_has_the_same_values_as_the_table() -> None:
     values = json.loads(json_text(evaluation_values(EVALUATION)))
-    assert (values["split"], values["images"], values["mse_per_value"], values["squared_error_per_item"]) == (
+    assert (values["split"], values["items"], values["mse_per_value"], values["squared_error_per_item"]) == (
         "test",
         10,
         0.5,
@@ -250,7 +250,7 @@ def test_the_values_of_an_evaluation() -> None:
     assert values["mean_item"]["mse_per_value"] == 2.0 and values["mean_item"]["explained_variance"] == 0.0
 
 
-def test_values_of_data_without_any_variance() -> None:
+def test_undefined_metrics_of_constant_data_are_null_in_json_and_a_dash_in_the_table() -> None:
     """A perfect answer to constant images: infinite PSNR and no variance to explain are null in JSON and a dash in the table."""
     nothing = ErrorSum(0.0, 10, 4)
     values = json.loads(json_text(evaluation_values(Evaluation("test", nothing, nothing, 1, nothing))))
@@ -272,7 +272,7 @@ def answers(count: int, height: int = 28, width: int = 28) -> list[Answers]:
 TITLE = "digits: 64-16-64", "digits, test split"
 
 
-def test_the_preview_puts_two_pixels_into_a_character() -> None:
+def test_the_preview_draws_two_pixels_per_character() -> None:
     terminal, shown = on_a_terminal()
     top = np.zeros((1, 20, 20))
     top[0, 0, :2], top[0, 1, :2] = [0, 1], [0.2, 0.4]
@@ -283,7 +283,7 @@ def test_the_preview_puts_two_pixels_into_a_character() -> None:
 
 
 @pytest.mark.parametrize(("width", "together"), [(80, 2), (120, 3)])
-def test_a_few_items_have_a_row_each_with_pca_where_there_is_room(width: int, together: int) -> None:
+def test_few_items_have_a_row_each_and_pca_is_shown_if_it_fits(width: int, together: int) -> None:
     terminal, shown = on_a_terminal(width=width, height=24)
     terminal.preview(answers(8), TITLE)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).splitlines()
@@ -296,7 +296,7 @@ def test_a_few_items_have_a_row_each_with_pca_where_there_is_room(width: int, to
 
 
 @pytest.mark.parametrize(("width", "fitting"), [(80, 2), (120, 4), (29, 1), (27, 0)])
-def test_many_items_stand_over_each_other_as_many_as_fit(width: int, fitting: int) -> None:
+def test_many_items_are_stacked_in_columns_as_many_as_fit(width: int, fitting: int) -> None:
     terminal, shown = on_a_terminal(width=width)
     terminal.preview(answers(20), TITLE)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).splitlines()
@@ -313,14 +313,14 @@ def test_small_digits_are_enlarged_in_the_preview() -> None:
 
 
 @pytest.mark.parametrize("options", [{"no_color": True}, {"color_system": None}, {"quiet": True}])
-def test_no_preview_without_color_or_when_quiet(options: dict[str, bool]) -> None:
+def test_there_is_no_preview_without_color_or_with_quiet(options: dict[str, bool]) -> None:
     """Half blocks in one color are a white bar, not a picture."""
     terminal, shown = on_a_terminal(**options)
     terminal.preview(answers(1), TITLE)
     assert shown.getvalue() == ""
 
 
-def test_no_preview_without_a_terminal(capsys: Captured) -> None:
+def test_there_is_no_preview_without_a_terminal(capsys: Captured) -> None:
     Terminal().preview(answers(1), TITLE)
     assert capsys.readouterr() == ("", "")
 
@@ -331,12 +331,14 @@ def test_a_dumb_terminal_is_not_redrawn(monkeypatch: pytest.MonkeyPatch) -> None
     assert not terminal.interactive
 
 
-def test_output_to_a_file_and_to_stdout(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_output_goes_to_a_file_or_to_stdout(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     write_output("x.bin", b"\x00\xff")
     assert Path("x.bin").read_bytes() == b"\x00\xff"
     write_output("-", b"\x89PNG\n")
     assert capfdbinary.readouterr().out == b"\x89PNG\n"
-    with pytest.raises(InputError, match="nowhere/x.png: there is no folder nowhere; make it first, or name another file"):
+    with pytest.raises(
+        InputError, match="nowhere/x.png: the folder nowhere does not exist; create it first, or give another file name"
+    ):
         write_output("nowhere/x.png", b"")
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import ModelConfig
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
-from tiedae_cli.output.reconstructions import pictured
+from tiedae_cli.output.reconstructions import picture_title
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 
@@ -119,8 +119,8 @@ def test_eval_compare_and_pictures(model: TiedAutoencoder) -> None:
 def test_a_long_way_fits_into_a_title() -> None:
     words = ("conv 16", "conv 48", "conv 96", "conv 192", "dense 256")
     deep, flat = build_autoencoder((3, 64, 64), ModelConfig(layers=words)), build_autoencoder(784, ModelConfig())
-    assert pictured("run", deep, "x")[0] == "run: 3x64x64-16x32x32-48x16x16-96x8x8-192x4x4-256 and back"
-    assert pictured("run", flat, "x")[0] == "run: 784-300-150-300-784"
+    assert picture_title("run", deep, "x")[0] == "run: 3x64x64-16x32x32-48x16x16-96x8x8-192x4x4-256 and back"
+    assert picture_title("run", flat, "x")[0] == "run: 784-300-150-300-784"
 
 
 def test_inspect_draws_the_kernels(model: TiedAutoencoder) -> None:

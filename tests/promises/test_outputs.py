@@ -91,7 +91,7 @@ def test_every_output_option_is_tried_here() -> None:
 @pytest.mark.parametrize("name", STATE)
 def test_no_output_replaces_the_state_of_a_run(command: str, option: str, name: str, files: Path) -> None:
     message = refused([*OUTPUTS[command, option], option, str(files / name)])
-    assert message.startswith(f"error: {files / name}: a run keeps its own state there; write to another file, for example ")
+    assert message.startswith(f"error: {files / name}: this file holds the state of a run; write to another file, for example ")
 
 
 def test_nor_what_a_run_will_write_nor_by_another_name(files: Path) -> None:
@@ -111,7 +111,7 @@ def test_no_output_replaces_an_input(command: str, option: str, files: Path) -> 
         source if argument == RUN and source.endswith(".safetensors") else argument for argument in OUTPUTS[command, option]
     ]
     message = refused([*arguments, option, source])
-    assert f"{source}: this command reads it, so it is not replaced; write to another file, for example " in message
+    assert f"{source}: this command reads this file and must not replace it; write to another file, for example " in message
     os.symlink(source, "link")
     refused([*arguments, option, "link"])
 
@@ -120,7 +120,7 @@ def test_no_output_replaces_an_input(command: str, option: str, files: Path) -> 
 def test_nothing_is_written_through_a_looping_link(command: str, option: str, files: Path) -> None:
     os.symlink("one.out", "other.out")
     os.symlink("other.out", "one.out")
-    assert "one.out: a link that leads in a circle" in refused([*OUTPUTS[command, option], option, "one.out"])
+    assert "one.out: the symbolic link leads in a circle" in refused([*OUTPUTS[command, option], option, "one.out"])
     assert os.path.islink("one.out") and os.path.islink("other.out")
 
 
@@ -128,9 +128,9 @@ def test_nothing_is_written_through_a_looping_link(command: str, option: str, fi
 def test_a_place_that_is_none_is_refused_before_the_work(command: str, option: str, files: Path) -> None:
     Path("folder").mkdir()
     for target, problem in (
-        ("missing/a.out", "there is no folder missing; make it first, or name another file"),
-        ("x.npy/a.out", "there is no folder x.npy; make it first, or name another file"),
-        ("folder", "is a folder; name a file, for example folder/result"),
+        ("missing/a.out", "the folder missing does not exist; create it first, or give another file name"),
+        ("x.npy/a.out", "the folder x.npy does not exist; create it first, or give another file name"),
+        ("folder", "is a folder; give a file name, for example folder/result"),
     ):
         result = CliRunner().invoke(app, [*OUTPUTS[command, option], option, target])
         assert (result.exit_code, result.stdout) == (2, "")
@@ -180,7 +180,7 @@ def test_a_second_output_of_a_command_that_did_not_ask_early(files: Path) -> Non
 
 
 def test_names_of_temporary_files(files: Path) -> None:
-    assert "are those of temporary files" in refused(["encode", RUN, "x.npy", "--format", "npy", "-o", ".tiedae-mine"])
+    assert "are reserved for temporary files" in refused(["encode", RUN, "x.npy", "--format", "npy", "-o", ".tiedae-mine"])
 
 
 def run(*arguments: str, **options: object) -> "subprocess.CompletedProcess[bytes]":
@@ -195,7 +195,7 @@ def test_the_input_behind_stdin_and_stdout(files: Path) -> None:
     with open("x.npy", "ab") as stdout:
         result = run("encode", RUN, "x.npy", "-q", stdout=stdout, stderr=subprocess.PIPE)
     assert (result.returncode, contents()) == (2, before), result
-    assert b"stdout goes to a file that this command reads" in result.stderr
+    assert b"stdout is redirected to a file that this command reads" in result.stderr
 
 
 def test_a_picture_is_drawn_also_if_the_reader_leaves(files: Path) -> None:

@@ -339,12 +339,14 @@ def test_other_changes_are_named_and_refused(config):
     train("-q", "--config", config)
     message = error("--resume", "--set", "model.tied=false", "--set", "training.seed=1", "--set", "training.epochs=9")
     assert message.splitlines()[1:3] == ["model.tied: True -> False", "training.seed: 42 -> 1"]
-    assert "only training.epochs, " in message.splitlines()[3]
+    assert "Only these may change: training.epochs, " in message.splitlines()[3]
     other = error("--resume", "--set", "training.optimizer=muon", "--set", "training.momentum=0.8")
     assert other.splitlines()[1:3] == ["training.optimizer: adam -> muon", "training.momentum: None -> 0.8"]
     config.write_text(PLAIN.replace("0.003", "0.004"))
     assert "training.learning_rate: 0.003 -> 0.004" in error("--resume", "--config", config)
-    assert error("--resume", "--set", "training.epochs=2") == "training.epochs: 2 is asked for, but 3 epochs are done"
+    assert (
+        error("--resume", "--set", "training.epochs=2") == "training.epochs: 2 is less than the 3 epochs that are already done"
+    )
 
 
 def test_pretraining_epochs_are_not_counted_as_epochs(config, monkeypatch):
@@ -381,8 +383,8 @@ def test_a_damaged_last_checkpoint_offers_the_others(config, monkeypatch):
     lines = error("--resume", "my run", code=1).splitlines()
     assert lines[0].startswith("my run/last.safetensors: damaged: ")
     assert lines[1:] == [
-        "to go on from the 2 epochs in previous.safetensors: tiedae train --resume 'my run/previous.safetensors'",
-        "to go on from the 2 epochs in best.safetensors: tiedae train --resume 'my run/best.safetensors'",
+        "to resume after the 2 epochs in previous.safetensors: tiedae train --resume 'my run/previous.safetensors'",
+        "to resume after the 2 epochs in best.safetensors: tiedae train --resume 'my run/best.safetensors'",
     ]
     train("-q", "--resume", "my run/previous.safetensors")
     train("-q", "--config", config, "--run-dir", "whole")
@@ -396,7 +398,7 @@ def test_a_missing_last_checkpoint_offers_the_others(config):
     lines = error("--resume", "run", code=1).splitlines()
     assert lines == [
         "run/last.safetensors: no such file",
-        "to go on from the 3 epochs in best.safetensors: tiedae train --resume run/best.safetensors",
+        "to resume after the 3 epochs in best.safetensors: tiedae train --resume run/best.safetensors",
     ]
     train("-q", "--resume", "run/best.safetensors", "--set", "training.epochs=4")
     train("-q", "--config", config, "--run-dir", "whole", "--set", "training.epochs=4")
@@ -485,12 +487,12 @@ def test_other_data_is_refused(write_mnist, config):
     first = Path(shutil.copytree(write_mnist(train=40), "first"))
     train("-q", "--config", config, *data, *root(first), "--run-dir", "run")
     fewer = Path(shutil.copytree(write_mnist(train=39), "fewer"))
-    prefix = "run/last.safetensors: mnist is not the data any more that this run was trained on: "
-    assert error("--resume", "run", *root(fewer)) == prefix + "35 train images, now 34"
+    prefix = "run/last.safetensors: mnist has changed since this run was trained: "
+    assert error("--resume", "run", *root(fewer)) == prefix + "35 train items before, 34 now"
     other = Path(shutil.copytree(first, "other"))
     images = other / "MNIST" / "raw" / "train-images-idx3-ubyte"
     images.write_bytes(images.read_bytes()[:-1000] + bytes(1000))
-    assert error("--resume", "run", *root(other)) == prefix + "as many images, but others"
+    assert error("--resume", "run", *root(other)) == prefix + "as many items, but their values differ"
     small = Path(shutil.copytree(write_mnist(train=40, size=14), "small"))
     assert error("--resume", "run", *root(small)).endswith("28x28 gray images, but mnist now has 14x14 gray images")
     assert train("-q", "--resume", "run", *root(Path(shutil.copytree(first, "moved")))).stdout == "run/best.safetensors\n"

@@ -49,30 +49,28 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_a_page_says_which_layers_it_does_not_compute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_names_layers_that_it_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "LIVE", {"Gemm"})
     run = train_small(tmp_path / "run", hidden_sizes=None, layers=["conv 3 3 2", "dense 5"])
     result = CliRunner().invoke(app, ["report", str(run.folder), "-o", str(tmp_path / "run.html"), "-q"])
     assert result.exit_code == 0, result.output
-    said = "small is not live here: a page does not compute Conv, which it has layers of."
+    said = "small cannot run in this page: a page cannot run its Conv layers."
     assert said.replace("small", "run") in (tmp_path / "run.html").read_text()
 
 
-def test_a_page_says_which_activation_it_does_not_compute(
-    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_names_an_activation_that_it_cannot_run(browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An activation without a function in the page: the model is not live there, and all else is shown."""
     run = train_small(tmp_path / "run", activation="tanh")
     monkeypatch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], page=None))
     target = tmp_path / "run.html"
     result = CliRunner().invoke(app, ["report", str(run.folder), "-o", str(target), "-q"])
     assert result.exit_code == 0, result.output
-    assert document(target)["runs"][0]["network"] == {"missing": "a page does not compute the activation tanh"}
+    assert document(target)["runs"][0]["network"] == {"missing": "a page cannot run the activation tanh"}
     browser.get(target.as_uri())
     wait_until_ready(browser)
     assert browser.get_log("browser") == []
     text = browser.execute_script("return [document.documentElement.classList.contains('ready'), document.body.textContent]")
-    assert text[0] and "run is not live here: a page does not compute the activation tanh." in text[1]
+    assert text[0] and "run cannot run in this page: a page cannot run the activation tanh." in text[1]
 
 
 def document(page: Path) -> dict[str, Any]:
@@ -89,7 +87,7 @@ def test_hostile_names_are_text(page: Path) -> None:
     assert document(page)["runs"][1]["name"] == HOSTILE
 
 
-def test_the_policy_allows_the_one_script_and_nothing_else(page: Path) -> None:
+def test_the_security_policy_allows_one_script_and_nothing_else(page: Path) -> None:
     text = page.read_text()
     policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1])
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
@@ -98,14 +96,14 @@ def test_the_policy_allows_the_one_script_and_nothing_else(page: Path) -> None:
     assert not re.findall(r"(?:src|href)=\"(?!#|data:)", text) and " style=" not in text.partition("<script>")[0]
 
 
-def test_the_numbers_are_those_of_compare(page: Path) -> None:
+def test_the_page_has_the_numbers_of_compare(page: Path) -> None:
     names = [str(page.parent / name) for name in NAMES]
     found = CliRunner().invoke(app, ["compare", *names, "--json", "-q"])
     told = [run["squared_error_per_item"] for run in json.loads(found.stdout)["runs"]]
     assert [run["errors"][0]["values"]["squared_error_per_item"] for run in document(page)["runs"]] == pytest.approx(told)
 
 
-def test_a_run_has_its_report_in_its_folder(digits_run: Path) -> None:
+def test_the_report_is_written_to_the_run_folder(digits_run: Path) -> None:
     result = CliRunner().invoke(app, ["report", "digits", "-q"])
     assert (result.exit_code, result.stdout) == (0, "runs/digits/report.html\n"), result.output
     facts = document(digits_run / "report.html")
@@ -122,7 +120,7 @@ def test_a_report_reads_the_last_checkpoint_once(digits_run: Path, monkeypatch: 
     assert sorted(read) == ["best.safetensors", "last.safetensors"]
 
 
-def test_vectors_have_tables_in_their_own_units(tmp_path: Path) -> None:
+def test_vectors_have_tables_in_the_datas_units(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(100, 5, (120, 6))
     header = "a,b,c,d,e,</script><b>f"
     np.savetxt(tmp_path / "table.csv", rows, delimiter=",", header=header, comments="")
@@ -144,7 +142,7 @@ def test_vectors_have_tables_in_their_own_units(tmp_path: Path) -> None:
     assert "<b>f" not in Path("run/report.html").read_text()
 
 
-def test_a_training_writes_its_report_if_asked_and_else_says_how(tmp_path: Path) -> None:
+def test_training_writes_a_report_if_configured_and_otherwise_prints_the_command(tmp_path: Path) -> None:
     given = ["--set", "training.epochs=1", "--set", "model.hidden_sizes=[8]"]
     asked = CliRunner().invoke(app, ["train", "--run-dir", "asked", *given, "--set", "output.report=true"])
     silent = CliRunner().invoke(app, ["train", "--run-dir", "silent", *given])
@@ -155,7 +153,7 @@ def test_a_training_writes_its_report_if_asked_and_else_says_how(tmp_path: Path)
 
 def test_more_runs_than_a_page_holds_are_refused(digits_run: Path) -> None:
     result = CliRunner().invoke(app, ["report", *["digits"] * 9])
-    assert result.exit_code == 2 and "one report holds 8" in result.stderr
+    assert result.exit_code == 2 and "at most 8" in result.stderr
 
 
 def test_rounding_keeps_each_weight_within_half_a_step() -> None:
@@ -197,7 +195,7 @@ def wait_until_ready(browser: Any) -> None:
         time.sleep(0.05)
 
 
-def test_the_page_loads_without_a_word_on_the_console(shown: Any) -> None:
+def test_the_page_loads_without_console_messages(shown: Any) -> None:
     assert shown.get_log("browser") == []
     assert shown.execute_script("return document.documentElement.classList.contains('ready')")
     assert shown.execute_script(
@@ -206,7 +204,7 @@ def test_the_page_loads_without_a_word_on_the_console(shown: Any) -> None:
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_the_models_answer_to_a_drawing_is_pythons(shown: Any, page: Path, number: int) -> None:
+def test_the_page_reconstructs_a_drawing_as_python_does(shown: Any, page: Path, number: int) -> None:
     drawn, answer = shown.execute_async_script(
         """const [number, done] = arguments, { bench } = tiedae, { board } = bench;
         board.set(new Float32Array(64)); board.line([2, 1], [5, 1]); board.line([5, 1], [3, 7]);
@@ -220,7 +218,7 @@ def test_the_models_answer_to_a_drawing_is_pythons(shown: Any, page: Path, numbe
     assert answer == pytest.approx(expected, abs=1e-3)
 
 
-def test_every_activation_is_pythons(shown: Any) -> None:
+def test_every_activation_equals_pythons(shown: Any) -> None:
     """The page's activations, read from its script, on a few numbers."""
     script = Path(network.__file__).parent / "page" / "scripts" / "network.js"
     source = script.read_text().partition("function activate(")[0]
@@ -253,7 +251,7 @@ def test_the_page_fits_and_its_pictures_are_painted(shown: Any, tmp_path: Path, 
     assert shown.get_log("browser") == []
 
 
-def test_the_network_is_forbidden(shown: Any) -> None:
+def test_the_page_cannot_reach_the_network(shown: Any) -> None:
     """A request from the page's own scripts is refused by its policy."""
     refused = shown.execute_async_script(
         "const done = arguments[0]; document.addEventListener('securitypolicyviolation', (event) => done(event.effectiveDirective));"
@@ -263,7 +261,7 @@ def test_the_network_is_forbidden(shown: Any) -> None:
     shown.get_log("browser")  # which tells of the refusal
 
 
-def test_the_board_is_drawn_on_with_the_keyboard(shown: Any) -> None:
+def test_the_keyboard_draws_on_the_board(shown: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 
     shown.execute_script("tiedae.bench.board.set(new Float32Array(64))")
@@ -280,7 +278,7 @@ def test_pins_change_the_morph(shown: Any) -> None:
     assert before != after
 
 
-def test_a_slider_moves_pixels_and_its_way_back_restores_them(shown: Any) -> None:
+def test_moving_a_slider_back_restores_the_pixels(shown: Any) -> None:
     before, moved, back = shown.execute_script(
         """const { sliders } = tiedae.bench; sliders.start(sliders.network.meanCode);
         const input = sliders.rows[0].input, pixels = () => [...sliders.canvas.getContext('2d').getImageData(0, 0, 8, 8).data];
@@ -320,4 +318,4 @@ def test_the_page_judges_an_image_as_score_does(browser: Any, rank: str) -> None
     (line,) = CliRunner().invoke(app, ["score", "run", "one.npy", "-q"]).stdout.splitlines()
     expected = json.loads(line).get("score", json.loads(line)["squared_error"])
     assert found == pytest.approx(expected, rel=0.01)
-    assert ("In its strangest 2 x 2 pixels" in said) == (rank == "region") and "the threshold" in said
+    assert ("Most anomalous 2 x 2 pixels" in said) == (rank == "region") and "the threshold" in said

@@ -199,7 +199,7 @@ def test_compare_json_and_picture(runs: tuple[Run, Run], tmp_path: Path) -> None
     result = CliRunner().invoke(app, [*arguments, "--split", "validation"])
     assert result.exit_code == 0, result.output
     values = json.loads(result.stdout)
-    assert (values["split"], values["images"], values["output"]) == ("validation", 200, str(output))
+    assert (values["split"], values["items"], values["output"]) == ("validation", 200, str(output))
     assert [run["run"] for run in values["runs"]] == ["three", "five"]
     assert [run["pca"]["components"] for run in values["runs"]] == [3, 5]
     for run in values["runs"]:

@@ -57,4 +57,4 @@ def test_a_report_judges_whole_windows_and_says_so(run: Path, tmp_path: Path) ->
     threshold = found.sort().values[-2].item()  # of 13 windows: 2 of 14 places are above it
     assert len(found) == HELD_OUT - W + 1
     assert float(re.findall(r'"threshold": ?([0-9.e-]+)', page)[0]) == pytest.approx(threshold, rel=1e-9)
-    assert "above the threshold of whole windows" in page and "score</code> judges rows" in page
+    assert "above the threshold for whole windows" in page and "score</code> has another threshold, for rows" in page

@@ -25,7 +25,7 @@ def invoke(*arguments: str, code: int = 0) -> tuple[list[dict[str, object]], str
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table whose columns depend on each other, and a run of the recipe on its usual rows."""
+    """A table whose columns depend on each other, and a run of the recipe on its normal rows."""
     place = tmp_path_factory.mktemp("anomalies")
     random = np.random.default_rng(0)
     base = random.normal(size=(400, 2))
@@ -41,19 +41,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_steps_become_epochs(folder: Path) -> None:
+def test_a_number_of_steps_becomes_whole_epochs(folder: Path) -> None:
     config = load_config(folder / "run" / "config.yaml")
     assert (config.training.steps, config.training.epochs) == (None, 20)  # 222 rows are 3 batches of 64
     invoke("train", "--resume", str(folder / "run"), "-q")  # the statistics are made again
 
 
-def test_rows_are_ranked_judged_and_labelled(folder: Path) -> None:
+def test_rows_get_scores_verdicts_and_labels(folder: Path) -> None:
     lines, stderr = invoke("score", str(folder / "run"), "--false-alarms", "0.02")
     assert list(lines[0]) == ["item", "label", "score", "squared_error", "mse_per_value", "threshold", "outlier"]
     assert all(line["outlier"] == (float(str(line["score"])) > float(str(line["threshold"]))) for line in lines)
-    strange = {line["item"] for line in lines if line["label"] == "broken"}
+    broken = {line["item"] for line in lines if line["label"] == "broken"}
     top = invoke("score", str(folder / "run"), "--top", "30", "-q")[0]
-    assert {line["item"] for line in top} == strange
+    assert {line["item"] for line in top} == broken
     assert "by the labels: AUROC 1.0000, average precision 1.0000, precision at n 1.0000" in stderr
     assert "above the threshold: 30 of 30 outliers" in stderr
     (said,) = invoke("score", str(folder / "run"), str(folder / "table.csv"), "--summary", "--false-alarms", "0.02", "-q")[0]
@@ -61,7 +61,7 @@ def test_rows_are_ranked_judged_and_labelled(folder: Path) -> None:
     assert said["expected_false_alarm_rate"] == pytest.approx(2 / 112)
 
 
-def test_why(folder: Path) -> None:
+def test_explanations_name_the_broken_columns(folder: Path) -> None:
     lines = invoke("score", str(folder / "run"), "--top", "40", "--explain", "2", "-q")[0]
     for line in lines:
         assert ("because" in line) == line["outlier"]
@@ -91,14 +91,14 @@ def test_the_checkpoint_holds_the_statistics(folder: Path) -> None:
     assert found == pytest.approx([float(str(line["score"])) for line in best], rel=1e-4)
 
 
-def test_labels_that_judge_nothing(folder: Path, tmp_path: Path) -> None:
+def test_labels_of_one_kind_give_no_auroc(folder: Path, tmp_path: Path) -> None:
     lines = (folder / "table.csv").read_text().splitlines()
     (tmp_path / "good.csv").write_text("\n".join([lines[0], *lines[31:60]]))
     stderr = invoke("score", str(folder / "run"), str(tmp_path / "good.csv"))[1]
     assert "by their labels all 29 items are usual: AUROC needs both kinds" in stderr
 
 
-def test_refusals(folder: Path, tmp_path: Path) -> None:
+def test_anomaly_options_that_cannot_work_are_refused(folder: Path, tmp_path: Path) -> None:
     run = str(folder / "run")
     assert "which needs 9,999: --false-alarms" in invoke("score", run, "--false-alarms", "0.0001", code=2)[1]
     assert "cannot be combined with --top, --explain or --against" in invoke("score", run, "--summary", "--top", "3", code=2)[1]
@@ -115,10 +115,10 @@ def test_a_report_names_no_threshold_that_score_does_not_use(folder: Path, tmp_p
     result = CliRunner().invoke(app, ["report", str(folder / "run"), "-o", str(tmp_path / "page.html"), "-q"])
     assert result.exit_code == 0, result.output
     page = (tmp_path / "page.html").read_text()
-    assert '"threshold":null' in page.replace(" ", "") and "There is no threshold" in page
+    assert '"threshold":null' in page.replace(" ", "") and "No threshold: " in page
 
 
-def test_bad_rows_of_a_stream_are_named_and_left_out(folder: Path) -> None:
+def test_unreadable_rows_of_a_stream_are_named_and_skipped(folder: Path) -> None:
     lines = (folder / "table.csv").read_text().splitlines()[:40]
     whole = invoke("score", str(folder / "run"), str(folder / "table.csv"), "-q")[0]
     for row, cells in ((5, "1,nan,2,3,good"), (9, "1,,2,3,good"), (20, "1,2,much,3,good")):
@@ -138,7 +138,7 @@ def test_bad_rows_of_a_stream_are_named_and_left_out(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("usual", "strange", "settings", "message"),
+    ("normal", "anomalies", "settings", "message"),
     [
         ("alike", 5, (), "all 16 training items are alike: there is nothing to learn from them"),
         ("different", 5, ("data.normal=[fine]",), "data.normal: t.csv: no item has the label fine (it has broken, good)"),
@@ -147,21 +147,21 @@ def test_bad_rows_of_a_stream_are_named_and_left_out(folder: Path) -> None:
         (0, 9, (), "data.normal: t.csv: no item has the label good (it has broken)"),
     ],
 )
-def test_tables_that_nothing_is_learned_from(
-    usual: str | int, strange: int, settings: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_tables_with_nothing_to_learn_are_refused(
+    normal: str | int, anomalies: int, settings: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    count = usual if isinstance(usual, int) else 20
-    rows = [[0 if usual == "alike" else row, row % 3 if usual != "alike" else 1, "good"] for row in range(count)]
+    count = normal if isinstance(normal, int) else 20
+    rows = [[0 if normal == "alike" else row, row % 3 if normal != "alike" else 1, "good"] for row in range(count)]
     with open("t.csv", "w", newline="") as file:
-        csv.writer(file).writerows([["x", "y", "state"], *rows, *([row, -row, "broken"] for row in range(strange))])
+        csv.writer(file).writerows([["x", "y", "state"], *rows, *([row, -row, "broken"] for row in range(anomalies))])
     given = [word for setting in ("data.label=state", "data.normal=[good]", *settings) for word in ("--set", setting)]
     _, stderr = invoke("train", "--config", "anomalies", "--set", "data.dataset=t.csv", *given, *SMALL, code=2)
     assert message in stderr
     assert not Path("runs").exists()
 
 
-def test_a_table_of_usual_rows_alone_is_trained_on_and_judges_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_of_normal_rows_only_trains_but_gives_no_auroc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with open("t.csv", "w", newline="") as file:
         csv.writer(file).writerows([["x", "y", "state"], *([row % 7, row % 5, "good"] for row in range(40))])

@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_defective_parts_come_first_and_the_defect_is_named(folder: Path) -> None:
+def test_defective_parts_rank_first_and_the_defect_is_located(folder: Path) -> None:
     found = invoke("score", str(folder / "run"), str(folder / "new"), "-q", "--top", "10", "--explain", "1", "--threshold", "0")
     assert {Path(str(line["item"])).stem for line in found} == {f"{number:03}" for number in range(0, 50, 5)}
     for line in found:
@@ -68,13 +68,13 @@ def test_defective_parts_come_first_and_the_defect_is_named(folder: Path) -> Non
         assert line["score"] == pytest.approx(float(reason["share"]) * float(str(line["squared_error"])), rel=1e-4)
 
 
-def test_python_has_the_same_scores(folder: Path) -> None:
+def test_python_gives_the_same_scores_as_the_command(folder: Path) -> None:
     images = np.stack([np.asarray(Image.open(path)) for path in sorted((folder / "new").iterdir())])
     found = invoke("score", str(folder / "run"), str(folder / "new"), "-q")
     assert tiedae.load(folder / "run").score(images) == pytest.approx([line["score"] for line in found], rel=1e-4)
 
 
-def test_regions_are_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranking_by_region_needs_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.random.default_rng(0).normal(size=(40, 3)))
     for more, message in (
@@ -85,7 +85,7 @@ def test_regions_are_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert result.exit_code == 2 and message in result.stderr, result.output
 
 
-def test_neighbours_rank_convolutions_of_one_and_of_two_processes(folder: Path) -> None:
+def test_neighbours_rank_alike_after_training_on_one_or_two_processes(folder: Path) -> None:
     """The leading process alone makes the statistics; they are those of the weights that both have."""
     given = sets(f"data.dataset={folder / 'good'}", *SMALL, "score.rank=neighbours", "training.optimizer=adam")
     for count in (1, 2):
@@ -95,9 +95,9 @@ def test_neighbours_rank_convolutions_of_one_and_of_two_processes(folder: Path) 
             port = str(free.getsockname()[1])
         command = [sys.executable, "-m", "tiedae_cli", "train", "-q", "--device", "cpu", "--config", "defects", *given]
         ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)} for rank in range(count)]
-        usual = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         children = [
-            subprocess.Popen([*command, "--run-dir", name], env=usual | rank, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            subprocess.Popen([*command, "--run-dir", name], env=environment | rank, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             for rank in ranks
         ]
         for child in children:

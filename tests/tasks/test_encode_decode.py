@@ -60,7 +60,7 @@ def close(found: np.ndarray, expected: np.ndarray) -> bool:
     return found.shape == expected.shape and np.allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_codes_are_the_models(model: TiedAutoencoder) -> None:
+def test_encode_writes_the_models_codes(model: TiedAutoencoder) -> None:
     stdout, _ = run("encode", "digits", "x.npy")
     codes = load(stdout)
     assert codes.dtype == np.float32
@@ -74,13 +74,13 @@ def newest(tmp_path: Path, model: TiedAutoencoder) -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_codes_of_a_split(model: TiedAutoencoder, split: str) -> None:
+def test_encode_takes_a_split(model: TiedAutoencoder, split: str) -> None:
     arguments = [] if split == "test" else ["--split", split]
     images = load_splits(DataConfig()).get(split)
     assert close(load(run("encode", *arguments)[0]), codes_of(model, torch.from_numpy(images.batch(0, len(images)))))
 
 
-def test_small_blocks_are_the_whole(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_blocks_give_the_same_codes_as_one_large_block(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load(run("encode", "x.npy")[0])
     monkeypatch.setattr("tiedae_cli.model.inference.LEAST_WIDTH", 1)
     monkeypatch.setattr("tiedae_cli.model.inference.BATCH_VALUES", 3 * 64)  # blocks of three items
@@ -111,7 +111,7 @@ def test_every_format_holds_the_same_codes(model: TiedAutoencoder) -> None:
 
 
 @pytest.mark.parametrize("name", ["t.csv", "-"])
-def test_an_array_whose_length_is_not_known_before_its_end(model: TiedAutoencoder, name: str) -> None:
+def test_an_array_of_unknown_length_gets_the_right_header(model: TiedAutoencoder, name: str) -> None:
     rows = "\n".join(",".join(f"{value:.9g}" for value in row) for row in X.tolist())
     Path("t.csv").write_text(rows)
     content = rows.encode() if name == "-" else b""
@@ -121,7 +121,7 @@ def test_an_array_whose_length_is_not_known_before_its_end(model: TiedAutoencode
     assert stdout == Path("codes.npy").read_bytes()
 
 
-def test_decode_of_encode_is_the_model(model: TiedAutoencoder) -> None:
+def test_decoding_codes_equals_the_models_reconstruction(model: TiedAutoencoder) -> None:
     run("encode", "x.npy", "-o", "codes.npy")
     with torch.inference_mode():
         expected = model(X).reshape(11, 8, 8)
@@ -136,7 +136,7 @@ def test_decode_of_encode_is_the_model(model: TiedAutoencoder) -> None:
     assert close(load(run("encode", "values.csv", "--format", "npy")[0]), codes_of(model, expected.reshape(11, 64)))
 
 
-def test_color_images_and_the_grid(tmp_path: Path) -> None:
+def test_color_images_are_decoded_to_a_grid(tmp_path: Path) -> None:
     pixels = random_bytes(3, 3, 5, 4)
     color = save_run(Path("runs"), "color", COLOR, code=50, dataset="nowhere")
     np.save("c.npy", pixels.numpy())
@@ -159,7 +159,7 @@ def test_color_images_and_the_grid(tmp_path: Path) -> None:
     assert run("decode", "color", "codes.npy", "--format", "png")[0] == Path("out.png").read_bytes()
 
 
-def test_vectors_come_back_in_their_own_units() -> None:
+def test_vectors_are_decoded_in_the_datas_units() -> None:
     vectors = save_run(Path("runs"), "vectors", VECTORS, dataset="nowhere", output="linear")
     rows = torch.randn(5, 6, generator=torch.Generator().manual_seed(1)) * 3 + 2
     np.save("v.npy", rows.numpy())
@@ -173,7 +173,7 @@ def test_vectors_come_back_in_their_own_units() -> None:
     assert stderr.startswith("error: this model's items are vectors of 6 features: write them to .npy")
 
 
-def test_encode_stops_at_a_bad_item_and_leaves_what_was_there(model: TiedAutoencoder) -> None:
+def test_encode_stops_at_an_unreadable_item_and_keeps_the_old_file(model: TiedAutoencoder) -> None:
     Path("photos").mkdir()
     for index in range(3):
         Image.fromarray(PIXELS[index].numpy()).save(f"photos/{index}.png")
@@ -193,10 +193,13 @@ def test_encode_stops_at_a_bad_item_and_leaves_what_was_there(model: TiedAutoenc
     [
         (
             ["encode", "x.npy", "-o", "codes.txt"],
-            "--output codes.txt: its suffix is none of npy, csv, jsonl, parquet; name one of them",
+            "--output codes.txt: unknown suffix; use npy, csv, jsonl or parquet, or choose a format with --format",
         ),
-        (["encode", "x.npy", "--format", "png"], "--format png: no such format (known: npy, csv, jsonl, parquet)"),
-        (["encode", "x.npy", "--format", "csv", "--json"], "--json and --format csv: stdout can carry one of them"),
+        (["encode", "x.npy", "--format", "png"], "--format png: unknown format; choose npy, csv, jsonl or parquet"),
+        (
+            ["encode", "x.npy", "--format", "csv", "--json"],
+            "--json and --format csv: both would go to stdout; write the csv with --output FILE",
+        ),
         (["encode", "nothing", "x.npy"], "nothing: no such checkpoint or run folder"),
         (["encode", "digits", "nothing.npy"], "nothing.npy: no such file or folder"),
         (["encode", "--split", "tset"], "--split tset: no such split"),
@@ -207,12 +210,12 @@ def test_encode_stops_at_a_bad_item_and_leaves_what_was_there(model: TiedAutoenc
         (["decode", "digits", "wide.csv"], "wide.csv: an array of shape N x 5, float64; this model's codes have 4 numbers"),
         (["decode", "digits", "nan.npy"], "nan.npy: row 2 holds NaN"),
         (["decode", "digits", "picture.png"], "picture.png: an image file; this model's codes have 4 numbers"),
-        (["decode", "digits", "none.npy", "-o", "out.png"], "no codes: nothing to draw"),
+        (["decode", "digits", "none.npy", "-o", "out.png"], "there are no codes to draw"),
         (["decode", "digits", "many.npy", "-o", "out.png"], "10,001 codes are more than the 10,000 8x8 gray images that one"),
         (["decode", "digits", "many.csv", "-o", "out.png"], "more than the 10,000 8x8 gray images that one picture holds"),
     ],
 )
-def test_wrong_input_is_told_in_one_line(arguments: list[str], message: str) -> None:
+def test_wrong_input_is_reported_in_one_line(arguments: list[str], message: str) -> None:
     np.save("wide.npy", np.zeros((3, 5), np.float32))
     np.savetxt("wide.csv", np.zeros((3, 5)), delimiter=",")
     np.save("nan.npy", np.array([[0, 0, 0, 0], [0, np.nan, 0, 0]]))
@@ -233,7 +236,7 @@ def test_large_pictures_have_a_smaller_limit() -> None:
     assert figures.most_pictures(ItemForm((3, 9000, 9000))) == 1
 
 
-def test_a_device_stays_a_device() -> None:
+def test_an_output_device_is_written_to_and_not_replaced() -> None:
     before = os.stat("/dev/null").st_rdev
     run("encode", "x.npy", "--format", "npy", "-o", "/dev/null")
     run("reconstruct", "-o", "/dev/null")
@@ -245,7 +248,7 @@ def test_reconstruct_takes_folders() -> None:
     for index in range(3):
         Image.fromarray(PIXELS[index].numpy()).save(f"photos/{index}.png")
     stdout, _ = run("reconstruct", "photos", "--json", "-q")
-    assert json.loads(stdout)["images"] == 3
+    assert json.loads(stdout)["items"] == 3
 
 
 def tool(*arguments: str, **options: object) -> "subprocess.Popen[bytes]":
@@ -253,7 +256,7 @@ def tool(*arguments: str, **options: object) -> "subprocess.Popen[bytes]":
 
 
 @pytest.mark.slow
-def test_a_real_pipe() -> None:
+def test_encode_and_decode_work_in_a_real_pipe() -> None:
     encoder = tool("encode", "digits", "x.npy", "-o", "-", stdout=subprocess.PIPE)
     decoder = tool(
         "decode", "digits", "-", "-o", "out.png", stdin=encoder.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -394,7 +397,7 @@ FORMS: dict[str, Callable[[np.ndarray], str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
-def test_whatever_trains_is_encoded_and_scored_from_the_same_path(form: str, empty_folder: Path) -> None:
+def test_data_that_trains_can_be_encoded_and_scored_from_the_same_path(form: str, empty_folder: Path) -> None:
     """Item for item in the same order: what training gathered is what the reader of inputs gives."""
     x = np.random.default_rng(3).integers(0, 256, (40, 5, 4), dtype=np.uint8)
     path = FORMS[form](x)
@@ -435,7 +438,7 @@ REFUSED: dict[str, Callable[[np.ndarray], str]] = {
 
 
 @pytest.mark.parametrize("form", REFUSED)
-def test_whatever_is_refused_is_refused_by_every_command_with_the_same_words(form: str, empty_folder: Path) -> None:
+def test_every_command_refuses_bad_data_with_the_same_message(form: str, empty_folder: Path) -> None:
     x = np.random.default_rng(3).integers(0, 256, (40, 5, 4), dtype=np.uint8)
     run = tiedae_cli.train({"data": {"dataset": write_npy(x)}}, run_dir="run", epochs=1, batch_size=10, quiet=True)
     path = REFUSED[form](x)

@@ -56,7 +56,7 @@ def initializers(content: bytes) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("output", ["linear", "sigmoid"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_onnx_answers_as_torch_for_every_activation(activation: str, output: str, tied: bool) -> None:
+def test_onnx_equals_torch_for_every_activation(activation: str, output: str, tied: bool) -> None:
     following = ACTIVATIONS[(ACTIVATIONS.index(activation) + 1) % len(ACTIVATIONS)]
     trained = untrained(IMAGES, activation=activation, code_activation=following, output=output, tied=tied)
     content, model = onnx_file(trained, "both", raw=False), trained.model(CPU)
@@ -68,7 +68,7 @@ def test_onnx_answers_as_torch_for_every_activation(activation: str, output: str
             np.testing.assert_allclose(found["reconstruction"], model(x), atol=2e-5)
 
 
-def test_a_tied_weight_is_in_the_onnx_file_once() -> None:
+def test_the_onnx_file_holds_each_tied_weight_once() -> None:
     weights, biases = (
         {"layers.0.weight": (7, 20), "layers.1.weight": (4, 7)},
         {"layers.0.encoder_bias": (7,), "layers.1.encoder_bias": (4,)},
@@ -93,7 +93,7 @@ CONVOLUTIONS = {
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("words", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 @pytest.mark.parametrize("form", [ItemForm((3, 7, 6), scale=1 / 255), ItemForm((1, 8, 8), scale=1 / 255)], ids=["odd", "even"])
-def test_convolutions_answer_in_onnxruntime_as_in_torch(form: ItemForm, words: tuple[str, ...], tied: bool, part: Part) -> None:
+def test_convolutions_in_onnxruntime_equal_torch(form: ItemForm, words: tuple[str, ...], tied: bool, part: Part) -> None:
     trained = untrained(form, hidden_sizes=None, layers=words, activation="silu", output="sigmoid", tied=tied)
     content = onnx_file(trained, part, raw=True)
     difference, _ = check_onnx(content, trained, part, True, None)
@@ -109,7 +109,7 @@ def test_convolutions_answer_in_onnxruntime_as_in_torch(form: ItemForm, words: t
 
 
 @pytest.mark.parametrize("words", [["dense 12", "dense 9"], ["conv 3 3 2", "conv 2 2 2"]], ids=["dense", "code of channels"])
-def test_only_the_largest_units_of_a_code_stay(words: list[str]) -> None:
+def test_onnx_keeps_only_the_largest_units_of_a_k_sparse_code(words: list[str]) -> None:
     trained = untrained(ItemForm((3, 7, 6)), hidden_sizes=None, layers=words, activation="silu", code_top_k=3)
     content, x = onnx_file(trained, "both", raw=False), torch.rand(5, 126)
     found = answers(content, x.numpy())
@@ -121,7 +121,7 @@ def test_only_the_largest_units_of_a_code_stay(words: list[str]) -> None:
     np.testing.assert_allclose(code, found["code"], atol=1e-6)
 
 
-def test_the_halves_one_after_the_other_are_the_whole() -> None:
+def test_exported_encoder_and_decoder_together_equal_the_model() -> None:
     trained, x = untrained(IMAGES), np.random.default_rng(0).random((5, 20))
     both = answers(onnx_file(trained, "both", raw=False), x)
     code = answers(onnx_file(trained, "encoder", raw=False), x)
@@ -132,7 +132,7 @@ def test_the_halves_one_after_the_other_are_the_whole() -> None:
     np.testing.assert_allclose(reconstruction["reconstruction"], both["reconstruction"], rtol=1e-5)
 
 
-def test_raw_images_go_in_and_out_as_0_to_255() -> None:
+def test_raw_images_are_0_to_255_on_both_sides() -> None:
     trained, levels = untrained(IMAGES, output="sigmoid"), np.random.default_rng(0).integers(0, 256, (5, 20))
     found = answers(onnx_file(trained, "both", raw=True), levels)
     with torch.inference_mode():
@@ -140,7 +140,7 @@ def test_raw_images_go_in_and_out_as_0_to_255() -> None:
     np.testing.assert_allclose(found["reconstruction"], expected, atol=1e-3)
 
 
-def test_raw_vectors_are_standardized_and_back() -> None:
+def test_raw_vectors_are_standardized_inside_the_file() -> None:
     trained, own = untrained(VECTORS), np.random.default_rng(0).normal(2, 3, (5, 6))
     assert isinstance(VECTORS.scale, np.ndarray) and VECTORS.offset is not None
     offset, scale = VECTORS.offset, VECTORS.scale
@@ -160,7 +160,7 @@ def test_the_check_accepts_a_right_file(form: ItemForm, part: Part, raw: bool) -
     assert difference < 1e-3
 
 
-def test_the_check_takes_real_items_too() -> None:
+def test_the_check_includes_real_items() -> None:
     test = load_splits(untrained(IMAGES).config.data).test
     trained = untrained(test.form)
     _, items = check_onnx(onnx_file(trained, "both", raw=False), trained, "both", False, test)
@@ -201,7 +201,7 @@ def test_onnx_beyond_two_gigabytes_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_safetensors_round_trip_to_the_bit(tied: bool, tmp_path: Path) -> None:
+def test_safetensors_round_trip_is_bit_identical(tied: bool, tmp_path: Path) -> None:
     trained, path = untrained(VECTORS, tied=tied, activation="gelu"), tmp_path / "model.safetensors"
     path.write_bytes(safetensors_file(trained, "both"))
     with safe_open(path, "pt") as file:
@@ -220,7 +220,7 @@ def test_safetensors_round_trip_to_the_bit(tied: bool, tmp_path: Path) -> None:
         assert torch.equal(model((raw - offset) * scale), trained.model(CPU)(torch.from_numpy(VECTORS.normalize(raw.numpy()))))
 
 
-def test_safetensors_of_one_half() -> None:
+def test_safetensors_can_hold_one_half() -> None:
     tied, untied = untrained(IMAGES, hidden_sizes=[3]), untrained(IMAGES, hidden_sizes=[3], tied=False)
     assert set(safetensors.torch.load(safetensors_file(tied, "encoder"))) == {"layers.0.weight", "layers.0.encoder_bias"}
     assert set(safetensors.torch.load(safetensors_file(tied, "decoder"))) == {"layers.0.weight", "layers.0.decoder_bias"}
@@ -237,7 +237,7 @@ def test_safetensors_of_one_half() -> None:
         (lambda trained: check_onnx(b"", trained, "both", False, None), "onnxruntime", "onnx"),
     ],
 )
-def test_a_missing_package_is_named_with_what_installs_it(
+def test_a_missing_package_is_reported_with_its_install_command(
     make: Callable[[Checkpoint], object], package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
@@ -252,7 +252,7 @@ def test_export_prints_the_path_of_a_checked_file(run: Run, tmp_path: Path) -> N
     result = CliRunner().invoke(app, ["export", str(run.folder), "-o", str(path)])
     assert result.exit_code == 0, result.output
     assert result.stdout == f"{path}\n"
-    assert "answers as the model does on 148 items" in result.stderr
+    assert "checked with onnxruntime on 148 items" in result.stderr
     test = load_splits(checkpoints.load(run.best).config.data).test
     x = torch.from_numpy(test.batch(0, 10))
     with torch.inference_mode():
@@ -260,7 +260,7 @@ def test_export_prints_the_path_of_a_checked_file(run: Run, tmp_path: Path) -> N
     np.testing.assert_allclose(answers(path.read_bytes(), x.numpy())["reconstruction"], expected, atol=1e-5)
 
 
-def test_export_json_and_a_format_beside_the_suffix(run: Run, tmp_path: Path) -> None:
+def test_export_prints_json_and_format_overrides_the_suffix(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "weights.bin"
     arguments = ["export", str(run.folder), "-o", str(path), "--format", "safetensors", "--part", "encoder", "--json"]
     result = CliRunner().invoke(app, arguments)
@@ -273,7 +273,7 @@ def test_export_json_and_a_format_beside_the_suffix(run: Run, tmp_path: Path) ->
     )
 
 
-def test_export_to_stdout(run: Run) -> None:
+def test_export_writes_to_stdout(run: Run) -> None:
     result = CliRunner().invoke(app, ["export", str(run.folder), "-o", "-", "--format", "onnx", "--part", "decoder"])
     assert result.exit_code == 0, result.output
     assert answers(result.stdout_bytes, np.zeros((2, 3)))["reconstruction"].shape == (2, 64)
@@ -291,7 +291,7 @@ def test_a_file_that_fails_its_check_replaces_nothing(run: Run, tmp_path: Path, 
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_without_the_data_random_values_are_checked_and_it_is_said(
+def test_without_the_data_the_check_uses_random_values_and_warns(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(*_: Any) -> None:
@@ -300,7 +300,7 @@ def test_without_the_data_random_values_are_checked_and_it_is_said(
     monkeypatch.setattr("tiedae_cli.runs.trained_run.load_splits", absent)
     result = CliRunner().invoke(app, ["export", str(run.folder), "-o", str(tmp_path / "model.onnx")])
     assert result.exit_code == 0, result.output
-    assert "checked with random values only, for the data is not there: digits: gone" in result.stderr
+    assert "checked with random values only, because the data cannot be read: digits: gone" in result.stderr
     assert "on 74 items" in result.stderr
 
 
@@ -316,7 +316,7 @@ def test_without_the_data_random_values_are_checked_and_it_is_said(
         (["-o", "model.onnx", "--part", "middle"], "middle"),
     ],
 )
-def test_wrong_options_are_told(arguments: list[str], message: str, run: Run) -> None:
+def test_wrong_options_are_refused(arguments: list[str], message: str, run: Run) -> None:
     result = CliRunner().invoke(app, ["export", str(run.folder), *arguments])
     assert result.exit_code == 2
     assert message in result.stderr

@@ -84,7 +84,7 @@ def test_the_scale_of_the_features_runs_from_below_zero_to_above(channels: int) 
 
 
 @pytest.mark.parametrize("classes", [None, 3, 12, 47])
-def test_code_maps_with_and_without_labels(classes: int | None) -> None:
+def test_code_maps_are_drawn_with_and_without_labels(classes: int | None) -> None:
     points = torch.randn(94, 2, generator=torch.Generator().manual_seed(0))
     labels = None if classes is None else torch.arange(94) % classes
     picture = decoded(
@@ -97,7 +97,7 @@ def test_code_maps_with_and_without_labels(classes: int | None) -> None:
         assert (214, 39, 40) not in colors
 
 
-def test_a_name_of_a_label_is_no_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_label_names_are_not_parsed_as_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 
     drawn: list[Figure] = []
@@ -119,7 +119,7 @@ def test_inspect_prints_layers_parameters_and_training(run: Run) -> None:
     assert "3 of 3; this checkpoint is from epoch 1" in result.stdout
 
 
-def test_inspect_json_and_both_pictures(run: Run, tmp_path: Path) -> None:
+def test_inspect_writes_json_and_both_pictures(run: Run, tmp_path: Path) -> None:
     features, codes = tmp_path / "features.png", tmp_path / "codes.png"
     arguments = ["inspect", str(run.folder), "--features", str(features), "--codes", str(codes), "--json"]
     result = CliRunner().invoke(app, arguments)
@@ -134,7 +134,7 @@ def test_inspect_json_and_both_pictures(run: Run, tmp_path: Path) -> None:
     assert decoded(codes.read_bytes()).shape == (750, 900, 3)
 
 
-def test_a_picture_on_stdout_is_alone_there(run: Run) -> None:
+def test_a_picture_on_stdout_is_not_mixed_with_text(run: Run) -> None:
     result = CliRunner().invoke(app, ["inspect", str(run.folder), "--features", "-"])
     assert result.exit_code == 0, result.output
     assert decoded(result.stdout_bytes).shape[0] == 76 + 3 * 72 + 8 + 12
@@ -143,7 +143,7 @@ def test_a_picture_on_stdout_is_alone_there(run: Run) -> None:
 def test_two_pictures_need_two_files(run: Run) -> None:
     result = CliRunner().invoke(app, ["inspect", str(run.folder), "--features", "-", "--codes", "-"])
     assert result.exit_code == 2
-    assert result.stderr == "error: -: two results would be mixed on stdout; name a file for one of them\n"
+    assert result.stderr == "error: -: two results would be mixed on stdout; give a file name for one of them\n"
 
 
 def test_features_of_vectors_are_refused(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_features_of_vectors_are_refused(tmp_path: Path) -> None:
     untrained(VECTORS).save(path)
     result = CliRunner().invoke(app, ["inspect", str(path), "--features", str(tmp_path / "f.png")])
     assert result.exit_code == 2
-    assert f"--features: draws weights as images, but {path} takes vectors of 6 features" in result.stderr
+    assert f"--features needs an image model; {path} takes vectors of 6 features" in result.stderr
     assert not (tmp_path / "f.png").exists()
     plain = CliRunner().invoke(app, ["inspect", str(path)])
     assert plain.exit_code == 0, plain.output

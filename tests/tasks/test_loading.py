@@ -36,13 +36,13 @@ def train() -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_says_what_it_converts(command: str) -> None:
+def test_every_command_reports_conversions(command: str) -> None:
     (note,) = [line for line in train().splitlines() if "converted to float64" in line]
     assert note in run(*COMMANDS[command])[1].splitlines()
 
 
 @pytest.mark.parametrize("command", ["encode", "score", "inspect"])
-def test_every_command_sees_vectors_as_the_model_learnt_them(command: str) -> None:
+def test_every_command_scales_vectors_as_in_training(command: str) -> None:
     """The training items change, and with them their statistics; validation and test stay, and so does all that is said of them."""
     train()
     before, _ = run(*COMMANDS[command])
@@ -55,7 +55,7 @@ def test_every_command_sees_vectors_as_the_model_learnt_them(command: str) -> No
 
 
 @pytest.mark.parametrize("command", ["encode", "score", "inspect", "compare"])
-def test_data_of_another_form_is_told_by_every_command(command: str) -> None:
+def test_every_command_refuses_data_of_another_form(command: str) -> None:
     train()
     np.save("x.npy", ARRAY[:, :3])
     result = CliRunner().invoke(app, COMMANDS[command])

@@ -59,7 +59,7 @@ def numbers(lines: list[dict[str, object]], key: str) -> list[float]:
 
 
 @pytest.mark.parametrize("block_values", [1 << 21, 5 * 64])
-def test_every_item_in_order_with_the_threshold(
+def test_score_writes_every_item_in_order_with_the_threshold(
     model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch, block_values: int
 ) -> None:
     monkeypatch.setattr("tiedae_cli.model.inference.BATCH_VALUES", block_values)
@@ -80,7 +80,7 @@ def test_every_item_in_order_with_the_threshold(
     )
 
 
-def test_quantile_and_threshold(model: TiedAutoencoder) -> None:
+def test_quantile_and_threshold_set_the_limit(model: TiedAutoencoder) -> None:
     lines, _ = run("--quantile", "0.5")
     assert lines[0]["threshold"] == pytest.approx(split_errors(model, "validation").median().item(), rel=0.01)
     assert lines[0]["threshold"] == pytest.approx(split_errors(model, "validation").sort().values[100].item(), rel=1e-6)
@@ -94,7 +94,7 @@ def test_quantile_and_threshold(model: TiedAutoencoder) -> None:
     )
 
 
-def test_the_worst_first(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_top_writes_the_highest_scores_first(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tiedae_cli.model.inference.LEAST_WIDTH", 1)
     monkeypatch.setattr("tiedae_cli.model.inference.BATCH_VALUES", 7 * 64)
     lines, _ = run("--top", "5", "-q")
@@ -105,7 +105,7 @@ def test_the_worst_first(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch
 
 
 @given(st.lists(st.lists(st.integers(0, 5), max_size=6), max_size=6), st.integers(1, 8))
-def test_worst_keeps_the_largest_and_of_equal_ones_the_first(blocks: list[list[int]], count: int) -> None:
+def test_ties_among_the_highest_scores_keep_the_first_items(blocks: list[list[int]], count: int) -> None:
     worst = Worst(count)
     for number, block in enumerate(blocks):
         items = [f"{number}.{place}" for place in range(len(block))]
@@ -120,7 +120,7 @@ def test_worst_keeps_the_largest_and_of_equal_ones_the_first(blocks: list[list[i
     assert worst.scored.block.values.flatten().tolist() == worst.scored.squared_errors.tolist()
 
 
-def test_csv_holds_the_same(model: TiedAutoencoder) -> None:
+def test_score_csv_holds_the_same_as_json_lines(model: TiedAutoencoder) -> None:
     lines, _ = run("x.npy")
     result = CliRunner().invoke(app, ["score", "x.npy", "--format", "csv"])
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
@@ -159,7 +159,7 @@ def test_a_bad_file_in_a_folder_is_named_and_the_rest_is_scored(model: TiedAutoe
     assert [json.loads(line) for line in Path("scores.jsonl").read_text().splitlines()] == lines
 
 
-def test_when_nothing_can_be_scored_the_input_is_wrong(model: TiedAutoencoder) -> None:
+def test_score_fails_with_wrong_input_if_no_item_can_be_scored(model: TiedAutoencoder) -> None:
     make_folder()
     lines, stderr = run("photos/1.png", "-q", code=2)
     assert (lines, stderr) == ([], "error: photos/1.png: not an image that can be decoded (unknown format)\n")
@@ -170,7 +170,7 @@ def test_when_nothing_can_be_scored_the_input_is_wrong(model: TiedAutoencoder) -
     assert "wrong.npy: an array of shape 2 x 9 x 9, uint8; this model takes 8x8 gray images" in stderr
 
 
-def test_bad_rows_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_rows_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save_run(Path("runs"), "vectors", VECTORS, dataset="nowhere", output="linear")
     rows = np.ones((30, 6), np.float32)
@@ -198,7 +198,7 @@ def test_bad_rows_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("kind", ["squared_error", "neighbours", "windows"])
-def test_the_column_of_a_value_whose_square_no_float32_holds(
+def test_a_value_too_large_for_float32_squares_is_named_by_column(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -226,7 +226,7 @@ def test_the_column_of_a_value_whose_square_no_float32_holds(
     assert tiedae_cli.load("run").score(rows[:20]) == pytest.approx(numbers(lines, ranked), rel=1e-4)
 
 
-def test_against_intruders(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_against_measures_how_well_known_anomalies_are_separated(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tiedae_cli.model.inference.LEAST_WIDTH", 1)
     monkeypatch.setattr("tiedae_cli.model.inference.BATCH_VALUES", 7 * 64)
     lines, _ = run("--against", "x.npy", "--quantile", "0.9")

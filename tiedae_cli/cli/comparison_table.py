@@ -1,4 +1,4 @@
-"""What `compare` prints: runs and their differing settings as tables, the same values as the JSON interface names them."""
+"""The output of ``tiedae compare``: tables of runs and of the settings that differ, and the same values for JSON."""
 
 import json
 import textwrap
@@ -12,18 +12,27 @@ from rich.text import Text
 from tiedae_cli.model.metrics import metric_values, metrics_of
 from tiedae_cli.runs.run_comparison import ComparedRun
 
-NARROW = 9  # characters of a heading's line: 80 columns must do
-NEEDLESS = ("variance\nexplained", "SSIM", "PSNR dB", "tied", "seconds", "code", "para-\nmeters", "MSE per\npixel")
-"""What `compare` goes without in a narrow window, the first one first."""
+NARROW = 9  # characters per line of a heading, to fit 80 columns
+OPTIONAL_COMPARISON_COLUMNS = (
+    "variance\nexplained",
+    "SSIM",
+    "PSNR dB",
+    "tied",
+    "seconds",
+    "code",
+    "para-\nmeters",
+    "MSE per\npixel",
+)
+"""Columns that are hidden in a narrow window, the first one first."""
 
 
 def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
-    """Return the runs as a table, in the order in which they were named; the lowest error stands out on a terminal.
+    """Return a table with one row per run, in the order given; the lowest error is highlighted on a terminal.
 
-    PCA's error is the squared error per image with as many components as the code has numbers; seconds are those of training steps.
+    PCA's error is its squared error per image at the same code size. Seconds count training steps only.
     """
     first = runs[0].evaluation
-    # 80 columns must do: no vertical lines, narrow headings; names are folded, numbers are not.
+    # To fit 80 columns: no vertical lines, narrow headings; names are folded, numbers are not.
     title = f"{source}, {first.split} split, {first.model.items:,} images"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in ("run", "shape"):
@@ -50,7 +59,7 @@ def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
 
 
 def settings_table(settings: Mapping[str, Sequence[object]], names: Sequence[str]) -> Table:
-    """Return the settings in which runs differ: a row a setting, and every run's value in words beside its name."""
+    """Return a table of the settings that differ, one row per setting, with each value and its runs."""
     table = Table(title="settings that differ", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("setting", no_wrap=True)
     table.add_column("value: run")
@@ -63,7 +72,7 @@ def settings_table(settings: Mapping[str, Sequence[object]], names: Sequence[str
 
 
 def comparison_values(run: ComparedRun) -> dict[str, Any]:
-    """Return one run of a comparison as the JSON interface names it."""
+    """Return the values of one run by their JSON names."""
     evaluation, images = run.evaluation, run.evaluation.raw is None
     return {
         "run": run.name,

@@ -9,7 +9,12 @@ from tiedae_cli.model.denoising import Denoising
 from tiedae_cli.model.inference import Evaluation
 from tiedae_cli.model.metrics import ErrorSum, metric_values, metrics_of
 
-NEEDLESS = ("SSIM", "PSNR dB", "squared error per vector", "raw squared error per vector")  # what a narrow window goes without
+OPTIONAL_EVALUATION_COLUMNS = (
+    "SSIM",
+    "PSNR dB",
+    "squared error per vector",
+    "raw squared error per vector",
+)  # columns that a narrow window hides, in this order
 
 
 def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising | None = None) -> Table:
@@ -39,7 +44,7 @@ def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising |
     if denoising is not None:
         table.add_section()
         noise = f"under {denoising.corruption} noise {denoising.level:g}"
-        for name, errors in (("model", denoising.model), ("PCA", denoising.pca), ("doing nothing", denoising.nothing)):
+        for name, errors in (("model", denoising.model), ("PCA", denoising.pca), ("noisy input", denoising.nothing)):
             add_row(f"{name}, {noise}", errors, ["-"] * len(in_raw_units))
     return table
 
@@ -62,7 +67,7 @@ def evaluation_values(evaluation: Evaluation, denoising: Denoising | None = None
         under_noise["denoising"] = {"corruption": denoising.corruption, "level": denoising.level, **values}
     return {
         "split": evaluation.split,
-        "images": evaluation.model.items,
+        "items": evaluation.model.items,
         **_all_values(evaluation, images=raw is None),
         **({} if raw is None else {"raw": _all_values(raw, images=False)}),
         **under_noise,

@@ -1,4 +1,4 @@
-"""What `inspect` prints: layers and facts as tables for people, the same values as the JSON interface names them."""
+"""The output of ``tiedae inspect``: layers and facts as tables, and the same values for JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,7 +29,7 @@ def layer_table(layers: Sequence[LayerSummary], title: str) -> Table:
 
 
 def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
-    """Return parameters, data and training, one row with a name and a sentence each."""
+    """Return a table about parameters, data and training, one row per fact."""
     config, form = trained.config, trained.form
     training, model = config.training, config.model
     network = trained.model(torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Assignments that were written apart (``epochs = 3``, ``epochs:3``, ``hidden_sizes=300 150``): the line that was meant."""
+"""Suggests the right line for assignments with blanks or colons: ``epochs = 3``, ``epochs:3``, ``hidden_sizes=300 150``."""
 
 import os
 import re
@@ -17,7 +17,7 @@ def refuse_loose_words(words: Sequence[str], known: Sequence[str], others: Seque
     Args:
         words: after ``tiedae train``, without options.
         known: names of configs and data sets, which are words of their own.
-        others: what else belongs into the line to type.
+        others: options to repeat in the suggested line.
 
     Raises:
         InputError: some words belong together; the message has the line to type.
@@ -30,7 +30,7 @@ def refuse_loose_words(words: Sequence[str], known: Sequence[str], others: Seque
 
 
 def join_words(words: Sequence[str], known: Sequence[str] = ()) -> list[str]:
-    """Return the words with those that belong together as one ``KEY=VALUE``."""
+    """Join the words that form one ``KEY=VALUE``."""
     rest, joined = list(words), list[str]()
     while rest:
         word = rest.pop(0)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from tiedae_cli.runs.run_list import RunSummary
 
-NEEDLESS = ("shape", "PCA's", "saved", "data")  # columns that a narrow window drops, in this order
+OPTIONAL_RUN_COLUMNS = ("shape", "PCA's", "saved", "data")  # columns that a narrow window hides, in this order
 STYLES = {"running": "bold", "diverged": "red", "unreadable": "red"}
 
 

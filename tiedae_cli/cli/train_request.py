@@ -30,7 +30,7 @@ class TrainRequest:
     run: str | None = None
     """With ``--resume``: the run to resume."""
     notes: tuple[str, ...] = ()
-    """Choices that were made for the user, and keys that have another name here."""
+    """Notes for the user: choices that were made, and keys with another name here."""
 
 
 def parse_train_request(words: Sequence[str], config: str | None, assignments: Sequence[str], resume: bool) -> TrainRequest:

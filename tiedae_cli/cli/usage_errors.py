@@ -9,7 +9,7 @@ import typer
 from tiedae_cli.system.portability import quoted
 
 WORDS = "tiedae.words"  # in the context's meta: the command line as it was typed
-SYNONYMS = {  # what other tools call an option; used by the commands that have it
+SYNONYMS = {  # other tools' names of options; each command uses those that it has
     **dict.fromkeys(("--count", "--num", "--number", "--limit", "--images", "--samples", "--k"), "--n"),
     **dict.fromkeys(("--out", "--file", "--save", "--to", "--dest", "--destination"), "--output"),
     **dict.fromkeys(("--weights", "--filters", "--kernels"), "--features"),
@@ -26,7 +26,7 @@ INSTEAD = {
     ("report", "--open"): "tiedae report prints the path of the page: open that in a browser",
     ("runs", "--sort"): "runs are listed newest first; sort the output of tiedae runs --json for another order",
 }
-MADE_OF_WORDS = {"--features": "weights.png"}  # a value for an option whose other name takes none
+MADE_OF_WORDS = {"--features": "weights.png"}  # example values for options that need one although their synonym does not
 
 
 def usage_message(error: Any, meta: Mapping[str, Any]) -> str:
@@ -49,7 +49,7 @@ def usage_message(error: Any, meta: Mapping[str, Any]) -> str:
 
 
 def _in_plain_words(message: str) -> str:
-    """Return a validator's message without its own jargon."""
+    """Return a validator's message without pydantic's jargon."""
     for kind, words in (("integer", "a whole number"), ("number", "a number")):
         if message.startswith(f"Input should be a valid {kind}"):
             return f"expected {words}"
@@ -82,7 +82,7 @@ def _own_options(context: Any) -> list[str]:
 
 
 def _meant(option: str, own: Sequence[str], command: str, words: Sequence[str]) -> str | None:
-    """Return the option that somebody meant; None if none is near."""
+    """Return the option that was probably meant; None if no name is close."""
     if option in VALUES and VALUES[option].split()[0] in own:
         return VALUES[option]
     from tiedae_cli.config import keys

@@ -1,4 +1,4 @@
-"""What a config may say: the schema, its rules, and the YAML reader that names every problem with its line."""
+"""The config: its schema, the rules between keys, and the YAML reader, which reports every problem with its line."""
 
 from tiedae_cli.config.schema import (
     LARGEST_SIDE,

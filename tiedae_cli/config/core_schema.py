@@ -1,6 +1,6 @@
-"""YAML's core schema of version 1.2.2, chapter 10.3.2: what a plain word stands for.
+"""The core schema of YAML 1.2.2 (chapter 10.3.2), which types plain words.
 
-PyYAML knows version 1.1, where ``no`` is false, ``010`` is 8, ``1:30`` is 90, ``1_0`` is 10, and ``1e-3`` is text.
+PyYAML implements version 1.1, where ``no`` is false, ``010`` is 8, ``1:30`` is 90, ``1_0`` is 10, and ``1e-3`` is text.
 """
 
 import math
@@ -20,7 +20,10 @@ RESOLVERS = (
     ("int", INT, list("-+0123456789")),
     ("float", FLOAT, list("-+.0123456789")),
 )
-OLD_BOOLS = {**dict.fromkeys(("yes", "on", "y"), "true"), **dict.fromkeys(("no", "off", "n"), "false")}  # of YAML 1.1
+OLD_BOOLS = {
+    **dict.fromkeys(("yes", "on", "y"), "true"),
+    **dict.fromkeys(("no", "off", "n"), "false"),
+}  # YAML 1.1's names of true and false
 
 
 def use_core_schema(side: Any) -> None:
@@ -31,13 +34,13 @@ def use_core_schema(side: Any) -> None:
 
 
 def construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    """Return a whole number: decimal also with zeros before it, else ``0o`` or ``0x``."""
+    """Parse a whole number: decimal (leading zeros are allowed), ``0o`` or ``0x``."""
     text = loader.construct_scalar(node)
     return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
 
 def construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    """Return a number."""
+    """Parse a number."""
     text = loader.construct_scalar(node).lower()
     return float(text.replace(".inf", "inf").replace(".nan", "nan")) if text[-1].isalpha() else _plain(text)
 
@@ -45,5 +48,5 @@ def construct_float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
 def _plain(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError("larger than a number can be")
+        raise ValueError("too large for a number")
     return value

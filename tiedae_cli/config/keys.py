@@ -1,4 +1,4 @@
-"""Which key of the config a name means that a person types: in full, by its last part, or as other tools call it."""
+"""Names of config keys as people type them: in full, by their last part, or as other tools call them."""
 
 import difflib
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from tiedae_cli.config.schema import Config, Tracker
 from tiedae_cli.errors import ConfigError
 
 Key = tuple[str, str]  # (section, key)
-CODE_SIZE = ("model", "code_size")  # no key: the last of model.hidden_sizes
-INSTEAD: dict[Key, Key] = {  # one of the two says it: whoever types one replaces the config's other
+CODE_SIZE = ("model", "code_size")  # not a key: the last entry of model.hidden_sizes
+INSTEAD: dict[Key, Key] = {  # alternatives: typing one key unsets the other
     ("model", "hidden_sizes"): ("model", "layers"),
     ("model", "layers"): ("model", "hidden_sizes"),
     ("training", "epochs"): ("training", "steps"),
     ("training", "steps"): ("training", "epochs"),
 }
 NULLS = ("", "~", "null")
-TRACKERS = get_args(Tracker)  # whose names people type as keys
+TRACKERS = get_args(Tracker)  # people also type these as keys
 LAYER_COUNTS = (
     "layers",
     "layer",
@@ -64,10 +64,10 @@ SYNONYMS: dict[str, Key] = {
 }
 
 
-CLOSE = 0.8  # of difflib: at most about one wrong letter in five
-VAGUE = ("alpha", "rate", "units", "target", "drop", "code", "clip", "input")  # other tools mean too many things by them
+CLOSE = 0.8  # difflib's ratio: about one wrong letter in five
+VAGUE = ("alpha", "rate", "units", "target", "drop", "code", "clip", "input")  # too many meanings in other tools
 _DECOUPLED = "decoupled weight decay is not offered; training.l2 is an L2 penalty in the loss, which Adam scales differently"
-NOT_OFFERED = {"weight_decay": _DECOUPLED, "wd": _DECOUPLED}  # names of other tools that no key here means
+NOT_OFFERED = {"weight_decay": _DECOUPLED, "wd": _DECOUPLED}  # names from other tools without a matching key
 
 
 @cache
@@ -82,12 +82,12 @@ def properties() -> dict[Key, dict[str, Any]]:
 
 
 def kinds(key: Key) -> list[dict[str, Any]]:
-    """Return the JSON schemas of what a key may hold, without null."""
+    """Return the JSON schemas of a key's values, without null."""
     return alternatives(properties()[key])
 
 
 def alternatives(field: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the JSON schemas of what a field may hold, without null."""
+    """Return the JSON schemas of a field's values, without null."""
     return [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
 
 
@@ -102,7 +102,7 @@ def is_list(key: Key) -> bool:
 
 
 def find_key(name: str) -> Key | None:
-    """Return the key that a name means: ``section.key``, its last part, or a synonym, with ``-`` for ``_``; None where there is none."""
+    """Return the key for ``section.key``, its last part or a synonym (``-`` may replace ``_``); None if there is none."""
     plain = name.strip().replace("-", "_")
     section, dot, last = plain.rpartition(".")
     known = properties()
@@ -121,11 +121,11 @@ def _synonym(name: str, section: str | None = None) -> Key | None:
 
 
 def resolve(name: str, value: str) -> Key:
-    """Return the key that a name means.
+    """Return the key for a typed name.
 
     Args:
-        name: as it was typed.
-        value: what stands beside it, for the line to type.
+        name: the name as typed.
+        value: its value, for the suggested line.
 
     Raises:
         ConfigError: no key has that name; the message says what to type.
@@ -137,7 +137,7 @@ def resolve(name: str, value: str) -> Key:
 
 
 def line_to_type(name: str, value: str, as_option: bool = False) -> str:
-    """Return " (did you mean KEY=VALUE?)" for a close name, as an option if one was typed; else the reason or where all keys are listed."""
+    """Return a suggestion for an unknown key: the closest KEY=VALUE or option, a reason, or where all keys are listed."""
     last = name.rpartition(".")[2].replace("-", "_")
     if last in TRACKERS:
         name, last, value = "output.trackers", "trackers", last
@@ -153,7 +153,7 @@ def line_to_type(name: str, value: str, as_option: bool = False) -> str:
 
 
 def _misspelled(name: str) -> Key | None:
-    """Return the key whose name, or whose synonym, is one slip away; a guess that is further off helps nobody."""
+    """Return the key with a name or synonym one typing error away; worse matches would mislead."""
     known = [key for _, key in properties()] + list(SYNONYMS)
     near = [other for other in known if other[0] == name[:1] and abs(len(other) - len(name)) <= 1]
     close = difflib.get_close_matches(name, near, n=1, cutoff=0.8)
@@ -174,18 +174,18 @@ def refuse_layer_count(name: str, value: str) -> None:
 
 
 def real_names(texts: Sequence[str]) -> list[str]:
-    """Return "NAME: SECTION.KEY" for each assignment whose name is another tool's."""
-    told = []
+    """Return "NAME: SECTION.KEY" for each assignment that uses another tool's name."""
+    notes = []
     for text in texts:
         name = text.partition("=")[0].strip()
         key = find_key(name)
         if key is not None and key[1] != name.rpartition(".")[2].replace("-", "_"):
-            told.append(f"{name}: {'the last of model.hidden_sizes' if key == CODE_SIZE else '.'.join(key)}")
-    return told
+            notes.append(f"{name}: {'the last of model.hidden_sizes' if key == CODE_SIZE else '.'.join(key)}")
+    return notes
 
 
 def assignment(text: str) -> tuple[str, str] | None:
-    """Return name and value of ``KEY=VALUE``; None where a text is nothing of the kind."""
+    """Return name and value of ``KEY=VALUE``; None for any other text."""
     name, equals, value = text.partition("=")
     plain = name.strip().replace("-", "_").replace(".", "_")
     return (name.strip(), value) if equals and plain.isidentifier() else None

@@ -33,7 +33,7 @@ def in_order_of_reading(items: Sequence[Any], values: object, places: dict[KeyPa
     read = {place: number for number, place in enumerate(dict.fromkeys(places.values()))}
     inside = {
         tuple(item["loc"])[:-1] for item in items
-    }  # a list whose items are all invalid is not reported as too short as well
+    }  # if all items of a list are invalid, do not also report it as too short
     items = [item for item in items if item["type"] != "too_short" or tuple(item["loc"]) not in inside]
     return sorted(items, key=lambda item: read.get(place_of(places, _given_path(tuple(item["loc"]), values)), len(read)))
 

@@ -1,4 +1,4 @@
-"""The YAML schema: every field with its default, range and docstring; no torch here, so that it loads at once.
+"""The YAML schema: every field with its default, range and docstring. It imports no torch, so it loads fast.
 
 The defaults are the reference model (the tied-weights notebook of "Hands-On Machine Learning", chapter 15):
 a config that names only the data set trains that model on it.
@@ -29,7 +29,7 @@ LARGEST_SIDE = 16_384
 
 
 def _portion(value: Any) -> Any:
-    """Refuse what is neither a count nor a fraction, in one sentence for both."""
+    """Refuse values that are neither a count nor a fraction, with one message for both."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1_000_000_000:
         raise PydanticCustomError("portion", "must be a count of items, or a fraction between 0 and 1")
     if isinstance(value, float) and not 0 < value < 1:
@@ -38,7 +38,7 @@ def _portion(value: Any) -> Any:
 
 
 def _size(value: Any) -> Any:
-    """Turn one number into two."""
+    """Turn one number into [height, width]."""
     sides = [value, value] if isinstance(value, int) else value
     numbers = isinstance(sides, (list, tuple)) and len(sides) == 2 and all(type(side) is int for side in sides)
     if not numbers or not all(1 <= side <= LARGEST_SIDE for side in sides):
@@ -59,7 +59,7 @@ ImageSize = Annotated[tuple[int, int], BeforeValidator(_size)]
 
 
 def _names(value: Any) -> Any:
-    """Turn one name into a list of one, and numbers, which labels may be, into text."""
+    """Turn one name into a list, and numbers (labels may be numbers) into text."""
     names = [value] if isinstance(value, (str, int, float)) and not isinstance(value, bool) else value
     if not isinstance(names, (list, tuple)) or any(
         isinstance(name, bool) or not isinstance(name, (str, int, float)) for name in names
@@ -69,7 +69,7 @@ def _names(value: Any) -> Any:
 
 
 def _labels(value: Any) -> Any:
-    """Do what ``_names`` does, and turn yes and no, which labels may be, into text."""
+    """Do the same as ``_names``, and turn booleans (labels may be yes and no) into text."""
     labels = value if isinstance(value, (list, tuple)) else [value]
     return _names([str(label) if isinstance(label, bool) else label for label in labels])
 
@@ -79,7 +79,7 @@ def _name(value: Any) -> Any:
 
 
 def _pair(value: Any) -> Any:
-    """Refuse what is not two numbers, the smaller first."""
+    """Refuse anything but two numbers, the smaller one first."""
     plain = isinstance(value, (list, tuple)) and len(value) == 2
     if not plain or not all(type(bound) in (int, float) and abs(bound) < 1e30 for bound in value) or value[0] >= value[1]:
         raise PydanticCustomError("pair", "must be [lowest, highest]")
@@ -90,7 +90,7 @@ ValuePair = Annotated[tuple[float, float], BeforeValidator(_pair)]
 
 
 def _array_names(value: Any) -> Any:
-    """Turn one name into that of the items."""
+    """Turn one name into a mapping that names the items."""
     names = {"train": value} if isinstance(value, str) else value
     if not isinstance(names, dict) or not all(isinstance(part, str) and part for pair in names.items() for part in pair):
         raise PydanticCustomError(
@@ -107,7 +107,7 @@ LabelList = Annotated[tuple[str, ...], BeforeValidator(_labels), Field(max_lengt
 
 @dataclass(frozen=True)
 class DenseWords:
-    """What ``dense UNITS`` says."""
+    """A dense layer: ``dense UNITS``."""
 
     units: int
     takes_images: ClassVar = False
@@ -115,13 +115,13 @@ class DenseWords:
 
     @property
     def size(self) -> int | None:
-        """Its outputs, where the words alone say them."""
+        """Number of outputs, if it does not depend on the image."""
         return self.units
 
 
 @dataclass(frozen=True)
 class ConvolutionWords:
-    """What ``conv CHANNELS KERNEL STRIDE`` says."""
+    """A convolution: ``conv CHANNELS KERNEL STRIDE``."""
 
     channels: int
     kernel: int = 4
@@ -131,7 +131,7 @@ class ConvolutionWords:
 
     @property
     def size(self) -> int | None:
-        """None: the outputs depend on the image."""
+        """None: the number of outputs depends on the image."""
         return None
 
 
@@ -143,34 +143,36 @@ LAYER_FORMS = "`dense UNITS` or `conv CHANNELS KERNEL STRIDE`"
 
 
 def layer_words(text: str) -> LayerWords:
-    """Return what the words of one layer say.
+    """Parse the words of one layer.
 
     Raises:
-        ValueError: they are no layer; says what would be right.
+        ValueError: the words are not a layer; the message says what would be right.
     """
     kind, _, rest = text.partition(" ")
     numbers = [int(number) if re.fullmatch("[0-9]{1,9}", number) else 0 for number in rest.split()]
     if kind == "dense" and len(numbers) == 1:
         if not 1 <= numbers[0] <= 65_536:
-            raise ValueError("a dense layer has from 1 to 65536 units, for example: dense 128")
+            raise ValueError("a dense layer must have from 1 to 65536 units, for example: dense 128")
         return DenseWords(*numbers)
     if kind == "conv" and 1 <= len(numbers) <= 3:
         words = ConvolutionWords(*numbers)
         example = f"conv {words.channels or 48}"
         if not 1 <= words.channels <= 65_536:
-            raise ValueError("a convolution has from 1 to 65536 channels, for example: conv 48 4 2")
+            raise ValueError("a convolution must have from 1 to 65536 channels, for example: conv 48 4 2")
         if not 1 <= words.kernel <= LARGEST_KERNEL:
-            raise ValueError(f"a kernel has from 1 to {LARGEST_KERNEL} pixels a side, for example: {example} 4 2")
+            raise ValueError(f"the kernel must be from 1 to {LARGEST_KERNEL} pixels wide, for example: {example} 4 2")
         if not 1 <= words.stride <= words.kernel:
-            raise ValueError(f"a stride from 1 to the kernel's {words.kernel} leaves no pixel out, for example: {example} 4 2")
+            raise ValueError(
+                f"the stride must be from 1 to the kernel's {words.kernel} so that no pixel is skipped, for example: {example} 4 2"
+            )
         if words.stride == 1 and words.kernel % 2 == 0:
-            raise ValueError(f"a stride of 1 needs a kernel with a middle, for example: {example} {words.kernel - 1} 1")
+            raise ValueError(f"a stride of 1 needs an odd kernel, for example: {example} {words.kernel - 1} 1")
         return words
     raise ValueError(f"must be {LAYER_FORMS} (without KERNEL and STRIDE: 4 and 2)")
 
 
 def _layer(value: Any) -> Any:
-    """Turn a number into a dense layer, and one blank between words; refuse what is no layer."""
+    """Turn a number into a dense layer, put one blank between words, and refuse anything else."""
     text = f"dense {value}" if type(value) is int else value
     if not isinstance(text, str) or len(text) > 80:
         raise PydanticCustomError("layer", LAYER_MESSAGE, {"forms": LAYER_FORMS})
@@ -188,7 +190,7 @@ LayerText = Annotated[
 
 
 def _choice(kind: Any, value: Any) -> Any:
-    """Return a text in lower case if that is one of the choices of a key (a Literal, or a Literal or None)."""
+    """Return text in lower case if that is one of a key's choices (a Literal, or a Literal or None)."""
     choices = {choice for part in (kind, *get_args(kind)) for choice in get_args(part) if isinstance(choice, str)}
     return value.lower() if isinstance(value, str) and value.lower() in choices else value
 
@@ -223,14 +225,14 @@ class DataConfig(Section):
     root: str | None = None
     """Folder of the downloaded data sets. Default: `$TIEDAE_DATA`, else the user's cache folder."""
     validation: Portion | None = None
-    """Items held out of the training split for validation: a count, or a fraction of the split. Of a downloaded data set
-    the first items are taken (default: the set's usual number; MNIST: 5,000); of a folder or an array a random choice
-    (default: 0.1, unless the source has a validation split of its own)."""
+    """Items held out of the training split for validation: a count, or a fraction of the split. From a downloaded data
+    set these are the first items (default: the usual number for the set; MNIST: 5,000), from a folder or an array a random
+    sample (default: 0.1, unless the source has its own validation split)."""
     test: Portion | None = None
     """Items of a folder or an array held out for the test split: a count, or a fraction. Default: 0.1, unless the source
-    has a test split of its own."""
+    has its own test split."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Seed of the random choice of `validation` and `test`. It is separate from `training.seed`, so that runs with
+    """Seed of the random choice of `validation` and `test`. It is separate from `training.seed`, so runs with
     different seeds share one test split."""
     size: ImageSize | None = None
     """Size in pixels to which the images of a folder are resized: [height, width], or one number for both. The aspect ratio
@@ -256,7 +258,7 @@ class DataConfig(Section):
     """Columns of a table to feed to the model, by name or glob pattern. Default: all numeric columns except those named
     like a label."""
     ignore: NameList = ()
-    """Columns of a table to leave out, by name or glob pattern."""
+    """Columns of a table to ignore, by name or glob pattern."""
     categories: Literal["error", "one_hot"] = "error"
     """How to treat text columns of a table: `error` refuses them by name, `one_hot` makes one feature per distinct value."""
     missing: Literal["error", "drop", "mean"] = "error"
@@ -299,7 +301,7 @@ class ModelConfig(Section):
     output: Output = "linear"
     """Activation of the output layer: `linear`, or `sigmoid` for pixels in [0, 1]."""
     tied: bool = True
-    """Whether the decoder uses the transposed encoder weights. `false` gives the decoder weights of its own, in the same
+    """Whether the decoder uses the transposed encoder weights. `false` gives the decoder its own weights in the same
     shapes."""
 
     @model_validator(mode="before")
@@ -312,7 +314,7 @@ class ModelConfig(Section):
 
     @property
     def encoder(self) -> tuple[LayerWords, ...]:
-        """The encoder's layers, however they were worded."""
+        """The encoder's layers, from either key."""
         if self.layers is not None:
             return tuple(map(layer_words, self.layers))
         return tuple(DenseWords(units) for units in self.hidden_sizes or ())
@@ -330,7 +332,7 @@ class TrainingConfig(Section):
     """Items per optimization step, over all processes."""
     shuffle: Shuffle = "auto"
     """How the training items are shuffled each epoch: `items` uniformly; `blocks` in blocks of 8 MB, 64 of which are mixed
-    at a time, so that data larger than memory is read sequentially; `auto` uses `blocks` for data larger than half of the
+    at a time, so data larger than memory is read sequentially; `auto` uses `blocks` for data larger than half of the
     memory."""
     optimizer: Optimizer = "adam"
     """Optimizer: `adam`; `soap` (Adam in the eigenbasis of each weight's gradients: far fewer steps, about twice the
@@ -344,8 +346,8 @@ class TrainingConfig(Section):
     """Learning-rate schedule: `constant`, `cosine` (decays to 0) or `one_cycle` (rises for 30% of the steps, then decays to
     almost 0)."""
     warmup: Annotated[float, Field(ge=0, le=0.5, strict=False)] = 0.0
-    """Fraction of all steps in which the learning rate rises linearly from 0. Not used with `one_cycle`, which has a
-    warm-up of its own."""
+    """Fraction of all steps in which the learning rate rises linearly from 0. Not used with `one_cycle`, which has its
+    own warm-up."""
     l2: Annotated[float, Field(ge=0, le=10, strict=False)] = 0.0005
     """L2 penalty in the loss: l2 * 1/2 * sum of squared weights. Each tied weight counts once; biases are not penalized."""
     loss: Loss = "mse"
@@ -353,7 +355,7 @@ class TrainingConfig(Section):
     above Adam's epsilon) or `cross_entropy` (binary, sum over values, mean over items; needs `output: sigmoid`)."""
     cross_entropy_weight: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
     """Weight of a cross-entropy term added to `mse` or `squared_error` (needs `output: sigmoid`). The gradient of a squared
-    error vanishes where a sigmoid saturates, so wrong pixels can get stuck at 0 or 1; 0.01 frees them."""
+    error vanishes when a sigmoid saturates, so wrong pixels can get stuck at 0 or 1; 0.01 frees them."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Random seed of the initial weights, the item order and every other random choice in training."""
     precision: Precision = "float32"
@@ -389,7 +391,7 @@ class TrainingConfig(Section):
     early_stopping: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Stop after this many epochs without a lower validation error. Default: never."""
     init_from: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-    """Checkpoint, run folder or run name whose weights to start from. An untied model can start from a tied one."""
+    """Checkpoint, run folder or run name to start from, instead of random weights. An untied model can start from a tied one."""
     checkpoint_every: Annotated[float, Field(gt=0, le=1_000_000, strict=False)] = 60.0
     """Seconds between checkpoints within a long epoch. Epochs shorter than a second are saved about once per second."""
 
@@ -407,7 +409,7 @@ class ScoreConfig(Section):
 
 
 class OutputConfig(Section):
-    """Where a run is written, and what it writes."""
+    """Where runs are written, and which files."""
 
     runs: Annotated[str, Field(min_length=1, max_length=4096)] = "runs"
     """Folder for run folders."""
@@ -421,7 +423,7 @@ class OutputConfig(Section):
 
 
 class Config(Section):
-    """A whole config; an empty file is a valid one."""
+    """A complete config; an empty file is valid."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

@@ -1,4 +1,4 @@
-"""From YAML text and ``--set`` options to a ``Config``: every problem at once, each with file:line, key path and a suggestion."""
+"""Reads YAML and ``--set`` options into a ``Config``, and reports all problems at once, with file:line, key and suggestion."""
 
 import contextlib
 import re
@@ -21,7 +21,9 @@ from tiedae_cli.errors import ConfigError
 LARGEST_FILE = 32_768  # bytes; a config is about a page; PyYAML reads roughly 100 kB per second
 DEEPEST = 8  # nesting levels; the schema has three
 MOST_PROBLEMS = 50  # reported at once
-HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")  # controls, line breaks, half characters
+HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]"
+)  # control characters, line breaks, lone surrogates
 EDITORS = "# yaml-language-server: $schema=tiedae.schema.json  (written by: tiedae schema > tiedae.schema.json)\n"
 
 
@@ -31,7 +33,7 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Return the next node; the nesting limit is checked here, before deep brackets cost any time."""
+        """Return the next node; refuse deep nesting here, before it costs time."""
         if self.depth > DEEPEST:
             raise ValueError("nested too deeply; a config has sections and keys")
         self.depth += 1
@@ -106,7 +108,7 @@ def dump_config(config: Config) -> str:
     """Return the config as YAML; ``load_config`` reads it back to an equal config."""
     values = config.model_dump(mode="json")
     if config.training.steps is not None:
-        del values["training"]["epochs"]  # steps stand instead
+        del values["training"]["epochs"]  # steps replace it
     text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
     return EDITORS + text
 
@@ -183,7 +185,7 @@ class _Builder:
 
     def build(self, node: yaml.Node, path: KeyPath = ()) -> Any:
         """Return the value of a node and record its location under the key path."""
-        place = self.places.setdefault(path, self._place(node))  # of its key, if it has one
+        place = self.places.setdefault(path, self._place(node))  # the location of its key, if it has one
         if id(node) in self._seen:  # an alias is the same node again
             raise ConfigError(f"{place}: {dotted(path)}: YAML aliases (*name) are not supported in configs; repeat the value")
         if isinstance(node, yaml.MappingNode):
@@ -194,7 +196,14 @@ class _Builder:
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
         try:
             value = self.loader.construct_object(node)
-        except (ValueError, OverflowError, TypeError, KeyError, IndexError, AttributeError) as error:  # all of PyYAML's own
+        except (
+            ValueError,
+            OverflowError,
+            TypeError,
+            KeyError,
+            IndexError,
+            AttributeError,
+        ) as error:  # all can come from PyYAML
             raise ConfigError(
                 f"{place}: {dotted(path)}: {short(node.value)} is not a valid value ({short(str(error), 70)})"
             ) from None

@@ -1,1 +1,1 @@
-"""What people see and pipelines read: the terminal, rows of numbers, pictures."""
+"""Output: the terminal, files of scores and codes, and figures."""

@@ -1,4 +1,7 @@
-"""Tables that fit the window: no word is broken; where the columns do not fit, the least needed ones go, and then each row is a list."""
+"""Tables that fit the window.
+
+No word is broken. If the columns do not fit, optional ones are hidden; if that is not enough, each row becomes a list.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,25 +14,25 @@ from rich.text import Text
 
 from tiedae_cli.system.text import shown_lines
 
-UNBOUNDED = 10_000  # characters: nothing wraps
+UNBOUNDED = 10_000  # characters: no line wraps
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a window shows of a table."""
+    """A table as a window shows it."""
 
     table: Table | Text
     """The table, or each row as a list of headings and values."""
-    left_out: list[str]
+    hidden: list[str]
     """Headings of the columns that do not fit."""
 
 
-def print_table(table: Table, needless: Sequence[str] = ()) -> str:
-    """Print a table on stdout as it fits the window, in full where stdout is no terminal; return what was left out, if anything.
+def print_table(table: Table, optional: Sequence[str] = ()) -> str:
+    """Print a table to stdout, fitted to the window if stdout is a terminal; return a note about hidden columns, or "".
 
     Args:
-        table: its title is printed over it; its cells are text, no markup.
-        needless: headings of columns that may go where the window is too narrow, the first one first.
+        table: its title is printed above it; its cells are plain text, not markup.
+        optional: headings of columns to hide if the window is too narrow, the first one first.
     """
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
@@ -38,25 +41,25 @@ def print_table(table: Table, needless: Sequence[str] = ()) -> str:
     if table.title:
         console.print(Text(str(table.title), style="italic"))
         table.title = None
-    fitting = fitted(table, needless, console)
+    fitting = fitted(table, optional, console)
     console.print(fitting.table)
-    left_out = ", ".join(fitting.left_out)
-    return f"left out at {console.width} columns: {left_out}; --json has them" if left_out else ""
+    hidden = ", ".join(fitting.hidden)
+    return f"not shown at {console.width} columns: {hidden} (--json has all)" if hidden else ""
 
 
-def fitted(table: Table, needless: Sequence[str], console: Console) -> Fitted:
-    """Return a table as it fits a window.
+def fitted(table: Table, optional: Sequence[str], console: Console) -> Fitted:
+    """Fit a table to a window.
 
     Args:
         table: without a title; rows of text.
-        needless: headings of columns that may go, the first one first.
+        optional: headings of columns that may be hidden, the first one first.
         console: the window.
     """
-    columns, left_out = list(table.columns), []
-    for heading in ("", *needless):
+    columns, hidden = list(table.columns), []
+    for heading in ("", *optional):
         gone = [column for column in columns if heading and column.header == heading]
         columns = [column for column in columns if column not in gone]
-        left_out += [_plain(heading)] * len(gone)
+        hidden += [_plain(heading)] * len(gone)
         candidate = _rebuilt(table, columns)
         ranges = [_range(column, console) for column in candidate.columns]
         frame = _width(candidate, console) - sum(one.maximum for one in ranges)
@@ -66,7 +69,7 @@ def fitted(table: Table, needless: Sequence[str], console: Console) -> Fitted:
                 wider = min(room, one.maximum - one.minimum)
                 column.width = one.minimum + wider
                 room -= wider
-            return Fitted(candidate, left_out)
+            return Fitted(candidate, hidden)
     return Fitted(_listed(table), [])
 
 
@@ -80,7 +83,7 @@ def _rebuilt(table: Table, columns: Sequence[Column]) -> Table:
 
 
 def _range(column: Column, console: Console) -> Measurement:
-    """Return the widths of the longest word and of the longest line of a column."""
+    """Return the widths of a column's longest word and longest line."""
     options = console.options.update_width(UNBOUNDED)
     found = [Measurement.get(console, options, cell) for cell in (column.header, *column.cells)]
     return Measurement(max(one.minimum for one in found), max(one.maximum for one in found))
@@ -91,7 +94,7 @@ def _width(table: Table, console: Console) -> int:
 
 
 def _listed(table: Table) -> Text:
-    """Return the rows as lines, each heading before its value, an empty line between two rows."""
+    """Return the rows as lines, each heading before its value, with an empty line between rows."""
     blocks = []
     for cells in zip(*(column.cells for column in table.columns), strict=True):
         named = zip((_plain(column.header) for column in table.columns), map(_plain, cells), strict=True)
@@ -108,7 +111,7 @@ def _plain(cell: object) -> str:
 
 
 def shown_table(table: Table) -> Table:
-    """Return a table in which text from outside is shown escaped; its cells, which may be such text, are no markup."""
+    """Escape untrusted text in a table's cells and title."""
     for column in table.columns:
         column._cells = [_shown_cell(cell) for cell in column.cells]
     table.title = None if table.title is None else _shown_cell(table.title)

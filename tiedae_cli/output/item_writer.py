@@ -1,9 +1,9 @@
-"""One writer for what commands say of each item, in every format: ``.npy``, CSV, JSON Lines, Parquet.
+"""One writer for the records of all items, in every format: ``.npy``, CSV, JSON Lines, Parquet.
 
-A format is a function that writes blocks and a row of ``FORMATS``; options, help and messages come from that list. This module is
-imported for help, so it imports nothing slow itself.
+A format is a function that writes blocks, and a row of ``FORMATS``; options, help and messages come from that list. Help imports
+this module, so it imports nothing slow at the top.
 
-Shapes: N items, B items a block, K numbers of an item.
+Shapes: N items, B items per block, K numbers per item.
 """
 
 import csv
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
     from tiedae_cli.data.records import Records
 
-ROW_GROUP = 1 << 16  # rows of a Parquet file that are read together
+ROW_GROUP = 1 << 16  # rows of a Parquet file that readers load together
 ROW_GROUP_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
 class NumberColumn:
-    """The key under which each item has an array of numbers."""
+    """The key that holds an array of numbers for each item."""
 
     key: str
-    """JSON Lines call the numbers so; the columns of CSV and Parquet are ``key_0`` and so on."""
+    """The key in JSON Lines; the columns of CSV and Parquet are ``key_0``, ``key_1`` and so on."""
     shape: tuple[int, ...]
-    """Of one item's array."""
+    """Shape of one item's array."""
     dtype: "np.dtype"
 
     @property
@@ -46,27 +46,27 @@ class NumberColumn:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is known of a stream of blocks before its first one."""
+    """What is known about a stream of blocks before the first block."""
 
     numbers: NumberColumn | None
-    """Each item's numbers, where it has any."""
+    """Each item's numbers, if it has any."""
     count: int | None
-    """N, where it is known."""
+    """N, if known."""
     rewindable: bool
-    """Whether the output can go back to its first byte."""
+    """Whether the output can be rewound to its first byte."""
 
 
 @dataclass(frozen=True)
 class ItemFormat:
-    """One format."""
+    """A file format."""
 
     title: str
-    """What people call it; its name in ``FORMATS`` is also the suffix of its files."""
+    """Its name in help and messages; its key in ``FORMATS`` is also its file suffix."""
     write: Callable[[IO[bytes], Iterator["Records"], Layout], None]
     is_text: bool = True
     """Whether a terminal can show it."""
     has_keys: bool = True
-    """Whether it holds objects of several keys; otherwise only the array of ``Layout.numbers``."""
+    """Whether it holds records with several keys; otherwise only the array of ``Layout.numbers``."""
     has_lists: bool = False
     """Whether a value may be a list or an object."""
 
@@ -74,25 +74,25 @@ class ItemFormat:
 def write_records(
     target: str, kind: str, blocks: Iterable["Records"], numbers: NumberColumn | None = None, count: int | None = None
 ) -> int:
-    """Write blocks as they come to a file, whole or not at all, or to stdout where the target is ``-``; return how many items.
+    """Write blocks as they arrive to a file (atomically), or to stdout if the target is ``-``; return the number of items.
 
     Args:
         target: a path or ``-``.
         kind: one of ``FORMATS``.
-        blocks: of the same keys.
-        numbers: the key of each item's numbers, where it has any.
-        count: N, where it is known.
+        blocks: all with the same keys.
+        numbers: the key that holds each item's numbers, if there is one.
+        count: N, if known.
 
     Raises:
         InputError: stdout is a terminal, and the format is not text.
-        DataError: one of the numbers is not finite: the model and its input do not belong together.
+        DataError: one of the numbers is not finite; the input does not fit the model.
         StorageError: the output cannot be written.
     """
-    from tiedae_cli.output.output_targets import opened_output, refuse_bytes_on_terminal
+    from tiedae_cli.output.output_targets import opened_output, refuse_binary_on_terminal
 
     chosen, written = FORMATS[kind], 0
     if not chosen.is_text:
-        refuse_bytes_on_terminal(target)
+        refuse_binary_on_terminal(target)
 
     def counted() -> Iterator["Records"]:
         nonlocal written
@@ -103,7 +103,7 @@ def write_records(
             yield block
 
     stream = counted()
-    first = list(islice(stream, 1))  # what is wrong at once is found before anything is written
+    first = list(islice(stream, 1))  # an error in the first block is raised before anything is written
     with opened_output(target) as file:
         chosen.write(file, chain(first, stream), Layout(numbers, count, target != "-" and file.seekable()))
     return written
@@ -117,13 +117,13 @@ def _check_finite(block: "Records", key: str) -> None:
     wrong = np.flatnonzero(~np.isfinite(np.asarray(block.columns[key]).reshape(len(block), -1)).all(1))
     if len(wrong):
         raise DataError(
-            f"{item_name(block.columns['item'][wrong[0]])}: the model answers it with NaN or infinity; "
-            "are its values in the model's range?"
+            f"{item_name(block.columns['item'][wrong[0]])}: the model returns NaN or infinity; "
+            "check that its values are in the range of the training data"
         )
 
 
 def _write_npy(output: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> None:
-    """Write an array; where N is not known, its head is filled in at the end, in a temporary file if the output cannot go back."""
+    """Write an array; if N is unknown, fill in the header at the end (in a temporary file if the output cannot be rewound)."""
     import contextlib
     import shutil
     import tempfile
@@ -136,7 +136,7 @@ def _write_npy(output: IO[bytes], blocks: Iterator["Records"], layout: Layout) -
         _write_npy_header(file, layout, 0)
         count = _write_npy_values(file, blocks, layout)
         file.seek(0)
-        _write_npy_header(file, layout, count)  # numpy leaves room for the digits of N: the head keeps its length
+        _write_npy_header(file, layout, count)  # numpy leaves room for the digits of N: the header keeps its length
         if not layout.rewindable:
             file.seek(0)
             shutil.copyfileobj(file, output)
@@ -174,7 +174,7 @@ def _write_csv(file: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> 
 
 
 def _csv_column(values: Any) -> Iterable[str]:
-    """Return each value as the cells of a line, numbers without a call of Python each."""
+    """Return each value as CSV text; numbers are formatted without a Python call each."""
     if _is_array(values):
         return _number_lists(values)
     kinds = set(map(type, values))
@@ -194,16 +194,16 @@ def _csv_cell(value: object) -> str:
 
 
 class _Lines(list[str]):
-    """What ``csv.writer`` writes to: it calls ``write`` once a line."""
+    """A target for ``csv.writer``, which calls ``write`` once per line."""
 
     write = list.append
 
 
 def _quoted(texts: Iterable[str]) -> list[str]:
-    """Return cells quoted as CSV demands."""
+    """Return cells quoted by the rules of CSV."""
     lines = _Lines()
     csv.writer(lines, lineterminator="\n").writerows((text,) for text in texts)
-    return [line[:-1] if line != '""\n' else "" for line in lines]  # an empty cell is quoted only where it is alone in its line
+    return [line[:-1] if line != '""\n' else "" for line in lines]  # csv quotes an empty cell only if it is alone on its line
 
 
 def _write_json_lines(file: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> None:
@@ -212,9 +212,9 @@ def _write_json_lines(file: IO[bytes], blocks: Iterator["Records"], layout: Layo
 
 
 def json_lines(block: "Records") -> str:
-    """Return objects as JSON Lines; NaN and infinity become null.
+    """Return records as JSON Lines; NaN and infinity become null.
 
-    This is the fast path of a million scores: one template for all objects, filled with columns that are already text.
+    This is fast enough for a million scores: one template for all objects is filled with columns that are already text.
     """
     keys = [json.dumps(key).replace("%", "%%") for key in block.columns]
     template = "{" + ", ".join(f"{key}: %s" for key in keys) + "%s" * len(block.optional) + "}\n"
@@ -230,7 +230,7 @@ def _json(value: Any) -> str:
 
 
 def _json_column(values: Sequence[Any]) -> list[str]:
-    """Return each value as JSON, most of them without a call of Python each."""
+    """Return each value as JSON, most kinds without a Python call per value."""
     if _is_array(values):
         return [f"[{numbers}]" for numbers in _number_lists(values)]
     kinds = set(map(type, values))
@@ -245,7 +245,7 @@ def _json_column(values: Sequence[Any]) -> list[str]:
 
 
 def _float_texts(values: Sequence[float]) -> list[str]:
-    """Return floats as text that gives the same floats back; one that stands in every row, as a threshold does, is written once."""
+    """Return floats as text that parses to the same floats; a value repeated in all rows (a threshold) is formatted once."""
     alike = len(set(map(id, values))) == 1
     return [repr(values[0])] * len(values) if alike else list(map(repr, values))
 
@@ -255,7 +255,7 @@ def _is_array(values: Any) -> bool:
 
 
 def _number_lists(values: Any) -> Iterator[str]:
-    """Yield the numbers of each item, (B, ...), separated by commas."""
+    """Yield each item's numbers, (B, ...), separated by commas."""
     flat = values.reshape(len(values), -1)
     number = "%d" if values.dtype.kind == "u" else "%.9g"  # nine digits are enough to read the same float32 back
     template = ",".join([number] * flat.shape[1])
@@ -263,7 +263,7 @@ def _number_lists(values: Any) -> Iterator[str]:
 
 
 def _write_parquet(file: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> None:
-    """Write row groups as the blocks come; the types of the columns are those of the first block."""
+    """Write row groups as the blocks arrive; the first block sets the column types."""
     import pyarrow
     import pyarrow.parquet
 
@@ -280,7 +280,7 @@ def _write_parquet(file: IO[bytes], blocks: Iterator["Records"], layout: Layout)
 
 
 def _arrow_tables(blocks: Iterator["Records"], layout: Layout) -> Iterator[Any]:
-    """Yield blocks as tables of one schema; at least one table."""
+    """Yield the blocks as tables with one schema; at least one table."""
     import pyarrow
 
     schema = None
@@ -294,7 +294,7 @@ def _arrow_tables(blocks: Iterator["Records"], layout: Layout) -> Iterator[Any]:
         try:
             yield pyarrow.table(columns, schema)
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
-            raise InputError(f"Parquet needs one type per column ({error}): --format jsonl") from None
+            raise InputError(f"Parquet needs one type per column ({error}); use --format jsonl") from None
     if schema is None:
         numbers = layout.numbers
         kinds = {} if numbers is None else dict.fromkeys(numbers.names, pyarrow.from_numpy_dtype(numbers.dtype))
@@ -322,39 +322,36 @@ KEYED_FORMATS = tuple(name for name, one in FORMATS.items() if one.has_keys)
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return the names of formats in words: ``npy, csv or jsonl``."""
+    """Join format names for a sentence: ``npy, csv or jsonl``."""
     *first, last = names
     return f"{', '.join(first)} or {last}" if first else last
 
 
 def choose_format(given: str | None, as_json: bool, target: str, formats: Iterable[str], on_stdout: str) -> str:
-    """Return the format of an output: the one asked for, else by the file's suffix, else ``on_stdout``.
+    """Return the format of an output: the one requested, else the file's suffix, else ``on_stdout``.
 
     Args:
         given: ``--format``.
         as_json: ``--json``, which means JSON Lines on stdout.
         target: a path, or ``-`` for stdout.
-        formats: the known ones.
-        on_stdout: for stdout where nothing is asked for.
+        formats: the formats to choose from.
+        on_stdout: the default on stdout.
 
     Raises:
-        InputError: no such format, or a suffix that does not say one.
+        InputError: the format or the file's suffix is unknown.
     """
     if as_json and target == "-" and given != "jsonl":
         if given is not None:
-            raise InputError(
-                f"--json and --format {given}: stdout can carry one of them; with --output FILE it carries the JSON"
-            )
+            raise InputError(f"--json and --format {given}: both would go to stdout; write the {given} with --output FILE")
         return "jsonl"
     formats = list(formats)
-    known = ", ".join(formats)
     if given is not None:
         if given not in formats:
-            raise InputError(f"--format {given}: no such format (known: {known})")
+            raise InputError(f"--format {given}: unknown format; choose {listed(formats)}")
         return given
     if target == "-":
         return on_stdout
     suffix = Path(target).suffix.lower().removeprefix(".")
     if suffix not in formats:
-        raise InputError(f"--output {target}: its suffix is none of {known}; name one of them with --format")
+        raise InputError(f"--output {target}: unknown suffix; use {listed(formats)}, or choose a format with --format")
     return suffix

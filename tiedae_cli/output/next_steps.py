@@ -1,4 +1,4 @@
-"""What to do with a trained run: one command per line, or lines of Python for a caller from Python."""
+"""The next steps after a training: one command per line, or lines of Python for a caller in Python."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ def next_steps(folder: Path, images: bool, in_shell: bool) -> str:
     """Return the lines to type after a training.
 
     Args:
-        folder: of the run.
-        images: whether its items can be drawn.
-        in_shell: whether the reader is at a shell; else in Python.
+        folder: the run folder.
+        images: whether the items are images.
+        in_shell: whether the reader is in a shell rather than in Python.
     """
     if in_shell:
         run = quoted(short_name(folder))
@@ -24,5 +24,5 @@ def next_steps(folder: Path, images: bool, in_shell: bool) -> str:
 
 
 def short_name(folder: Path) -> str:
-    """Return the run's name if that is enough to find it from here, else its path."""
+    """Return the run's name if a command finds it by that name, else its path."""
     return folder.name if folder.parent == RUNS and named_model(folder.name, RUNS) == folder else str(folder)

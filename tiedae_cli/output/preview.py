@@ -1,4 +1,4 @@
-"""Pictures in a terminal: half-block characters, two pixels a character, laid out and named as in the PNG.
+"""Pictures in a terminal: half-block characters, two pixels per character, with the layout and names of the PNG.
 
 Shapes: N items, H x W pixels.
 """
@@ -12,17 +12,17 @@ from tiedae_cli.output.figures import Answers, items_in_rows, short_error
 from tiedae_cli.output.figures.canvas import SMOOTH_BELOW, resized
 
 SIDE = 24  # pixels to which a small image is enlarged
-LEAST_ITEMS = 2  # are drawn also where the window is too low for them: it scrolls
+LEAST_ITEMS = 2  # always drawn; a window that is too low for them scrolls
 
 
 def preview_lines(answers: Sequence[Answers], title: tuple[str, str], width: int, height: int) -> Iterator[Text]:
-    """Draw as many items as fit; nothing where not even one does.
+    """Draw as many items as fit; nothing if not even one fits.
 
     Args:
-        answers: the originals first; where the window is too narrow for all, PCA's are left out.
+        answers: the originals first; PCA's are not drawn if the window is too narrow for all.
         title: two lines.
-        width: of the window, in characters.
-        height: of the window, in lines.
+        width: width of the window in characters.
+        height: height of the window in lines.
     """
     originals = answers[0].pictures
     enlarges = max(originals.shape[1:3]) < SMOOTH_BELOW
@@ -60,7 +60,7 @@ def _levels(pictures: np.ndarray) -> np.ndarray:
 
 
 def _half_blocks(pictures: Sequence[np.ndarray], cell: int) -> Iterator[Text]:
-    """Draw images, (H, W, 3) uint8, side by side, each in a cell of so many characters."""
+    """Draw images, (H, W, 3) uint8, side by side, each in a cell ``cell`` characters wide."""
     height, width = pictures[0].shape[:2]
     for y in range(0, height, 2):
         text = Text(no_wrap=True)

@@ -1,4 +1,4 @@
-"""Items beside what PCA and the model make of them, as a picture.
+"""Pictures of items beside their reconstructions by PCA and by the model.
 
 Shapes: N items, D values per item.
 """
@@ -16,28 +16,28 @@ from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.output import figures
 from tiedae_cli.output.figures import Answers
 
-LONGEST_WAY = 60  # characters of a net's shapes in a title: the narrowest picture holds no more
+LONGEST_SHAPES = 60  # characters of a network's shapes in a title: the narrowest picture has room for no more
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Items and what became of them."""
+    """Items and their reconstructions."""
 
     answers: list[Answers]
-    """The originals, PCA's where it is known, the model's."""
+    """The originals, PCA's reconstructions (if there are any), the model's."""
     title: tuple[str, str]
-    """Whose they are, and what they are."""
+    """Two lines: the run with its shape, and what is shown."""
     squared_errors: list[float]
-    """The model's for each item, summed over its values."""
+    """Squared error of the model's reconstruction of each item, summed over its values."""
 
     @property
-    def images(self) -> int:
-        """How many."""
+    def items(self) -> int:
+        """The number of items."""
         return len(self.squared_errors)
 
     def png(self) -> bytes:
-        """Draw them."""
-        if figures.fits_labels(self.images):
+        """Draw the items over or beside their reconstructions; return the PNG."""
+        if figures.fits_labels(self.items):
             return figures.answers_picture(self.answers, self.title)
         return figures.pixel_grid(self.answers[0].pictures, self.answers[-1].pictures)
 
@@ -49,13 +49,13 @@ def reconstruct_images(
     title: tuple[str, str],
     device: torch.device,
 ) -> Reconstruction:
-    """Return images, what PCA makes of them, and what the model does.
+    """Reconstruct images with the model and with PCA.
 
     Args:
-        model: on the device.
-        images: all of them are drawn.
-        components: PCA; None leaves its row out.
-        title: whose they are, and what they are.
+        model: on ``device``.
+        images: the images to reconstruct, all of which are drawn.
+        components: PCA; None to draw the model alone.
+        title: two lines: the run with its shape, and what is shown.
         device: where to compute.
     """
     originals, reconstructions, errors = reconstruct_items(model, images, device)
@@ -74,13 +74,13 @@ def _answers(name: str, rows: Tensor, errors: list[float], form: ItemForm) -> An
     )
 
 
-def pictured(run: str, model: TiedAutoencoder, what: str) -> tuple[str, str]:
-    """Return the title of a picture: the run with its shape, and what is shown.
+def picture_title(run: str, model: TiedAutoencoder, what: str) -> tuple[str, str]:
+    """Return the two lines over a picture: the run with its shape, and what is shown.
 
     Args:
-        run: its name.
+        run: name of the run.
         model: its network.
-        what: which images, for example "mnist, test split, the first 10".
+        what: which images, for example "mnist, test split, first 10".
     """
-    way = model.round_trip if len(model.round_trip) <= LONGEST_WAY else f"{model.shapes} and back"
-    return f"{run}: {way}", f"{what}; the numbers are squared errors"
+    shapes = model.round_trip if len(model.round_trip) <= LONGEST_SHAPES else f"{model.shapes} and back"
+    return f"{run}: {shapes}", f"{what}; numbers: squared error per image"

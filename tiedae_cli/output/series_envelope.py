@@ -1,6 +1,6 @@
-"""A series of any length in bounded memory, for its picture: bins of rows, which become twice as wide as soon as there are too many.
+"""The plot data of a series of any length, in bounded memory: bins of rows, which double in width when there are too many.
 
-Shapes: B rows a block, C columns, n bins.
+Shapes: B rows per block, C columns, n bins.
 """
 
 import re
@@ -10,61 +10,61 @@ import numpy as np
 
 from tiedae_cli.output.figures import Envelope
 
-MOST_BINS = 4096  # at most about four a pixel
-NUMBERED = re.compile(r"(.*)\[(\d+)\]", re.DOTALL)  # what a row of one of several sources is called
+MOST_BINS = 4096  # about four per pixel of the plot
+ROW_OF_SOURCE = re.compile(r"(.*)\[(\d+)\]", re.DOTALL)  # a row of one of several sources: path[row]
 
 
-class Places:
-    """Where the rows of a series stand, by what they are called: a row that was left out keeps its place.
+class RowNumbers:
+    """Numbers the rows of a series by their names; a skipped row keeps its number.
 
-    A number is the place itself; ``path[row]`` counts from where the sources before it end; anything else stands after the one before.
+    An integer name is the number itself; ``path[row]`` counts from the end of the sources before; any other name gets the next number.
     """
 
     def __init__(self) -> None:
         self.source = ""
-        self.start, self.next = 0, 0  # of this source, and after the last row
+        self.start, self.next = 0, 0  # number of this source's first row, and of the next row
 
     def of(self, items: Sequence[str | int]) -> np.ndarray:
-        """Return the place of each item, (B,) int64, each higher than the one before."""
-        return np.array([self._place(item) for item in items], dtype=np.int64)
+        """Return the number of each item, (B,) int64, strictly increasing."""
+        return np.array([self._number(item) for item in items], dtype=np.int64)
 
-    def _place(self, item: str | int) -> int:
-        numbered = None if isinstance(item, int) else NUMBERED.fullmatch(item)
+    def _number(self, item: str | int) -> int:
+        numbered = None if isinstance(item, int) else ROW_OF_SOURCE.fullmatch(item)
         if isinstance(item, int):
             source, row = "", item
         else:
             source, row = (numbered[1], int(numbered[2])) if numbered else (self.source, self.next - self.start)
         if source != self.source or self.start + row < self.next:
             self.source, self.start = source, self.next
-        place = self.start + row
-        self.next = place + 1
-        return place
+        number = self.start + row
+        self.next = number + 1
+        return number
 
 
-class Trace:
-    """Gathers the rows of a series as the lowest and highest values, and the highest score, of each bin; NaN where no row was.
+class EnvelopeBuilder:
+    """Collects the lowest and highest values and the highest score of each bin; NaN for bins without rows.
 
     Args:
-        columns: C.
+        columns: C, the number of columns.
     """
 
     def __init__(self, columns: int) -> None:
-        self.first = 0  # place of the first row
-        self.rows = 0  # from it to the last one
+        self.first = 0  # number of the first row
+        self.rows = 0  # rows from the first to the last one
         self.width = 1
         self.low, self.high = np.empty((0, columns)), np.empty((0, columns))
         self.top = np.empty(0)
 
-    def add(self, values: np.ndarray, scores: np.ndarray, places: np.ndarray) -> None:
-        """Take rows into account: (B, C) in their own units, their scores, (B,), and where they stand, (B,), in rising order."""
-        if not len(places):
+    def add(self, values: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> None:
+        """Add rows: values (B, C) in the data's units, scores (B,), and row numbers (B,) in increasing order."""
+        if not len(rows):
             return
         if not self.rows:
-            self.first = int(places[0])
-        self.rows = int(places[-1]) - self.first + 1
+            self.first = int(rows[0])
+        self.rows = int(rows[-1]) - self.first + 1
         while self.rows > self.width * MOST_BINS:
             self._halve()
-        bins = (places - self.first) // self.width
+        bins = (rows - self.first) // self.width
         self._extend(int(bins[-1]) + 1)
         starts = np.flatnonzero(np.diff(bins, prepend=-1))
         met = bins[starts]
@@ -73,11 +73,11 @@ class Trace:
         self.top[met] = np.fmax(self.top[met], np.fmax.reduceat(scores, starts))
 
     def _extend(self, count: int) -> None:
-        """Make so many bins; those that are new hold nothing yet."""
+        """Extend the arrays to ``count`` bins; new bins are NaN."""
         more = count - len(self.top)
         if more > 0:
-            nothing = np.full((more, self.low.shape[1]), np.nan)
-            self.low, self.high = np.concatenate([self.low, nothing]), np.concatenate([self.high, nothing])
+            empty = np.full((more, self.low.shape[1]), np.nan)
+            self.low, self.high = np.concatenate([self.low, empty]), np.concatenate([self.high, empty])
             self.top = np.concatenate([self.top, np.full(more, np.nan)])
 
     def _halve(self) -> None:
@@ -88,5 +88,5 @@ class Trace:
         self.width *= 2
 
     def envelope(self) -> Envelope:
-        """Return what was gathered."""
+        """Return the envelope of all rows added so far."""
         return Envelope(self.rows, self.width, self.low, self.high, self.top, self.first)

@@ -1,4 +1,4 @@
-"""What people see and what pipelines read: progress, tables and previews on stderr, JSON Lines and results on stdout."""
+"""The terminal: progress, notes and previews on stderr; tables, results and JSON Lines on stdout."""
 
 import contextlib
 import logging
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from tiedae_cli.output.figures import Answers
 from tiedae_cli.output.fitted_tables import print_table
-from tiedae_cli.output.output_targets import opened_output, refuse_bytes_on_terminal
+from tiedae_cli.output.output_targets import opened_output, refuse_binary_on_terminal
 from tiedae_cli.output.preview import preview_lines
 from tiedae_cli.system.json_text import json_text
 from tiedae_cli.system.progress import progress_drawn_by
@@ -22,12 +22,12 @@ from tiedae_cli.system.text import shown, shown_lines
 
 
 class Terminal:
-    """The two streams of one command.
+    """The output streams of one command.
 
     Args:
-        quiet: nothing on stderr but errors.
-        as_json: stdout carries JSON Lines.
-        prints: whether results go to stdout at all; a caller from Python gets them as values.
+        quiet: print only errors to stderr.
+        as_json: print JSON Lines to stdout.
+        prints: whether to print results to stdout at all; callers in Python get return values instead.
     """
 
     def __init__(self, quiet: bool = False, as_json: bool = False, prints: bool = True) -> None:
@@ -37,19 +37,19 @@ class Terminal:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
 
     def __enter__(self) -> "Terminal":
-        """Show what the program logs, and the progress of slow work, until the block ends."""
+        """Show log messages and the progress of slow work until the block ends."""
         self._shown = contextlib.ExitStack()
         self._shown.enter_context(self.draws_progress())
-        self._shown.enter_context(self._shows_what_is_logged())
+        self._shown.enter_context(self._shows_log_messages())
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._shown.__exit__(*error)
 
     @contextlib.contextmanager
-    def _shows_what_is_logged(self) -> Iterator[None]:
-        """Show the notes and warnings of the program in this block, and leave its logger as it was."""
-        logger, handler = logging.getLogger("tiedae_cli"), _ToPeople(self)
+    def _shows_log_messages(self) -> Iterator[None]:
+        """Show the program's log messages in this block; restore its logger afterwards."""
+        logger, handler = logging.getLogger("tiedae_cli"), _TerminalHandler(self)
         level = logger.level
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
@@ -61,51 +61,53 @@ class Terminal:
 
     @property
     def interactive(self) -> bool:
-        """Whether stderr is a terminal that can redraw lines; FORCE_COLOR makes rich take a pipe for one, for its colors alone."""
+        """Whether stderr is a terminal that can redraw lines; with FORCE_COLOR, rich also calls a pipe a terminal."""
         forced = os.environ.get("FORCE_COLOR") and not self.console.file.isatty()
         return self.console.is_terminal and not forced and not self.console.is_dumb_terminal and not self.quiet
 
     def note(self, text: str) -> None:
-        """Tell people something, on stderr."""
+        """Print a note to stderr."""
         self._say(Text(shown_lines(text)))
 
     def warn(self, text: str) -> None:
-        """Warn people, on stderr."""
+        """Print a warning to stderr."""
         self._say(Text("warning: " + shown_lines(text), style="yellow"))
 
     def _say(self, text: Text) -> None:
-        """Print lines, on a terminal wrapped between words; a line to be typed stays whole, so that it can be copied."""
+        """Print lines, wrapped between words on a terminal; a line with a command is not wrapped, so it can be copied."""
         for line in text.split("\n"):
             whole = not self.console.is_terminal or "tiedae " in line.plain
             self.console.print(line, soft_wrap=whole)
 
     def result(self, text: str) -> None:
-        """Print the one thing that the next command needs, on stdout; not where stdout carries JSON."""
+        """Print the result that the next command of a pipeline needs to stdout; nothing with ``--json``."""
         if self.prints and not self.as_json:
             sys.stdout.flush()
-            sys.stdout.buffer.write(os.fsencode(shown(text) if sys.stdout.isatty() else text) + b"\n")  # a path is bytes
+            sys.stdout.buffer.write(
+                os.fsencode(shown(text) if sys.stdout.isatty() else text) + b"\n"
+            )  # a path may contain any bytes
             sys.stdout.flush()
 
     def json_line(self, **values: Any) -> None:
-        """Print one JSON object on stdout and flush it, if ``--json`` was given."""
+        """With ``--json``, print one JSON object to stdout and flush it."""
         if self.as_json:
             sys.stdout.write(json_text(values) + "\n")
             sys.stdout.flush()
 
-    def table(self, table: Table, needless: Sequence[str] = ()) -> None:
-        """Print a table on stdout, in its full width where stdout is no terminal; not where stdout carries JSON.
+    def table(self, table: Table, optional: Sequence[str] = ()) -> None:
+        """Print a table to stdout (full width if stdout is not a terminal); nothing with ``--json``.
 
         Args:
-            table: its title is printed over it.
-            needless: headings of columns that may go where the window is too narrow, the first one first.
+            table: its title is printed above it.
+            optional: headings of columns to hide if the window is too narrow, the first one first.
         """
-        left_out = "" if self.as_json else print_table(table, needless)
-        if left_out:
-            self.note(left_out)
+        hidden = "" if self.as_json else print_table(table, optional)
+        if hidden:
+            self.note(hidden)
 
     @contextlib.contextmanager
     def draws_progress(self) -> Iterator[None]:
-        """Draw what ``progress`` is told in this block as a bar; only where stderr is a terminal."""
+        """Draw a bar for the steps reported to ``progress`` in this block, if stderr is a terminal."""
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
         bar = Progress(
             *columns,
@@ -128,7 +130,7 @@ class Terminal:
                 stop_bar(bar)
 
     def preview(self, answers: Sequence[Answers], title: tuple[str, str]) -> None:
-        """Draw items and what became of them in half-block characters, laid out and named as in the PNG, as many as fit.
+        """Draw as many items and reconstructions as fit, in half-block characters, with the layout of the PNG.
 
         Args:
             answers: the originals first.
@@ -140,8 +142,8 @@ class Terminal:
                 self.console.print(line, no_wrap=True, overflow="crop")
 
 
-class _ToPeople(logging.Handler):
-    """Shows the notes and warnings of the whole program on a terminal."""
+class _TerminalHandler(logging.Handler):
+    """A logging handler that prints the program's messages to the terminal."""
 
     def __init__(self, terminal: Terminal) -> None:
         super().__init__(logging.INFO)
@@ -153,19 +155,19 @@ class _ToPeople(logging.Handler):
 
 
 def stop_bar(bar: Progress) -> None:
-    """Take a bar away; one that was never drawn leaves an empty line, before rich 14.3."""
+    """Remove a bar; before rich 14.3, one that was never drawn would leave an empty line."""
     if bar.live.is_started:
         bar.stop()
 
 
 def write_output(target: str, content: bytes) -> None:
-    """Write bytes to a file, whole or not at all, or to stdout where the target is ``-``.
+    """Write bytes to a file (atomically), or to stdout if the target is ``-``.
 
     Raises:
-        InputError: stdout is a terminal, and the content is no text.
+        InputError: stdout is a terminal.
         StorageError: the file cannot be written.
     """
     if b"\0" in content:
-        refuse_bytes_on_terminal(target)
+        refuse_binary_on_terminal(target)
     with opened_output(target) as file:
         file.write(content)

@@ -1,4 +1,4 @@
-"""What people see of a training while it runs: a bar for the epoch and a row per epoch, or lines if stderr is not a terminal."""
+"""The display of a running training: a progress bar and a row per epoch, or plain lines if stderr is not a terminal."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tiedae_cli.output.terminal import Terminal, stop_bar
 from tiedae_cli.runs.observer import Observer, Progress, TrainingResult, TrainingStart
 from tiedae_cli.runs.training_state import JOINT, EpochReport
 
-MOST_ROWS = 20  # of a training's epochs, so that they fit a window of 24 lines
+MOST_ROWS = 20  # of epochs, to fit a window of 24 lines
 
 
 class _Rate(ProgressColumn):
@@ -28,26 +28,26 @@ class _Rate(ProgressColumn):
 
 
 class _BarUnderRow(rich.progress.Progress):
-    """A bar, over it the row of the newest epoch where that one has no line of its own."""
+    """A progress bar, with the row of the newest epoch above it if that row is not printed permanently."""
 
     row: Text | None = None
 
     def get_renderables(self) -> Iterator[RenderableType]:
-        """Give the row and the bar."""
+        """Yield the row and the bar."""
         if self.row is not None:
             yield self.row
         yield from super().get_renderables()
 
 
 class TrainingDisplay(Observer):
-    """Shows a training to people: a bar for the epoch and a row per epoch; without a terminal a line per epoch.
+    """Shows a progress bar and a row per epoch; without a terminal, a line per epoch.
 
-    Of a long training every k-th epoch keeps its row or line, so that the whole fits a window; in a terminal the newest one stands over
-    the bar. ``metrics.jsonl`` has all.
+    A long training keeps every k-th row, so that all of them fit a window; a terminal also shows the newest epoch above the bar.
+    ``metrics.jsonl`` has every epoch.
 
     Args:
         terminal: where to draw.
-        items: what the items are called.
+        items: the plural name of the items.
     """
 
     def __init__(self, terminal: Terminal, items: str = "images") -> None:
@@ -67,19 +67,19 @@ class TrainingDisplay(Observer):
         self.task = self.bar.add_task("", total=None, label="1", rate=0.0)
 
     def started(self, start: TrainingStart) -> None:
-        """Draw the bar."""
+        """Start the progress bar."""
         self.bar.start()
 
     def finished(self, result: TrainingResult) -> None:
-        """Take the bar away."""
+        """Remove the progress bar."""
         stop_bar(self.bar)
 
     def stopped(self, error: BaseException | None) -> None:
-        """Take the bar away."""
+        """Remove the progress bar."""
         stop_bar(self.bar)
 
     def progress(self, report: Progress) -> None:
-        """Move the bar."""
+        """Advance the progress bar."""
         rate = report.items / report.seconds if report.seconds else 0.0
         if report.step < self.bar.tasks[0].completed:
             self.bar.reset(self.task, total=report.steps)
@@ -88,7 +88,7 @@ class TrainingDisplay(Observer):
         )
 
     def epoch(self, report: EpochReport) -> None:
-        """Add the row or the line of an epoch."""
+        """Print the row or line of an epoch."""
         if report.phase != self.phase:
             self._head(report)
         number = f"{report.epoch}/{report.epochs}"
@@ -109,7 +109,7 @@ class TrainingDisplay(Observer):
             self.terminal.note(f"epoch {number}  train MSE {report.train_mse_per_value:.6f}  {middle}{rate}")
 
     def _head(self, report: EpochReport) -> None:
-        """Begin a phase."""
+        """Print the heading of a phase."""
         if report.phase != JOINT or self.phase:
             what = (
                 "all layers together" if report.phase == JOINT else f"{report.phase} alone, on the output of the layers below"
@@ -122,6 +122,6 @@ class TrainingDisplay(Observer):
 
 
 def _every(epochs: int) -> int:
-    """Return k so that every k-th of so many epochs makes at most 20 rows: 1, 2, 5, 10, 20 ..."""
+    """Return the smallest k of 1, 2, 5, 10, 20 ... for which every k-th epoch makes at most 20 rows."""
     power: int = 10 ** max(0, len(str(epochs // MOST_ROWS)) - 1)
     return next(k * power for k in (1, 2, 5, 10) if epochs <= MOST_ROWS * k * power)

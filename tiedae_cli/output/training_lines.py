@@ -1,4 +1,4 @@
-"""What pipelines read of a training on stdout: a JSON line per epoch, and in the end the checkpoint's path."""
+"""A training's output on stdout for pipelines: a JSON line per epoch, or the checkpoint's path at the end."""
 
 from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs.observer import Observer, TrainingResult
@@ -6,10 +6,12 @@ from tiedae_cli.runs.training_state import EpochReport
 
 
 class TrainingLines(Observer):
-    """Prints JSON Lines with ``--json``, else the path of the best checkpoint; list it last, because a reader may act on its end.
+    """Prints JSON Lines with ``--json``, else the path of the best checkpoint.
+
+    List it last among the observers: a reader may act as soon as the path appears.
 
     Args:
-        terminal: its stdout.
+        terminal: prints to stdout.
     """
 
     def __init__(self, terminal: Terminal) -> None:

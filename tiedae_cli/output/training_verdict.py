@@ -1,4 +1,4 @@
-"""What a training reached, in words: its error beside PCA's, likely causes of a loss to PCA, and what to type next."""
+"""The verdict after a training: its error beside PCA's, likely causes of a loss to PCA, and the next commands."""
 
 import logging
 from pathlib import Path
@@ -15,15 +15,15 @@ from tiedae_cli.system.portability import quoted
 
 log = logging.getLogger(__name__)
 
-EXAMINED = 1000  # items that tell whether a code unit is used
-UNUSED = 1e-6  # largest spread of an unused unit's values, relative to that of the most used one
+EXAMINED = 1000  # items on which unused code units are detected
+UNUSED = 1e-6  # largest standard deviation of an unused unit, relative to the largest of all units
 
 
 class TrainingVerdict(Observer):
     """Logs how the best epoch compares with PCA, what to try if it loses, and the next commands.
 
     Args:
-        in_shell: whether the reader is at a shell; else in Python.
+        in_shell: whether the reader is in a shell rather than in Python.
     """
 
     def __init__(self, in_shell: bool) -> None:
@@ -43,7 +43,7 @@ class TrainingVerdict(Observer):
 
 @torch.inference_mode()
 def _training(result: TrainingResult) -> Training:
-    """Return what weights, codes and learning rate tell about a finished training."""
+    """Return the facts about a finished training that explain its error: weights, codes, learning rate."""
     start, training = result.start, result.start.config.training
     items, model = start.splits.validation or start.splits.train, start.model
     squares = sum(weight.double().square().sum().item() for weight in model.parameters() if weight.dim() > 1)
@@ -51,6 +51,6 @@ def _training(result: TrainingResult) -> Training:
     spread = codes.double().std(0, correction=0)  # (B, K) -> (K,)
     unused = int((spread <= UNUSED * spread.max()).sum().item())
     reconstruction = result.best.train_mse_per_value * (1 if training.loss == "mse" else items.form.values_per_item)
-    penalty = 0.0 if training.loss == "cross_entropy" else training.l2 / 2 * squares  # another unit than the squared error's
+    penalty = 0.0 if training.loss == "cross_entropy" else training.l2 / 2 * squares  # in another unit than the squared error
     rates = (result.history[-1].learning_rate, training.learning_rate, training.schedule)
     return Training(penalty, reconstruction, unused, model.sizes[-1], *rates)

@@ -1,1 +1,1 @@
-"""What ``report`` does: gathers what a page tells of one or several runs, and the model that lives in it."""
+"""The report page: its facts about one or several runs, and the models that run in the browser."""

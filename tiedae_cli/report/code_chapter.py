@@ -1,6 +1,6 @@
-"""The code of a report: where items lie in it, what each of its units does, and which units say the same.
+"""The chapter about the code: a map of its items, the activity of each unit, and the correlation of units.
 
-Shapes: P items of the map, K units of the code, D values an item.
+Shapes: P items on the map, codes of K units, D values per item.
 """
 
 from dataclasses import dataclass
@@ -16,45 +16,45 @@ from tiedae_cli.model.code_map import plane_of
 from tiedae_cli.model.inference import batch_size
 from tiedae_cli.report.page.arrays_block import Arrays
 
-MOST_POINTS = 2_000  # of the map: more only cover each other, and their items have to travel in the page
-ITEM_BYTES = 4_000_000  # of all items that travel
+MOST_POINTS = 2_000  # items on the map: more would overlap, and the page holds their values
+ITEM_BYTES = 4_000_000  # of all items that the page holds
 UNIT_BINS = 24
-MOST_UNITS = 150  # whose activity is drawn
-MOST_CORRELATED = 128  # units a side of the table of correlations
-ENCODED = 1024  # items at once
-DEAD = 1e-6  # of the largest deviation of any unit
+MOST_UNITS = 150  # units with a histogram
+MOST_CORRELATED = 128  # units in the correlation matrix
+BLOCK = 1024  # items encoded at once
+DEAD = 1e-6  # standard deviation of a dead unit, relative to the largest of all units
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The items that the map shows."""
+    """The items on the map."""
 
-    places: Tensor
-    """(P,) int64: of the split."""
+    indices: Tensor
+    """(P,) int64, their numbers in the split."""
     values: Tensor
     """(P, D) float32, as the model sees them."""
 
 
-def choose_items(images: ItemSet) -> Chosen:
-    """Return the items of the map: all of a small split, else a random choice, always the same."""
-    places = torch.arange(len(images))
-    if len(images) > MOST_POINTS:
-        places = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:MOST_POINTS]
-    picked = images.select(places.numpy())
-    size = batch_size(images)
+def choose_items(items: ItemSet) -> Chosen:
+    """Choose the items on the map: all of a small split, else a random sample with a fixed seed."""
+    indices = torch.arange(len(items))
+    if len(items) > MOST_POINTS:
+        indices = torch.randperm(len(items), generator=torch.Generator().manual_seed(0))[:MOST_POINTS]
+    picked = items.select(indices.numpy())
+    size = batch_size(items)
     values = torch.cat([torch.from_numpy(picked.batch(i, i + size)) for i in range(0, len(picked), size)])
-    return Chosen(places, values)
+    return Chosen(indices, values)
 
 
-def described_items(chosen: Chosen, images: ItemSet, arrays: Arrays) -> dict[str, Any]:
-    """Return what the page knows of the map's items: which they are, their labels, and the first ones' values."""
-    wide = 1 if images.form.kind == "images" else 4
-    held = min(len(chosen.places), max(1, ITEM_BYTES // (wide * images.form.values_per_item)))
+def described_items(chosen: Chosen, items: ItemSet, arrays: Arrays) -> dict[str, Any]:
+    """Return the numbers and labels of the items on the map, and the values of as many as the page holds."""
+    wide = 1 if items.form.kind == "images" else 4
+    held = min(len(chosen.indices), max(1, ITEM_BYTES // (wide * items.form.values_per_item)))
     values = chosen.values[:held]
     packed = (values.clamp(0, 1) * 255).round().byte().numpy() if wide == 1 else values.numpy()
-    labels = None if images.labels is None else images.labels[chosen.places.numpy()]
+    labels = None if items.labels is None else items.labels[chosen.indices.numpy()]
     return {
-        "places": chosen.places.tolist(),
+        "indices": chosen.indices.tolist(),
         "labels": None if labels is None else labels.tolist(),
         "held": held,
         "values": arrays.add(packed),
@@ -63,11 +63,11 @@ def described_items(chosen: Chosen, images: ItemSet, arrays: Arrays) -> dict[str
 
 @torch.inference_mode()
 def code_chapter(network: TiedAutoencoder, chosen: Chosen, device: torch.device, arrays: Arrays) -> dict[str, Any]:
-    """Return the map of the chosen items, each unit's activity, and how units go together."""
-    codes = torch.cat([network.encode(block.to(device)).cpu() for block in torch.split(chosen.values, ENCODED)])  # (P, K)
+    """Return the map of the chosen items, each unit's histogram, and the correlation of units."""
+    codes = torch.cat([network.encode(block.to(device)).cpu() for block in torch.split(chosen.values, BLOCK)])  # (P, K)
     plane = plane_of(codes)
     spread = codes.double().std(0, correction=0)  # (K,)
-    dead = (spread <= DEAD * spread.max().clamp_min(1e-30)) & (len(codes) > 1)  # of a single item nothing is known
+    dead = (spread <= DEAD * spread.max().clamp_min(1e-30)) & (len(codes) > 1)  # a single item shows no dead unit
     order = spread.argsort(descending=True, stable=True)
     shown = order[:MOST_UNITS]
     related = order[:MOST_CORRELATED]
@@ -89,7 +89,7 @@ def code_chapter(network: TiedAutoencoder, chosen: Chosen, device: torch.device,
 
 
 def _histograms(codes: Tensor) -> np.ndarray:
-    """Return how often each unit has which value, between its least and its largest one, (U, bins) uint16."""
+    """Return a histogram of each unit between its smallest and largest value, (U, bins) uint16."""
     low, high = codes.min(0).values, codes.max(0).values
     places = ((codes - low) / (high - low).clamp_min(1e-30) * UNIT_BINS).long().clamp(0, UNIT_BINS - 1)  # (P, U)
     counts = torch.zeros(codes.shape[1], UNIT_BINS, dtype=torch.int64)
@@ -98,7 +98,7 @@ def _histograms(codes: Tensor) -> np.ndarray:
 
 
 def _correlation(codes: Tensor) -> np.ndarray:
-    """Return the correlation of each two units, in hundredths, (U, U) int8; 0 where a unit never changes."""
+    """Return the correlation matrix of units in hundredths, (U, U) int8; 0 for constant units."""
     centered = codes.double() - codes.double().mean(0)
     length = centered.norm(dim=0)
     unit = centered / length.clamp_min(1e-30)
@@ -106,7 +106,7 @@ def _correlation(codes: Tensor) -> np.ndarray:
 
 
 def _directions_for(codes: Tensor, share: float) -> int:
-    """Return how many principal directions of the code hold a share of its variance."""
+    """Return the number of principal directions that hold a share of the code's variance."""
     centered = codes.double() - codes.double().mean(0)
     strengths = torch.linalg.eigvalsh(centered.t() @ centered).clamp_min(0).flip(0)
     total = strengths.sum()

@@ -1,6 +1,6 @@
-"""The first layer's features for a page, the strongest first.
+"""The first layer's features, strongest first.
 
-Shapes: H units of the first layer, D values an item.
+Shapes: H units of the first layer, D values per item.
 """
 
 from typing import Any
@@ -14,14 +14,14 @@ from tiedae_cli.report.page.arrays_block import Arrays
 from tiedae_cli.report.run_facts import vector_columns
 
 MOST_FEATURES = 100
-MOST_VALUES = 1 << 20  # of all features that are drawn
-MOST_COLUMNS = 60  # of the weights of vectors
+MOST_VALUES = 1 << 20  # of all drawn features together
+MOST_COLUMNS = 60  # columns drawn for vectors
 
 
 def feature_chapter(network: TiedAutoencoder, form: ItemForm, arrays: Arrays) -> dict[str, Any]:
-    """Return the rows of the first weight with the largest norms, each scaled by its largest value, as int8."""
+    """Return the rows of the first weight with the largest norms as int8, each scaled by its largest value."""
     features = network.layers[0].features(form.shape)
-    weight = features.flatten(1)  # (H, D), or a kernel of (C, k, k) values a row
+    weight = features.flatten(1)  # (H, D); for a convolution each row is a kernel of C k k values
     norms = weight.norm(dim=1)
     count = max(1, min(MOST_FEATURES, MOST_VALUES // weight.shape[1]))
     order = norms.argsort(descending=True, stable=True)[:count]

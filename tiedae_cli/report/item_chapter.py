@@ -1,6 +1,6 @@
-"""The items of a report: the best, the median and the worst beside what the runs and PCA make of them, and how errors spread.
+"""The chapter about items: the best, median and worst beside their reconstructions, and the distribution of errors.
 
-Shapes: N items of the split, S shown, D values an item.
+Shapes: N items of the split, S shown, D values per item.
 """
 
 from collections.abc import Sequence
@@ -21,53 +21,53 @@ from tiedae_cli.report.run_facts import vector_columns
 from tiedae_cli.runs.trained_run import OpenRun
 
 GROUP = 6  # items of each of the three groups
-LARGEST_PICTURE = 160  # pixels a side that are stored of a picture that is only looked at
+LARGEST_PICTURE = 160  # pixels: longest side of a stored picture
 BINS = 48
-TAIL = 0.995  # quantile of the errors at which the axis ends
+TAIL = 0.995  # quantile of the errors at the end of the axis
 WORST_COLUMNS = 12
-WORST_VALUES = 5  # of one vector
+WORST_VALUES = 5  # values shown of one vector
 
 
 def shown_items(
-    runs: Sequence[OpenRun], components: PrincipalComponents, images: ItemSet, errors: Sequence[Tensor], arrays: Arrays
+    runs: Sequence[OpenRun], components: PrincipalComponents, items: ItemSet, errors: Sequence[Tensor], arrays: Arrays
 ) -> dict[str, Any]:
-    """Return the best, median and worst items by the first run's errors, with what each run and PCA answer.
+    """Return the best, median and worst items by the first run's errors, with all reconstructions.
 
     Args:
         runs: the models.
         components: PCA.
-        images: the split.
-        errors: of each run, (N,).
-        arrays: takes the pictures.
+        items: the items of the split.
+        errors: squared errors of each run, (N,).
+        arrays: receives the pictures.
     """
     groups = extremes(errors[0])
     places = np.array([place for _, members in groups for place in members])
-    originals = torch.from_numpy(images.select(places).batch(0, len(places)))  # (S, D)
+    originals = torch.from_numpy(items.select(places).batch(0, len(places)))  # (S, D)
     answers = [_answers(run, originals) for run in runs]
     by_pca = components.reconstruct(originals)
     names = {
         "groups": [
-            {"name": name, "items": [_described(place, images, errors) for place in members]} for name, members in groups
+            {"name": name, "items": [_described(place, items, errors) for place in members]} for name, members in groups
         ],
         "components": components.components.shape[1],
         "pca_errors": squares(by_pca - originals).sum(1).tolist(),
     }
-    if images.form.kind == "vectors":
+    if items.form.kind == "vectors":
         return {
             **names,
-            "columns": worst_columns(runs, components, images),
-            "values": worst_values(originals, answers, by_pca, images.form),
+            "columns": worst_columns(runs, components, items),
+            "values": worst_values(originals, answers, by_pca, items.form),
         }
     return {
         **names,
-        "originals": arrays.add(_pictures(originals, images.form)),
-        "answers": [arrays.add(_pictures(answer, images.form)) for answer in answers],
-        "pca": arrays.add(_pictures(by_pca, images.form)),
+        "originals": arrays.add(_pictures(originals, items.form)),
+        "answers": [arrays.add(_pictures(answer, items.form)) for answer in answers],
+        "pca": arrays.add(_pictures(by_pca, items.form)),
     }
 
 
 def extremes(errors: Tensor) -> list[tuple[str, list[int]]]:
-    """Return the places of the best, the median and the worst items, worst first among the last; fewer where there are few items."""
+    """Return the numbers of the best, median and worst items (worst first), or one group if there are few items."""
     order = errors.argsort(stable=True)
     count = min(GROUP, len(order) // 3)
     if not count:
@@ -80,8 +80,8 @@ def extremes(errors: Tensor) -> list[tuple[str, list[int]]]:
     ]
 
 
-def _described(place: int, images: ItemSet, errors: Sequence[Tensor]) -> dict[str, Any]:
-    label = None if images.labels is None else int(images.labels[place])
+def _described(place: int, items: ItemSet, errors: Sequence[Tensor]) -> dict[str, Any]:
+    label = None if items.labels is None else int(items.labels[place])
     return {"item": place, "label": label, "errors": [error[place].item() for error in errors]}
 
 
@@ -104,20 +104,20 @@ def _pictures(rows: Tensor, form: ItemForm) -> np.ndarray:
 
 
 @torch.inference_mode()
-def worst_columns(runs: Sequence[OpenRun], components: PrincipalComponents, images: ItemSet) -> list[dict[str, Any]]:
-    """Return the columns of the largest share of the first run's error, with each run's and PCA's root mean square error.
+def worst_columns(runs: Sequence[OpenRun], components: PrincipalComponents, items: ItemSet) -> list[dict[str, Any]]:
+    """Return the columns with the largest share of the first run's error, with the RMSE of each run and of PCA.
 
-    Errors are in the data's own units; the share is of the squared error in the units that the model sees.
+    RMSE is in the data's units; shares refer to the squared error in the model's units.
     """
-    form, size = images.form, batch_size(images)
+    form, size = items.form, batch_size(items)
     answers = [lambda x, run=run: _answers(run, x) for run in runs] + [components.reconstruct]
     totals = torch.zeros(len(answers), form.values_per_item, dtype=torch.float64)
-    for start in range(0, len(images), size):
-        x = torch.from_numpy(images.batch(start, start + size))
+    for start in range(0, len(items), size):
+        x = torch.from_numpy(items.batch(start, start + size))
         for total, answer in zip(totals, answers, strict=True):
             total += squares(answer(x) - x).sum(0)
     scale = torch.as_tensor(form.scale).double().expand(form.values_per_item)
-    roots = (totals / len(images)).sqrt() / scale  # (R + 1, D), raw
+    roots = (totals / len(items)).sqrt() / scale  # (R + 1, D), raw
     names = vector_columns(form) or []
     order = totals[0].argsort(descending=True, stable=True)[:WORST_COLUMNS].tolist()
     share = totals[0] / totals[0].sum().clamp_min(1e-300)
@@ -133,7 +133,7 @@ def worst_columns(runs: Sequence[OpenRun], components: PrincipalComponents, imag
 
 
 def worst_values(originals: Tensor, answers: Sequence[Tensor], by_pca: Tensor, form: ItemForm) -> list[list[dict[str, Any]]]:
-    """Return, for each of a few vectors, the values with the largest errors of the first run, in the data's own units."""
+    """Return the values of each vector with the largest errors of the first run, in the data's units."""
     names = vector_columns(form) or []
     raw = [form.denormalize(values.double().numpy()) for values in (originals, by_pca, *answers)]
     found = []
@@ -157,12 +157,12 @@ def worst_values(originals: Tensor, answers: Sequence[Tensor], by_pca: Tensor, f
 def error_histograms(
     runs: Sequence[OpenRun],
     components: PrincipalComponents,
-    images: ItemSet,
+    items: ItemSet,
     errors: Sequence[Tensor],
     limits: Sequence[float | None],
 ) -> dict[str, Any]:
-    """Return how the squared errors of the items spread: counts in common bins, the last of which also holds all larger ones."""
-    by_pca = item_errors(components.reconstruct, images, runs[0].device)
+    """Return histograms of the items' squared errors in common bins; the last bin also holds all larger errors."""
+    by_pca = item_errors(components.reconstruct, items, runs[0].device)
     known = [limit for limit in limits if limit is not None]
     ends = [float(np.quantile(error, TAIL)) for error in errors]
     end = max([*ends, *(1.15 * limit for limit in known), 1e-12])

@@ -1,6 +1,6 @@
-"""The model that lives in the page: its layers in 16 bits a weight where no value of a picture changes by it, else in 32.
+"""The model embedded in the page: 16 bits per weight if that changes no reconstructed pixel visibly, else 32.
 
-Shapes: P items, K numbers of a code, D values an item, a weight is (O, I).
+Shapes: P items, codes of size K, D values per item; a weight is (O, I).
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ from tiedae_cli.report.code_chapter import Chosen
 from tiedae_cli.report.page.arrays_block import Arrays
 from tiedae_cli.runs.trained_run import OpenRun
 
-LIVE = {"Gemm", "Conv"}  # ONNX operators of the layers that scripts/network.js has
-MOST_PARAMETERS = 8_000_000  # of a model that travels in a page: 16 MB
-UNSEEN = 1 / 2048  # an eighth of a gray level: what 16 bits may change of any value
-CHECKED = 256  # items on which that is measured
+LIVE = {"Gemm", "Conv"}  # ONNX operators of the layers implemented in scripts/network.js
+MOST_PARAMETERS = 8_000_000  # of an embedded model: 16 MB
+UNSEEN = 1 / 2048  # an eighth of a gray level: largest change by 16-bit rounding
+CHECKED = 256  # items on which the change is measured
 DIRECTIONS = 8
 LEVELS = 32_767
 
@@ -30,18 +30,18 @@ Pack = Callable[[Tensor], dict[str, Any]]
 
 @torch.inference_mode()
 def embedded_network(run: OpenRun, chosen: Chosen, arrays: Arrays) -> dict[str, Any]:
-    """Return what the page needs to encode and decode, and where to move in the code.
+    """Return the weights that the page needs to encode and decode, and the code's principal directions.
 
     Args:
         run: the model.
-        chosen: items on which rounding is checked and the code's directions are found.
-        arrays: takes the weights.
+        chosen: items for checking the rounding and for the principal directions.
+        arrays: receives the weights.
     """
     network = run.trained.model(torch.device("cpu"))
     count = sum(parameter.numel() for parameter in network.parameters())
     if count > MOST_PARAMETERS:
-        return {"missing": f"its {count:,} parameters are more than the {MOST_PARAMETERS:,} that a page carries"}
-    missing = _what_no_page_computes(network)
+        return {"missing": f"it has {count:,} parameters; a page holds at most {MOST_PARAMETERS:,}"}
+    missing = _unsupported(network)
     if missing is not None:
         return {"missing": missing}
     wide = rounding_shows(network, chosen.values[:CHECKED])
@@ -63,14 +63,14 @@ def embedded_network(run: OpenRun, chosen: Chosen, arrays: Arrays) -> dict[str, 
     }
 
 
-def _what_no_page_computes(network: TiedAutoencoder) -> str | None:
-    """Return why a page cannot compute a model; None where it can."""
+def _unsupported(network: TiedAutoencoder) -> str | None:
+    """Return why a page cannot run the model; None if it can."""
     unknown = {layer.operator("encoder")[0] for layer in network.layers} - LIVE
     if unknown:
-        return f"a page does not compute {' and '.join(sorted(unknown))}, which it has layers of"
+        return f"a page cannot run its {' and '.join(sorted(unknown))} layers"
     used = {name for layer in network.layers for name in (layer.activation, layer.decoder_activation)}
     unknown = {name for name in used if ACTIVATIONS[name].page is None}
-    return f"a page does not compute the activation {' and '.join(sorted(unknown))}" if unknown else None
+    return f"a page cannot run the activation {' and '.join(sorted(unknown))}" if unknown else None
 
 
 def _layer(layer: Layer, pack: Pack, arrays: Arrays) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _layer(layer: Layer, pack: Pack, arrays: Arrays) -> dict[str, Any]:
 
 
 def rounded(weight: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return a weight, (O, ...), as int16 of the same shape and a float32 factor for each row; half precision is eight times coarser."""
+    """Quantize a weight, (O, ...), to int16 with a float32 scale per row, which is eight times finer than half precision."""
     rows = weight.flatten(1)
     scale = rows.abs().amax(1).clamp_min(1e-30) / LEVELS  # (O,)
     levels = (rows / scale[:, None]).round().clamp(-LEVELS, LEVELS)
@@ -97,7 +97,7 @@ def rounded(weight: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 @torch.inference_mode()
 def rounding_shows(network: TiedAutoencoder, items: Tensor) -> bool:
-    """Return whether 16 bits a weight change any reconstructed value by more than ``UNSEEN``; ``network`` itself stays as it is."""
+    """Return whether 16-bit weights change any reconstructed value by more than ``UNSEEN``; ``network`` is not modified."""
     before = network(items)
     weights = {name: weight.clone() for name, weight in network.state_dict().items()}
     coarse = {}
@@ -111,7 +111,7 @@ def rounding_shows(network: TiedAutoencoder, items: Tensor) -> bool:
 
 
 def _scaling(form: ItemForm, arrays: Arrays) -> dict[str, Any]:
-    """Return how vectors become raw: raw = value / scale + offset."""
+    """Return the scaling of vectors: raw = value / scale + offset."""
     if form.kind == "images":
         return {"scale": None, "offset": None}
     scale = torch.as_tensor(form.scale).double().expand(form.values_per_item)
@@ -120,7 +120,7 @@ def _scaling(form: ItemForm, arrays: Arrays) -> dict[str, Any]:
 
 
 def _directions(network: TiedAutoencoder, items: Tensor, arrays: Arrays) -> dict[str, Any]:
-    """Return the strongest principal directions of the codes, (8, K), the deviation along each, and the mean code, (K,)."""
+    """Return the eight strongest principal directions, (8, K), the deviation along each, and the mean code, (K,)."""
     codes = network.encode(items)  # (P, K)
     mean = codes.double().mean(0)
     _, strengths, directions = torch.linalg.svd(codes.double() - mean, full_matrices=False)

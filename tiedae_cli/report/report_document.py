@@ -1,6 +1,6 @@
-"""One report from its runs to its page: measures them on the same items and gathers each chapter.
+"""The report from runs to page: measures all runs on the same items and collects each chapter.
 
-Shapes: N items of the split, P of them on the map, D values an item.
+Shapes: N items of the split, P of them on the map, D values per item.
 """
 
 import os
@@ -29,74 +29,76 @@ from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.system.portability import machine_name
 from tiedae_cli.system.progress import progress
 
-MOST_RUNS = 8  # columns of one page
-STEPS = 4  # of one run, for the progress bar
+MOST_RUNS = 8  # in one report
+STEPS = 4  # of the progress bar per run
 
 
 @dataclass(frozen=True)
 class ScoreFacts:
-    """What the score of a run says of the items of the page; None where the page cannot compute it."""
+    """Facts about a run's anomaly score; None for what the page cannot compute."""
 
     threshold: float | None
-    """Items of a higher score are outliers."""
+    """Items with a higher score are outliers."""
     region: int | None
-    """The side of the region by which images are ranked, if they are."""
+    """Side of the region in pixels, if images are ranked by regions."""
     above: int | None
-    """How many items of the page are outliers."""
+    """Number of outliers in the split."""
 
 
 Judge = Callable[[OpenRun, ItemSet, ItemSet, Tensor], ScoreFacts]
 
 
 def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: float, judge: Judge) -> bytes:
-    """Return the page that tells of runs.
+    """Return the page about one or several runs, UTF-8.
 
     Args:
-        runs: their items are those of the first one's data.
-        names: what the command line calls them.
+        runs: the runs; all are measured on the first one's data.
+        names: their names on the page.
         split: train, validation or test.
-        quantile: of the validation errors: the threshold of outliers.
-        judge: takes a run, the validation items, the items of the page and their squared errors, (N,).
+        quantile: quantile of the validation scores that is the threshold for outliers.
+        judge: takes a run, the validation items, the items of the split and their squared errors, (N,).
 
     Raises:
-        InputError: no split has that name, or there are too many runs.
-        DataError: the runs take data of different forms, or the data is missing.
+        InputError: the split is unknown, or there are too many runs.
+        DataError: the runs need different forms of data, or the data is missing.
     """
     if len(runs) > MOST_RUNS:
-        raise InputError(f"{len(runs)} runs: one report holds {MOST_RUNS}; `tiedae compare` has a table for more")
+        raise InputError(
+            f"{len(runs)} runs are too many for one report (at most {MOST_RUNS}); for a table of more runs: tiedae compare"
+        )
     compared, splits = compare_runs(runs, names, split)
-    images, arrays = splits.filled(split), Arrays()
-    chosen = choose_items(images)
+    items, arrays = splits.filled(split), Arrays()
+    chosen = choose_items(items)
     errors = []
     chapters = []
     for number, (run, found) in enumerate(zip(runs, compared, strict=True)):
         progress("report", STEPS * number, STEPS * len(runs))
-        errors.append(item_errors(run.network, images, run.device))
-        facts = judge(run, splits.validation, images, errors[-1])
+        errors.append(item_errors(run.network, items, run.device))
+        facts = judge(run, splits.validation, items, errors[-1])
         chapters.append({**_run_chapter(run, found, splits, chosen, arrays), **asdict(facts)})
     components = principal_components(runs[0].path.parent, splits.train, compared[0].sizes[-1])
     limits = [None if chapter["region"] else chapter["threshold"] for chapter in chapters]
     document = {
-        **_head(splits, split, images, chosen, quantile),
+        **_head(splits, split, items, chosen, quantile),
         "runs": chapters,
-        "shown": shown_items(runs, components, images, errors, arrays),
-        "histogram": error_histograms(runs, components, images, errors, limits),
-        "map": described_items(chosen, images, arrays),
+        "shown": shown_items(runs, components, items, errors, arrays),
+        "histogram": error_histograms(runs, components, items, errors, limits),
+        "map": described_items(chosen, items, arrays),
     }
     progress("report", STEPS * len(runs), STEPS * len(runs))
     return render(document, arrays)
 
 
-def _head(splits: Splits, split: str, images: ItemSet, chosen: Chosen, quantile: float) -> dict[str, Any]:
+def _head(splits: Splits, split: str, items: ItemSet, chosen: Chosen, quantile: float) -> dict[str, Any]:
     form = splits.form
-    labels = images.readable_names
+    labels = items.readable_names
     return {
         "version": __version__,
         "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         "machine": f"{machine_name()}, {os.cpu_count()} processors, torch {torch.__version__}",
         "source": splits.source,
         "split": split,
-        "items": len(images),
+        "items": len(items),
         "counts": {name: len(splits.get(name)) for name in ("train", "validation", "test")},
         "quantile": quantile,
         "form": {
@@ -113,7 +115,7 @@ def _head(splits: Splits, split: str, images: ItemSet, chosen: Chosen, quantile:
 
 
 def _run_chapter(run: OpenRun, found: ComparedRun, splits: Splits, chosen: Chosen, arrays: Arrays) -> dict[str, Any]:
-    """Return what the page tells of one run."""
+    """Return the facts about one run."""
     network, device = run.network, run.device
     facts = run_facts(run, found, splits)
     return {

@@ -1,4 +1,4 @@
-"""The report page that a training writes at its end, with ``output.report: true``."""
+"""The observer that writes the report page after a training, if ``output.report`` is true."""
 
 import logging
 from collections.abc import Callable
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 class ReportPage(Observer):
-    """Write ``report.html`` in the run folder.
+    """Writes ``report.html`` to the run folder.
 
     Args:
         page: returns the page of a run, given the run, its name and the split to show.
@@ -23,7 +23,7 @@ class ReportPage(Observer):
         """Write the page.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the page cannot be written.
         """
         start = result.start
         run = start.run

@@ -1,4 +1,4 @@
-"""The story of a run: what it reached in a sentence, what was set, and how its error fell by epoch."""
+"""Facts about a run: its verdict, its errors, its settings and its history by epoch."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.runs.training_summary import error_history
 from tiedae_cli.system.portability import quoted
 
-TABLE_ROWS = 100  # of the table of epochs
+TABLE_ROWS = 100  # rows of the table of epochs
 
 
 def vector_columns(form: ItemForm) -> list[str] | None:
@@ -30,7 +30,7 @@ def vector_columns(form: ItemForm) -> list[str] | None:
 
 
 def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any]:
-    """Return a run's verdict, errors, settings and circumstances."""
+    """Return a run's verdict, errors, settings, and its shape, time and command."""
     history = run.history
     folder = Run(run.path.parent)
     again = f"tiedae train --config {quoted(folder.config)}" if folder.config.exists() else None
@@ -72,7 +72,7 @@ def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any
 
 
 def changed_settings(config: Config) -> list[dict[str, str]]:
-    """Return the keys of a config that are not at their defaults, each with its value and its default."""
+    """Return the config keys that differ from their defaults, with value and default."""
     found = []
     for section, default in Config().model_dump(mode="json").items():
         values = getattr(config, section).model_dump(mode="json")
@@ -93,7 +93,7 @@ def _word(value: Any) -> str:
 
 
 def error_columns(evaluation: Evaluation, images: bool) -> list[dict[str, Any]]:
-    """Return the metrics that the page shows; a narrow window goes without the extra ones."""
+    """Return the metrics on the page; the extra ones are hidden in narrow windows."""
     metrics = metrics_of(evaluation.model, images)
     return [
         {"name": metric.name, "heading": metric.title(images), "unit": metric.unit, "extra": metric.images_only}
@@ -107,7 +107,7 @@ def error_values(evaluation: Evaluation, images: bool) -> list[dict[str, Any]]:
     rows = [
         ("model", evaluation.model),
         (f"PCA, {evaluation.components} components", evaluation.pca),
-        ("always the mean", mean),
+        ("mean of the training data", mean),
     ]
     largest = max(error.squared_error_per_item for _, error in rows) or 1.0
     return [
@@ -121,24 +121,24 @@ def error_values(evaluation: Evaluation, images: bool) -> list[dict[str, Any]]:
 
 
 def verdict(found: ComparedRun, form: ItemForm, history: Sequence[float]) -> str:
-    """Return what a run reached, in two sentences."""
+    """Return the result of a run in two sentences."""
     evaluation, item = found.evaluation, "image" if form.kind == "images" else "vector"
     kept = evaluation.model.explained_variance(evaluation.mean_item)
     numbers = f"{found.sizes[-1]:,} number{'s' * (found.sizes[-1] != 1)}"
-    head = f"{numbers} {'stands' if found.sizes[-1] == 1 else 'stand'} for the {form.values_per_item:,} {form.value_name}s of each {item}"
+    head = f"The code describes the {form.values_per_item:,} {form.value_name}s of each {item} with {numbers}"
     if kept is not None and kept > 0:
-        head += f" and keep{'s' * (found.sizes[-1] == 1)} {100 * kept:.1f}% of what varies"
+        head += f" and explains {100 * kept:.1f}% of the variance"
     return f"{head}. {sentence(evaluation.errors(found.sizes[-1], form.value_name, history))}."
 
 
 def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
-    """Return errors and learning rate by epoch of the joint phase, beside PCA's on the same split."""
+    """Return errors and learning rate per epoch (all layers together), beside PCA's error on the same split."""
     history = [report for report in run.history if report.phase == JOINT]
-    images = splits.validation if len(splits.validation) else splits.train
+    items = splits.validation if len(splits.validation) else splits.train
     components = run.components()
-    pca = error_sum(components.reconstruct, images, run.device)
+    pca = error_sum(components.reconstruct, items, run.device)
     exact = components.components.shape[1] >= splits.form.values_per_item or pca.squared_error <= EXACT * _mean_error(
-        run, images
+        run, items
     )
     step = -(-len(history) // TABLE_ROWS) if history else 1
     epochs = [_epoch_values(report) for report in history]
@@ -152,8 +152,8 @@ def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
     }
 
 
-def _mean_error(run: OpenRun, images: Any) -> float:
-    total: ErrorSum = error_sum(run.components().truncated(0).reconstruct, images, run.device)
+def _mean_error(run: OpenRun, items: Any) -> float:
+    total: ErrorSum = error_sum(run.components().truncated(0).reconstruct, items, run.device)
     return total.squared_error
 
 

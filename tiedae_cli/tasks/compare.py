@@ -1,4 +1,4 @@
-"""What ``compare`` does beyond measuring: a picture of the same images, and the settings in which the runs differ."""
+"""The ``compare`` command beyond its measurements: a picture of the same images, and the settings that differ."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,24 +12,24 @@ from tiedae_cli.runs.trained_run import OpenRun
 
 
 def comparison_picture(runs: Sequence[OpenRun], compared: Sequence[ComparedRun], images: ItemSet, source: str) -> bytes:
-    """Draw the same images, a row a run under the originals and under PCA with as many numbers, and return the PNG.
+    """Draw the same images, one row per run below the originals and PCA of the same code size; return the PNG.
 
     Raises:
-        InputError: the runs' items are no pictures.
+        InputError: the runs' items are not images.
     """
     rows: list[figures.Answers] = []
     drawn: set[int] = set()
     for run, found in zip(runs, compared, strict=True):
         evaluation, size = found.evaluation, run.network.sizes[-1]
         answered = reconstruct_images(run.network, images, runs[0].components(size), ("", ""), run.device).answers
-        for one in answered[:-1]:  # the originals, and PCA of each code size once
+        for one in answered[:-1]:  # the originals, and PCA once per code size
             if not rows or (one.errors is not None and size not in drawn):
                 line = "" if one.errors is None else _line(evaluation.pca)
                 rows.append(replace(one, line=line))
         drawn.add(size)
         rows.append(replace(answered[-1], name=found.name, line=_line(evaluation.model)))
     return figures.labelled_rows(
-        rows, (source, "beside each row the mean over the whole split, under each image its own squared error")
+        rows, (source, "beside each row: mean of the whole split; under each image: its squared error")
     )
 
 
@@ -38,7 +38,7 @@ def _line(errors: ErrorSum) -> str:
 
 
 def differing_settings(runs: Sequence[OpenRun]) -> dict[str, list[object]]:
-    """Return the settings in which the runs differ, each with its value in every run; where a run is kept is none."""
+    """Return the settings in which the runs differ, with each run's value; output folders do not count."""
     flat = [
         {
             f"{section}.{key}": value

@@ -1,4 +1,4 @@
-"""What ``decode`` does: the items that codes stand for, block by block."""
+"""The ``decode`` command: items from codes, block by block."""
 
 from collections.abc import Sequence
 
@@ -16,19 +16,19 @@ from tiedae_cli.runs.trained_run import OpenRun
 
 
 def decode_codes(run: OpenRun, codes: str, output: str, kind: str, as_float: bool) -> int:
-    """Write what codes stand for, and return how many.
+    """Decode codes and write the items; return the number of items.
 
     Args:
         run: the model.
-        codes: a file of them, or ``-``.
+        codes: a file with codes, or ``-`` for stdin.
         output: a path or ``-``.
-        kind: png (a grid), or one of the item formats.
-        as_float: images unrounded, in [0, 1].
+        kind: png (a grid of images), or an item format.
+        as_float: write images as floats in [0, 1], without rounding to 8 bits.
 
     Raises:
-        DataError: a row is no code of this model.
-        InputError: more pictures than a grid holds.
-        StorageError: they cannot be written; what was there before is intact.
+        DataError: a row is not a code of this model.
+        InputError: there are more images than a grid holds.
+        StorageError: the output cannot be written; an older file stays intact.
     """
     size, form = run.network.sizes[-1], run.form
     reader = ItemReader(
@@ -48,7 +48,7 @@ def decode_codes(run: OpenRun, codes: str, output: str, kind: str, as_float: boo
 
 
 def _named(block: Block, form: ItemForm, columns: Columns) -> Records:
-    """Return vectors as rows of the table that the model was trained on: in its own units, a category for its values."""
+    """Return vectors as rows of the training table: in its units, with category names instead of their columns."""
     raw = form.denormalize(block.values.astype(np.float64))  # (B, D)
     cells: dict[str, Sequence[object]] = {"item": block.items}
     place = 0

@@ -1,4 +1,4 @@
-"""What ``encode`` does: codes of items, block by block."""
+"""The ``encode`` command: codes of items, block by block."""
 
 from collections.abc import Sequence
 
@@ -12,18 +12,18 @@ from tiedae_cli.runs.trained_run import OpenRun
 
 
 def encode_items(run: OpenRun, inputs: Sequence[str], split: str, output: str, kind: str) -> int:
-    """Write the codes of inputs, or of a split where there are none, and return how many.
+    """Write the codes of inputs, or of a split if there are none; return the number of codes.
 
     Args:
         run: the model.
-        inputs: files, folders, ``-``.
+        inputs: files, folders, or ``-`` for stdin.
         split: train, validation or test.
         output: a path or ``-``.
-        kind: one of the item formats.
+        kind: an item format.
 
     Raises:
-        DataError: an item cannot be read: row 17 of the codes is row 17 of the input, or there is none.
-        StorageError: the codes cannot be written; what was there before is intact.
+        DataError: an item cannot be read; none is skipped, so row 17 of the codes is always row 17 of the input.
+        StorageError: the codes cannot be written; an older file stays intact.
     """
     size = run.network.sizes[-1]
     items = (

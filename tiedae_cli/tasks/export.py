@@ -1,6 +1,6 @@
-"""A trained model in the formats of others: ONNX, checked against onnxruntime, and safetensors.
+"""The ``export`` command: a trained model as ONNX, checked with onnxruntime, or as safetensors.
 
-Shapes: B items a batch, D values an item, K numbers of a code.
+Shapes: B items per batch, D values per item, codes of size K.
 """
 
 import json
@@ -21,12 +21,12 @@ from tiedae_cli.system.optional_packages import optional_package
 
 log = logging.getLogger(__name__)
 
-CHECKED_SIZES = (1, 2, 7, 64)  # items of the batches that are compared
-TOLERANCE = 1e-4  # of the largest answer (at least 1): float32 sums in another order differ by far less
+CHECKED_SIZES = (1, 2, 7, 64)  # sizes of the batches that are compared
+TOLERANCE = 1e-4  # relative to the largest output (at least 1); rounding differs by far less
 
 
 def metadata(trained: Checkpoint, part: Part) -> dict[str, str]:
-    """Return what travels in either format: config and form of the data as JSON, and where the file comes from."""
+    """Return the metadata of both formats: config and form of the data as JSON, run name, part and version."""
     form: dict[str, Any] = {"shape": trained.form.shape, "kind": trained.form.kind, "offset": None, "scale": trained.form.scale}
     if trained.form.offset is not None:
         form["offset"] = trained.form.offset.tolist()
@@ -42,9 +42,9 @@ def metadata(trained: Checkpoint, part: Part) -> dict[str, str]:
 
 
 def safetensors_file(trained: Checkpoint, part: Part) -> bytes:
-    """Return a safetensors file of the weights under the names of ``TiedAutoencoder.state_dict``, each tied weight once.
+    """Return a safetensors file of the weights, named as in ``TiedAutoencoder.state_dict``, each tied weight once.
 
-    The metadata hold ``config`` and ``form`` as JSON: see ``metadata``.
+    The metadata contains ``config`` and ``form`` as JSON: see ``metadata``.
     """
     import safetensors.torch
 
@@ -60,53 +60,53 @@ def onnx_file(trained: Checkpoint, part: Part, raw: bool) -> bytes:
     return build_onnx(trained.model(torch.device("cpu")), trained.form, part, raw, metadata(trained, part))
 
 
-def check_onnx(content: bytes, trained: Checkpoint, part: Part, raw: bool, images: ItemSet | None) -> tuple[float, int]:
-    """Compare what onnxruntime answers with what the model answers, on batches of several sizes.
+def check_onnx(content: bytes, trained: Checkpoint, part: Part, raw: bool, real_items: ItemSet | None) -> tuple[float, int]:
+    """Compare the outputs of onnxruntime with the model's, on batches of several sizes.
 
     Args:
         content: the ONNX file.
-        trained: the model that it was made of.
-        part: as it was made.
-        raw: as it was made.
-        images: real items; random ones are compared in any case.
+        trained: the exported model.
+        part: the exported part.
+        raw: whether the file takes raw values.
+        real_items: items of the test split; random ones are always compared.
 
     Returns:
-        The largest difference, and the items compared.
+        The largest difference, and the number of items compared.
 
     Raises:
         InputError: onnxruntime is not installed.
-        ExportError: the answers differ.
+        ExportError: the outputs differ.
     """
-    runtime = optional_package("onnxruntime", "onnx", "checking ONNX")
+    runtime = optional_package("onnxruntime", "onnx", "checking the ONNX file")
     runtime.set_default_logger_severity(3)
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     source, names = interface(part)
     largest, items = 0.0, 0
-    for batch in _batches(trained.form, images):
+    for batch in _batches(trained.form, real_items):
         values = _values(trained, batch, raw)
         answers = session.run(list(names), {source: values[source]})
         for name, answer in zip(names, answers, strict=True):
             difference = float(np.abs(answer - values[name]).max())
             if not difference <= TOLERANCE * max(1.0, float(np.abs(values[name]).max())):
-                raise ExportError(f"onnxruntime's {name} differs from the model's by {difference:g}: nothing was written")
+                raise ExportError(f"onnxruntime's {name} differs from the model's by {difference:g}; no file was written")
             largest = max(largest, difference)
         items += len(batch)
     return largest, items
 
 
-def _batches(form: ItemForm, images: ItemSet | None) -> list[Tensor]:
-    """Return random and real items in batches of the sizes to check, each (B, D) as the model sees them."""
+def _batches(form: ItemForm, real_items: ItemSet | None) -> list[Tensor]:
+    """Return batches of random and real items in the sizes to check, each (B, D) as the model sees it."""
     generator = torch.Generator().manual_seed(0)
     draw = torch.rand if form.kind == "images" else torch.randn
     batches = [draw(size, form.values_per_item, generator=generator) for size in CHECKED_SIZES]
-    if images is not None:
-        batches += [torch.from_numpy(images.batch(0, size)) for size in CHECKED_SIZES]
+    if real_items is not None:
+        batches += [torch.from_numpy(real_items.batch(0, size)) for size in CHECKED_SIZES]
     return batches
 
 
 @torch.inference_mode()
 def _values(trained: Checkpoint, x: Tensor, raw: bool) -> dict[str, np.ndarray]:
-    """Return what goes in and out of the model for a batch as it sees it, (B, D); in the data's own values where raw."""
+    """Return inputs and outputs of the model for a batch, (B, D); in the data's values if ``raw``."""
     model = trained.model(torch.device("cpu"))
     own = trained.form.denormalize(x.numpy())
     if raw:
@@ -119,30 +119,30 @@ def _values(trained: Checkpoint, x: Tensor, raw: bool) -> dict[str, np.ndarray]:
 
 
 def export_run(run: OpenRun, kind: str, part: Part, raw: bool) -> tuple[bytes, float | None]:
-    """Return a model as a file of another format and, of ONNX, the largest difference between its answers and the model's.
+    """Export a model; return the file and, for ONNX, the largest difference between its outputs and the model's.
 
     Args:
         run: the model.
         kind: onnx or safetensors.
-        part: which half.
-        raw: as in ``onnx_file``.
+        part: encoder, decoder or both.
+        raw: whether the file takes raw values.
 
     Raises:
         InputError: a package is not installed.
-        ExportError: the answers differ, or the format cannot hold the model.
+        ExportError: the outputs differ, or the format cannot represent the model.
     """
     if kind == "safetensors":
         return safetensors_file(run.trained, part), None
     content = onnx_file(run.trained, part, raw)
-    difference, items = check_onnx(content, run.trained, part, raw, _real_images(run))
-    log.info(f"onnxruntime answers as the model does on {items} items: largest difference {difference:.1e}")
+    difference, items = check_onnx(content, run.trained, part, raw, _test_items(run))
+    log.info(f"checked with onnxruntime on {items} items: largest difference {difference:.1e}")
     return content, difference
 
 
-def _real_images(run: OpenRun) -> ItemSet | None:
-    """Return test images to check with; without the data random values have to do."""
+def _test_items(run: OpenRun) -> ItemSet | None:
+    """Return test items for the check; None, with a warning, if the data cannot be read."""
     try:
         return run.split("test")
     except DataError as error:
-        log.warning(f"checked with random values only, for the data is not there: {error}")
+        log.warning(f"the ONNX file is checked with random values only, because the data cannot be read: {error}")
         return None

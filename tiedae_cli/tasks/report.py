@@ -1,4 +1,4 @@
-"""What ``report`` does: one page about runs, with their scores, and where it goes.
+"""The ``report`` command: a page about runs with their scores, and its output path.
 
 Shapes: N items of the split.
 """
@@ -19,47 +19,47 @@ from tiedae_cli.system.storage import unused_name
 
 
 def report_page(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: float) -> bytes:
-    """Return the page about runs, with what the score of each says of the items.
+    """Return the report page about runs, with the outliers that each one's score finds.
 
     Args:
-        runs: their items are those of the first one's data.
-        names: what the command line calls them.
+        runs: the runs; all are measured on the first one's data.
+        names: their names on the page.
         split: train, validation or test.
-        quantile: of the validation scores; items above it are outliers.
+        quantile: quantile of the validation scores; items above it are outliers.
 
     Raises:
-        InputError: no split has that name, or there are too many runs.
-        DataError: the runs take data of different forms, or the data is missing.
+        InputError: the split is unknown, or there are too many runs.
+        DataError: the runs need different forms of data, or the data is missing.
     """
 
-    def judge(run: OpenRun, seen: ItemSet, images: ItemSet, errors: Tensor) -> ScoreFacts:
-        return _score_facts(run, seen, images, errors, quantile)
+    def judge(run: OpenRun, seen: ItemSet, items: ItemSet, errors: Tensor) -> ScoreFacts:
+        return _score_facts(run, seen, items, errors, quantile)
 
     return report(runs, names, split, quantile, judge)
 
 
-def _score_facts(run: OpenRun, seen: ItemSet, images: ItemSet, errors: Tensor, quantile: float) -> ScoreFacts:
-    """Return the threshold of what a run ranks items by, the side of a region if that is regions, and how many items are above.
+def _score_facts(run: OpenRun, seen: ItemSet, items: ItemSet, errors: Tensor, quantile: float) -> ScoreFacts:
+    """Return a run's threshold, the side of its region if it ranks by regions, and the number of outliers.
 
     Args:
         run: the model.
         seen: the validation items.
-        images: the items of the page.
+        items: the items of the split.
         errors: their squared errors, (N,).
-        quantile: of the validation scores.
+        quantile: quantile of the validation scores that is the threshold.
     """
     rank = RANKERS[run.config.score.rank]
     region = region_side(run.form) if rank is Region else None
-    if rank not in (SquaredError, Region) or not len(seen):  # the page computes the score of what is drawn on it
+    if rank not in (SquaredError, Region) or not len(seen):  # the page itself must compute the score of a drawing
         return ScoreFacts(None, region, None)
     scorer = Scorer(run)
     limit = scorer.item_threshold(seen, 1 - quantile).value
-    scores = errors if rank is SquaredError else scorer.item_scores(images)
+    scores = errors if rank is SquaredError else scorer.item_scores(items)
     return ScoreFacts(limit, region, int((scores > limit).sum()))
 
 
 def report_path(runs: Sequence[OpenRun], content: bytes) -> Path:
-    """Return where a report goes without ``--output``: into the run folder of a single run, else a free name in the working folder."""
+    """Return the default output path: in the run folder for a single run, else an unused name in the working folder."""
     folder = Run(runs[0].path.parent)
     if len(runs) == 1 and folder.config.exists():
         return folder.report

@@ -24,7 +24,7 @@ from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.output import figures
 from tiedae_cli.output.item_writer import write_records
 from tiedae_cli.output.output_targets import check_targets
-from tiedae_cli.output.series_envelope import Places, Trace
+from tiedae_cli.output.series_envelope import EnvelopeBuilder, RowNumbers
 from tiedae_cli.output.terminal import Terminal, write_output
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
@@ -298,7 +298,7 @@ class _Pictures:
         if sheet is not None:
             what = f"--contact-sheet: this model takes {run.form.describe()}, which are no pictures"
             run.refuse_vectors(f"{what}; --plot draws rows with their scores")
-        self.trace, self.places = None if plot is None else Trace(self.columns), Places()
+        self.trace, self.places = None if plot is None else EnvelopeBuilder(self.columns), RowNumbers()
 
     def watch(self, blocks: Iterable[Scored]) -> Iterator[Scored]:
         """Yield the blocks and take each into account."""
@@ -337,7 +337,7 @@ class _Pictures:
         write_output(str(path), figures.contact_sheet(values, reconstructions, captions, outliers, title, self.form))
         log.info(f"the {len(scores)} worst: {path}")
 
-    def _draw_series(self, path: Path, trace: Trace, tally: Tally, score_name: str) -> None:
+    def _draw_series(self, path: Path, trace: EnvelopeBuilder, tally: Tally, score_name: str) -> None:
         columns = self.form.columns
         names = columns.values if columns is not None else [f"column {number}" for number in range(self.form.values_per_item)]
         title = f"{tally.items:,} {'rows' if self.columns else 'items'}"

@@ -1,4 +1,4 @@
-"""What ``train`` does: a new run, or an old one at its saved position, and everything that follows the training."""
+"""The ``train`` command: starts or resumes a run and attaches its observers."""
 
 import contextlib
 import logging
@@ -54,14 +54,14 @@ MAY_CHANGE = (
 
 
 def observers(checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: Terminal | None) -> list[Observer]:
-    """Return everything that follows a training on the leading process, in the order in which it is told.
+    """Return the observers of a training on the leading process, in the order of their calls.
 
-    Each epoch is saved before trackers and pipelines hear of it. The bar goes first, because slow work after the training draws
-    bars of its own. Trackers come after the pictures and the checkpoint that they copy.
+    Each epoch is saved before trackers and pipelines see it. The progress bar is removed first, because slow work after the training
+    draws its own bars. Trackers come after the pictures and the checkpoint that they copy.
 
     Args:
         checkpoints: saves the training.
-        trackers: of ``output.trackers``.
+        trackers: the trackers of ``output.trackers``.
         terminal: shows the training; None shows nothing.
     """
     config, run = checkpoints.config, checkpoints.run
@@ -87,45 +87,45 @@ def _page(run: OpenRun, name: str, split: str) -> bytes:
 def start(
     config: Config, name: str, run_dir: Path | None, device: torch.device, ranks: Ranks, terminal: Terminal | None = None
 ) -> Iterator[TrainingRun]:
-    """Make a new run and its first checkpoint, and hold its lock.
+    """Start a new run: create its folder and first checkpoint, and hold its lock.
 
     Args:
-        config: the whole config.
-        name: the run's name if ``run_dir`` is None.
-        run_dir: exactly this folder.
+        config: the complete config.
+        name: name of the run if ``run_dir`` is None.
+        run_dir: the run folder; None for a new folder named after ``name``.
         device: where to compute.
-        ranks: the processes that train together; the leading one alone writes.
+        ranks: the processes that train together; only the leading one writes.
         terminal: shows the training; None shows nothing.
 
     Raises:
-        DataError: the data is missing or damaged; nothing was made.
+        DataError: the data is missing or damaged; no run was created.
         StorageError: the folder cannot be written.
     """
     trackers = _trackers(config)
     with arithmetic_restored():
         config, splits, trainer = _new_trainer(config, device, ranks)
         if not ranks.leads:
-            saving = Checkpoints(config, splits, trainer, Run(Path(name)))
-            saving.begin()  # the leader's first checkpoint sums over all processes
-            yield TrainingRun(config, splits, trainer, saving.run, [saving])
+            checkpoints = Checkpoints(config, splits, trainer, Run(Path(name)))
+            checkpoints.begin()  # all processes take part in the leader's first checkpoint
+            yield TrainingRun(config, splits, trainer, checkpoints.run, [checkpoints])
             return
         run = create_named_run(run_dir) if run_dir is not None else create_run(_parent(config), name)
         with run.locked():
-            saving = Checkpoints(config, splits, trainer, run, _ranker_fitted(splits, device))
-            if run.last.exists():  # a process with the same --run-dir was faster
+            checkpoints = Checkpoints(config, splits, trainer, run, _ranker_fitted(splits, device))
+            if run.last.exists():  # another process with the same --run-dir was faster
                 raise InputError(f"--run-dir {run.folder}: another process has just trained here")
             try:
-                saving.begin()
+                checkpoints.begin()
             except StorageError:
                 run.remove_if_empty()
                 raise
-            saving.write_config()
+            checkpoints.write_config()
             log.info(f"{run.folder}: {_describe(splits, trainer)}")
-            yield TrainingRun(config, splits, trainer, run, observers(saving, trackers, terminal))
+            yield TrainingRun(config, splits, trainer, run, observers(checkpoints, trackers, terminal))
 
 
 def _new_trainer(config: Config, device: torch.device, ranks: Ranks) -> tuple[Config, Splits, Trainer]:
-    """Return the config with all that depends on the data, the data, and the trainer before its first step."""
+    """Return the config completed from the data, the data, and a trainer before its first step."""
     config = config.model_copy(update={"data": absolute(config.data)})
     place = choose_place(device, config.training, ranks)
     splits = _suitable_data(config)
@@ -136,7 +136,7 @@ def _new_trainer(config: Config, device: torch.device, ranks: Ranks) -> tuple[Co
 
 
 def _suitable_data(config: Config, may_fill_root: bool = True) -> Splits:
-    """Do what ``data_to_train_on`` does, and refuse a rank that cannot score such items."""
+    """Load the data to train on; raise ``ConfigError`` if ``score.rank`` cannot score its items."""
     splits = data_to_train_on(config, may_fill_root)
     if refusal := RANKERS[config.score.rank].refusal(splits.form):
         raise ConfigError(f"score.rank: {config.score.rank} {refusal}; {splits.source} holds {splits.form.describe()}")
@@ -152,20 +152,20 @@ def resume(
     ranks: Ranks,
     terminal: Terminal | None = None,
 ) -> Iterator[TrainingRun]:
-    """Open a run at a saved position, and hold its lock.
+    """Resume a run at a saved position, and hold its lock.
 
     Args:
         path: ``last.safetensors`` or another checkpoint of the run folder.
-        config: what ``--config`` and ``--set`` say, compared with the run's own; None takes the run's own.
-        assignments: ``--set`` on the run's own config if ``config`` is None.
+        config: the config of ``--config`` and ``--set``, which must agree with the run's; None takes the run's config.
+        assignments: ``--set`` on the run's config if ``config`` is None.
         device: where to compute.
-        ranks: the processes that train together; the leading one alone writes.
+        ranks: the processes that train together; only the leading one writes.
         terminal: shows the training; None shows nothing.
 
     Raises:
-        CheckpointError: the checkpoint is damaged; the message offers those that are whole.
-        ConfigError: the config differs in what may not change.
-        DataError: the data is not what the run was trained on.
+        CheckpointError: the checkpoint is damaged; the message offers undamaged ones.
+        ConfigError: the config changes a key that must stay the same.
+        DataError: the data has changed since the run was trained.
     """
     run = Run(path.parent)
     if path not in (run.last, run.previous, run.best):
@@ -175,31 +175,31 @@ def resume(
     with arithmetic_restored(), run.locked() if ranks.leads else contextlib.nullcontext():
         found = ranks.from_leader(_load_or_offer(path, run) if ranks.leads else None)
         assert found is not None
-        wanted = _wanted(found, config or parse_config(dump_config(found.config), str(run.config), assignments))
-        _refuse_changes(found, wanted)
-        trackers = _trackers(wanted)
-        place = choose_place(device, wanted.training, ranks)
-        splits = _suitable_data(wanted, config is not None).for_model(found.form, str(path))
+        requested = _completed(found, config or parse_config(dump_config(found.config), str(run.config), assignments))
+        _refuse_changes(found, requested)
+        trackers = _trackers(requested)
+        place = choose_place(device, requested.training, ranks)
+        splits = _suitable_data(requested, config is not None).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
-        trainer = Trainer(wanted, splits, place)
+        trainer = Trainer(requested, splits, place)
         try:
             trainer.restore(found.weights, found.training)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: damaged: {error}") from None
-        saving = Checkpoints(wanted, splits, trainer, run, _ranker_fitted(splits, device))
+        checkpoints = Checkpoints(requested, splits, trainer, run, _ranker_fitted(splits, device))
         if ranks.leads and path != run.last:
             run.link(path, run.last)
-        saving.repair()
+        checkpoints.repair()
         log.info(f"{run.folder}: resumed after {trainer.epoch} epochs and {trainer.step_in_epoch} steps")
         if trainer.is_finished:
-            more = f"tiedae train --resume {quoted(run.folder)} --epochs {2 * wanted.training.epochs}"
-            log.info(f"{run.folder}: complete, {wanted.training.epochs:,} epochs; for more: {more}")
-        told = observers(saving, trackers, terminal) if ranks.leads else [saving]
-        yield TrainingRun(wanted, splits, trainer, run, told)
+            more = f"tiedae train --resume {quoted(run.folder)} --epochs {2 * requested.training.epochs}"
+            log.info(f"{run.folder}: all {requested.training.epochs:,} epochs are done; to train longer: {more}")
+        attached = observers(checkpoints, trackers, terminal) if ranks.leads else [checkpoints]
+        yield TrainingRun(requested, splits, trainer, run, attached)
 
 
-def _wanted(found: Checkpoint, config: Config) -> Config:
-    """Return a config with what the run decided at its start: absolute paths, whole epochs, the order of the items."""
+def _completed(found: Checkpoint, config: Config) -> Config:
+    """Complete a config as at the start of the run: absolute paths, whole epochs, the order of items."""
     config = config.model_copy(update={"data": absolute(config.data)})
     if "train" in found.training.data:
         config = in_epochs(config, found.training.data["train"].images)
@@ -220,12 +220,12 @@ def _trackers(config: Config) -> list[Observer]:
 
 
 def _ranker_fitted(splits: Splits, device: torch.device) -> Callable[[TiedAutoencoder, Config], Mapping[str, Tensor]]:
-    """Return what fits the ranker of a config to a trained model, and gives the tensors that a checkpoint keeps of it."""
+    """Return a function that fits a config's ranker to a trained model and returns its tensors for the checkpoint."""
     return lambda model, config: fit_ranker(model, splits.train, config, device).tensors()
 
 
 def _load_or_offer(path: Path, run: Run) -> Checkpoint:
-    """Load a checkpoint; where it is damaged, say which others of the run are whole."""
+    """Load a checkpoint; if it is damaged, raise an error that offers the run's undamaged ones."""
     try:
         return run.load(path)
     except CheckpointError as error:
@@ -235,24 +235,24 @@ def _load_or_offer(path: Path, run: Run) -> Checkpoint:
                 with contextlib.suppress(CheckpointError):
                     epochs = len(run.load(other).training.history)
                     command = f"tiedae train --resume {quoted(other)}"
-                    offers.append(f"to go on from the {epochs} epochs in {other.name}: {command}")
+                    offers.append(f"to resume after the {epochs} epochs in {other.name}: {command}")
         raise CheckpointError("\n".join([str(error), *offers])) from None
 
 
 def _refuse_other_data(path: Path, found: Checkpoint, splits: Splits) -> None:
-    """Raise ``DataError`` unless the data is what the run was trained on."""
+    """Raise ``DataError`` if the data has changed since the run was trained."""
     before, now = found.training.data, identify(splits)
     if before == now:
         return
     if before.keys() != now.keys():
-        raise CheckpointError(f"{path}: damaged: it does not say what it was trained on")
+        raise CheckpointError(f"{path}: damaged: the identity of its training data is missing")
     differences = [
-        f"{before[name].images:,} {name} images, now {now[name].images:,}"
+        f"{before[name].images:,} {name} items before, {now[name].images:,} now"
         for name in now
         if before[name].images != now[name].images
     ]
-    what = "; ".join(differences) or "as many images, but others"
-    raise DataError(f"{path}: {splits.source} is not the data any more that this run was trained on: {what}")
+    what = "; ".join(differences) or "as many items, but their values differ"
+    raise DataError(f"{path}: {splits.source} has changed since this run was trained: {what}")
 
 
 def _refuse_changes(found: Checkpoint, new: Config) -> None:
@@ -261,11 +261,13 @@ def _refuse_changes(found: Checkpoint, new: Config) -> None:
     if refused:
         allowed = ", ".join(MAY_CHANGE)
         raise ConfigError(
-            "\n".join(["--resume goes on with the same training; these differ:", *refused, f"only {allowed} may change"])
+            "\n".join(
+                ["--resume continues the same training, but these keys differ:", *refused, f"Only these may change: {allowed}"]
+            )
         )
     done = found.training.epoch if found.training.phase == JOINT else 0
     if new.training.epochs < done:
-        raise ConfigError(f"training.epochs: {new.training.epochs} is asked for, but {done} epochs are done")
+        raise ConfigError(f"training.epochs: {new.training.epochs} is less than the {done} epochs that are already done")
 
 
 def _describe(splits: Splits, trainer: Trainer) -> str:
@@ -273,5 +275,5 @@ def _describe(splits: Splits, trainer: Trainer) -> str:
     tied = "tied" if trainer.model.tied else "untied"
     where = f"{trainer.place.device}, {str(trainer.place.dtype).removeprefix('torch.')}"
     processes = f", {trainer.ranks.count} processes" if trainer.ranks.count > 1 else ""
-    images = f"{len(splits.train):,} {splits.form.describe()} of {splits.source}"
-    return f"{trainer.model.round_trip} {tied}, {parameters:,} parameters, on {images}, {where}{processes}"
+    items = f"{len(splits.train):,} {splits.form.describe()} of {splits.source}"
+    return f"{trainer.model.round_trip} {tied}, {parameters:,} parameters, on {items}, {where}{processes}"

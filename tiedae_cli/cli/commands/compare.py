@@ -30,17 +30,17 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Measure several runs on the same items, and compare them with PCA. With --output, also draw their reconstructions."""
-    from tiedae_cli.cli.comparison_table import NEEDLESS, comparison_table, comparison_values, settings_table
+    from tiedae_cli.cli.comparison_table import OPTIONAL_COMPARISON_COLUMNS, comparison_table, comparison_values, settings_table
     from tiedae_cli.data.item_set import choose
     from tiedae_cli.model.verdict import sentence
-    from tiedae_cli.output.output_targets import check_targets, refuse_bytes_on_terminal
+    from tiedae_cli.output.output_targets import check_targets, refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.run_comparison import compare_runs
     from tiedae_cli.runs.trained_run import open_run
     from tiedae_cli.runs.training_summary import error_history
     from tiedae_cli.tasks.compare import comparison_picture, differing_settings
 
-    refuse_bytes_on_terminal(output)
+    refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         opened = [open_run(run, device) for run in runs]
         check_targets(output)
@@ -51,7 +51,7 @@ def compare(
             source = f"{splits.source}, {split} split"
             write_output(output, comparison_picture(opened, compared, choose(splits.filled(split), count, None), source))
         if output != "-":
-            terminal.table(comparison_table(compared, splits.source), NEEDLESS)
+            terminal.table(comparison_table(compared, splits.source), OPTIONAL_COMPARISON_COLUMNS)
             settings = differing_settings(opened)
             if settings:
                 terminal.table(settings_table(settings, [run.name for run in compared]))
@@ -65,4 +65,4 @@ def compare(
             values = [comparison_values(run) for run in compared]
             differing = [{key: value[index] for key, value in settings.items()} for index in range(len(values))]
             json_runs = [{**one, "settings": own} for one, own in zip(values, differing, strict=True)]
-            terminal.json_line(split=split, images=len(splits.get(split)), runs=json_runs, output=output)
+            terminal.json_line(split=split, items=len(splits.get(split)), runs=json_runs, output=output)

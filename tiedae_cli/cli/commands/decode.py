@@ -34,14 +34,14 @@ def decode(
 ) -> None:
     """Decode codes into images (a PNG grid of up to 10,000, or an array) or into vectors in the data's own units."""
     from tiedae_cli.errors import InputError
-    from tiedae_cli.output.output_targets import refuse_bytes_on_terminal
+    from tiedae_cli.output.output_targets import refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.trained_run import open_run_with_inputs
     from tiedae_cli.tasks.decode import decode_codes
 
     kind = choose_format(file_format, as_json, output, ("png", *FORMATS), on_stdout="npy")
     if kind == "png" or not FORMATS[kind].is_text:
-        refuse_bytes_on_terminal(output)
+        refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(arguments[0], arguments[1:], device)
         if len(names) != 1:

@@ -29,14 +29,14 @@ def encode(
     debug: Debug = False,
 ) -> None:
     """Write the codes of items, one row per item. It reads the input in blocks and stops at the first unreadable item."""
-    from tiedae_cli.output.output_targets import refuse_bytes_on_terminal
+    from tiedae_cli.output.output_targets import refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.trained_run import open_run_with_inputs
     from tiedae_cli.tasks.encode import encode_items
 
     kind = choose_format(file_format, as_json, output, FORMATS, on_stdout="csv" if sys.stdout.isatty() else "npy")
     if not FORMATS[kind].is_text:
-        refuse_bytes_on_terminal(output)
+        refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(model, inputs or [], device)
         count, size = encode_items(run, names, split, output, kind), run.network.sizes[-1]

@@ -26,7 +26,7 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure a model on a split, and compare it with PCA of the same code size and with the mean item."""
-    from tiedae_cli.cli.evaluation_table import NEEDLESS, evaluation_table, evaluation_values
+    from tiedae_cli.cli.evaluation_table import OPTIONAL_EVALUATION_COLUMNS, evaluation_table, evaluation_values
     from tiedae_cli.model.verdict import sentence
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.trained_run import open_run
@@ -36,7 +36,7 @@ def evaluate(
     with Terminal(quiet, as_json) as terminal:
         run = open_run(model, device)
         result, denoising = evaluate_run(run, split, components)
-        terminal.table(evaluation_table(result, f"{run.path} on {run.splits.source}", denoising), NEEDLESS)
+        terminal.table(evaluation_table(result, f"{run.path} on {run.splits.source}", denoising), OPTIONAL_EVALUATION_COLUMNS)
         history = error_history(run.history)
         terminal.note(sentence(result.errors(run.network.sizes[-1], run.form.value_name, history)))
         terminal.json_line(checkpoint=str(run.path), **evaluation_values(result, denoising))

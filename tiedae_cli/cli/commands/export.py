@@ -33,12 +33,12 @@ def export(
     """Export a model for other tools, and print the path of the file."""
     kind = _format(output, wanted, raw)
 
-    from tiedae_cli.output.output_targets import check_targets, refuse_bytes_on_terminal
+    from tiedae_cli.output.output_targets import check_targets, refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.trained_run import open_run
     from tiedae_cli.tasks.export import export_run
 
-    refuse_bytes_on_terminal(output)
+    refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run = open_run(model, "cpu")
         check_targets(output)

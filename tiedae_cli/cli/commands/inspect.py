@@ -35,13 +35,13 @@ def inspect(
     """Print the layers of a model and how it was trained. Optionally draw its features and codes."""
     from tiedae_cli.cli.inspection_table import facts_table, inspection_values, layer_table
     from tiedae_cli.model.layer_summary import summarize_layers
-    from tiedae_cli.output.output_targets import check_targets, refuse_bytes_on_terminal
+    from tiedae_cli.output.output_targets import check_targets, refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.trained_run import open_run
     from tiedae_cli.runs.training_summary import summarize_training
     from tiedae_cli.tasks.inspect import draw_codes, draw_features
 
-    refuse_bytes_on_terminal(features, codes)
+    refuse_binary_on_terminal(features, codes)
     with Terminal(quiet, as_json) as terminal:
         run = open_run(model, "cpu")
         check_targets(features, codes)

@@ -46,14 +46,14 @@ def reconstruct(
     debug: Debug = False,
 ) -> None:
     """Draw images beside their reconstructions, and print the path of the PNG."""
-    from tiedae_cli.output.output_targets import check_targets, refuse_bytes_on_terminal
+    from tiedae_cli.output.output_targets import check_targets, refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.trained_run import open_run_with_inputs
     from tiedae_cli.system.storage import unused_name
     from tiedae_cli.tasks import reconstruct as reconstruction
 
     _refuse_count(model, files or [])
-    refuse_bytes_on_terminal(output)
+    refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(model, files or [], device)
         check_targets(output)
@@ -61,11 +61,11 @@ def reconstruct(
         if preview:
             terminal.preview(drawn.answers, drawn.title)
         png = drawn.png()
-        target = output or str(unused_name(run.path.parent / f"reconstructions-{drawn.images}.png", png))
+        target = output or str(unused_name(run.path.parent / f"reconstructions-{drawn.items}.png", png))
         write_output(target, png)
         if target != "-":
             terminal.result(target)
-            terminal.json_line(output=target, images=drawn.images, squared_errors=drawn.squared_errors)
+            terminal.json_line(output=target, items=drawn.items, squared_errors=drawn.squared_errors)
 
 
 def _refuse_count(model: str | None, files: Sequence[str]) -> None:

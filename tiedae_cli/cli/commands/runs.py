@@ -24,8 +24,8 @@ def runs(
         for values in as_values(found):
             typer.echo(json.dumps(values))
         return
-    from tiedae_cli.cli.runs_table import NEEDLESS, runs_table
+    from tiedae_cli.cli.runs_table import OPTIONAL_RUN_COLUMNS, runs_table
     from tiedae_cli.output.fitted_tables import print_table
 
-    if left_out := print_table(runs_table(found), NEEDLESS):
-        typer.echo(left_out, err=True)
+    if hidden := print_table(runs_table(found), OPTIONAL_RUN_COLUMNS):
+        typer.echo(hidden, err=True)

@@ -100,7 +100,7 @@ def score(
 ) -> None:
     """Write the anomaly score of each item. Unreadable items are reported and skipped; the exit code is then 1."""
     from tiedae_cli.errors import InputError
-    from tiedae_cli.output.output_targets import refuse_bytes_on_terminal
+    from tiedae_cli.output.output_targets import refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.trained_run import open_run_with_inputs
     from tiedae_cli.tasks.score import ScoreRequest
@@ -120,7 +120,7 @@ def score(
     if explain is not None and not FORMATS[kind].has_lists:
         raise InputError(f"--explain: reasons are lists, which {FORMATS[kind].title} cannot hold; use --format jsonl")
     if not FORMATS[kind].is_text:
-        refuse_bytes_on_terminal(output)
+        refuse_binary_on_terminal(output)
     request = ScoreRequest(
         split=split,
         limit=limit,

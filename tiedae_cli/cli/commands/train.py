@@ -88,9 +88,7 @@ def train(
         if found is not None:
             opened = task.resume(found, values, request.assignments, *where)
         else:
-            assert (
-                values is not None and request.name is not None
-            )  # find_resumable raises where there is no config to start from
+            assert values is not None and request.name is not None  # find_resumable raises if there is no config to start from
             opened = task.start(values, request.name, run_dir, *where)
         with opened as training:
             training.train()

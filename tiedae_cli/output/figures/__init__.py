@@ -1,4 +1,4 @@
-"""What people look at: PNG files, through matplotlib's object API, so that no display and no global state is involved."""
+"""Figures as PNG files, drawn with matplotlib's object API, which needs no display and no global state."""
 
 from tiedae_cli.model.pictures import as_pictures
 from tiedae_cli.output.figures.curves import loss_curve

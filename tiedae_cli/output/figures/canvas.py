@@ -1,4 +1,4 @@
-"""What all pictures are made of: arrays of pixels, matplotlib figures without a display, and their PNG."""
+"""The building blocks of all figures: arrays of pixels, matplotlib figures without a display, and PNG files."""
 
 import io
 import math
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 100
-INK, MODEL_COLOR, YARDSTICK_COLOR = "#222222", "#1f5fa8", "#c8501e"
-SMOOTH_BELOW = 20  # pixels a side: squares of an 8 x 8 digit hide what it is, those of a 28 x 28 one do not
+INK, MODEL_COLOR, ACCENT_COLOR = "#222222", "#1f5fa8", "#c8501e"
+SMOOTH_BELOW = 20  # pixels a side: an 8 x 8 digit drawn in sharp squares is hard to recognize, a 28 x 28 one is not
 
 
 def tiles(stacks: Sequence[np.ndarray], columns: int, factor: int, background: int = 255) -> np.ndarray:
-    """Return pictures in [0, 1], (N, H, W[, 3]) each, stacked by index, laid out in rows and enlarged, (height, width, 3) uint8."""
+    """Lay out stacks of pictures in [0, 1], (N, H, W[, 3]), in rows of cells, enlarged; return (height, width, 3) uint8."""
     count, height, width = stacks[0].shape[:3]
     gap = max(2, factor)
     cell_height, cell_width = len(stacks) * height * factor + (2 * len(stacks) - 1) * gap, width * factor + gap
@@ -33,15 +33,15 @@ def tiles(stacks: Sequence[np.ndarray], columns: int, factor: int, background: i
 
 
 def resized(pictures: np.ndarray, side: int, largest: int) -> np.ndarray:
-    """Return pictures in [0, 1], (N, H, W) or (N, H, W, 3), as large as people read them, (N, h, w, 3) uint8.
+    """Resize pictures in [0, 1], (N, H, W) or (N, H, W, 3), to a readable size, (N, h, w, 3) uint8.
 
-    Small ones are enlarged by the largest whole factor that fits ``side``: below 20 pixels a side by bicubic interpolation, else every
-    pixel becomes a sharp square. Those beyond ``largest`` are shrunk to it.
+    Small ones are enlarged by the largest whole factor that fits ``side``: below 20 pixels a side with bicubic interpolation, else every
+    pixel becomes a sharp square. Those larger than ``largest`` are shrunk to it.
 
     Args:
         pictures: at least one.
-        side: the longer side that is wanted, in pixels.
-        largest: the longer side that is allowed.
+        side: target of the longer side in pixels.
+        largest: maximum of the longer side in pixels.
     """
     from PIL import Image
 
@@ -59,7 +59,7 @@ def resized(pictures: np.ndarray, side: int, largest: int) -> np.ndarray:
 
 
 def paste(canvas: np.ndarray, y: int, x: int, picture: np.ndarray, factor: int) -> None:
-    """Put a picture in [0, 1], (H, W) or (H, W, 3), on a canvas, (height, width, 3) uint8, every pixel a sharp square."""
+    """Paste a picture in [0, 1], (H, W) or (H, W, 3), on a canvas, (height, width, 3) uint8; every pixel becomes a square."""
     levels = np.rint((picture if picture.ndim == 3 else picture[..., None]) * 255).astype(np.uint8)  # (H, W, 1 or 3)
     large = levels.repeat(factor, 0).repeat(factor, 1)
     canvas[y : y + large.shape[0], x : x + large.shape[1]] = large
@@ -75,7 +75,7 @@ def pixel_png(canvas: np.ndarray) -> bytes:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of so many inches, with no display behind it."""
+    """Return an empty figure, its size in inches, without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -88,13 +88,13 @@ def figure_png(figure: "Figure") -> bytes:
     """Return a figure as a PNG."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in another script is drawn as boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # names in other scripts are drawn as boxes
         figure.savefig(buffer, format="png", facecolor="white")
     return buffer.getvalue()
 
 
 class Page:
-    """A white picture on which images and words are put by their place from the upper left, in pixels.
+    """A white page for images and text; positions are in pixels from the upper left.
 
     Args:
         width: in pixels.
@@ -106,11 +106,11 @@ class Page:
         self.figure = new_figure((width + 1e-3) / DPI, (height + 1e-3) / DPI)  # older matplotlib rounds 505.999 down
 
     def paste(self, x: int, y: int, levels: np.ndarray) -> None:
-        """Put an image, (H, W, 3) uint8, with its upper left corner here."""
+        """Paste an image, (H, W, 3) uint8, with its upper left corner at (x, y)."""
         self.canvas[y : y + levels.shape[0], x : x + levels.shape[1]] = levels
 
     def write(self, x: float, y: float, text: str, size: float = 10, bold: bool = False, align: str = "left") -> None:
-        """Put a line of text with its upper edge at ``y`` and its left edge or middle at ``x``."""
+        """Write a line of text with its upper edge at ``y`` and its left edge or middle at ``x``."""
         height, width = self.canvas.shape[:2]
         weight = "bold" if bold else "normal"
         place = x / width, 1 - y / height
@@ -123,7 +123,7 @@ class Page:
 
 
 def text_width(text: str, size: float = 10, bold: bool = False) -> int:
-    """Return how many pixels a line of text takes across."""
+    """Return the width of a line of text in pixels."""
     figure = new_figure(1, 1)
     words = figure.text(0, 0, shown(text), fontsize=size, weight="bold" if bold else "normal", parse_math=False)
     return math.ceil(words.get_window_extent().width)

@@ -1,9 +1,9 @@
-"""The picture of a training: its errors by epoch beside PCA's."""
+"""The loss curve: a training's errors per epoch beside PCA's."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiedae_cli.output.figures.canvas import INK, MODEL_COLOR, YARDSTICK_COLOR, figure_png, new_figure
+from tiedae_cli.output.figures.canvas import ACCENT_COLOR, INK, MODEL_COLOR, figure_png, new_figure
 from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.system.text import shown
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 def loss_curve(
-    run: str, history: Sequence[EpochReport], yardstick: float | None, components: int, value_name: str = "pixel"
+    run: str, history: Sequence[EpochReport], pca_error: float | None, components: int, value_name: str = "pixel"
 ) -> bytes:
-    """Draw training and validation error by epoch, the best epoch marked, PCA's error at the same code size as a line; return the PNG.
+    """Draw training and validation error per epoch, the best epoch, and PCA's error at the same code size; return the PNG.
 
-    Of a training with greedy pretraining only the epochs of all layers together: a layer's own error is not comparable.
+    Epochs of layer-wise pretraining are not drawn, because a single layer's error is not comparable.
 
     Args:
-        run: its name, the title.
-        history: of all phases.
-        yardstick: PCA's validation error; None leaves its line out.
-        components: of PCA.
-        value_name: what one value of an item is called.
+        run: name of the run, which becomes the title.
+        history: epochs of all phases.
+        pca_error: PCA's validation error; None draws no line.
+        components: number of PCA components.
+        value_name: name of one value of an item.
     """
     figure = new_figure(8, 4.5)
     axes = figure.add_subplot()
@@ -37,12 +37,12 @@ def loss_curve(
         axes.plot(epochs, values, marker=marker, markersize=4, color=color, label=name)
     best = next((report for report in reversed(reports) if report.best), None)
     if best is not None:
-        told = f"best epoch {best.epoch}: {best.selection_mse:.3g}"
+        text = f"best epoch {best.epoch}: {best.selection_mse:.3g}"
         place = [best.epoch], [best.selection_mse]
-        axes.plot(*place, label=told, marker="o", markersize=10, markerfacecolor="none", markeredgecolor=INK, linestyle="")
-    if yardstick is not None:
-        axes.axhline(yardstick, color=YARDSTICK_COLOR, linestyle="--", label=f"PCA, {components} components: {yardstick:.3g}")
-    values = [value for _, numbers, _ in series for value in numbers] + [yardstick or series[0][1][0]]
+        axes.plot(*place, label=text, marker="o", markersize=10, markerfacecolor="none", markeredgecolor=INK, linestyle="")
+    if pca_error is not None:
+        axes.axhline(pca_error, color=ACCENT_COLOR, linestyle="--", label=f"PCA, {components} components: {pca_error:.3g}")
+    values = [value for _, numbers, _ in series for value in numbers] + [pca_error or series[0][1][0]]
     _scale(axes, epochs, min(values), max(values))
     axes.set_title(shown(run), fontsize=11, color=INK, parse_math=False)
     axes.set_xlabel("epoch")
@@ -55,7 +55,7 @@ def loss_curve(
 
 
 def _scale(axes: "Axes", epochs: Sequence[int], lowest: float, highest: float) -> None:
-    """Mark whole epochs from the first to the last one, and errors by a logarithmic scale with plain numbers."""
+    """Label whole epochs from the first to the last, and errors on a logarithmic scale with plain numbers."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
     first, last = epochs[0], epochs[-1]

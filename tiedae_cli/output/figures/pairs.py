@@ -1,4 +1,4 @@
-"""Pictures of many items: grids, and the contact sheet of a screening."""
+"""Pictures of many items: grids, and the contact sheet of ``score``."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,9 +9,9 @@ from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.errors import InputError
 from tiedae_cli.model.pictures import as_pictures
 from tiedae_cli.output.figures.canvas import (
+    ACCENT_COLOR,
     DPI,
     INK,
-    YARDSTICK_COLOR,
     figure_png,
     new_figure,
     paste,
@@ -19,16 +19,16 @@ from tiedae_cli.output.figures.canvas import (
     tiles,
 )
 
-COMPACT, COMPACT_COLUMNS = 100, 10  # images up to which a grid of pairs has ten columns; beyond, it is about square
-MOST_PICTURES, LARGEST_GRID = 10_000, 1 << 25  # of one grid: pictures, and pixels (a square of about 5,800)
-SHEET_TITLE, SHEET_WIDTH = 50, 360  # of a contact sheet, in pixels: the title's height, the least width
-SHEET_GAP, SHEET_TEXT, SHEET_CAPTION = 14, 36, 150  # between items, under them, across a caption
-HEAT_AT = (0.0, 0.35, 0.7, 1.0)  # shares of the largest error, and their colors: pale, yellow, the warning color, dark
+COMPACT, COMPACT_COLUMNS = 100, 10  # up to 100 pairs have ten columns; a larger grid is about square
+MOST_PICTURES, LARGEST_GRID = 10_000, 1 << 25  # limits of one grid: pictures, and pixels (a square of about 5,800)
+SHEET_TITLE, SHEET_WIDTH = 50, 360  # contact sheet, in pixels: height of the title, smallest width
+SHEET_GAP, SHEET_TEXT, SHEET_CAPTION = 14, 36, 150  # contact sheet, in pixels: between items, under them, width of a caption
+HEAT_AT = (0.0, 0.35, 0.7, 1.0)  # shares of the largest error, and their colors: pale, yellow, the accent color, dark
 HEAT = ((0.94, 0.94, 0.92), (0.98, 0.8, 0.36), (0.78, 0.31, 0.12), (0.3, 0.04, 0.02))
 
 
 def pixel_grid(top: np.ndarray, bottom: np.ndarray, largest_width: int = 1600) -> bytes:
-    """Draw pictures, (N, H, W) or (N, H, W, 3), over their partners; whole pixels enlarged by a whole factor; return the PNG."""
+    """Draw a grid of pictures, (N, H, W) or (N, H, W, 3), each above its partner, enlarged by a whole factor; return the PNG."""
     count, height, width = top.shape[:3]
     columns = min(count, COMPACT_COLUMNS) if count <= COMPACT else _square_columns(count, 2 * height, width)
     factor = max(1, min(largest_width // (columns * (width + 2)), 96 // width, 96 // height))
@@ -36,7 +36,7 @@ def pixel_grid(top: np.ndarray, bottom: np.ndarray, largest_width: int = 1600) -
 
 
 def picture_grid(pictures: np.ndarray, largest_width: int = 1600) -> bytes:
-    """Draw pictures, (N, H, W) or (N, H, W, 3), in rows, whole pixels enlarged by a whole factor; return the PNG."""
+    """Draw a grid of pictures, (N, H, W) or (N, H, W, 3), enlarged by a whole factor; return the PNG."""
     count, height, width = pictures.shape[:3]
     columns = _square_columns(count, height, width) if count > COMPACT_COLUMNS else count
     factor = max(1, min(largest_width // (columns * (width + 2)), 96 // width, 96 // height))
@@ -44,20 +44,20 @@ def picture_grid(pictures: np.ndarray, largest_width: int = 1600) -> bytes:
 
 
 def _square_columns(count: int, height: int, width: int) -> int:
-    """Return in how many columns cells of this size make a picture about as wide as it is high."""
+    """Return the number of columns for which cells of this size make a picture about as wide as high."""
     return min(count, math.ceil(math.sqrt(count * height / width)))
 
 
 def check_pairs(count: int, form: ItemForm) -> None:
-    """Raise ``InputError`` if so many pairs of a form are more than one grid holds."""
+    """Raise ``InputError`` if one grid cannot hold ``count`` pairs of this form."""
     _, height, width = form.shape
     most = max(COMPACT, min(MOST_PICTURES, LARGEST_GRID // ((2 * height + 6) * (width + 2))))
     if count > most:
-        raise InputError(f"{count:,} pairs of {form.describe()}: one picture holds {most:,} of them")
+        raise InputError(f"{count:,} pairs of {form.describe()} are too many; one picture holds {most:,} of them")
 
 
 def most_pictures(form: ItemForm) -> int:
-    """Return how many pictures of a form one grid holds."""
+    """Return the largest number of pictures of this form in one grid."""
     _, height, width = form.shape
     return min(MOST_PICTURES, max(1, LARGEST_GRID // ((height + 2) * (width + 2))))
 
@@ -66,12 +66,12 @@ def all_pictures(blocks: Iterable[np.ndarray], count: int | None, form: ItemForm
     """Collect blocks of model values, (B, D), as the pictures of one grid.
 
     Args:
-        blocks: read once.
-        count: how many there will be, where it is known.
-        form: of an item.
+        blocks: blocks, read once.
+        count: number of items, if known.
+        form: form of an item.
 
     Raises:
-        InputError: no pictures, more than a grid holds, or vectors.
+        InputError: there are no pictures, more than a grid holds, or the items are vectors.
     """
     if form.kind != "images":
         raise InputError(f"this model's items are {form.describe()}: write them to .npy, .csv or .jsonl, not to a picture")
@@ -85,7 +85,7 @@ def all_pictures(blocks: Iterable[np.ndarray], count: int | None, form: ItemForm
         if sum(map(len, kept)) > most:
             raise InputError(many)
     if not kept:
-        raise InputError("no codes: nothing to draw")
+        raise InputError("there are no codes to draw")
     return np.concatenate(kept)
 
 
@@ -97,15 +97,15 @@ def contact_sheet(
     title: str,
     form: ItemForm,
 ) -> bytes:
-    """Draw originals, their reconstructions and where these differ, with two lines over all and under each item; return the PNG.
+    """Draw originals, reconstructions and error maps, with a title and a caption under each item; return the PNG.
 
     Args:
         originals: as the model sees them, (N, D).
-        reconstructions: what it answers, (N, D).
-        captions: each item's two lines.
-        marked: which captions are printed in the warning color.
+        reconstructions: the model's, (N, D).
+        captions: two lines for each item.
+        marked: which captions are printed in the accent color.
         title: two lines.
-        form: of an item.
+        form: form of an item.
     """
     left, middle = as_pictures(originals, form), as_pictures(reconstructions, form)
     right = heat(np.abs(reconstructions - originals).reshape(-1, *form.shape).mean(1))
@@ -123,13 +123,13 @@ def contact_sheet(
         for number, pictures in enumerate((left, middle, right)):
             paste(canvas, y, x + number * (width * factor + 2), pictures[index], factor)
         place = x / canvas.shape[1], 1 - (y + height * factor + 4) / canvas.shape[0]
-        color = YARDSTICK_COLOR if marked[index] else INK
+        color = ACCENT_COLOR if marked[index] else INK
         figure.text(*place, captions[index], fontsize=7, color=color, va="top", parse_math=False)
     figure.figimage(canvas, origin="upper")
     return figure_png(figure)
 
 
 def heat(errors: np.ndarray) -> np.ndarray:
-    """Return errors, (N, H, W), as pictures, (N, H, W, 3): pale where there is none, dark at the largest one of all."""
+    """Return error maps, (N, H, W), as pictures, (N, H, W, 3): pale for no error, dark for the largest of all."""
     shares = errors / max(float(errors.max()), 1e-12)
     return np.stack([np.interp(shares, HEAT_AT, channel) for channel in zip(*HEAT, strict=True)], -1)

@@ -1,4 +1,4 @@
-"""The picture of items and what became of them: each answer to the same items is a row with its name, or a column for a few items."""
+"""Pictures of items and their reconstructions: each model is a labelled row, or a column if there are few items."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,42 +8,42 @@ import numpy as np
 from tiedae_cli.output.figures.canvas import Page, resized, text_width
 from tiedae_cli.system.text import shown
 
-LARGEST_PAIRS = 8  # items up to which each has a row of its own
-LARGEST_LABELLED = 100  # items up to which there is room for names and errors
+LARGEST_PAIRS = 8  # up to this many items, each has its own row
+LARGEST_LABELLED = 100  # up to this many items, there is room for names and errors
 COLUMNS = 10  # items side by side; more begin a new block of rows
 MARGIN, GAP, BLOCK_GAP = 12, 4, 14  # pixels: around all, between images, between blocks
 LINE, LABEL = 16, 40  # pixels: a line of small text, and two lines of a row's label
-HEAD = 46  # pixels that the two lines of a title take
-SIDE, LARGE_SIDE = 96, 240  # pixels that the longer side of an enlarged image has at most, among many and among few
-LARGEST_SIDE = 320  # pixels to which a larger image is shrunk among many
+HEAD = 46  # pixels: height of the two title lines
+SIDE, LARGE_SIDE = 96, 240  # pixels: longest side of an enlarged image, with many items and with few
+LARGEST_SIDE = 320  # pixels: larger images are shrunk to this side if there are many
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The items themselves, or what one model makes of them."""
+    """The items themselves, or one model's reconstructions of them."""
 
     name: str
-    """What the row is called."""
+    """Name of the row."""
     line: str
-    """What is to be said of it as a whole, in a line; may be empty."""
+    """A line about the whole row; may be empty."""
     pictures: np.ndarray
     """(N, H, W) or (N, H, W, 3), in [0, 1]."""
     errors: Sequence[float] | None = None
-    """The squared error of each; None for the originals."""
+    """Squared error of each item; None for the originals."""
 
 
 def items_in_rows(count: int) -> bool:
-    """Return whether so many items are drawn with a row an item, originals left, rather than with a column an item, originals on top."""
+    """Return whether each item has a row (originals on the left) rather than a column (originals on top)."""
     return count <= LARGEST_PAIRS
 
 
 def fits_labels(count: int) -> bool:
-    """Return whether so many items are drawn with names and errors; more only fit without."""
+    """Return whether ``count`` items are drawn with names and errors."""
     return count <= LARGEST_LABELLED
 
 
 def answers_picture(answers: Sequence[Answers], title: tuple[str, str]) -> bytes:
-    """Draw items and what became of them, up to eight with a row an item, more with a column an item; return the PNG.
+    """Draw items and their reconstructions, one row per item up to eight, else one column per item; return the PNG.
 
     Args:
         answers: the originals first; all of one shape.
@@ -54,10 +54,10 @@ def answers_picture(answers: Sequence[Answers], title: tuple[str, str]) -> bytes
 
 
 def _item_rows(answers: Sequence[Answers], title: tuple[str, str]) -> bytes:
-    """Draw a row an item, original left, reconstruction right, PCA between them.
+    """Draw one row per item: original, PCA, reconstruction from left to right.
 
-    Of square images the page is 8 x 3N inches, as the reference's is. Of others its rows are as high as the images, wide images are
-    as wide as there is room, and tall ones make the page narrower.
+    For square images the page is 8 x 3N inches. For others, rows are as high as the images; wide images fill the width, and tall ones
+    make the page narrower.
     """
     count, columns = len(answers[0].pictures), len(answers)
     across, down = (800 - 2 * MARGIN) // columns, (300 * count - HEAD - MARGIN) // count  # of a cell
@@ -65,32 +65,32 @@ def _item_rows(answers: Sequence[Answers], title: tuple[str, str]) -> bytes:
     side = min(LARGE_SIDE, across - GAP, down - LINE - GAP)
     longest = min(across - GAP, int(LARGE_SIDE * wide / high)) if wide > high else side
     images = [resized(one.pictures, longest, longest) for one in answers]
-    told = [[_shortened(text) for text in _captions(one, count)] for one in answers]
+    captions = [[_shortened(text) for text in _item_captions(one, count)] for one in answers]
     large = images[0].shape[1:3]
     if high != wide:
         down = LINE + large[0] + 3 * GAP
     if high > wide:
-        across = max(large[1], *(text_width(max(texts, key=len), 9) for texts in told)) + 4 * GAP
+        across = max(large[1], *(text_width(max(texts, key=len), 9) for texts in captions)) + 4 * GAP
     title_width = max(text_width(title[0], bold=True), text_width(title[1], 9))
     width = 800 if wide >= high else min(800, max(columns * across, title_width) + 2 * MARGIN)
     page = Page(width, 300 * count if wide == high else HEAD + count * down + MARGIN)
     _write_title(page, title)
     across = (width - 2 * MARGIN) // columns
     for row in range(count):
-        for column, (texts, pictures) in enumerate(zip(told, images, strict=True)):
+        for column, (texts, pictures) in enumerate(zip(captions, images, strict=True)):
             x, y = MARGIN + column * across, HEAD + row * down
             page.write(x + across / 2, y, texts[row], size=9, align="center")
             page.paste(x + (across - pictures.shape[2]) // 2, y + LINE + 2, pictures[row])
     return page.png()
 
 
-def _captions(one: Answers, count: int) -> list[str]:
-    """Return what stands over each image."""
+def _item_captions(one: Answers, count: int) -> list[str]:
+    """Return the text above each image."""
     return [one.name] * count if one.errors is None else [f"{one.name}: {short_error(error)}" for error in one.errors]
 
 
 def labelled_rows(answers: Sequence[Answers], title: tuple[str, str]) -> bytes:
-    """Draw a row an answer beside its name, a column an item, ten items a block, each error under its image; return the PNG.
+    """Draw one labelled row per model and one column per item, ten items per block, errors under images; return the PNG.
 
     Args:
         answers: the originals first; all of one shape.
@@ -101,15 +101,15 @@ def labelled_rows(answers: Sequence[Answers], title: tuple[str, str]) -> bytes:
     columns, blocks = min(count, COLUMNS), -(-count // COLUMNS)
     names, lines = [_shortened(one.name) for one in answers], [_shortened(one.line) for one in answers]
     left = 2 * MARGIN + max(text_width(text, bold=bold) for texts, bold in ((names, True), (lines, False)) for text in texts)
-    told = [_told(one, across) for one in answers]
-    heights = [max(down + GAP + (LINE if texts else 0), LABEL) for texts in told]
+    captions = [_short_captions(one, across) for one in answers]
+    heights = [max(down + GAP + (LINE if texts else 0), LABEL) for texts in captions]
     block = sum(heights) + BLOCK_GAP
     widest = max(left + columns * (across + GAP), MARGIN + text_width(title[0], bold=True), MARGIN + text_width(title[1]))
     page = Page(widest + MARGIN, HEAD + blocks * block - BLOCK_GAP + MARGIN)
     _write_title(page, title)
     for start in range(0, count, COLUMNS):
         y = HEAD + start // COLUMNS * block
-        for name, line, large, texts, height in zip(names, lines, images, told, heights, strict=True):
+        for name, line, large, texts, height in zip(names, lines, images, captions, heights, strict=True):
             middle = y + max(down, LABEL) / 2
             page.write(MARGIN, middle - (17 if line else 8), name, bold=True)
             page.write(MARGIN, middle + 1, line)
@@ -122,14 +122,14 @@ def labelled_rows(answers: Sequence[Answers], title: tuple[str, str]) -> bytes:
     return page.png()
 
 
-def _told(one: Answers, across: int) -> list[str]:
-    """Return the errors as text; nothing where the images are too narrow for them."""
+def _short_captions(one: Answers, across: int) -> list[str]:
+    """Return the errors as text; an empty list if the images are too narrow for them."""
     texts = [short_error(error) for error in one.errors or ()]
     return texts if texts and text_width(max(texts, key=len), size=8) <= across else []
 
 
 def short_error(error: float) -> str:
-    """Return an error with three digits that count."""
+    """Format an error with three significant digits."""
     return f"{error:#.3g}".rstrip(".") if 0.001 <= abs(error) < 1000 else f"{error:.3g}"
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a trained model: its first layer's weights, and the map of its codes."""
+"""Figures of a trained model: the weights of its first layer, and a map of its codes."""
 
 import math
 from typing import Any
@@ -10,14 +10,14 @@ from tiedae_cli.output.figures.canvas import INK, MODEL_COLOR, Page, figure_png,
 from tiedae_cli.system.text import shown
 
 LONGEST_NAME = 24  # characters of a label in the legend
-LARGEST_LEGEND = 20  # classes that can be told apart by color
+LARGEST_LEGEND = 20  # classes with distinguishable colors
 MOST_FEATURES = 100
-MARGIN, HEAD = 12, 76  # pixels around the grid of features, and over it
-SCALE_WIDTH = 340  # pixels of the scale with its numbers
+MARGIN, HEAD = 12, 76  # pixels around the grid of features, and above it
+SCALE_WIDTH = 340  # pixels: width of the color scale with its numbers
 
 
 def signed_pictures(rows: np.ndarray, form: ItemForm) -> np.ndarray:
-    """Return weights, (N, D), as pictures (N, H, W, 3) in [0, 1], each scaled symmetrically around zero by its largest absolute value.
+    """Return weights, (N, D), as pictures (N, H, W, 3) in [0, 1], each scaled by its largest absolute value.
 
     Gray data: blue below zero, white at zero, red above. Color data: zero is middle gray in each channel.
     """
@@ -32,21 +32,21 @@ def signed_pictures(rows: np.ndarray, form: ItemForm) -> np.ndarray:
 
 
 def feature_grid(weight: np.ndarray, form: ItemForm, run: str, most: int = MOST_FEATURES) -> bytes:
-    """Draw the rows of the first layer's weight, (H, D), as a grid, the largest L2 norm first, with a title and the scale; return the PNG.
+    """Draw the rows of the first layer's weight as a grid, largest L2 norm first, with a color scale; return the PNG.
 
     Args:
         weight: (H, D).
-        form: of the data, images.
-        run: its name.
-        most: at most so many rows are drawn.
+        form: form of the images.
+        run: name of the run.
+        most: largest number of rows to draw.
     """
     strongest = np.argsort(-np.linalg.norm(weight, axis=1), kind="stable")[:most]
     pictures = signed_pictures(weight[strongest], form)
     columns = max(1, math.ceil(math.sqrt(len(pictures))))
     factor = max(1, 64 // max(pictures.shape[1:3]))
-    grid = tiles((pictures,), columns, factor, background=153)  # zero is white or middle gray: gaps are neither
+    grid = tiles((pictures,), columns, factor, background=153)  # a gray that differs from zero's white or middle gray
     count = f"all {len(weight):,}" if len(pictures) == len(weight) else f"the strongest {len(pictures):,} of {len(weight):,}"
-    title = f"{run}: weights of the first layer, {count}", "strongest first; each is scaled by its own largest weight:"
+    title = f"{run}: weights of the first layer, {count}", "strongest first, each scaled by its largest weight:"
     width = max(grid.shape[1], text_width(title[0], bold=True), text_width(title[1], 9), SCALE_WIDTH)
     page = Page(width + 2 * MARGIN, HEAD + grid.shape[0] + MARGIN)
     page.write(MARGIN, 8, title[0], bold=True)
@@ -72,10 +72,10 @@ def code_map(
     title: str,
     label_names: tuple[str, ...] | None = None,
 ) -> bytes:
-    """Draw points, (N, 2), colored by their labels, (N,), where there are some; return the PNG.
+    """Draw points, (N, 2), colored by their labels, (N,), if there are any; return the PNG.
 
-    ``label_names`` are what the labels stand for, where they are words. Up to 20 different labels have a color each and a legend,
-    more a color bar.
+    ``label_names`` are the names of the labels if they are words. Up to 20 labels have a color each and a legend; more have a color
+    bar.
     """
     from matplotlib import colormaps
 
@@ -87,17 +87,17 @@ def code_map(
     if labels is None:
         axes.scatter(x, y, color=MODEL_COLOR, **dots)
     elif len(classes) > LARGEST_LEGEND:
-        bar = "label" if label_names is None else f"label, by its place among {len(label_names):,} names"
+        bar = "label" if label_names is None else f"index of the label among {len(label_names):,} names"
         figure.colorbar(axes.scatter(x, y, c=labels, cmap="turbo", **dots), label=bar)
     else:
-        # All points in one call, in the order of the data: no class covers all others.
+        # One call for all points, in the order of the data: otherwise the last class would cover the others.
         colors = colormaps["tab10" if len(classes) <= 10 else "tab20"](np.arange(len(classes)))  # (classes, 4)
         axes.scatter(x, y, color=colors[np.searchsorted(classes, labels)], **dots)
         handles = [axes.scatter([], [], color=color, s=40) for color in colors]
         numbers = list(map(str, classes))
         legend = axes.legend(handles, numbers, title="label", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         for text, label in zip(legend.get_texts(), classes, strict=True):
-            text.set_parse_math(False)  # a name is no formula, and one that begins with _ is not left out
+            text.set_parse_math(False)  # a name is not a formula, and matplotlib hides names that begin with _
             text.set_text(str(label) if label_names is None else shown(label_names[label])[:LONGEST_NAME])
     axes.set_xlabel(axes_names[0])
     axes.set_ylabel(axes_names[1])

@@ -1,6 +1,6 @@
-"""A training as MLflow shows it: the config as parameters, the errors by epoch, the pictures and the checkpoint as artifacts.
+"""The MLflow tracker: the config as parameters, the errors per epoch as metrics, pictures and checkpoint as artifacts.
 
-MLflow reports its own use over the network and explains its database on stderr; both are switched off around each call.
+MLflow sends telemetry and logs about its database to stderr; both are switched off around each call.
 """
 
 import contextlib
@@ -21,20 +21,20 @@ from tiedae_cli.system.optional_packages import optional_package
 from tiedae_cli.system.regular_files import open_regular
 
 EXPERIMENT = "tiedae"
-FOLDER = "mlflow"  # of the run folder: the store, unless MLFLOW_TRACKING_URI names another one
-RUN_ID = "mlflow.json"  # of the run folder: which MLflow run it is, so that a resumed training continues it
+FOLDER = "mlflow"  # in the run folder: the store, unless MLFLOW_TRACKING_URI is set
+RUN_ID = "mlflow.json"  # in the run folder: the ID of the MLflow run, for resuming
 METRICS = ("train_mse_per_value", "validation_mse_per_value", "learning_rate", "items_per_second")
-LONGEST = 6000  # characters of a parameter that MLflow takes
+LONGEST = 6000  # characters: MLflow's limit for a parameter
 
 
 class MlflowTracker(Observer):
-    """Logs a training to ``MLFLOW_TRACKING_URI``, else to a SQLite file in the run folder.
+    """Logs a training to ``MLFLOW_TRACKING_URI`` (default: a SQLite file in the run folder).
 
-    A resumed training continues the same MLflow run. Its parameters stay those of its start, because MLflow never changes one; the
-    artifact ``config.yaml`` is the newest. If a killed process logged an epoch that it did not save, the epoch is logged twice.
+    A resumed training continues the same MLflow run. Its parameters stay those of the first start, because MLflow cannot change
+    them; the artifact ``config.yaml`` is current. If a killed process logged an epoch but did not save it, it is logged twice.
 
     Raises:
-        InputError: MLflow or what its SQLite store needs is not installed.
+        InputError: MLflow or the packages that its SQLite store needs are not installed.
     """
 
     def __init__(self) -> None:
@@ -45,10 +45,10 @@ class MlflowTracker(Observer):
         self.run_id: str | None = None
 
     def started(self, start: TrainingStart) -> None:
-        """Begin the MLflow run, or continue the one of an earlier process.
+        """Start the MLflow run, or continue that of an earlier process.
 
         Raises:
-            StorageError: MLflow cannot be reached or refuses it.
+            StorageError: MLflow cannot be reached or refuses the run.
         """
         self.run, self.epochs = start.run, len(start.history)
         with _private(), _mlflow_errors():
@@ -63,7 +63,7 @@ class MlflowTracker(Observer):
                     self.client.log_param(self.run_id, name, value)
 
     def _known_run(self) -> str | None:
-        """Return the MLflow run of an earlier process; None if there is none or it has been deleted."""
+        """Return the ID of an earlier process's MLflow run; None if there is none or it has been deleted."""
         from mlflow.exceptions import MlflowException
 
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, MlflowException):
@@ -86,13 +86,13 @@ class MlflowTracker(Observer):
         return run_id
 
     def epoch(self, report: EpochReport) -> None:
-        """Log the numbers of an epoch."""
+        """Log an epoch's metrics."""
         self.epochs += 1
         prefix = "" if report.phase == JOINT else report.phase.replace(" ", "_") + "/"
         self._log({prefix + name: getattr(report, name) for name in METRICS})
 
     def finished(self, result: TrainingResult) -> None:
-        """Log what was reached, the pictures, the checkpoint and the config, and end the MLflow run."""
+        """Log the results, the pictures, the checkpoint and the config, and end the MLflow run."""
         best, run = result.best, self.run
         self._log({"best_mse_per_value": best.selection_mse, "pca_mse_per_value": result.pca_mse_per_value})
         with _private(), _mlflow_errors():
@@ -102,7 +102,7 @@ class MlflowTracker(Observer):
         self._end("FINISHED")
 
     def stopped(self, error: BaseException | None) -> None:
-        """End the MLflow run as killed after a signal, else as failed."""
+        """End the MLflow run: status KILLED after a signal, else FAILED."""
         if self.run_id is not None:
             self._end("KILLED" if error is None or isinstance(error, Interrupted) else "FAILED")
 
@@ -132,7 +132,7 @@ def _own_store(run: Run) -> str:
 
 
 def _parameters(config: Config) -> dict[str, str]:
-    """Return each key of the config with its value as text."""
+    """Return each config key with its value as text."""
     return {
         f"{section}.{key}": (value if isinstance(value, str) else json.dumps(value))[:LONGEST]
         for section, fields in config.model_dump(mode="json").items()
@@ -142,14 +142,14 @@ def _parameters(config: Config) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _private() -> Iterator[None]:
-    """Keep MLflow from reporting its use and from logging what is no warning, and leave the process as it was."""
+    """Switch off MLflow's telemetry and its log messages below warning level in this block."""
     before = os.environ.get("MLFLOW_DISABLE_TELEMETRY")
     disabled = logging.root.manager.disable
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     logging.disable(logging.INFO)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of MLflow and its database, about themselves
+            warnings.simplefilter("ignore")  # MLflow and its database warn about their own code
             yield
     finally:
         logging.disable(disabled)
@@ -161,7 +161,7 @@ def _private() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _mlflow_errors() -> Iterator[None]:
-    """Turn whatever MLflow, its database or its server raises into a ``StorageError``."""
+    """Turn any error of MLflow, its database or its server into a ``StorageError``."""
     try:
         yield
     except TiedaeError:

@@ -1,6 +1,6 @@
-"""A training as TensorBoard shows it: the errors by epoch, a few reconstructions after each, and in the end the codes as points.
+"""The TensorBoard tracker: errors and a few reconstructions after each epoch, and the codes of a split at the end.
 
-Shapes: N items, D values an item, K numbers of the code.
+Shapes: N items, D values per item, codes of size K.
 """
 
 import shutil
@@ -20,12 +20,12 @@ from tiedae_cli.system.storage import storage_errors
 
 FOLDER = "tensorboard"
 SCALARS = ("train_mse_per_value", "validation_mse_per_value", "learning_rate", "items_per_second")
-MOST_POINTS = 2_000  # codes that the projector gets; it slows down with more
-LARGEST_SPRITE = 8192  # pixels of the picture that holds all thumbnails, either way: TensorBoard's limit
+MOST_POINTS = 2_000  # codes in the projector, which slows down with more
+LARGEST_SPRITE = 8192  # pixels a side of the picture that holds all thumbnails: TensorBoard's limit
 
 
 class TensorBoard(Observer):
-    """Writes the events of a training into the folder ``tensorboard`` of its run folder.
+    """Writes TensorBoard events to ``tensorboard/`` in the run folder.
 
     Raises:
         InputError: TensorBoard is not installed.
@@ -36,7 +36,7 @@ class TensorBoard(Observer):
         self.writer: Any = None
 
     def started(self, start: TrainingStart) -> None:
-        """Open the files; what an interrupted process wrote of epochs that were not saved is hidden."""
+        """Open the event files; hide events of epochs that an interrupted process did not save."""
         from torch.utils.tensorboard import SummaryWriter
 
         self.start, self.epochs = start, len(start.history)
@@ -45,7 +45,7 @@ class TensorBoard(Observer):
             self.writer = SummaryWriter(str(self.folder), purge_step=self.epochs + 1 if self.epochs else None)
 
     def epoch(self, report: EpochReport) -> None:
-        """Add an epoch: its numbers, and how a few images look by now."""
+        """Add an epoch: its metrics and a few reconstructions."""
         self.epochs += 1
         prefix = "" if report.phase == JOINT else report.phase.replace(" ", "_") + "/"
         with storage_errors(self.folder):
@@ -63,21 +63,21 @@ class TensorBoard(Observer):
 
     @torch.inference_mode()
     def finished(self, result: TrainingResult) -> None:
-        """Add the codes of a split, with their labels and thumbnails, for the projector."""
+        """Add the codes of a split with labels and thumbnails for the projector."""
         model, device, step = self.start.model, self.start.device, self.epochs
         items = self.start.splits.get(self.start.shown_split)
         items = items.slice(0, min(len(items), MOST_POINTS))
         x = items.batch(0, len(items))
         labels = None if items.labels is None else [_label(items, label) for label in items.labels.tolist()]
         with storage_errors(self.folder):
-            shutil.rmtree(self.folder / f"{step:05}", ignore_errors=True)  # of a run that was finished before
+            shutil.rmtree(self.folder / f"{step:05}", ignore_errors=True)  # of an earlier end of the same run
             self.writer.add_embedding(
                 codes(model, torch.as_tensor(x), device), labels, _thumbnails(x, items.form), step, "code"
             )
             self.writer.close()
 
     def stopped(self, error: BaseException | None) -> None:
-        """End the files."""
+        """Close the event files."""
         if self.writer is not None:
             self.writer.close()
 
@@ -88,7 +88,7 @@ def create() -> Observer:
 
 
 def _over_each_other(originals: np.ndarray, reconstructions: np.ndarray, form: ItemForm) -> np.ndarray:
-    """Return one picture, the originals in a row over their reconstructions, in [0, 1]."""
+    """Return one picture in [0, 1]: a row of originals above a row of their reconstructions."""
     rows = [np.concatenate(list(as_pictures(values, form)), 1) for values in (originals, reconstructions)]
     return np.concatenate(rows)
 
@@ -98,7 +98,7 @@ def _label(items: ItemSet, label: int) -> str:
 
 
 def _thumbnails(x: np.ndarray, form: ItemForm) -> Tensor | None:
-    """Return the items as pictures in [0, 1], (N, 3, H, W), or None where they are none or too large together."""
+    """Return the items as pictures in [0, 1], (N, 3, H, W); None if they are not images or too large together."""
     side = int(np.ceil(len(x) ** 0.5))
     if form.kind != "images" or side * max(form.shape[1:]) > LARGEST_SPRITE:
         return None

@@ -1,1 +1,1 @@
-"""The page that a report is: one template, one style, a few scripts, and the numbers packed beside them."""
+"""The report's HTML page: a template, a style sheet, scripts, and a compressed block of numbers."""

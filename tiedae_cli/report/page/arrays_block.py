@@ -1,6 +1,6 @@
-"""How numbers travel in a page: one compressed block for all arrays, and JSON that says what lies where.
+"""Arrays embedded in a page: one compressed block for all of them, and JSON with the offset and type of each.
 
-A browser reads the block with its own ``DecompressionStream``: exact, and a third of the size of numbers written out.
+Browsers read the block with ``DecompressionStream``: lossless, and a third of the size of decimal text.
 """
 
 import base64
@@ -15,14 +15,14 @@ MARKUP = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "
 
 
 class Arrays:
-    """Gathers the arrays of a page."""
+    """Collects the arrays of a page."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
         self.size = 0
 
     def add(self, values: np.ndarray) -> dict[str, Any]:
-        """Put an array of one of ``TYPES`` into the block and return what stands for it in the JSON."""
+        """Add an array with a dtype of ``TYPES`` to the block; return its JSON reference."""
         content = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
         place = {"array": TYPES[values.dtype.name], "offset": self.size, "shape": list(values.shape)}
         padding = -len(content) % ALIGNMENT
@@ -31,12 +31,12 @@ class Arrays:
         return place
 
     def text(self) -> str:
-        """Return the block: zlib, then base64."""
+        """Return the block, compressed with zlib and encoded as base64."""
         return base64.b64encode(zlib.compress(b"".join(self.parts), 9)).decode()
 
 
 def embeddable(json_text: str) -> str:
-    """Return JSON that means the same and holds no character that ends or starts anything in HTML."""
+    """Escape JSON text for HTML: it stays equal as JSON and cannot open or close a tag."""
     for character, escaped in MARKUP.items():
         json_text = json_text.replace(character, escaped)
     return json_text

@@ -1,4 +1,4 @@
-"""Puts a page together: template, style, scripts and data become one file that needs no other and may reach no network."""
+"""Renders the page: template, style, scripts and data in one self-contained file that cannot reach the network."""
 
 import base64
 import hashlib
@@ -9,18 +9,18 @@ from typing import Any
 from tiedae_cli.report.page.arrays_block import Arrays, embeddable
 from tiedae_cli.system.json_text import json_text
 
-SCRIPTS = ("data", "network", "pictures", "charts", "codes", "live", "main")  # in the order in which they run, as one program
+SCRIPTS = ("data", "network", "pictures", "charts", "codes", "live", "main")  # concatenated in this order
 
 
 def render(document: Mapping[str, Any], arrays: Arrays) -> bytes:
-    """Return the page that shows a document, UTF-8.
+    """Render a document as a page, UTF-8.
 
-    Every text of the document reaches the page escaped: by the template, or inside JSON. No script is made from data: the policy in
-    the page's head names the one script and the one style by their digests and refuses all else, so that nothing is ever fetched.
+    All text of the document is escaped, by the template or as JSON. The content security policy allows one script and one style by
+    their digests and nothing else, so text in the data cannot run and nothing is fetched.
 
     Args:
-        document: what the template and the scripts read.
-        arrays: what its ``array`` entries stand for.
+        document: facts for the template and the scripts.
+        arrays: the arrays that its ``array`` entries refer to.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -36,7 +36,7 @@ def render(document: Mapping[str, Any], arrays: Arrays) -> bytes:
     page = environment.from_string(_read("template.html")).render(
         plain, style=style, script=script, policy=policy, data=embeddable(json_text(plain)), block=arrays.text()
     )
-    return page.encode(errors="backslashreplace")  # of a name that is not UTF-8
+    return page.encode(errors="backslashreplace")  # names may not be UTF-8
 
 
 def _read(name: str) -> str:
@@ -48,7 +48,7 @@ def _digest(text: str) -> str:
 
 
 def _figures(value: float | None, digits: int = 4) -> str:
-    """Return a number with so many significant digits and without an exponent where that is legible."""
+    """Format a number with ``digits`` significant digits, without an exponent unless it is very large or small."""
     if value is None:
         return "–"
     size = abs(value)

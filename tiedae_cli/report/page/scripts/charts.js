@@ -1,4 +1,4 @@
-// Charts as SVG: errors by epoch, how errors spread, what units do. Each can be read by pointer and by arrow keys.
+// SVG charts: errors by epoch and the distribution of errors. Values can be read with the pointer and the arrow keys.
 
 // Ticks 1, 2, 5, 10 ... of a logarithmic axis.
 function logTicks(low, high) {
@@ -19,7 +19,7 @@ function linearTicks(high, count = 5) {
   return Array.from({ length: Math.floor(high / step) + 1 }, (_, i) => i * step);
 }
 
-// The ticks of one axis in as many decimals as tell them apart.
+// Formats the ticks of an axis with as many decimals as they need to differ.
 function tickText(tick, ticks) {
   const step = ticks.length > 1 ? ticks[1] - ticks[0] : 1;
   const places = Math.max(0, Math.min(6, -Math.floor(Math.log10(step) + 1e-9)));
@@ -63,7 +63,7 @@ function drawnCurves(width, runs, pcas) {
   const y = (value) => top + (Math.log(high / value) / Math.log(high / low)) * (height - top - foot);
   const path = (points) => points.map(([a, b], i) => `${i ? "L" : "M"}${a.toFixed(1)} ${b.toFixed(1)}`).join("");
   const chart = svg("svg", { width, height: height + rateHeight, viewBox: `0 0 ${width} ${height + rateHeight}`, role: "img",
-    tabindex: 0, "aria-label": "Errors by epoch; arrow keys read the epochs one by one" });
+    tabindex: 0, "aria-label": "Errors by epoch; the arrow keys move from epoch to epoch" });
   for (const tick of logTicks(low, high)) {
     chart.append(svg("path", { d: `M${left} ${y(tick)}H${width - right}`, class: "grid" }),
       svg("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, figures(tick, 1)));
@@ -91,7 +91,7 @@ function drawnCurves(width, runs, pcas) {
   return [chart, reader(chart, width, height, x, last, runs)];
 }
 
-// The rule and the box of numbers that follow the pointer or the arrow keys.
+// The vertical line and the box of values that follow the pointer or the arrow keys.
 function reader(chart, width, height, x, last, runs) {
   const box = el("div", { class: "reading", hidden: true, role: "status" });
   const rule = svg("path", { class: "rule" });
@@ -128,17 +128,17 @@ function reader(chart, width, height, x, last, runs) {
   return box;
 }
 
-// How the errors of all items spread, one run's as bars, PCA's as a line, the threshold as a mark.
+// The distribution of errors: one run as bars, PCA as a line, and the threshold.
 function errorChart(container, r) {
   responsive(container, (width) => {
     const { edges, runs, pca, beyond } = DATA.histogram;
-    const counts = runs[r], limit = DATA.runs[r].region ? null : DATA.runs[r].threshold; // of a region: not of these errors
+    const counts = runs[r], limit = DATA.runs[r].region ? null : DATA.runs[r].threshold; // a region's threshold does not apply to these errors
     const height = 220, left = 46, right = 12, top = 26, foot = 40, end = edges[edges.length - 1];
     const most = Math.max(...counts, ...pca.slice(0, -1), 1);
     const x = (value) => left + (value / end) * (width - left - right);
     const y = (count) => top + (1 - Math.min(1, count / most)) * (height - top - foot);
     const chart = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img",
-      "aria-label": `How the squared errors of ${DATA.items} ${FORM.item_name}s spread; median ${figures(DATA.histogram.medians[r])}` });
+      "aria-label": `Distribution of the squared errors of ${DATA.items} ${FORM.item_name}s; median ${figures(DATA.histogram.medians[r])}` });
     for (const tick of linearTicks(most, 3)) {
       chart.append(svg("path", { d: `M${left} ${y(tick)}H${width - right}`, class: "grid" }),
         svg("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, tick.toLocaleString("en")));
@@ -159,7 +159,7 @@ function errorChart(container, r) {
     }
     const ticks = linearTicks(end, width < 420 ? 4 : 7);
     for (const tick of ticks) chart.append(svg("text", { x: x(tick), y: y(0) + 16, "text-anchor": "middle" }, tickText(tick, ticks)));
-    chart.append(svg("text", { x: left, y: height - 6, class: "axis" }, `squared error per ${FORM.item_name}${beyond[r] && width > 420 ? "; the last bar holds all larger ones" : ""}`));
+    chart.append(svg("text", { x: left, y: height - 6, class: "axis" }, `squared error per ${FORM.item_name}${beyond[r] && width > 420 ? "; the last bar holds all larger errors" : ""}`));
     container.replaceChildren(chart);
   });
 }

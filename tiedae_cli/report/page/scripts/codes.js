@@ -1,6 +1,6 @@
-// The code: a map of the items, what each unit does, and which units go together.
+// The code: a map of the items, a histogram of each unit, and the correlation of units.
 
-const GLYPHS = 2; // a label of so many characters is drawn itself, so that nobody needs the colors
+const GLYPHS = 2; // labels up to this many characters are drawn as text, so colors are not needed to tell them apart
 const PALETTE = 10;
 
 function codeMap(container, r, detail) {
@@ -10,7 +10,7 @@ function codeMap(container, r, detail) {
   const few = classes.length > 1 && classes.length <= 20;
   const written = few && classes.every((label) => labelOf(label).length <= GLYPHS);
   const canvas = el("canvas", { class: "map", tabindex: 0, role: "img",
-    "aria-label": `Map of ${points.length / 2} codes. Arrow keys go from one ${FORM.item_name} to the next, Enter pins it.` });
+    "aria-label": `Map of ${points.length / 2} codes. Arrow keys move from one ${FORM.item_name} to the next; Enter chooses it as A or B.` });
   let place = [], current = -1, only = null, scale = 1;
   const draw = () => {
     const width = container.clientWidth, height = Math.round(Math.min(width * 0.8, 460));
@@ -82,7 +82,7 @@ function mark(context, [x, y], letter) {
   context.fillText(letter, x + 15, y - 8);
 }
 
-// Buttons that let one class stand out.
+// Buttons that highlight one class.
 function classLegend(classes, choose) {
   let chosen = null;
   const buttons = classes.map((label, number) => el("button", { type: "button", class: `class class-${number % PALETTE}`, "aria-pressed": "false",
@@ -91,10 +91,10 @@ function classLegend(classes, choose) {
       buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(classes[i] === chosen)));
       choose(chosen);
     } }, labelOf(label)));
-  return el("div", { class: "classes", role: "group", "aria-label": "Let one label stand out" }, ...buttons);
+  return el("div", { class: "classes", role: "group", "aria-label": "Highlight one label" }, ...buttons);
 }
 
-// What each unit does: how often it has which value.
+// A histogram of each unit's values.
 function unitCharts(container, code) {
   const bins = code.histograms.shape[1];
   code.units.forEach((unit, u) => {
@@ -118,30 +118,30 @@ function unitText(code, unit, u) {
   return `unit ${unit}${dead}: ${figures(code.low[u])} to ${figures(code.high[u])}, mean ${figures(code.mean[u])}, deviation ${figures(code.deviation[u])}${zeros}`;
 }
 
-// The correlation of each two units, the units with the largest deviation first.
+// The correlation matrix, units with the largest deviation first.
 function correlationChart(container, code) {
   const size = code.related.length;
   const values = array(code.correlation);
   const canvas = el("canvas", { width: size, height: size, class: "heat", role: "img", tabindex: 0, "aria-label": `Correlation of ${size} units` });
-  const text = el("p", { class: "quiet", role: "status" }, "Point at a cell.");
+  const text = el("p", { class: "quiet", role: "status" }, "Point at a cell, or use the arrow keys.");
   let at = [0, 0];
-  const tell = (i, j) => {
+  const show = (i, j) => {
     at = [Math.max(0, Math.min(size - 1, i)), Math.max(0, Math.min(size - 1, j))];
     text.textContent = `units ${code.related[at[0]]} and ${code.related[at[1]]}: ${(values[at[0] * size + at[1]] / 100).toFixed(2)}`;
   };
   painted(() => paintSigned(canvas, Float32Array.from(values, (value, i) => (i % (size + 1) ? value / 100 : 0))));
   canvas.addEventListener("pointermove", (event) => {
     const box = canvas.getBoundingClientRect();
-    tell(Math.floor(((event.clientY - box.top) / box.height) * size), Math.floor(((event.clientX - box.left) / box.width) * size));
+    show(Math.floor(((event.clientY - box.top) / box.height) * size), Math.floor(((event.clientX - box.left) / box.width) * size));
   });
   canvas.addEventListener("keydown", (event) => {
     const [down, across] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] || [0, 0];
-    if (down || across) { event.preventDefault(); tell(at[0] + down, at[1] + across); }
+    if (down || across) { event.preventDefault(); show(at[0] + down, at[1] + across); }
   });
   container.append(canvas, text);
 }
 
-// The first layer's features, the strongest first.
+// The first layer's features, strongest first.
 function featureChart(container, features) {
   const size = features.rows.shape[1];
   features.units.forEach((unit, f) => {

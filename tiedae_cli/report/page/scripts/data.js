@@ -1,4 +1,4 @@
-// What the page was given: a JSON document, and one compressed block in which its arrays lie.
+// The page's data: a JSON document and a compressed block with its arrays.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const TYPES = { Uint8Array, Int8Array, Int16Array, Uint16Array, Float32Array };
@@ -13,19 +13,19 @@ async function unpack() {
   block = await new Response(stream).arrayBuffer();
 }
 
-// The typed array that an entry of the document stands for.
+// Returns the typed array that an entry of the document refers to.
 function array(entry) {
   const count = entry.shape.reduce((product, size) => product * size, 1);
   return new TYPES[entry.array](block, entry.offset, count);
 }
 
-// Row i of an entry of two or more dimensions.
+// Returns row i of an entry with two or more dimensions.
 function row(entry, i) {
   const size = entry.shape.slice(1).reduce((product, count) => product * count, 1);
   return array(entry).subarray(i * size, (i + 1) * size);
 }
 
-// Makes an element. Text always becomes a text node, so that no name can be markup.
+// Makes an element. Text always becomes a text node, so names cannot become markup.
 function el(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
 }
@@ -44,7 +44,7 @@ function filled(element, attributes, children) {
   return element;
 }
 
-// A number with so many significant digits, without an exponent where that is legible.
+// Formats a number with `digits` significant digits, without an exponent unless it is very large or small.
 function figures(value, digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
@@ -59,18 +59,18 @@ function labelOf(label) {
   return DATA.label_names && DATA.label_names[label] !== undefined ? DATA.label_names[label] : String(label);
 }
 
-// Colors that a style sheet gives, for what is painted on a canvas.
+// Reads a color of the style sheet, for painting on a canvas.
 function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-const redraws = []; // what paints with colors of the style sheet, to be painted again when dark becomes light
+const redraws = []; // functions that paint with the style sheet's colors; called again when dark mode changes
 function painted(paint) {
   redraws.push(paint);
   paint();
 }
 
-// Draws into a container for its width, and again when that changes.
+// Draws into a container, and again when its width changes.
 function responsive(container, draw) {
   let width = 0;
   const again = () => {

@@ -1,8 +1,8 @@
-// The live model: a board on which one draws (or a vector whose values one sets), what each model answers, its code's sliders, a morph.
+// The live model: a drawing board (or fields for a vector's values), each model's reconstruction, sliders along the code, a morph.
 
-const LIVELY = 120; // milliseconds without a change after which the slow pictures are drawn again
-const NETWORKS = []; // of each run; null where the page does not carry its weights
-const pins = [null, null]; // items A and B, by their number on the map
+const LIVELY = 120; // milliseconds without a change before the slow pictures are redrawn
+const NETWORKS = []; // one per run; null if the page does not hold its weights
+const pins = [null, null]; // items A and B, as indices on the map
 const onPins = [];
 let nextPin = 0;
 
@@ -23,7 +23,7 @@ function slider(label, attributes, act) {
   return { input, value, field: el("label", { class: "slider" }, el("span", {}, label), input, value) };
 }
 
-// Numbers that stay the same as long as nobody asks for new ones: standard normal, or uniform in [0, 1).
+// Noise that stays the same until `draw` is called: standard normal, or uniform in [0, 1).
 class Noise {
   constructor() {
     this.draw();
@@ -34,7 +34,7 @@ class Noise {
     this.normal = this.uniform.map((u) => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * u));
   }
 
-  // As the training corrupts its items.
+  // Corrupts an item as the training does.
   onto(clean, kind, level) {
     if (!level) return clean;
     if (kind === "masking") return clean.map((value, i) => (this.uniform[i] < level ? 0 : value));
@@ -45,7 +45,7 @@ class Noise {
   }
 }
 
-// The board of images: what is drawn on it lies in `values`, as the models see it.
+// The drawing board for images; `values` holds the drawing as the models see it.
 class DrawingBoard {
   constructor(changed) {
     this.changed = changed;
@@ -108,7 +108,7 @@ class DrawingBoard {
     this.cover = new Float32Array(WIDTH * HEIGHT);
   }
 
-  // Lays ink along a line, in pixels of the item; crossing one's own stroke adds nothing.
+  // Draws ink along a line, in pixels of the item; a stroke that crosses itself adds no ink there.
   line(from, to) {
     this.source = "";
     const ink = this.erases ? [this.paper, this.paper, this.paper] : this.ink();
@@ -144,8 +144,8 @@ class DrawingBoard {
     this.changed();
   }
 
-  // Moves the drawing's centre of mass to the middle, as MNIST's own digits were prepared.
-  centre() {
+  // Moves the drawing's center of mass to the middle, as in MNIST's preprocessing.
+  center() {
     const size = WIDTH * HEIGHT;
     let mass = 0, mx = 0, my = 0;
     this.values.forEach((value, k) => {
@@ -177,11 +177,11 @@ class DrawingBoard {
     }, { "aria-pressed": "false" });
     if (CHANNELS >= 3) this.palette = el("input", { type: "color", value: this.paper > 0.5 ? "#000000" : "#ffffff", "aria-label": "Ink" });
     return [button("Clear", () => this.set(new Float32Array(FORM.values).fill(this.paper)), { class: "clear" }),
-      button("Centre", () => this.centre()), eraser, this.palette ?? null];
+      button("Center", () => this.center()), eraser, this.palette ?? null];
   }
 }
 
-// What the items' borders mostly are: 0 (black) or 1 (white).
+// The most common color of the items' borders: 0 (black) or 1 (white).
 function paperOf() {
   let sum = 0, count = 0;
   for (let i = 0; i < Math.min(DATA.map.held, 100); i++) {
@@ -191,7 +191,7 @@ function paperOf() {
   return sum / count > 0.5 ? 1 : 0;
 }
 
-// The board of vectors: a field for each value, in the data's own units.
+// The board for vectors: a field for each value, in the data's units.
 class VectorBoard {
   constructor(changed) {
     this.changed = changed;
@@ -205,7 +205,7 @@ class VectorBoard {
       const answer = el("td", { class: "number" }), miss = el("td", { class: "number" });
       return { number, answer, miss, line: el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, number), answer, miss) };
     });
-    this.table = el("table", { class: "values" }, el("thead", {}, el("tr", {}, ...["column", "value", "answer", "error"].map((text) => el("th", { scope: "col" }, text)))),
+    this.table = el("table", { class: "values" }, el("thead", {}, el("tr", {}, ...["column", "value", "reconstruction", "error"].map((text) => el("th", { scope: "col" }, text)))),
       el("tbody", {}, ...this.fields.map((field) => field.line)));
   }
 
@@ -232,8 +232,8 @@ class VectorBoard {
     });
   }
 
-  // Tells beside each value what the first model answers, and how far that is off in the model's units.
-  tell(answer) {
+  // Shows the first model's reconstruction of each value, and its error in the model's units.
+  showErrors(answer) {
     this.fields.forEach((field, k) => {
       field.answer.textContent = figures(this.raw(answer[k], k), 4);
       field.miss.textContent = figures(answer[k] - this.values[k], 2);
@@ -242,22 +242,22 @@ class VectorBoard {
   }
 
   controls() {
-    return [button("All means", () => this.set(new Float32Array(FORM.values)), { class: "clear" })];
+    return [button("Set to the means", () => this.set(new Float32Array(FORM.values)), { class: "clear" })];
   }
 }
 
-// What one model answers to the board, its error on a scale with the threshold, and where it is wrong.
+// One model's reconstruction of the board, its error beside the threshold, and its error map.
 class Answer {
   constructor(r) {
     this.run = DATA.runs[r];
     this.network = NETWORKS[r];
-    this.canvas = pictureCanvas(`What ${this.run.name} makes of it`);
-    this.errors = IMAGES ? pictureCanvas(`Where ${this.run.name} is wrong`, "picture small") : null;
+    this.canvas = pictureCanvas(`Reconstruction by ${this.run.name}`);
+    this.errors = IMAGES ? pictureCanvas(`Error map of ${this.run.name}`, "picture small") : null;
     this.needle = svg("rect", { y: 2, height: 10, rx: 2, class: `needle run-${r}` });
     this.mark = svg("path", { class: "limit" });
     this.text = el("p", { class: "judgement" });
     this.pane = el("figure", { class: "answer" },
-      el("figcaption", {}, DATA.runs.length > 1 ? this.run.name : "What the model makes of it"),
+      el("figcaption", {}, DATA.runs.length > 1 ? this.run.name : "Reconstruction"),
       el("div", { class: "beside" }, this.canvas, this.errors),
       svg("svg", { viewBox: "0 0 200 14", class: "gauge", "aria-hidden": true }, svg("rect", { y: 2, width: 200, height: 10, rx: 2, class: "groove" }), this.needle, this.mark),
       this.text);
@@ -266,7 +266,7 @@ class Answer {
   show(clean, input) {
     this.value = this.network.reconstruct(input);
     this.error = squaredError(this.value, clean);
-    this.score = this.run.region ? strangestRegion(this.value, clean, this.run.region) : this.error;
+    this.score = this.run.region ? largestRegionError(this.value, clean, this.run.region) : this.error;
     paintItem(this.canvas, this.value, clean);
     if (this.errors) paintSigned(this.errors, differenceOf(this.value, clean));
     const limit = this.run.threshold;
@@ -275,20 +275,20 @@ class Answer {
     this.needle.classList.toggle("outside", limit !== null && this.score > limit);
     if (limit !== null) this.mark.setAttribute("d", `M${(200 * limit) / end} 0V14`);
     const noise = squaredError(input, clean);
-    const before = noise > 0 ? `The noise: ${figures(noise)}. What is left: ${figures(this.error)}. ` : `Squared error ${figures(this.error)}. `;
-    const region = this.run.region ? `In its strangest ${this.run.region} x ${this.run.region} pixels ${figures(this.score)}. ` : "";
-    const windows = !IMAGES && FORM.shape[1] > 1 ? " of whole windows" : "";
-    const verdict = limit === null ? "" : this.score > limit ? `Above the threshold${windows}, ${figures(limit)}: it does not look like the data.` : `Below the threshold${windows}, ${figures(limit)}: it looks like the data.`;
+    const before = noise > 0 ? `Squared error of the noise: ${figures(noise)}; after reconstruction: ${figures(this.error)}. ` : `Squared error ${figures(this.error)}. `;
+    const region = this.run.region ? `Most anomalous ${this.run.region} x ${this.run.region} pixels: ${figures(this.score)}. ` : "";
+    const windows = !IMAGES && FORM.shape[1] > 1 ? " for whole windows" : "";
+    const verdict = limit === null ? "" : this.score > limit ? `Above the threshold${windows}, ${figures(limit)}: an anomaly.` : `Below the threshold${windows}, ${figures(limit)}: normal.`;
     this.text.textContent = before + region + verdict;
   }
 }
 
-// Sliders along the strongest principal directions of the code, from wherever the board's code is.
+// Sliders along the strongest principal directions of the code; they start at the board's code.
 class Sliders {
   constructor() {
-    this.canvas = pictureCanvas("The picture of the code that the sliders set");
+    this.canvas = pictureCanvas("The reconstruction of the code that the sliders set");
     this.list = el("div", { class: "directions" });
-    this.pane = el("div", { class: "sliders" }, el("figure", {}, this.canvas, el("figcaption", {}, "the code that the sliders set")), this.list);
+    this.pane = el("div", { class: "sliders" }, el("figure", {}, this.canvas, el("figcaption", {}, "decoded from the sliders' code")), this.list);
   }
 
   use(network) {
@@ -323,7 +323,7 @@ class Sliders {
     this.rows.forEach((each) => { each.value.textContent = Number(each.input.value).toFixed(1); });
   }
 
-  // What each direction leads to, at both its ends.
+  // Draws the reconstruction at both ends of each direction.
   showEnds() {
     this.rows.forEach((each, i) => [-3, 3].forEach((end, side) => {
       const steps = this.rows.map((_, j) => (j === i ? end - this.from[j] : 0));
@@ -332,19 +332,19 @@ class Sliders {
   }
 }
 
-// From item A to item B: through the code, and beside it through the pixels.
+// The morph from item A to item B: by interpolating codes, and by interpolating values.
 class Morph {
   constructor() {
     this.ends = [pictureCanvas("item A"), pictureCanvas("item B")];
     this.captions = [el("figcaption"), el("figcaption")];
-    this.through = [pictureCanvas("between them, through the code"), pictureCanvas("between them, value by value")];
+    this.through = [pictureCanvas("between A and B, interpolated codes"), pictureCanvas("between A and B, interpolated values")];
     this.strips = [0, 1].map(() => Array.from({ length: 9 }, (_, s) => pictureCanvas(`step ${s + 1} of 9`, "thumb")));
     this.at = slider("from A to B", { min: 0, max: 1, step: 0.01, value: 0.5 }, () => this.show());
     const figure = (canvas, caption) => el("figure", {}, canvas, caption);
     this.pane = el("div", { class: "morph" },
       figure(this.ends[0], this.captions[0]),
-      figure(this.through[0], el("figcaption", {}, "through the code")),
-      figure(this.through[1], el("figcaption", {}, `through the ${FORM.value_name}s`)),
+      figure(this.through[0], el("figcaption", {}, "interpolated codes")),
+      figure(this.through[1], el("figcaption", {}, `interpolated ${FORM.value_name}s`)),
       figure(this.ends[1], this.captions[1]),
       el("div", { class: "wide" }, this.at.field, ...this.strips.map((strip) => el("div", { class: "strip" }, ...strip))));
   }
@@ -378,7 +378,7 @@ class Morph {
   }
 }
 
-// Everything on the bench, and the frame in which a change is answered.
+// The workbench: all parts of the live model, updated once per frame.
 class Bench {
   constructor() {
     this.board = IMAGES ? new DrawingBoard((whole) => this.schedule(whole)) : new VectorBoard((whole) => this.schedule(whole));
@@ -388,14 +388,14 @@ class Bench {
     this.answers = NETWORKS.flatMap((network, r) => (network ? [new Answer(r)] : []));
     this.sliders = new Sliders();
     this.morph = new Morph();
-    this.told = el("p", { class: "quiet" });
+    this.caption = el("p", { class: "quiet" });
     this.clock = el("p", { class: "quiet clock" });
     this.spoken = el("p", { class: "unseen", role: "status" });
     const trained = DATA.runs.map((run) => run.corruption).find((corruption) => corruption.kind !== "none");
     this.kind = trained ? trained.kind : "gaussian";
     const words = { gaussian: "noise", masking: "masked values", salt_and_pepper: "salt and pepper" };
     this.fader = slider(words[this.kind], { min: 0, max: 1, step: 0.01, value: 0 }, (level) => { this.level = level; this.schedule(); });
-    this.trained = trained ? el("p", { class: "quiet" }, `A model here was trained to remove ${words[this.kind]} of ${trained.level}.`) : null;
+    this.trained = trained ? el("p", { class: "quiet" }, `Trained to remove ${words[this.kind]} of level ${trained.level}.`) : null;
     onPins.push(() => this.morph.update());
   }
 
@@ -409,17 +409,17 @@ class Bench {
     container.append(
       el("div", { class: "bench" },
         el("div", { class: "pane" }, el("h3", {}, IMAGES ? "Draw here" : "Set the values"), board.canvas,
-          el("div", { class: "buttons" }, ...board.controls(), button(`Next ${FORM.item_name}`, next, { class: "next" })), this.told,
+          el("div", { class: "buttons" }, ...board.controls(), button(`Next ${FORM.item_name}`, next, { class: "next" })), this.caption,
           this.fader.field, el("div", { class: "buttons" }, button("New noise", () => { this.noise.draw(); this.schedule(); })), this.trained),
         el("div", { class: "pane" }, el("div", { class: "answers" }, ...this.answers.map((answer) => answer.pane)), this.clock, this.spoken),
         board.table ? el("div", { class: "pane scroll" }, board.table) : null),
-      choices.length > 1 ? el("p", {}, "Sliders and morph of ", choice) : "",
-      el("h3", {}, "Move in the code"),
-      el("p", { class: "quiet" }, "Each slider moves the code of what is on the board along one of its strongest directions, from -4 to 4 deviations; its ends show where it leads."),
+      choices.length > 1 ? el("p", {}, "Sliders and morph use ", choice) : "",
+      el("h3", {}, "Explore the code"),
+      el("p", { class: "quiet" }, "Each slider moves the code of the item on the board along one of its strongest principal directions, from -4 to 4 standard deviations. The pictures at its ends show -3 and 3."),
       el("div", { class: "buttons" }, button("Back to the board", () => this.sliders.start(this.code)), button("The mean code", () => this.sliders.start(this.sliders.network.meanCode))),
       this.sliders.pane,
-      el("h3", {}, "From one to another"),
-      el("p", { class: "quiet" }, "Pin A and B with a click on the map of codes below; the upper strip goes through the code, the lower one mixes values."),
+      el("h3", {}, "Morph"),
+      el("p", { class: "quiet" }, "Click items on the map of codes below to choose A and B. The upper strip interpolates codes, the lower one values."),
       el("div", { class: "buttons" }, ...["A", "B"].map((name, n) => button(`Another ${name}`, () => pin((pins[n] + 1 + n) % DATA.map.held, n)))),
       this.morph.pane);
     choice.value = String(NETWORKS.findIndex(Boolean));
@@ -440,25 +440,25 @@ class Bench {
     requestAnimationFrame(() => { this.waiting = false; this.frame(); });
   }
 
-  // One frame: noise, every model's answer, all its pictures.
+  // Draws one frame: noise, each model's reconstruction, all pictures.
   frame() {
     const start = performance.now();
     const clean = this.board.values;
     this.input = this.noise.onto(clean, this.kind, this.level);
     this.board.paint(this.input);
-    this.told.textContent = this.board.source || "Your own.";
+    this.caption.textContent = this.board.source || "your drawing or values";
     for (const answer of this.answers) answer.show(clean, this.input);
-    if (this.board.tell) this.board.tell(this.answers[0].value);
+    if (this.board.showErrors) this.board.showErrors(this.answers[0].value);
     this.fader.value.textContent = this.level.toFixed(2);
     this.times.push(performance.now() - start);
     if (this.times.length > 60) this.times.shift();
     const median = [...this.times].sort((a, b) => a - b)[this.times.length >> 1];
-    this.clock.textContent = `${figures(median, 2)} ms a frame, computed on this device`;
+    this.clock.textContent = `${figures(median, 2)} ms per frame, computed on this device`;
     clearTimeout(this.later);
     this.later = setTimeout(() => this.settle(), LIVELY);
   }
 
-  // What may wait until the hand rests.
+  // Draws the slow pictures, once the input has stopped changing.
   settle() {
     this.code = this.network.encode(this.input);
     this.sliders.start(this.code);
@@ -467,7 +467,7 @@ class Bench {
   }
 }
 
-// Two items of different labels, so that the morph shows something before anybody pins.
+// Chooses two items with different labels, so the morph starts with a useful example.
 function firstPins() {
   const { labels, held } = DATA.map;
   const other = labels ? labels.findIndex((label, i) => i < held && label !== labels[0]) : -1;

@@ -1,10 +1,10 @@
-// Fills the places that the template left for what needs scripts.
+// Fills the template's placeholders with charts, pictures and the live model.
 
 function each(selector, act) {
   document.querySelectorAll(selector).forEach((place) => act(place, Number(place.dataset.run ?? 0)));
 }
 
-// The pictures of the best, median and worst items: the template laid out the rows, here they are painted.
+// Paints the best, median and worst items into the rows of the template.
 function paintShown() {
   const { shown } = DATA;
   if (!shown.originals) return;
@@ -31,11 +31,11 @@ function byteDifference(answer, original, size) {
   });
 }
 
-// What the map tells of one item: its picture beside a model's answer.
+// The detail view of the map: an item beside its reconstruction.
 function mapDetail(container, r) {
   const network = NETWORKS[r];
   const canvases = [pictureCanvas("the item"), pictureCanvas("its reconstruction")];
-  const text = el("p", { role: "status" }, "Point at the map, or go through it with the arrow keys; a click or Enter pins an item.");
+  const text = el("p", { role: "status" }, "Point at the map, or use the arrow keys. A click or Enter chooses an item as A or B.");
   container.append(el("div", { class: "beside" }, ...(network ? canvases : canvases.slice(0, 1))), text);
   return {
     show(i) {
@@ -54,7 +54,7 @@ function mapDetail(container, r) {
 
 async function main() {
   document.documentElement.classList.add("scripted");
-  if (!("DecompressionStream" in window)) throw new Error("this browser is too old for the charts; the tables need nothing");
+  if (!("DecompressionStream" in window)) throw new Error("this browser is too old for the charts; the tables still work");
   await unpack();
   DATA.runs.forEach((run) => NETWORKS.push(run.network.missing === null ? new Network(run.network) : null));
   firstPins();

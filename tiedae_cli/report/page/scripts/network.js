@@ -1,4 +1,4 @@
-// The model itself, in typed arrays: encode, decode, and what lies between. Layers are a list, as in the model that was trained.
+// The model on typed arrays: a list of layers that encode and decode, as in the Python model.
 
 const SELU_ALPHA = 1.6732632423543772;
 const SELU_SCALE = 1.0507009873554805;
@@ -28,7 +28,7 @@ function activate(values, name) {
   return values;
 }
 
-// A weight as 32-bit floats: it travels as they are, or as 16-bit whole numbers with a factor for each row.
+// Returns a weight as 32-bit floats; the page holds either these or 16-bit integers with a scale per row.
 function weightOf(packed) {
   const values = array(packed.values);
   if (!packed.scale) return values;
@@ -39,7 +39,7 @@ function weightOf(packed) {
   return weight;
 }
 
-// What every kind of layer holds; a tied layer decodes with the weight that it encodes with.
+// The base of all layers; a tied layer decodes with its encoder's weight.
 function takeParameters(layer, spec) {
   layer.activation = spec.activation;
   layer.decoderActivation = spec.decoder_activation;
@@ -49,7 +49,7 @@ function takeParameters(layer, spec) {
   layer.decoderBias = array(spec.decoder_bias);
 }
 
-// encode: f(W x + b); decode: g(W^T h + c). W is (outputs, inputs), row after row.
+// encode: f(W x + b); decode: g(W^T h + c). W is (outputs, inputs), row by row.
 class Dense {
   constructor(spec) {
     this.inputs = spec.input_shape[0];
@@ -89,7 +89,7 @@ class Dense {
   }
 }
 
-// W is a kernel, (K, C, k, k), that moves over an image of (C, H, W) values every s pixels; decode is its adjoint. One bias a channel.
+// A convolution with kernels W, (K, C, k, k), and stride s on images of (C, H, W) values; decode is its adjoint. One bias per channel.
 class Convolution {
   constructor(spec) {
     [this.channels, this.height, this.width] = spec.input_shape;
@@ -99,7 +99,7 @@ class Convolution {
     takeParameters(this, spec);
   }
 
-  // Calls act(place of the weight, first output, first input, rows, outputs a row) for each weight and each row that it meets.
+  // Calls act(weight index, first output, first input, rows, outputs per row) for each weight.
   walk(act) {
     const { channels, height, width, kernels, high, wide, kernel, stride, padding } = this;
     for (let o = 0; o < kernels; o++) for (let c = 0; c < channels; c++) for (let u = 0; u < kernel; u++) for (let v = 0; v < kernel; v++) {
@@ -137,7 +137,7 @@ class Convolution {
   }
 }
 
-const LAYERS = { Gemm: Dense, Conv: Convolution }; // by their ONNX operators
+const LAYERS = { Gemm: Dense, Conv: Convolution }; // by ONNX operator
 
 class Network {
   constructor(spec) {
@@ -168,7 +168,7 @@ class Network {
     return this.decode(this.encode(x));
   }
 
-  // How far a code lies from the mean along each direction, in deviations.
+  // Returns a code's coordinates along the directions, in standard deviations from the mean.
   coordinates(code) {
     return this.directions.map((direction, i) => {
       let sum = 0;
@@ -177,7 +177,7 @@ class Network {
     });
   }
 
-  // A code moved along the directions by so many deviations each.
+  // Returns a code moved along each direction by a number of standard deviations.
   moved(code, steps) {
     const result = Float32Array.from(code);
     steps.forEach((step, i) => {
@@ -188,10 +188,10 @@ class Network {
   }
 }
 
-// The largest sum of squared differences over a square of so many pixels a side, all channels together: the score `region`.
-function strangestRegion(answer, target, side) {
+// Returns the largest squared error of all squares with this side, summed over channels: the score `region`.
+function largestRegionError(answer, target, side) {
   const [channels, height, width] = FORM.shape, wide = width + 1;
-  const sums = new Float64Array((height + 1) * wide); // of all pixels above and to the left
+  const sums = new Float64Array((height + 1) * wide); // sums over all pixels above and to the left
   let most = 0;
   for (let y = 1; y <= height; y++) {
     for (let x = 1; x <= width; x++) {

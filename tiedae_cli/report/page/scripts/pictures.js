@@ -2,13 +2,13 @@
 
 const [CHANNELS, HEIGHT, WIDTH] = FORM.shape;
 
-// A canvas for a picture, or for a vector's profile, with its text for those who do not see it.
+// Makes a canvas for a picture or a vector's profile, with a text alternative.
 function pictureCanvas(alt, className = "picture") {
   const [width, height] = IMAGES ? [WIDTH, HEIGHT] : [320, 200];
   return el("canvas", { width, height, class: IMAGES ? className : `${className} profile`, role: "img", "aria-label": alt });
 }
 
-// Paints values as the model sees them, channel after channel, in [0, 1].
+// Paints values as the model sees them: channel by channel, in [0, 1].
 function paintItem(canvas, values, beside = null) {
   if (!IMAGES) return paintProfile(canvas, values, beside);
   const context = canvas.getContext("2d");
@@ -24,7 +24,7 @@ function paintItem(canvas, values, beside = null) {
   context.putImageData(picture, 0, 0);
 }
 
-// Paints bytes that lie pixel after pixel, (H, W, 1 or 3).
+// Paints bytes stored pixel by pixel, (H, W, 1 or 3).
 function paintBytes(canvas, bytes) {
   const { width, height } = canvas;
   const depth = bytes.length / (width * height);
@@ -41,7 +41,7 @@ function channelsOf(text) {
   return [0, 2, 4].map((start) => parseInt(digits.slice(start, start + 2), 16));
 }
 
-// Paints signed values, (H, W), zero in the page's own background, +-1 in full color.
+// Paints signed values, (H, W): zero in the page's background color, +-1 in full color.
 function paintSigned(canvas, values) {
   const [low, zero, high] = ["--below", "--zero", "--above"].map((name) => channelsOf(color(name)));
   const picture = new ImageData(canvas.width, canvas.height);
@@ -54,7 +54,7 @@ function paintSigned(canvas, values) {
   canvas.getContext("2d").putImageData(picture, 0, 0);
 }
 
-// The mean difference over channels, (H, W), of a picture that lies channel after channel.
+// Returns the mean difference over channels, (H, W), of pictures stored channel by channel.
 function differenceOf(answer, original) {
   const size = WIDTH * HEIGHT;
   const result = new Float32Array(size);
@@ -62,7 +62,7 @@ function differenceOf(answer, original) {
   return result;
 }
 
-// Paints a vector as bars from zero, in the units that the model sees, and another one beside it as dots.
+// Paints a vector as bars from zero, in the model's units, and a second one as dots.
 function paintProfile(canvas, values, beside) {
   const context = canvas.getContext("2d");
   const { width, height } = canvas;
@@ -82,7 +82,7 @@ function paintProfile(canvas, values, beside) {
   for (let i = 0; i < beside.length; i++) context.fillRect(i * step, y(beside[i]) - 1, Math.max(2, step), 2);
 }
 
-// Values of item i of the map as the model sees them; null where the page does not hold them.
+// Returns the values of item i of the map as the model sees them; null if the page does not hold them.
 function heldItem(i) {
   if (i >= DATA.map.held) return null;
   const values = row(DATA.map.values, i);
@@ -91,5 +91,5 @@ function heldItem(i) {
 
 function itemName(i) {
   const label = DATA.map.labels ? `, ${labelOf(DATA.map.labels[i])}` : "";
-  return `${FORM.item_name} ${DATA.map.places[i]}${label}`;
+  return `${FORM.item_name} ${DATA.map.indices[i]}${label}`;
 }
