@@ -10,11 +10,11 @@ import warnings
 
 def main() -> None:
     """Run the command line of this process and leave with its exit code."""
-    # torch's import leaves 200,000 objects that all stay: looking through them for garbage again and again slows a short training.
+    # Importing torch leaves 200,000 objects that are never freed; frequent garbage collections over them slow short trainings.
     gc.set_threshold(50_000)
-    if not sys.warnoptions:  # a warning of a library is for who writes programs with it; `python -W` shows them
+    if not sys.warnoptions:  # warnings of libraries are for programmers; `python -W` shows them
         warnings.simplefilter("ignore")
-    logging.getLogger().addHandler(logging.NullHandler())  # nor is what a library logs for people
+    logging.getLogger().addHandler(logging.NullHandler())  # nor do users need what libraries log
     try:
         from tiedae_cli.cli.app import run  # here, so that Ctrl-C during the imports shows no traceback
 
@@ -26,10 +26,10 @@ def main() -> None:
 
 
 def _leave(code: object) -> None:
-    """End the process with an exit code, without taking torch apart object by object, which takes longer than many a command's work.
+    """End the process with an exit code; skip the destruction of torch's objects, which takes longer than many commands.
 
     Raises:
-        SystemExit: something is left to say that cannot be written: the interpreter says so.
+        SystemExit: buffered output cannot be written; the interpreter reports it.
     """
     try:
         for stream in (sys.stdout, sys.stderr):

@@ -366,7 +366,7 @@ def test_a_damaged_checkpoint(digits_run: Path) -> None:
 
 def test_a_folder_that_cannot_be_written() -> None:
     Path("runs").write_text("a file")
-    assert refused("train", "-q", code=1) == "runs: cannot be made: File exists"
+    assert refused("train", "-q", code=1) == "runs: cannot be created: File exists"
 
 
 def test_a_diverged_training() -> None:
