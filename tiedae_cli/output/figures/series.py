@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiedae_cli.output.figures.canvas import INK, MODEL_COLOR, YARDSTICK_COLOR, figure_png, new_figure
+from tiedae_cli.output.figures.canvas import INK, MODEL_COLOR, YARDSTICK_COLOR, default_style, figure_png, new_figure
 from tiedae_cli.system.text import shown
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Envelope:
     """Number of the first row."""
 
 
+@default_style()
 def series_plot(series: Envelope, names: Sequence[str], limit: float | None, title: str, score_name: str) -> bytes:
     """Draw the values of up to six columns over the score of each row, rows above the threshold colored; return the PNG.
 
