@@ -1,9 +1,15 @@
 """tiedae: autoencoders whose decoder is the transposed encoder, from a YAML file, the shell or Python."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+import importlib
+
+TYPE_CHECKING = (
+    False  # `typing` is not loaded yet, and `python -m tiedae_cli` would take a typing.py of the working directory for it
+)
 if TYPE_CHECKING:
+    from typing import Any
+
     from tiedae_cli.api.python_training import train
     from tiedae_cli.api.trained_model import Model, load
 

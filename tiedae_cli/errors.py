@@ -1,43 +1,43 @@
-"""The error family: every failure that a user can meet, each with the exit code that the shell sees.
+"""The exceptions: one for each kind of failure that a user can meet, with its exit code.
 
-Only ``cli/app.py`` turns these into a message and an exit code; everything else raises them.
+Only ``cli/app.py`` turns them into a message and an exit code; all other modules raise them.
 """
 
 
 class TiedaeError(Exception):
-    """Something failed although the input was right (a full disk, a damaged file, a diverged run): exit code 1."""
+    """A failure despite valid input (full disk, damaged file, diverged run): exit code 1."""
 
     exit_code = 1
 
 
 class InputError(TiedaeError):
-    """The user's input is wrong (a flag, a config, the data): exit code 2."""
+    """Invalid input (an option, the config, the data): exit code 2."""
 
     exit_code = 2
 
 
 class ConfigError(InputError):
-    """One or more problems of a config, a line each, each line with its place."""
+    """One or more problems in a config: one line per problem, each with its position."""
 
 
 class DataError(InputError):
-    """A data set that is missing, damaged or of the wrong form; the message names the file."""
+    """Data that is missing, damaged or of the wrong form; the message names the file."""
 
 
 class DeviceError(InputError):
-    """A device that is not there; the message names those that are."""
+    """A device that does not exist; the message lists those that do."""
 
 
 class CheckpointError(TiedaeError):
-    """A checkpoint that is damaged, hostile, from another tool or from a newer version."""
+    """A checkpoint that is damaged, malicious, from another tool or from a newer version."""
 
 
 class StorageError(TiedaeError):
-    """A file that could not be written: disk full, quota, read-only folder."""
+    """A file that cannot be written: disk full, quota exceeded, read-only folder."""
 
 
 class ExportError(TiedaeError):
-    """An exported model that cannot be written in its format, or does not answer as the model does."""
+    """A model that cannot be exported to a format, or an exported file that gives other results than the model."""
 
 
 class DivergedError(TiedaeError):
@@ -45,13 +45,13 @@ class DivergedError(TiedaeError):
 
 
 class LostProcessError(TiedaeError):
-    """Another process of a distributed training ended."""
+    """A distributed training that lost one of its processes."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM arrived: exit code 128 + the signal's number.
+    """The command was stopped by SIGINT, SIGTERM or SIGHUP: exit code 128 + the signal's number.
 
-    Like ``KeyboardInterrupt`` no ``Exception``, so that no library's ``except Exception`` takes it for a failure of its own.
+    Not an ``Exception``, like ``KeyboardInterrupt``, so that a library's ``except Exception`` does not swallow it.
     """
 
     def __init__(self, message: str, signal_number: int) -> None:

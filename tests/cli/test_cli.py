@@ -369,7 +369,7 @@ def test_a_damaged_checkpoint_is_reported(digits_run: Path) -> None:
 
 def test_an_unwritable_folder_is_reported() -> None:
     Path("runs").write_text("a file")
-    assert refused("train", "-q", code=1) == "runs: cannot be made: File exists"
+    assert refused("train", "-q", code=1) == "runs: cannot be created: File exists"
 
 
 def test_a_diverged_training_fails_and_names_the_epoch() -> None:

@@ -229,7 +229,7 @@ def test_no_room_and_no_permission_are_storage_errors(monkeypatch: pytest.Monkey
             load()
     Path("file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", "file")
-    with pytest.raises(StorageError, match="cannot be made"):
+    with pytest.raises(StorageError, match="cannot be created"):
         load()
 
 

@@ -45,7 +45,7 @@ def test_nothing_is_ever_overwritten() -> None:
 
 def test_a_parent_that_is_a_file() -> None:
     PARENT.write_text("")
-    with pytest.raises(StorageError, match="runs: cannot be made: File exists"):
+    with pytest.raises(StorageError, match="runs: cannot be created: File exists"):
         create_run(PARENT, "mnist")
 
 

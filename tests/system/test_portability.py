@@ -149,7 +149,7 @@ def test_the_cache_folder_of_each_platform(tmp_path: Path, monkeypatch: pytest.M
 def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    with pytest.raises(StorageError, match="no home folder; name a folder for caches with XDG_CACHE_HOME"):
+    with pytest.raises(StorageError, match="no home folder; set XDG_CACHE_HOME to a folder for caches"):
         cache.cache_folder()
 
 

@@ -248,7 +248,7 @@ def test_a_read_only_file_system(config, small_disk):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     result = train("--config", config, "--run-dir", small_disk / "new")
     assert result.exit_code == 1
-    assert result.stderr == f"error: {small_disk / 'new'}: cannot be made: Read-only file system\n"
+    assert result.stderr == f"error: {small_disk / 'new'}: cannot be created: Read-only file system\n"
     result = train("--resume", small_disk / "run", "--set", "training.epochs=2")
     assert result.exit_code == 1
     assert "cannot be written: Read-only file system" in result.stderr
@@ -261,7 +261,7 @@ def test_a_file_where_a_folder_should_be(config, tmp_path):
     for arguments in (["--run-dir", tmp_path / "file" / "run"], ["--set", f"output.runs={tmp_path / 'file'}"]):
         result = train("--config", config, *arguments)
         assert result.exit_code == 1
-        assert "cannot be made: " in result.stderr
+        assert "cannot be created: " in result.stderr
         assert result.stderr.count("\n") == 1
 
 

@@ -97,7 +97,9 @@ def test_neighbours_rank_alike_after_training_on_one_or_two_processes(folder: Pa
         ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)} for rank in range(count)]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         children = [
-            subprocess.Popen([*command, "--run-dir", name], env=environment | rank, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            subprocess.Popen(
+                [*command, "--run-dir", name], env=environment | rank, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
             for rank in ranks
         ]
         for child in children:

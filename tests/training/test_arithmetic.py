@@ -12,7 +12,7 @@ from tiedae_cli.training import arithmetic
 from tiedae_cli.training.arithmetic import choose_place
 
 CPU = torch.device("cpu")
-EMULATED = "cpu has no bfloat16 arithmetic and emulates it slowly; training.precision: auto uses float32 here"
+EMULATED = "cpu has no bfloat16 arithmetic, and emulating it is slow; training.precision: auto uses float32 here"
 
 
 @pytest.mark.parametrize(

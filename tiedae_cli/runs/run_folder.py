@@ -176,13 +176,13 @@ def create_run(parent: Path, name: str) -> Run:
     """Make a new run folder ``parent/name``, or ``name-2``, ``name-3`` ... where it is taken, also by a process of this second.
 
     Raises:
-        StorageError: the folder cannot be made.
+        StorageError: the folder cannot be created.
     """
-    with storage_errors(parent, "made"):
+    with storage_errors(parent, "created"):
         parent.mkdir(parents=True, exist_ok=True)
     for number in range(1, 1_000_000):
         folder = parent / (name if number == 1 else f"{name}-{number}")
-        with storage_errors(folder, "made"), contextlib.suppress(FileExistsError):
+        with storage_errors(folder, "created"), contextlib.suppress(FileExistsError):
             folder.mkdir()
             return Run(folder)
     raise StorageError(f"{parent}: a million runs named {name}")
@@ -193,9 +193,9 @@ def create_named_run(folder: Path) -> Run:
 
     Raises:
         InputError: it exists and is not empty, for nothing is ever overwritten.
-        StorageError: it cannot be made.
+        StorageError: it cannot be created.
     """
-    with storage_errors(folder, "made"):
+    with storage_errors(folder, "created"):
         folder.mkdir(parents=True, exist_ok=True)
         if any(path.name != LOCK_FILE and not path.name.startswith(TEMPORARY_PREFIX) for path in folder.iterdir()):
             raise InputError(f"--run-dir {folder}: not empty; name a new folder, or continue that run with --resume {folder}")

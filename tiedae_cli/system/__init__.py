@@ -1,1 +1,1 @@
-"""The machine: devices and processes, durable files, locks and caches, signals, random streams."""
+"""The machine: devices and processes, durable files, locks, caches, signals, random streams."""

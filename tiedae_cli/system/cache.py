@@ -1,4 +1,4 @@
-"""The user's cache folder, and how several processes take turns in one folder of it."""
+"""The user's cache folder, and how processes take turns in one of its subfolders."""
 
 import contextlib
 import logging
@@ -16,41 +16,39 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    r"""Return ``$XDG_CACHE_HOME/tiedae`` where that is set, else the platform's folder for a user's caches.
+    r"""Return ``$XDG_CACHE_HOME/tiedae`` if it is set, otherwise the platform's cache folder.
 
     That is ``~/.cache/tiedae`` on Linux, ``~/Library/Caches/tiedae`` on macOS and ``%LOCALAPPDATA%\tiedae\Cache`` on Windows.
 
     Raises:
-        StorageError: this user has no home.
+        StorageError: this user has no home folder.
     """
     if os.environ.get("XDG_CACHE_HOME"):
         return Path(os.environ["XDG_CACHE_HOME"]) / "tiedae"
-    with contextlib.suppress(RuntimeError):  # that there is no home; before platformdirs 4.14 the path then begins with "~"
+    with contextlib.suppress(RuntimeError):  # no home folder; before platformdirs 4.14 the path then begins with "~"
         folder = user_cache_path("tiedae", appauthor=False)
         if folder.is_absolute():
             return folder
-    raise StorageError("this user has no home folder; name a folder for caches with XDG_CACHE_HOME")
+    raise StorageError("this user has no home folder; set XDG_CACHE_HOME to a folder for caches")
 
 
 @contextlib.contextmanager
 def taking_turns(folder: Path) -> Iterator[None]:
-    """Make a folder and hold it; a second process waits until the first is done, however that ends.
+    """Create and lock a folder; a second process waits until the first one has finished or died.
 
     Args:
-        folder: made if it is absent; what a killed process left in it is removed.
+        folder: created if missing; temporary files of killed processes are removed from it.
 
     Raises:
-        StorageError: the folder cannot be made.
+        StorageError: the folder cannot be created.
     """
-    with storage_errors(folder, "made"):
+    with storage_errors(folder, "created"):
         folder.mkdir(parents=True, exist_ok=True)
 
     def say() -> None:
         log.info(f"another process is filling {folder}; waiting for it")
 
-    with holding(
-        folder, say
-    ) as held:  # without locks both do the work, and the second replaces the first's file by an equal one
-        if held:
+    with holding(folder, say) as held:
+        if held:  # on a file system without locks both do the work, and the second file replaces an equal one
             remove_temporaries(folder)
         yield

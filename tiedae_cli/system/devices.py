@@ -1,4 +1,4 @@
-"""Where and how numbers are computed: the device, the precision, and which of several processes this one is."""
+"""Where and how numbers are computed: the device, the precision, and the rank among the processes of a training."""
 
 import contextlib
 import os
@@ -13,11 +13,11 @@ from torch import Tensor
 from tiedae_cli.errors import DeviceError, LostProcessError
 
 T = TypeVar("T")
-LOST_AFTER = timedelta(minutes=10)  # a process that is silent for longer is given up
+LOST_AFTER = timedelta(minutes=10)  # a process that is silent for longer counts as lost
 
 
 def available_devices() -> list[str]:
-    """Return the names that ``--device`` takes on this machine."""
+    """Return the names that ``--device`` accepts on this machine."""
     names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
         names.append("mps")
@@ -25,12 +25,12 @@ def available_devices() -> list[str]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device that ``--device`` asks for; ``auto`` is the first CUDA device, else the CPU.
+    """Return the device that ``--device`` asks for; ``auto`` is the first CUDA device, or the CPU if there is none.
 
-    Apple's GPUs are taken only where they are asked for: they were never tried.
+    Apple's GPUs are used only on request, because they have not been tested.
 
     Raises:
-        DeviceError: there is no such device; the message names those that are.
+        DeviceError: there is no such device; the message lists those that exist.
     """
     available = available_devices()
     if name in ("auto", "cuda") and "LOCAL_RANK" in os.environ and "cuda:0" in available:
@@ -45,16 +45,16 @@ def resolve_device(name: str) -> torch.device:
 
 
 def in_float64(values: Tensor) -> Tensor:
-    """Return values as float64, where they are; on the CPU where their device has no such numbers (Apple's GPUs)."""
+    """Return values as float64 on their own device, or on the CPU if the device has no float64 (Apple's GPUs)."""
     return (values.cpu() if values.device.type == "mps" else values).to(torch.float64)
 
 
 class Ranks:
-    """The processes that train together, and which of them is this one; a single process by default.
+    """The processes that train together, and the rank of this one; by default a single process.
 
     Args:
-        rank: this one, from 0.
-        count: how many.
+        rank: of this process, from 0.
+        count: the number of processes.
     """
 
     def __init__(self, rank: int = 0, count: int = 1) -> None:
@@ -73,11 +73,11 @@ class Ranks:
             LostProcessError: another process has ended.
         """
         if self.count > 1:
-            with _told_as_lost_process():
+            with _lost_process_errors():
                 torch.distributed.all_reduce(values)
 
     def any(self, flag: bool) -> bool:
-        """Return whether the flag is set in any of the processes."""
+        """Return whether the flag is set in any process."""
         if self.count == 1:
             return flag
         flags = torch.tensor([int(flag)])
@@ -85,7 +85,7 @@ class Ranks:
         return bool(flags.item())
 
     def from_leader(self, value: T) -> T:
-        """Return what the leading process passed.
+        """Return the value that the leading process passed.
 
         Raises:
             LostProcessError: another process has ended.
@@ -93,33 +93,33 @@ class Ranks:
         if self.count == 1:
             return value
         values = [value]
-        with _told_as_lost_process():
+        with _lost_process_errors():
             torch.distributed.broadcast_object_list(values, src=0)
         return values[0]
 
 
 @contextlib.contextmanager
 def joined_ranks() -> Iterator[Ranks]:
-    """Join the processes that ``torchrun`` started with this one, gloo for the CPU and NCCL for CUDA; alone without it."""
+    """Join the processes that ``torchrun`` started (gloo on the CPU, NCCL on CUDA); without torchrun, a single process."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Ranks()
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    with _told_as_lost_process():
+    with _lost_process_errors():
         torch.distributed.init_process_group(backend, timeout=LOST_AFTER)
     try:
         yield Ranks(torch.distributed.get_rank(), count)
     finally:
-        if torch.cuda.is_available():  # NCCL wants it; gloo on torch 2.6 may wait here for ever, and the process ends anyway
+        if torch.cuda.is_available():  # required by NCCL; gloo in torch 2.6 may hang here, and the process ends anyway
             torch.distributed.destroy_process_group()
 
 
 @contextlib.contextmanager
-def _told_as_lost_process() -> Iterator[None]:
+def _lost_process_errors() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # torch.distributed has no narrower type for a peer that is gone
+    except RuntimeError as error:  # torch.distributed has no narrower type for a lost peer
         raise LostProcessError(
             f"another process of this training ended or cannot be reached ({str(error).splitlines()[0]})"
         ) from None
@@ -131,12 +131,12 @@ class Place:
 
     device: torch.device
     dtype: torch.dtype = torch.float32
-    """Of the matrix products."""
+    """Data type of the matrix products."""
     ranks: Ranks = field(default_factory=Ranks)
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Return whether the device multiplies bfloat16 matrices in hardware; emulated, they are many times slower than float32."""
+    """Return whether the device multiplies bfloat16 matrices in hardware; emulation is many times slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu" and _cpu_has_bfloat16()

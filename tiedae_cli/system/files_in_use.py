@@ -1,4 +1,4 @@
-"""What one command reads and writes, noted where it happens, so that no output takes the place of an input or of another output."""
+"""The files that one command reads and writes, so that an output never replaces an input or another output."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tiedae_cli.system.text import note_names
 
-Identity = tuple[int, int]  # device and number of a file, whatever its names
+Identity = tuple[int, int]  # device and inode: the same for all names of a file
 
 
 @dataclass
@@ -19,43 +19,43 @@ class FilesInUse:
     """The files of one command."""
 
     inputs: set[Identity] = field(default_factory=set)
-    """Files that are read."""
+    """Files that the command reads."""
     folders: set[Path] = field(default_factory=set)
-    """Folders whose images are read, by their real paths."""
+    """Real paths of the folders that the command reads images from."""
     outputs: set[Path] = field(default_factory=set)
-    """Files that were written, by their real paths."""
+    """Real paths of the files that the command has written."""
     stdout_is_taken: bool = False
-    """Whether stdout already carries a result."""
+    """Whether a result already goes to stdout."""
 
 
-_current: ContextVar[FilesInUse | None] = ContextVar("ledger", default=None)
+_current: ContextVar[FilesInUse | None] = ContextVar("files_in_use", default=None)
 
 
 @contextlib.contextmanager
 def tracking_files_in_use() -> Iterator[FilesInUse]:
-    """Keep a ledger in this block, which is one command."""
-    ledger = FilesInUse()
-    token = _current.set(ledger)
+    """Track the files of the command that runs in this block."""
+    files = FilesInUse()
+    token = _current.set(files)
     try:
-        yield ledger
+        yield files
     finally:
         _current.reset(token)
 
 
 def files_in_use() -> FilesInUse:
-    """Return the ledger of this command; outside of one, an empty one."""
+    """Return the files of the current command, or an empty record outside a command."""
     return _current.get() or FilesInUse()
 
 
 def note_input(path: Path | str) -> None:
-    """Note that this command reads a file, a folder of images or, for ``-``, stdin; what is not there is noted by nobody."""
+    """Record that this command reads a file, a folder of images or (``-``) stdin; missing files are ignored."""
     note_names([str(path)])
-    book = _current.get()
-    if book is None:
+    files = _current.get()
+    if files is None:
         return
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed stdin too
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # also when stdin is closed
         information = os.fstat(sys.stdin.fileno()) if str(path) == "-" else os.stat(path)
         if stat.S_ISDIR(information.st_mode):
-            book.folders.add(Path(os.path.realpath(path)))
+            files.folders.add(Path(os.path.realpath(path)))
         elif stat.S_ISREG(information.st_mode):
-            book.inputs.add((information.st_dev, information.st_ino))
+            files.inputs.add((information.st_dev, information.st_ino))

@@ -1,11 +1,10 @@
-"""Signals: SIGINT, SIGTERM and SIGHUP stop a command at once, except in a loop that asks for them, finishes its step and saves.
+"""Signals: SIGINT, SIGTERM and SIGHUP stop a command at once; a training finishes its step and saves first.
 
-SIGHUP is a closed terminal or a lost connection. SIGUSR1, which batch systems send before they stop a job, makes a training save and go
-on; other commands have nothing to save, and go on too. A signal that the parent process lets be ignored (``nohup``) stays ignored.
+SIGHUP means a closed terminal or a lost connection. Batch systems send SIGUSR1 before they stop a job: a training then saves and
+continues; other commands ignore it. A signal that the parent process ignores (``nohup``) stays ignored.
 
-An exception out of a handler is lost where a library written in C was just running Python: pyarrow's first look for pandas forgets all
-exceptions. So the wish to stop is kept, raised again until it is obeyed where there are timers, and asked for before a result gets its
-name.
+An exception raised by a handler is lost if it passes through C code that discards exceptions, such as pyarrow's first import of pandas.
+The request to stop is therefore remembered, raised again by a timer (not on Windows), and checked before a result gets its name.
 """
 
 import contextlib
@@ -21,43 +20,41 @@ from tiedae_cli.system.portability import call_every
 Handler = Callable[[int, FrameType | None], None]
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 SAVING = tuple(getattr(signal, name) for name in ("SIGUSR1",) if hasattr(signal, name))
+REPEAT = 0.1  # seconds until a lost stopping signal is raised again
 
 
-REPEAT = 0.1  # seconds until a stopping signal that was lost is raised again
+class _Request:
+    """What a signal has requested."""
 
-
-class _Wish:
-    """What somebody asked for by a signal."""
-
-    saving = False  # a checkpoint, be it before the training began
-    stopping: int | None = None  # to stop at once: the signal's number
+    saving = False  # a checkpoint, even before the training has begun
+    stopping: int | None = None  # the number of the signal that asked to stop
 
 
 @contextlib.contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """While entered, SIGINT, SIGTERM and SIGHUP raise ``Interrupted`` where they arrive, so that temporary files are removed.
+    """Let SIGINT, SIGTERM and SIGHUP raise ``Interrupted`` in this block, so that temporary files are removed.
 
     Raises:
-        Interrupted: a signal arrived, at the latest as this is left.
+        Interrupted: a signal arrived; raised at the end of the block at the latest.
     """
-    _Wish.saving, _Wish.stopping = False, None
-    with _handling(_stop_at_once), _silent_where_it_is_lost():
+    _Request.saving, _Request.stopping = False, None
+    with _handling(_stop_at_once), _no_traceback_of_lost_interrupts():
         try:
             yield
             stop_if_asked()
         finally:
-            if _Wish.stopping is not None:
+            if _Request.stopping is not None:
                 call_every(0, _stop_at_last)
-                _Wish.stopping = None
+                _Request.stopping = None
 
 
 @contextlib.contextmanager
-def _silent_where_it_is_lost() -> Iterator[None]:
-    """Print no traceback of an ``Interrupted`` that is raised where Python can only forget it, as while an object is being deleted."""
+def _no_traceback_of_lost_interrupts() -> Iterator[None]:
+    """Print no traceback of an ``Interrupted`` that Python has to discard, as in an object's ``__del__``."""
     before = sys.unraisablehook
 
     def hook(lost: "sys.UnraisableHookArgs") -> None:
-        if not isinstance(lost.exc_value, Interrupted):  # which is raised again
+        if not isinstance(lost.exc_value, Interrupted):  # the timer raises it again
             before(lost)
 
     sys.unraisablehook = hook
@@ -68,19 +65,19 @@ def _silent_where_it_is_lost() -> Iterator[None]:
 
 
 def stop_if_asked() -> None:
-    """Raise ``Interrupted`` if a stopping signal arrived within ``stopping_at_once`` and a library lost the exception."""
-    if _Wish.stopping is not None:
-        raise Interrupted("interrupted", _Wish.stopping)
+    """Raise ``Interrupted`` if a stopping signal arrived within ``stopping_at_once`` and a library discarded the exception."""
+    if _Request.stopping is not None:
+        raise Interrupted("interrupted", _Request.stopping)
 
 
 def saving_is_asked_for() -> bool:
-    """Return whether SIGUSR1 has arrived since this was asked last."""
-    asked, _Wish.saving = _Wish.saving, False
+    """Return whether SIGUSR1 has arrived since the last call."""
+    asked, _Request.saving = _Request.saving, False
     return asked
 
 
 class StopSignals:
-    """While entered, remembers the first stopping signal in ``received``; a second one raises ``Interrupted`` where it arrives."""
+    """Keeps the first stopping signal in ``received``; a second one raises ``Interrupted``."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -101,31 +98,31 @@ class StopSignals:
 
 
 def _stop_at_once(number: int, frame: FrameType | None) -> None:
-    if _Wish.stopping is None:
-        _Wish.stopping = number
+    if _Request.stopping is None:
+        _Request.stopping = number
         call_every(REPEAT, _stop_at_last)
     stop_if_asked()
 
 
 def _stop_at_last(number: int, frame: FrameType | None) -> None:
-    if not isinstance(sys.exc_info()[1], Interrupted):  # else it is on its way, and what it passes is being tidied up
+    if not isinstance(sys.exc_info()[1], Interrupted):  # otherwise it is already being handled
         stop_if_asked()
 
 
-def _wish_for_saving(number: int, frame: FrameType | None) -> None:
-    _Wish.saving = True
+def _request_saving(number: int, frame: FrameType | None) -> None:
+    _Request.saving = True
 
 
 @contextlib.contextmanager
 def _handling(handler: Handler) -> Iterator[None]:
-    """Install a handler for the stopping signals; in another thread than the main one, which gets no signals, do nothing."""
+    """Handle the stopping signals in this block; no-op outside the main thread, which alone receives signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    wanted: dict[int, Handler] = {**dict.fromkeys(STOPPING, handler), **dict.fromkeys(SAVING, _wish_for_saving)}
+    handlers: dict[int, Handler] = {**dict.fromkeys(STOPPING, handler), **dict.fromkeys(SAVING, _request_saving)}
     before = {
         number: signal.signal(number, chosen)
-        for number, chosen in wanted.items()
+        for number, chosen in handlers.items()
         if signal.getsignal(number) not in (signal.SIG_IGN, None)
     }
     try:

@@ -1,4 +1,4 @@
-"""Values as JSON that every parser accepts: NaN and infinity become null."""
+"""JSON that every parser accepts: NaN and infinity become null."""
 
 import json
 import math
@@ -11,7 +11,7 @@ def json_text(values: dict[str, Any]) -> str:
 
 
 def json_values(value: Any) -> Any:
-    """Return a value with None in place of NaN and infinity, at every depth."""
+    """Return a value with NaN and infinity replaced by None at every depth."""
     if isinstance(value, dict):
         return {key: json_values(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""How one process holds a folder against others: by a lock on a small file in it, which ends with the process, however that ends."""
+"""Locks on folders: each is a lock on a small file in the folder, and ends with the process that holds it."""
 
 import contextlib
 import errno
@@ -10,17 +10,17 @@ from filelock import FileLock, Timeout
 
 from tiedae_cli.errors import StorageError
 
-LOCK_FILE = ".tiedae.lock"  # stays when the lock ends: removing it could part two processes that wait for it
+LOCK_FILE = ".tiedae.lock"  # never removed: two waiting processes could then lock different files
 WITHOUT_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # some network file systems
 
 
 @contextlib.contextmanager
 def holding(folder: Path, if_held: Callable[[], None]) -> Iterator[bool]:
-    """Hold a folder while entered. Gives whether it is held: on a file system without locks nothing is.
+    """Lock a folder in this block. Yield whether it is locked: False on a file system without locks.
 
     Args:
-        folder: it exists.
-        if_held: called if another process holds it. Where it returns, this one waits; where it raises, this one gives up.
+        folder: an existing folder.
+        if_held: called if another process holds the lock. If it returns, wait for the lock; it may raise instead.
 
     Raises:
         StorageError: the folder cannot be written to.
@@ -35,7 +35,7 @@ def holding(folder: Path, if_held: Callable[[], None]) -> Iterator[bool]:
 
 
 def is_held(folder: Path) -> bool:
-    """Return whether a process holds a folder now; nothing is made there to find out."""
+    """Return whether a process holds a folder now, without creating anything there."""
     if not (folder / LOCK_FILE).exists():
         return False
     lock = FileLock(folder / LOCK_FILE, thread_local=False)
@@ -52,9 +52,7 @@ def is_held(folder: Path) -> bool:
 def _acquired(lock: FileLock, folder: Path, if_held: Callable[[], None]) -> bool:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # where there is no flock, the lock is a file with the process's number
+            warnings.simplefilter("ignore", UserWarning)  # about lock files that replace flock on some systems
             try:
                 lock.acquire(timeout=0)
             except Timeout:

@@ -1,4 +1,4 @@
-"""Packages that only an extra of tiedae installs, imported when they are first needed."""
+"""Packages that come with an extra of tiedae, imported on first use."""
 
 import importlib
 from typing import Any
@@ -7,15 +7,15 @@ from tiedae_cli.errors import InputError
 
 
 def optional_package(name: str, extra: str, purpose: str = "this") -> Any:
-    """Import a package, or a module of one, that an extra of tiedae installs.
+    """Import a package (or a module of one) that an extra of tiedae installs.
 
     Args:
-        name: the module.
+        name: of the module.
         extra: the extra that installs it.
-        purpose: what needs it, for the message.
+        purpose: what needs the package, for the message.
 
     Raises:
-        InputError: it is not installed; the message says what installs it.
+        InputError: it is not installed; the message says how to install it.
     """
     try:
         return importlib.import_module(name)

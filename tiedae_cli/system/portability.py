@@ -1,4 +1,4 @@
-"""What operating systems do differently, each thing once: other modules ask here, and nothing is missing when they are imported."""
+"""Differences between operating systems, each handled once, so that all other modules work and import everywhere."""
 
 import contextlib
 import errno
@@ -15,14 +15,14 @@ from pathlib import Path, PurePath
 from types import FrameType
 
 HAS_FLOCK = importlib.util.find_spec("fcntl") is not None
-"""Whether open files can be locked, renamed and removed. On Windows whoever has a file open keeps others from doing that."""
+"""Whether open files can be locked, renamed and removed. On Windows a file that is open cannot be renamed or removed."""
 OPENS_FOLDERS = hasattr(os, "O_DIRECTORY")
-"""Whether a folder can be opened, to flush its names to the disk. Not on Windows."""
-PATIENCE = (0.01, 0.03, 0.1, 0.3, 1.0)  # s, between attempts to replace a file that another process reads just now
+"""Whether a folder can be opened to flush its entries to the disk. False on Windows."""
+PATIENCE = (0.01, 0.03, 0.1, 0.3, 1.0)  # s, between attempts to replace a file that another process is reading
 
 
 def open_flags(*names: str) -> int:
-    """Return these flags of ``os.open`` together; one that this system does not have is left out."""
+    """Return these flags of ``os.open`` combined; flags that this system lacks are ignored."""
     return sum({getattr(os, name, 0) for name in ("O_BINARY", *names)})
 
 
@@ -30,7 +30,7 @@ def flock(descriptor: int, wait: bool) -> None:
     """Lock an open file for as long as it is open.
 
     Raises:
-        BlockingIOError: another process holds it, and this one shall not wait.
+        BlockingIOError: another process holds the lock, and ``wait`` is False.
         OSError: the system or the file system has no such locks.
     """
     if sys.platform == "win32" or not HAS_FLOCK:
@@ -41,25 +41,25 @@ def flock(descriptor: int, wait: bool) -> None:
 
 
 def flush_to_disk(descriptor: int) -> None:
-    """Make what was written to a file survive a power cut; on macOS ``fsync`` alone leaves it in the drive's own memory."""
+    """Make written data survive a power cut; on macOS ``fsync`` alone leaves it in the drive's cache."""
     if sys.platform == "darwin":
         import fcntl
 
-        with contextlib.suppress(OSError):  # a file system that knows only fsync
+        with contextlib.suppress(OSError):  # a file system that only supports fsync
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
             return
     os.fsync(descriptor)
 
 
 def replace(source: Path, target: Path) -> None:
-    """Rename a file over another one, atomically; where open files cannot be replaced, wait a moment for who reads the old one.
+    """Rename a file over another one, atomically; on Windows, wait a moment for readers of the old file.
 
     Args:
         source: its path.
         target: its new path.
 
     Raises:
-        OSError: it cannot be done.
+        OSError: the file cannot be replaced.
     """
     for pause in () if HAS_FLOCK else PATIENCE:
         with contextlib.suppress(PermissionError):
@@ -69,19 +69,19 @@ def replace(source: Path, target: Path) -> None:
 
 
 def call_every(seconds: float, handler: Callable[[int, FrameType | None], None]) -> None:
-    """Let a signal handler interrupt the main thread every so many seconds, 0 for no more; Windows has no timers, and it never does."""
+    """Call a signal handler in the main thread every ``seconds`` (0 stops it). No-op on Windows, which has no timers."""
     if sys.platform != "win32":
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
 
 
 def machine_name() -> str:
-    """Return the system and the processor, in words."""
+    """Return the names of the system and the processor."""
     return f"{platform.system()} {platform.machine()}"
 
 
 def is_amd() -> bool:
-    """Return whether the processor is AMD's; False where the system does not tell."""
+    """Return whether the processor is made by AMD; False if that is unknown."""
     if "AuthenticAMD" in platform.processor():  # Windows
         return True
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
@@ -90,11 +90,11 @@ def is_amd() -> bool:
 
 
 def quoted(word: str | PurePath) -> str:
-    """Return a word as it is typed in a command line: for a POSIX shell, on Windows for ``cmd`` and PowerShell."""
+    """Return a word quoted for a POSIX shell, or on Windows for ``cmd`` and PowerShell."""
     text = str(word)
     if sys.platform != "win32":
         return shlex.quote(text)
     if text and all(letter.isalnum() or letter in "_-+=./\\:@~" for letter in text):
         return text
-    text = re.sub(r'(\\*)"', r'\1\1\\"', text)  # a program reads backslashes as themselves, except before a quotation mark
+    text = re.sub(r'(\\*)"', r'\1\1\\"', text)  # backslashes are literal except before a quotation mark
     return '"' + re.sub(r"(\\+)$", r"\1\1", text) + '"'

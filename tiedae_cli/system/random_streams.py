@@ -1,14 +1,14 @@
-"""Everything random is a function of a seed and what tells its streams apart, so that resuming needs no state of a generator."""
+"""Random streams that are functions of a seed and a purpose, so that resuming needs no generator state."""
 
 import torch
 from torch import Tensor
 
-# What tells the streams of one seed apart; a new use takes a new number, so that no two draw the same.
+# The purpose of each stream of a seed; a new purpose takes a new number, so that all streams differ.
 WEIGHTS, ORDER, SHIFTS, CORRUPTION, EVALUATION_NOISE, FLIPS = range(6)
 
 
 def seeded(*numbers: int) -> torch.Generator:
-    """Return a generator whose stream is a function of the numbers (a seed, then what tells the streams apart)."""
+    """Return a generator with a stream that depends only on the numbers (a seed, then the purpose and its indices)."""
     state = 0x9E3779B97F4A7C15
     for number in numbers:  # splitmix64 (Steele, Lea & Flood 2014): neighboring numbers give unrelated seeds
         state = (state ^ number) * 0xBF58476D1CE4E5B9 & (2**64 - 1)
@@ -18,19 +18,19 @@ def seeded(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(state)
 
 
-def epoch_order(seed: int, epoch: int, images: int) -> Tensor:
-    """Return the order in which an epoch visits the images: a permutation, (N,) int64, drawn on the CPU for every device.
+def epoch_order(seed: int, epoch: int, items: int) -> Tensor:
+    """Return the order in which an epoch visits the items: a permutation, (N,) int64, drawn on the CPU for every device.
 
-    Every order is equally likely. The order takes 8 bytes an image.
+    Every order is equally likely. It takes 8 bytes per item.
     """
-    return torch.randperm(images, generator=seeded(seed, ORDER, epoch))
+    return torch.randperm(items, generator=seeded(seed, ORDER, epoch))
 
 
-def block_order(seed: int, epoch: int, images: int, block: int, window: int) -> Tensor:
-    """Return an order, (N,) int64: blocks of neighboring images by chance, the images of each ``window`` blocks mixed with each other."""
+def block_order(seed: int, epoch: int, items: int, block: int, window: int) -> Tensor:
+    """Return an order, (N,) int64: blocks of neighboring items in random order, shuffled within each ``window`` blocks."""
     generator = seeded(seed, ORDER, epoch)
-    blocks = torch.arange(0, images, block)[torch.randperm(-(-images // block), generator=generator)]  # first images
+    blocks = torch.arange(0, items, block)[torch.randperm(-(-items // block), generator=generator)]  # first items
     order = (blocks[:, None] + torch.arange(block)).view(-1)
-    order = order[order < images]  # the last block may be short
+    order = order[order < items]  # the last block may be short
     parts = [part[torch.randperm(len(part), generator=generator)] for part in torch.split(order, block * window)]
     return torch.cat(parts)

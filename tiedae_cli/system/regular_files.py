@@ -1,4 +1,4 @@
-"""Files that are opened for reading only where they are files: a pipe would be waited for, a device read without end."""
+"""Opening of regular files only: reading a pipe may hang, and reading a device may never end."""
 
 import errno
 import os
@@ -18,12 +18,12 @@ KINDS = (
 
 
 def open_regular(path: Path | str) -> IO[bytes]:
-    """Open a regular file, following links, without ever waiting for another process.
+    """Open a regular file for reading, following links, without ever waiting for another process.
 
     Raises:
-        OSError: there is none, it may not be read, or it is something else; its ``strerror`` says what.
+        OSError: the file is missing, unreadable or not a regular file; ``strerror`` says which.
     """
-    if os.path.isdir(path):  # which cannot be opened on Windows
+    if os.path.isdir(path):  # it cannot be opened on Windows
         raise OSError(errno.EINVAL, "a folder, not a file", str(path))
     descriptor = os.open(path, open_flags("O_RDONLY", "O_NONBLOCK", "O_CLOEXEC"))
     mode = os.fstat(descriptor).st_mode
@@ -34,5 +34,5 @@ def open_regular(path: Path | str) -> IO[bytes]:
 
 
 def what_it_is(mode: int) -> str:
-    """Return what a file's mode says that it is, in words."""
+    """Return the kind of file that a mode describes."""
     return next((name for kind, name in KINDS if kind(mode)), "something else")

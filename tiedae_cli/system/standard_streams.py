@@ -1,4 +1,4 @@
-"""The three standard streams, also where this process was started without them, or loses them on the way."""
+"""The three standard streams, also if the process was started without them or loses them later."""
 
 import contextlib
 import os
@@ -10,10 +10,10 @@ from tiedae_cli.system.portability import open_flags
 
 
 def stdin() -> IO[bytes]:
-    """Return stdin as bytes.
+    """Return stdin as a binary stream.
 
     Raises:
-        InputError: it is closed.
+        InputError: stdin is closed.
     """
     if sys.stdin is None:
         raise InputError("-: stdin is closed")
@@ -21,9 +21,9 @@ def stdin() -> IO[bytes]:
 
 
 def open_closed_streams() -> None:
-    """Give the numbers 0, 1 and 2 to something where they are free: else the next file that is opened would get them.
+    """Open the descriptors 0, 1 and 2 if they are closed; otherwise the next file that is opened would get them.
 
-    Then what is written to stderr is lost, but what is written to a closed stdout fails: a result is never lost in silence.
+    Text written to a closed stderr is then lost, but writing to a closed stdout fails: a result is never lost silently.
     """
     for number, mode in ((0, "O_RDONLY"), (1, "O_RDONLY"), (2, "O_WRONLY")):
         try:
@@ -40,24 +40,24 @@ def open_closed_streams() -> None:
 
 
 class LastingStream:
-    """A stream whose reader may go (a closed terminal, a full disk) without ending what is told about.
+    """A stream that ignores write errors (a closed terminal, a full disk), so that they do not stop the command.
 
     Args:
-        stream: stderr.
+        stream: usually stderr.
     """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write what can be written."""
-        with _nobody_reads():
+        """Write text; ignore errors."""
+        with _write_errors_ignored():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush what can be flushed."""
-        with _nobody_reads():
+        """Flush; ignore errors."""
+        with _write_errors_ignored():
             self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -65,10 +65,10 @@ class LastingStream:
 
 
 @contextlib.contextmanager
-def _nobody_reads() -> Any:
+def _write_errors_ignored() -> Any:
     try:
         yield
-    except BrokenPipeError:  # `2>&1 | head`: ends the command, as for every Unix tool
+    except BrokenPipeError:  # `2>&1 | head` ends the command, as with every Unix tool
         raise
     except (OSError, ValueError):
         pass

@@ -1,8 +1,8 @@
 """Files that are written whole or not at all: temporary file in the same folder, flush, fsync, rename, fsync of the folder.
 
-A temporary file is locked by the process that writes it: one that nobody holds belongs to a dead process, and the next command that
-writes there removes it. A folder that is renamed during a write takes the temporary file along, so nothing appears in a new folder of
-the old name.
+A temporary file is locked by the process that writes it. An unlocked one belongs to a dead process, and the next command that writes
+to the folder removes it. A folder that is renamed during a write takes the temporary file along, so nothing appears in a new folder
+of the old name.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ from tiedae_cli.system.interruption import stop_if_asked
 from tiedae_cli.system.portability import flush_to_disk, open_flags
 
 TEMPORARY_PREFIX = ".tiedae-"
-LINK_PREFIX = f"{TEMPORARY_PREFIX}link-"  # a second name of a whole file, for an instant
-WRITTEN = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{16}")  # the name of a file that is being written
-SETTLED = 60  # s without a write
-_tidied: set[Path] = set()  # folders in which this process has looked for what dead processes left
+LINK_PREFIX = f"{TEMPORARY_PREFIX}link-"  # a second name of a complete file, for a moment
+WRITTEN = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{16}")  # names of files that are being written
+SETTLED = 60  # s since the last write
+_tidied: set[Path] = set()  # folders that this process has searched for files of dead processes
 
 
 @contextlib.contextmanager
@@ -45,22 +45,23 @@ def storage_errors(path: Path | str, what: str = "written") -> Iterator[None]:
 def replacing_name(path: Path) -> Iterator[IO[bytes]]:
     """Yield a binary file that becomes ``path`` when the block ends without an error; until then ``path`` is untouched.
 
-    A link at ``path`` is replaced, not followed: in a run folder from elsewhere nobody knows who made it.
+    A link at ``path`` is replaced, not followed: a run folder may come from someone else.
 
     Raises:
-        StorageError: the folder or the disk refuses it; no temporary file is left.
+        StorageError: the file cannot be written; no temporary file remains.
     """
     with storage_errors(path):
         temporary = _new_name(path.parent)
-        try:  # from before there is a file: a signal may arrive as soon as it is made
+        try:  # before the file exists: a signal may arrive as soon as it is created
             while (file := _held_file(temporary)) is None:
                 temporary = _new_name(path.parent)
             with file:
                 yield file
+                _keep_mode_and_owner(file, path)
                 stop_if_asked()
                 sync_file(file)
                 if not portability.HAS_FLOCK:
-                    file.close()  # an open file could not be renamed
+                    file.close()  # an open file cannot be renamed there
                 portability.replace(temporary, path)
         except BaseException:
             _unlink(temporary)
@@ -68,12 +69,24 @@ def replacing_name(path: Path) -> Iterator[IO[bytes]]:
         _sync_folder(path.parent)
 
 
+def _keep_mode_and_owner(file: IO[bytes], path: Path) -> None:
+    """Give a new file the permissions of the regular file that it replaces, and its owner as far as the system allows."""
+    with contextlib.suppress(OSError):
+        old, new = os.lstat(path), os.fstat(file.fileno())
+        if not stat.S_ISREG(old.st_mode) or not hasattr(os, "fchmod"):
+            return
+        if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+            with contextlib.suppress(OSError):  # only the administrator may give files away
+                os.fchown(file.fileno(), old.st_uid, old.st_gid)
+        os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
+
+
 def _new_name(folder: Path) -> Path:
     return folder / (TEMPORARY_PREFIX + secrets.token_hex(8))
 
 
 def _held_file(path: Path) -> IO[bytes] | None:
-    """Make a file, held until it is closed; None if another process took it for a dead one's before it was held."""
+    """Create a file, locked until it is closed; return None if another process removed it before it was locked."""
     file = path.open("xb")
     try:
         with contextlib.suppress(OSError):  # a file system without locks
@@ -93,10 +106,10 @@ def _unlink(path: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line to a file and flush it to the disk. A link is refused.
+    """Append one line to a file and flush it to the disk; refuse a link.
 
     Raises:
-        StorageError: it cannot be written, or is not a file.
+        StorageError: it cannot be written or is not a regular file.
     """
     flags = open_flags("O_WRONLY", "O_APPEND", "O_CREAT", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")
     with storage_errors(path), open(path, "ab", opener=lambda name, _: os.open(name, flags, 0o666)) as file:
@@ -105,20 +118,20 @@ def append_line(path: Path, line: str) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source``, atomically; a copy where the file system has no hard links.
+    """Make ``target`` the same file as ``source``, atomically; a copy if the file system has no hard links.
 
     Args:
-        source: a file.
-        target: a name in the same folder.
+        source: an existing file.
+        target: a path in the same folder.
 
     Raises:
-        StorageError: the folder or the disk refuses it; ``target`` is as before.
+        StorageError: it cannot be written; ``target`` is unchanged.
     """
     temporary = target.parent / (LINK_PREFIX + secrets.token_hex(8))
     with storage_errors(target):
         try:
             try:
-                follow = os.link not in os.supports_follow_symlinks  # there the other answer is refused
+                follow = os.link not in os.supports_follow_symlinks  # such systems refuse False
                 os.link(source, temporary, follow_symlinks=follow)
             except OSError:
                 _copy(source, temporary)
@@ -126,7 +139,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         except BaseException:
             _unlink(temporary)
             raise
-        _unlink(temporary)  # renaming a link onto the same file leaves both names
+        _unlink(temporary)  # renaming a link to the same file keeps both names
         _sync_folder(target.parent)
 
 
@@ -137,12 +150,12 @@ def _copy(source: Path, temporary: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, where the file system can do that for folders."""
+    """Make the entries of a folder survive a power cut, if the file system supports that."""
     if not portability.OPENS_FOLDERS:
         return
     try:
         descriptor = os.open(folder, open_flags("O_RDONLY", "O_DIRECTORY", "O_CLOEXEC"))
-    except PermissionError:  # a folder that may be written to but not listed
+    except PermissionError:  # a folder that is writable but not readable
         return
     try:
         flush_to_disk(descriptor)
@@ -154,7 +167,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove all temporary files of a folder; only for the one process that may write there."""
+    """Remove all temporary files of a folder; only for the process that holds the folder's lock."""
     for name in os.listdir(folder):
         if name.startswith(TEMPORARY_PREFIX):
             _unlink(folder / name)
@@ -165,14 +178,14 @@ def _tidy(folder: Path) -> None:
     if folder in _tidied:
         return
     _tidied.add(folder)
-    with contextlib.suppress(OSError):  # a folder that may be written to, but not listed
+    with contextlib.suppress(OSError):  # a folder that is writable but not readable
         for name in filter(WRITTEN.fullmatch, os.listdir(folder)):
-            _unlink_if_nobody_holds_it(folder / name)
+            _unlink_if_unlocked(folder / name)
 
 
-def _unlink_if_nobody_holds_it(path: Path) -> None:
-    with contextlib.suppress(OSError):  # held, gone, or on a file system without locks: it stays
-        if not portability.HAS_FLOCK:  # one that is open cannot be removed there, only one that is being renamed
+def _unlink_if_unlocked(path: Path) -> None:
+    with contextlib.suppress(OSError):  # locked, gone, or on a file system without locks: keep it
+        if not portability.HAS_FLOCK:  # open files cannot be removed there, but a file about to be renamed can
             if time.time() - path.stat().st_mtime > SETTLED:
                 _unlink(path)
             return
@@ -187,41 +200,41 @@ def _unlink_if_nobody_holds_it(path: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Give a binary file that becomes ``path`` when the block ends without an error; until then ``path`` is untouched.
+    """Yield a binary file that becomes ``path`` when the block ends without an error; until then ``path`` is untouched.
 
-    A link keeps pointing where it does, and its target is replaced.
+    A link at ``path`` stays, and its target is replaced.
 
     Raises:
-        StorageError: the folder or the disk does not take it; no temporary file is left.
+        StorageError: the file cannot be written; no temporary file remains.
     """
     with storage_errors(path):
         with contextlib.suppress(FileNotFoundError):
-            os.stat(path)  # links that lead in a circle end here
+            os.stat(path)  # raises if links form a circle
         target = Path(os.path.realpath(path))
         _tidy(target.parent)
         try:
             with replacing_name(target) as file:
                 yield file
-        except StorageError as error:  # under the name that the user knows
+        except StorageError as error:  # name the path that the user typed
             raise StorageError(str(error).replace(str(target), str(path), 1)) from None
 
 
 def sync_file(file: IO[bytes]) -> None:
-    """Make what was written so far survive a power cut; a full disk is noticed here at the latest."""
+    """Make the data written so far survive a power cut; raise on a full disk at the latest here."""
     file.flush()
     flush_to_disk(file.fileno())
 
 
 def unused_name(path: Path, content: bytes) -> Path:
-    """Return ``path``, or ``path-2``, ``path-3`` ... before its suffix: the first that is free or already holds this content.
+    """Return ``path``, or ``path-2``, ``path-3`` ... before its suffix: the first that is free or already has this content.
 
     Raises:
-        StorageError: what is there cannot be read.
+        StorageError: an existing file cannot be read.
     """
     candidates = itertools.chain([path], (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2)))
     with storage_errors(path, "compared"):
-        return next(name for name in candidates if not os.path.lexists(name) or _holds(name, content))
+        return next(name for name in candidates if not os.path.lexists(name) or _has_content(name, content))
 
 
-def _holds(path: Path, content: bytes) -> bool:
+def _has_content(path: Path, content: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content

@@ -20,7 +20,9 @@ def choose_place(device: torch.device, training: TrainingConfig, ranks: Ranks) -
             torch.set_float32_matmul_precision("high")
     native = has_bfloat16(device)
     if training.precision == "bfloat16" and not native:
-        log.warning(f"{device} has no bfloat16 arithmetic and emulates it slowly; training.precision: auto uses float32 here")
+        log.warning(
+            f"{device} has no bfloat16 arithmetic, and emulating it is slow; training.precision: auto uses float32 here"
+        )
     low = training.precision == "bfloat16" or (training.precision == "auto" and native)
     return Place(device, torch.bfloat16 if low else torch.float32, ranks)
 

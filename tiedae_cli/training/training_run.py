@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import Splits
-from tiedae_cli.errors import CheckpointError, DivergedError, Interrupted
+from tiedae_cli.errors import CheckpointError, DivergedError, Interrupted, StorageError
 from tiedae_cli.runs.observer import Observer, TrainingResult, TrainingStart
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.training_state import EpochReport
@@ -61,6 +61,9 @@ class TrainingRun:
             except Interrupted as stopped:
                 message = f"interrupted; the training is done and saved, its pictures are drawn by: {self._resume_command()}"
                 raise Interrupted(message, stopped.signal_number) from None
+            except StorageError as error:
+                done = "the training is done and saved; after making room, this completes its pictures and reports"
+                raise StorageError(f"{error}\n{done}: {self._resume_command()}") from None
 
     def _until_stopped(self, stop: StopSignals) -> None:
         """Train to the end or to a signal."""

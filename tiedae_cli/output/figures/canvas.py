@@ -1,9 +1,10 @@
 """The building blocks of all figures: arrays of pixels, matplotlib figures without a display, and PNG files."""
 
+import contextlib
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,6 +73,18 @@ def pixel_png(canvas: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(canvas).save(buffer, "png", dpi=(DPI, DPI))
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def default_style() -> Iterator[None]:
+    """Draw with matplotlib's defaults in this block, so that no setting of the user or of a notebook changes a picture."""
+    import matplotlib
+
+    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", matplotlib.MatplotlibDeprecationWarning)
+        matplotlib.rcParams.update(defaults)
+        yield
 
 
 def new_figure(width: float, height: float) -> "Figure":

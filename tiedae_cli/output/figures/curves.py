@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tiedae_cli.output.figures.canvas import ACCENT_COLOR, INK, MODEL_COLOR, figure_png, new_figure
+from tiedae_cli.output.figures.canvas import ACCENT_COLOR, INK, MODEL_COLOR, default_style, figure_png, new_figure
 from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.system.text import shown
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@default_style()
 def loss_curve(
     run: str, history: Sequence[EpochReport], pca_error: float | None, components: int, value_name: str = "pixel"
 ) -> bytes:

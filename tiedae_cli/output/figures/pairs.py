@@ -12,6 +12,7 @@ from tiedae_cli.output.figures.canvas import (
     ACCENT_COLOR,
     DPI,
     INK,
+    default_style,
     figure_png,
     new_figure,
     paste,
@@ -89,6 +90,7 @@ def all_pictures(blocks: Iterable[np.ndarray], count: int | None, form: ItemForm
     return np.concatenate(kept)
 
 
+@default_style()
 def contact_sheet(
     originals: np.ndarray,
     reconstructions: np.ndarray,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tiedae_cli.output.figures.canvas import Page, resized, text_width
+from tiedae_cli.output.figures.canvas import Page, default_style, resized, text_width
 from tiedae_cli.system.text import shown
 
 LARGEST_PAIRS = 8  # up to this many items, each has its own row
@@ -42,6 +42,7 @@ def fits_labels(count: int) -> bool:
     return count <= LARGEST_LABELLED
 
 
+@default_style()
 def answers_picture(answers: Sequence[Answers], title: tuple[str, str]) -> bytes:
     """Draw items and their reconstructions, one row per item up to eight, else one column per item; return the PNG.
 

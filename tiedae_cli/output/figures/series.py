@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tiedae_cli.output.figures.canvas import ACCENT_COLOR, INK, MODEL_COLOR, figure_png, new_figure
+from tiedae_cli.output.figures.canvas import ACCENT_COLOR, INK, MODEL_COLOR, default_style, figure_png, new_figure
 from tiedae_cli.system.text import shown
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Envelope:
     """Number of the first row."""
 
 
+@default_style()
 def series_plot(series: Envelope, names: Sequence[str], limit: float | None, title: str, score_name: str) -> bytes:
     """Draw up to six columns above the score of each row; rows above the threshold are colored; return the PNG.
 

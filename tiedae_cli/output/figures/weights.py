@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tiedae_cli.data.item_set import ItemForm
-from tiedae_cli.output.figures.canvas import INK, MODEL_COLOR, Page, figure_png, new_figure, text_width, tiles
+from tiedae_cli.output.figures.canvas import INK, MODEL_COLOR, Page, default_style, figure_png, new_figure, text_width, tiles
 from tiedae_cli.system.text import shown
 
 LONGEST_NAME = 24  # characters of a label in the legend
@@ -31,6 +31,7 @@ def signed_pictures(rows: np.ndarray, form: ItemForm) -> np.ndarray:
     return np.asarray(colormaps["RdBu_r"](images[:, 0])[..., :3])
 
 
+@default_style()
 def feature_grid(weight: np.ndarray, form: ItemForm, run: str, most: int = MOST_FEATURES) -> bytes:
     """Draw the rows of the first layer's weight as a grid, largest L2 norm first, with a color scale; return the PNG.
 
@@ -65,6 +66,7 @@ def feature_grid(weight: np.ndarray, form: ItemForm, run: str, most: int = MOST_
     return page.png()
 
 
+@default_style()
 def code_map(
     points: np.ndarray,
     labels: np.ndarray | None,
