@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tiedae_cli.config import Config, DataConfig
 from tiedae_cli.data.item_set import ItemForm, Splits
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import DataError
+from tiedae_cli.model import pca
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
@@ -56,10 +58,14 @@ def load(one: Candidate) -> Splits:
     return load_splits(one.trained.config.data).for_model(one.trained.form, str(one.path))
 
 
+def fitted_to(splits: Splits) -> Callable[[Candidate], pca.PrincipalComponents]:
+    return lambda one: pca.fit(splits.train, one.trained.model(CPU).sizes[-1])
+
+
 def test_each_run_has_its_own_error_beside_pca_of_its_own_code_size(runs: tuple[Run, Run]) -> None:
     candidates = [candidate_of(run) for run in runs]
     splits = silently(common_splits, candidates, "test", load)
-    three, five = compare(candidates, splits, splits.test, "test", CPU)
+    three, five = compare(candidates, fitted_to(splits), splits.test, "test", CPU)
     train, test = (images.batch(0, len(images)).astype(np.float64) for images in (splits.train, splits.test))
     mean = train.mean(0)
     axes = np.linalg.svd(train - mean, full_matrices=False)[2]
@@ -86,7 +92,7 @@ def test_runs_of_one_name_are_called_as_on_the_command_line(runs: tuple[Run, Run
         Candidate("a/last.safetensors", runs[0].last, trained, []),
     ]
     splits = silently(common_splits, candidates, "test", load)
-    assert [run.name for run in compare(candidates, splits, splits.test, "test", CPU)] == [
+    assert [run.name for run in compare(candidates, fitted_to(splits), splits.test, "test", CPU)] == [
         "a/best.safetensors",
         "a/last.safetensors",
     ]

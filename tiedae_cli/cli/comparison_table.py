@@ -20,7 +20,8 @@ NEEDLESS = ("variance\nexplained", "SSIM", "PSNR dB", "tied", "seconds", "code",
 def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
     """Return the runs as a table, in the order in which they were named; the lowest error stands out on a terminal.
 
-    PCA's error is the squared error per image with as many components as the code has numbers; seconds are those of training steps.
+    PCA's error is the squared error per image of the stronger PCA, for images the clipped one, with as many components as the code has
+    numbers; seconds are those of training steps.
     """
     first = runs[0].evaluation
     # 80 columns must do: no vertical lines, narrow headings; names are folded, numbers are not.
@@ -43,7 +44,7 @@ def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
             f"{run.parameters:,}",
             f"{run.sizes[-1]:,}",
             *(Text(metric.text(metric.value(errors, mean)), style=style) for metric in metrics),
-            f"{run.evaluation.pca.squared_error_per_item:.4f}",
+            f"{run.evaluation.baseline.squared_error_per_item:.4f}",
             f"{run.seconds:,.1f}",
         )
     return table
@@ -65,6 +66,7 @@ def settings_table(settings: Mapping[str, Sequence[object]], names: Sequence[str
 def comparison_values(run: ComparedRun) -> dict[str, Any]:
     """Return one run of a comparison as the JSON interface names it."""
     evaluation, images = run.evaluation, run.evaluation.raw is None
+    clipped = evaluation.pca_clipped
     return {
         "run": run.name,
         "checkpoint": str(run.path),
@@ -74,6 +76,7 @@ def comparison_values(run: ComparedRun) -> dict[str, Any]:
         "code_size": run.sizes[-1],
         **metric_values(evaluation.model, evaluation.mean_item, images),
         "pca": {"components": evaluation.components, **metric_values(evaluation.pca, evaluation.mean_item, images)},
+        **({} if clipped is None else {"pca_clipped": metric_values(clipped, evaluation.mean_item, images)}),
         "epochs": run.epochs,
         "seconds": run.seconds,
     }

@@ -45,9 +45,11 @@ def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising |
 
 
 def _rows(evaluation: Evaluation) -> Sequence[tuple[str, ErrorSum]]:
+    clipped = evaluation.pca_clipped
     return (
         ("model", evaluation.model),
         (f"PCA, {evaluation.components} components", evaluation.pca),
+        *([] if clipped is None else [("PCA, clipped to [0, 1]", clipped)]),
         ("mean image" if evaluation.raw is None else "mean vector", evaluation.mean_item),
     )
 
@@ -70,9 +72,11 @@ def evaluation_values(evaluation: Evaluation, denoising: Denoising | None = None
 
 
 def _all_values(evaluation: Evaluation, images: bool) -> dict[str, Any]:
-    """Return the three rows."""
-    model, pca, mean = (
-        metric_values(errors, evaluation.mean_item, images)
-        for errors in (evaluation.model, evaluation.pca, evaluation.mean_item)
-    )
-    return {**model, "pca": {"components": evaluation.components, **pca}, "mean_item": mean}
+    """Return the rows of the table."""
+
+    def values(errors: ErrorSum) -> dict[str, float | None]:
+        return metric_values(errors, evaluation.mean_item, images)
+
+    pca = {"components": evaluation.components, **values(evaluation.pca)}
+    clipped = {} if evaluation.pca_clipped is None else {"pca_clipped": values(evaluation.pca_clipped)}
+    return {**values(evaluation.model), "pca": pca, **clipped, "mean_item": values(evaluation.mean_item)}

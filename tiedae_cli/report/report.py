@@ -24,7 +24,6 @@ from tiedae_cli.report.page.arrays_block import Arrays
 from tiedae_cli.report.page.page import render
 from tiedae_cli.report.run_facts import history_chapter, run_facts, vector_columns
 from tiedae_cli.runs.run_comparison import ComparedRun, compare_runs
-from tiedae_cli.runs.run_folder import principal_components
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.system.portability import machine_name
 from tiedae_cli.system.progress import progress
@@ -45,7 +44,7 @@ class ScoreFacts:
     """How many items of the page are outliers."""
 
 
-Judge = Callable[[OpenRun, ItemSet, ItemSet, Tensor], ScoreFacts]
+Judge = Callable[[OpenRun, ItemSet, Tensor], ScoreFacts]
 
 
 def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: float, judge: Judge) -> bytes:
@@ -56,7 +55,7 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
         names: what the command line calls them.
         split: train, validation or test.
         quantile: of the validation errors: the threshold of outliers.
-        judge: takes a run, the validation items, the items of the page and their squared errors, (N,).
+        judge: takes a run, the items of the page and their squared errors, (N,).
 
     Raises:
         InputError: no split has that name, or there are too many runs.
@@ -72,9 +71,9 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
     for number, (run, found) in enumerate(zip(runs, compared, strict=True)):
         progress("report", STEPS * number, STEPS * len(runs))
         errors.append(item_errors(run.network, images, run.device))
-        facts = judge(run, splits.validation, images, errors[-1])
+        facts = judge(run, images, errors[-1])
         chapters.append({**_run_chapter(run, found, splits, chosen, arrays), **asdict(facts)})
-    components = principal_components(runs[0].path.parent, splits.train, compared[0].sizes[-1])
+    components = runs[0].components()
     limits = [None if chapter["region"] else chapter["threshold"] for chapter in chapters]
     document = {
         **_head(splits, split, images, chosen, quantile),

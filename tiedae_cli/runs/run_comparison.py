@@ -13,8 +13,9 @@ from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
 from tiedae_cli.errors import DataError
 from tiedae_cli.model.inference import Evaluation, evaluate
 from tiedae_cli.model.layer_summary import parameter_count
+from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.run_folder import fingerprint, principal_components
+from tiedae_cli.runs.run_folder import fingerprint
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import EpochReport
 
@@ -106,20 +107,22 @@ def _or_zero(offset: np.ndarray | None) -> np.ndarray | float:
 
 
 def compare(
-    candidates: Sequence[Candidate], splits: Splits, images: ItemSet, split: str, device: torch.device
+    candidates: Sequence[Candidate],
+    components: Callable[[Candidate], PrincipalComponents],
+    images: ItemSet,
+    split: str,
+    device: torch.device,
 ) -> list[ComparedRun]:
-    """Measure each run on the same items, beside PCA of the training split with as many numbers.
+    """Measure each run on the same items, beside PCA of its own training items with as many numbers.
 
     Args:
         candidates: the runs.
-        splits: the data that PCA is fitted to.
+        components: returns PCA of a run's training items.
         images: the items.
         split: the name of their split.
         device: where to compute.
     """
     models = [candidate.trained.model(device) for candidate in candidates]
-    largest = max(model.sizes[-1] for model in models)
-    components = principal_components(candidates[0].path.parent, splits.train, largest)
     names = Counter(candidate.trained.run for candidate in candidates)
     compared = []
     for candidate, model in zip(candidates, models, strict=True):
@@ -132,7 +135,7 @@ def compare(
                 shapes=model.shapes,
                 tied=model.tied,
                 parameters=parameter_count(model, model.tied),
-                evaluation=evaluate(model, components.truncated(model.sizes[-1]), images, split, device),
+                evaluation=evaluate(model, components(candidate), images, split, device),
                 epochs=len(history),
                 seconds=sum(report.seconds for report in history),
             )
@@ -156,4 +159,5 @@ def compare_runs(runs: Sequence[OpenRun], names: Sequence[str], split: str) -> t
     opened = {run.path: run for run in runs}
     candidates = [Candidate(name, run.path, run.trained, run.history) for name, run in zip(names, runs, strict=True)]
     splits = common_splits(candidates, split, lambda one: opened[one.path].splits)
-    return compare(candidates, splits, splits.filled(split), split, runs[0].device), splits
+    items = splits.filled(split)
+    return compare(candidates, lambda one: opened[one.path].components(), items, split, runs[0].device), splits

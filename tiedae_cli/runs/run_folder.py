@@ -14,14 +14,10 @@ from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.data.sources.detection import is_input
 from tiedae_cli.errors import CheckpointError, InputError, StorageError
-from tiedae_cli.model import pca
 from tiedae_cli.runs import checkpoint as checkpoints
-from tiedae_cli.runs import kept_pca
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_list import OUTCOME, known_runs, require_runs
-from tiedae_cli.runs.training_state import SplitIdentity
 from tiedae_cli.system.locks import LOCK_FILE, holding
-from tiedae_cli.system.regular_files import open_regular
 from tiedae_cli.system.storage import (
     TEMPORARY_PREFIX,
     append_line,
@@ -33,7 +29,7 @@ from tiedae_cli.system.storage import (
 )
 
 CHECKPOINTS = ("last.safetensors", "previous.safetensors", "best.safetensors")
-STATE = (*CHECKPOINTS, "config.yaml", "metrics.jsonl", "pca.npz", OUTCOME)  # what no output ever replaces
+STATE = (*CHECKPOINTS, "config.yaml", "metrics.jsonl", OUTCOME)  # what no output ever replaces
 
 
 class Run:
@@ -53,7 +49,6 @@ class Run:
         self.best = folder / "best.safetensors"
         self.loss_figure = folder / "loss.png"
         self.reconstructions_figure = folder / "reconstructions.png"
-        self.components = folder / "pca.npz"
         self.outcome = folder / OUTCOME
         self.report = folder / "report.html"
 
@@ -299,44 +294,6 @@ def separate_model(first: str | None, others: Sequence[str], parent: Path) -> tu
     if is_input(first) or (Path(first).is_dir() and images_under(Path(first))):
         return None, [first, *others]
     return first, list(others)
-
-
-def principal_components(run: Run | Path | None, images: ItemSet, count: int) -> pca.PrincipalComponents:
-    """Return PCA of the training split, from the run folder where it was kept, else fitted and kept there.
-
-    Args:
-        run: a run or its folder; None, or a folder that is no run or cannot be written, keeps nothing.
-        images: the training split.
-        count: components.
-    """
-    key = fingerprint(images)
-    count = min(count, images.form.values_per_item, len(images))
-    run = Run(run) if isinstance(run, Path) else run
-    keeps = run if run is not None and run.config.exists() else None
-    if keeps is not None:
-        kept = kept_components(keeps, SplitIdentity(len(images), key), images.form.values_per_item, count)
-        if kept is not None:
-            return kept
-    fitted = pca.fit(images, count)
-    if keeps is not None:
-        with contextlib.suppress(StorageError):  # a read-only folder only costs the next fit
-            keeps.write(keeps.components, kept_pca.content(fitted, key))
-    return fitted
-
-
-def kept_components(run: Run, data: SplitIdentity, pixels: int, count: int) -> pca.PrincipalComponents | None:
-    """Return what an earlier call kept; None where it is missing, damaged, of other data or of fewer components.
-
-    Args:
-        run: the run.
-        data: the training split.
-        pixels: D.
-        count: components.
-    """
-    with contextlib.suppress(OSError), open_regular(run.components) as file:
-        kept = kept_pca.believed(file, data.digest, pixels, min(pixels, data.images))
-        return kept.truncated(count) if kept is not None and kept.components.shape[1] >= count else None
-    return None
 
 
 def fingerprint(images: ItemSet) -> str:

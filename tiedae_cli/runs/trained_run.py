@@ -10,12 +10,13 @@ import torch
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
 from tiedae_cli.data.load_data import load_splits, note_data
-from tiedae_cli.errors import InputError
+from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import block_size
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint as checkpoints
-from tiedae_cli.runs.run_folder import Run, find_checkpoint, kept_components, principal_components, separate_model
+from tiedae_cli.runs.run_folder import find_checkpoint, separate_model
 from tiedae_cli.runs.run_list import RUNS
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.runs.training_summary import run_history
@@ -86,17 +87,33 @@ class OpenRun:
         return self.splits.filled(name)
 
     def components(self, count: int | None = None) -> PrincipalComponents:
-        """Return PCA of the training split, with as many components as the code has numbers unless told otherwise."""
-        return principal_components(self.path.parent, self.splits.train, count or self.network.sizes[-1])
+        """Return PCA of the training items: from the checkpoint, or fitted to the data if that keeps fewer components.
+
+        Args:
+            count: how many components; None for as many as the code has numbers.
+
+        Raises:
+            DataError: the data is needed and cannot be read; the message says why it is needed.
+        """
+        wanted, kept = min(count or self.network.sizes[-1], self._most_components), self.kept_components()
+        if kept is not None and kept.components.shape[1] >= wanted:
+            return kept.truncated(wanted)
+        try:
+            train = self.splits.train
+        except DataError as problem:
+            keeps = "no PCA" if kept is None else f"{kept.components.shape[1]:,} principal components"
+            raise DataError(f"{self.path} keeps {keeps}, and fitting {wanted:,} needs its training data: {problem}") from None
+        return pca.fit(train, wanted).in_float32()
+
+    @property
+    def _most_components(self) -> int:
+        """The most components that PCA of the training items has."""
+        seen = self.trained.training.data.get("train")
+        return min(self.form.values_per_item, self.form.values_per_item if seen is None else seen.images)
 
     def kept_components(self) -> PrincipalComponents | None:
-        """Return PCA of the training split as the run folder keeps it, without reading the data; None where it keeps none of this size."""
-        seen = self.trained.training.data.get("train")
-        return (
-            None
-            if seen is None
-            else kept_components(Run(self.path.parent), seen, self.form.values_per_item, self.network.sizes[-1])
-        )
+        """Return PCA of the training items as the checkpoint keeps it; None if its training has not ended yet."""
+        return None if self.trained.finished is None else self.trained.finished.pca
 
     def refuse_vectors(self, why: str) -> None:
         """Raise ``InputError`` with this reason unless the model's items are pictures."""

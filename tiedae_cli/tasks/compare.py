@@ -20,8 +20,8 @@ def comparison_picture(runs: Sequence[OpenRun], compared: Sequence[ComparedRun],
     rows: list[figures.Answers] = []
     drawn: set[int] = set()
     for run, found in zip(runs, compared, strict=True):
-        evaluation, size = found.evaluation, run.network.sizes[-1]
-        answered = reconstruct_images(run.network, images, runs[0].components(size), ("", ""), run.device).answers
+        evaluation, size = found.evaluation, found.sizes[-1]
+        answered = reconstruct_images(run.network, images, run.components(), ("", ""), run.device).answers
         for one in answered[:-1]:  # the originals, and PCA of each code size once
             if not rows or (one.errors is not None and size not in drawn):
                 line = "" if one.errors is None else _line(evaluation.pca)

@@ -32,28 +32,28 @@ def report_page(runs: Sequence[OpenRun], names: Sequence[str], split: str, quant
         DataError: the runs take data of different forms, or the data is missing.
     """
 
-    def judge(run: OpenRun, seen: ItemSet, images: ItemSet, errors: Tensor) -> ScoreFacts:
-        return _score_facts(run, seen, images, errors, quantile)
+    def judge(run: OpenRun, images: ItemSet, errors: Tensor) -> ScoreFacts:
+        return _score_facts(run, images, errors, quantile)
 
     return report(runs, names, split, quantile, judge)
 
 
-def _score_facts(run: OpenRun, seen: ItemSet, images: ItemSet, errors: Tensor, quantile: float) -> ScoreFacts:
+def _score_facts(run: OpenRun, images: ItemSet, errors: Tensor, quantile: float) -> ScoreFacts:
     """Return the threshold of what a run ranks items by, the side of a region if that is regions, and how many items are above.
 
     Args:
         run: the model.
-        seen: the validation items.
         images: the items of the page.
         errors: their squared errors, (N,).
         quantile: of the validation scores.
     """
     rank = RANKERS[run.config.score.rank]
     region = region_side(run.form) if rank is Region else None
-    if rank not in (SquaredError, Region) or not len(seen):  # the page computes the score of what is drawn on it
-        return ScoreFacts(None, region, None)
     scorer = Scorer(run)
-    limit = scorer.item_threshold(seen, 1 - quantile).value
+    threshold = scorer.item_threshold(1 - quantile)
+    if rank not in (SquaredError, Region) or threshold is None:  # the page computes the score of what is drawn on it
+        return ScoreFacts(None, region, None)
+    limit = threshold.value
     scores = errors if rank is SquaredError else scorer.item_scores(images)
     return ScoreFacts(limit, region, int((scores > limit).sum()))
 

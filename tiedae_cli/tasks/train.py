@@ -3,12 +3,11 @@
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import assert_never
 
 import torch
-from torch import Tensor
 
 from tiedae_cli.config import Config
 from tiedae_cli.config.schema import Tracker
@@ -16,7 +15,6 @@ from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_con
 from tiedae_cli.data.item_set import Splits
 from tiedae_cli.data.load_data import absolute
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
-from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.output.mlflow_tracker import MlflowTracker
 from tiedae_cli.output.tensorboard import TensorBoard
 from tiedae_cli.output.terminal import Terminal
@@ -30,7 +28,8 @@ from tiedae_cli.runs.observer import Observer
 from tiedae_cli.runs.run_folder import Run, create_named_run, create_run
 from tiedae_cli.runs.training_state import JOINT
 from tiedae_cli.scoring.false_alarms import QUANTILE
-from tiedae_cli.scoring.rankers import RANKERS, fit_ranker
+from tiedae_cli.scoring.finished_model import finished_parts
+from tiedae_cli.scoring.rankers import RANKERS
 from tiedae_cli.system.devices import Ranks, arithmetic_restored, choose_place
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.tasks.report import report_page
@@ -121,7 +120,7 @@ def start(
             return
         run = create_named_run(run_dir) if run_dir is not None else create_run(_parent(config), name)
         with run.locked():
-            saving = Checkpoints(config, splits, trainer, run, _ranker_fitted(splits, device))
+            saving = Checkpoints(config, splits, trainer, run, finished_parts)
             if run.last.exists():  # a process with the same --run-dir was faster
                 raise InputError(f"--run-dir {run.folder}: another process has just trained here")
             try:
@@ -196,7 +195,7 @@ def resume(
             trainer.restore(found.weights, found.training)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: damaged: {error}") from None
-        saving = Checkpoints(wanted, splits, trainer, run, _ranker_fitted(splits, device))
+        saving = Checkpoints(wanted, splits, trainer, run, finished_parts)
         if ranks.leads and path != run.last:
             run.link(path, run.last)
         saving.repair()
@@ -227,11 +226,6 @@ def _parent(config: Config) -> Path:
 def _trackers(config: Config) -> list[Observer]:
     """Return the trackers that the config asks for; raise ``InputError`` before anything is made if one is not installed."""
     return [tracker(name) for name in dict.fromkeys(config.output.trackers)]
-
-
-def _ranker_fitted(splits: Splits, device: torch.device) -> Callable[[TiedAutoencoder, Config], Mapping[str, Tensor]]:
-    """Return what fits the ranker of a config to a trained model, and gives the tensors that a checkpoint keeps of it."""
-    return lambda model, config: fit_ranker(model, splits.train, config, device).tensors()
 
 
 def _load_or_offer(path: Path, run: Run) -> Checkpoint:
