@@ -20,7 +20,8 @@ def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising |
     raw, mean = evaluation.raw, evaluation.mean_item
     images = raw is None
     count = f"{evaluation.model.items:,} {'images' if images else 'vectors of standardized features'}"
-    table = Table(title=f"{source}, {evaluation.split} split, {count}", title_justify="left")
+    split = "" if evaluation.split is None else f"{evaluation.split} split, "
+    table = Table(title=f"{source}, {split}{count}", title_justify="left")
     metrics = sorted(metrics_of(evaluation.model, images), key=lambda metric: not metric.in_raw_units)
     in_raw_units = [] if images else [metric for metric in metrics if metric.in_raw_units]
     headings = [metric.title(images) for metric in metrics]

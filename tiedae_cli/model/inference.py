@@ -29,7 +29,8 @@ LEAST_WIDTH = 512  # values that an item is taken to have at least, for hidden l
 class Evaluation:
     """A model's error on one split beside what it must beat."""
 
-    split: str
+    split: str | None
+    """None if the items are of no split of the training data."""
     model: ErrorSum
     pca: ErrorSum
     """Principal components, fitted on the training split."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from tiedae_cli.data.sources.detection import is_input
 from tiedae_cli.errors import CheckpointError, InputError, StorageError
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.run_list import OUTCOME, known_runs, require_runs
+from tiedae_cli.runs.run_list import OUTCOME, choose_run, known_runs
 from tiedae_cli.system.locks import LOCK_FILE, holding
 from tiedae_cli.system.storage import (
     TEMPORARY_PREFIX,
@@ -27,6 +28,8 @@ from tiedae_cli.system.storage import (
     storage_errors,
     sync_file,
 )
+
+log = logging.getLogger(__name__)
 
 CHECKPOINTS = ("last.safetensors", "previous.safetensors", "best.safetensors")
 STATE = (*CHECKPOINTS, "config.yaml", "metrics.jsonl", OUTCOME)  # what no output ever replaces
@@ -214,23 +217,28 @@ def named_model(word: str, parent: Path) -> Path | None:
     """Return the run folder or the checkpoint that a word names; None where it names neither.
 
     What lies under the word as a path comes first, if it is a run or a checkpoint; another folder or file there does not hide the
-    run of that name. A word that says where something lies (``photos/``, ``./photos``) is no name, unless nothing lies there.
+    run of that name. A word that says where something lies is not a name: never ``./photos``, and ``photos/`` only if nothing lies there.
     """
     path = Path(word)
     if is_run(path) or checkpoints.is_checkpoint(path):
         return path
     named = parent / path
+    if word.startswith((f".{os.sep}", "./")):
+        return None
     return named if len(path.parts) == 1 and (word == path.name or not path.exists()) and is_run(named) else None
 
 
 def find_checkpoint(model: str | None, parent: Path) -> Path:
-    """Return the checkpoint that MODEL means: a file, a run folder's ``best.safetensors``, the name of a run, or the newest run's.
+    """Return the checkpoint that MODEL means: a file, a run folder's ``best.safetensors``, the name of a run, or the newest finished run's.
 
     Raises:
         InputError: nothing of that name.
     """
     if model is None:
-        model = str(require_runs(parent)[0])
+        folder, note = choose_run(parent)
+        if note is not None:
+            log.info(note)
+        model = str(folder)
     path = named_model(model, parent) or Path(model)
     if path.is_dir():
         best = Run(path).best
@@ -294,6 +302,15 @@ def separate_model(first: str | None, others: Sequence[str], parent: Path) -> tu
     if is_input(first) or (Path(first).is_dir() and images_under(Path(first))):
         return None, [first, *others]
     return first, list(others)
+
+
+def separate_models(words: Sequence[str], parent: Path) -> tuple[list[str], list[str]]:
+    """Return the MODELs and the DATA of a command line ``MODEL... [DATA...]``: which of the two each word is.
+
+    What names a run or a checkpoint is a MODEL; so is a word that is not an input either, which is reported when it is opened.
+    """
+    models = [word for word in words if separate_model(word, [], parent)[0] is not None]
+    return models, [word for word in words if word not in models]
 
 
 def fingerprint(images: ItemSet) -> str:

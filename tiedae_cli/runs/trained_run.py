@@ -1,5 +1,6 @@
 """A trained model with what belongs to it: what every command but ``train`` begins with."""
 
+import logging
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,10 +18,12 @@ from tiedae_cli.model.inference import block_size
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.run_folder import find_checkpoint, separate_model
-from tiedae_cli.runs.run_list import RUNS
+from tiedae_cli.runs.run_list import RUNS, is_finished, progress_of, summarize
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.runs.training_summary import run_history
 from tiedae_cli.system.devices import resolve_device
+
+log = logging.getLogger(__name__)
 
 
 class OpenRun:
@@ -115,6 +118,20 @@ class OpenRun:
         """Return PCA of the training items as the checkpoint keeps it; None if its training has not ended yet."""
         return None if self.trained.finished is None else self.trained.finished.pca
 
+    def warn_if_unfinished(self) -> None:
+        """Log how far the training has come if it is not finished."""
+        finished, folder = self.trained.finished, self.path.parent
+        if (folder / "last.safetensors").exists():
+            text = None if is_finished(folder) else progress_of(summarize(folder))
+        elif finished is None:
+            text = f"{len(self.history):,} of {self.config.training.epochs:,} epochs, killed"
+        elif finished.results.state in ("finished", "stopped early"):
+            text = None
+        else:
+            text = f"{finished.results.epochs:,} of {finished.results.planned:,} epochs, {finished.results.state}"
+        if text is not None:
+            log.info(f"{self.path}: {text}")
+
     def refuse_vectors(self, why: str) -> None:
         """Raise ``InputError`` with this reason unless the model's items are pictures."""
         if self.form.kind != "images":
@@ -125,7 +142,7 @@ def open_run(model: str | os.PathLike[str] | None = None, device: str = "auto") 
     """Open a trained model.
 
     Args:
-        model: a checkpoint, a run folder (its best epoch) or a run's name; None is the newest run under ``runs/``.
+        model: a checkpoint, a run folder (its best epoch) or a run's name; None is the newest finished run under ``runs/``.
         device: as ``--device``.
 
     Raises:
