@@ -178,7 +178,7 @@ def train(run: Path, arguments: list[str]) -> tuple[Path, str]:
     """Train on the digits; return the checkpoint and the digest of its contents."""
     command = [sys.executable, "-m", "tiedae_cli", "train", "-q", "--run-dir", str(run), *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return run / "last.safetensors", digest(checkpoint.load(run / "last.safetensors"))
+    return run / "best.safetensors", digest(checkpoint.load(run / "best.safetensors"))
 
 
 def _flip(raw: bytes, place: int, chance: random.Random) -> bytes:

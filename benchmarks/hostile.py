@@ -18,7 +18,6 @@ import signal
 import sys
 import tempfile
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -35,8 +34,7 @@ import tiedae_cli.cli.app  # noqa: F401  what the forked processes would import
 import tiedae_cli.output.terminal  # noqa: F401
 import tiedae_cli.tasks.train  # noqa: F401
 from tiedae_cli.__main__ import main as tiedae
-from tiedae_cli.model.pca import PrincipalComponents
-from tiedae_cli.runs import checkpoint, kept_pca
+from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.run_folder import STATE
 
 RUN = "runs/digits"
@@ -101,7 +99,7 @@ def outputs() -> Iterator[Attack]:
     for name in ("f.csv", "-", "./f.csv"):
         yield Attack("outputs", f"two outputs in {name}", (*score, "-o", name.removeprefix("./"), "--contact-sheet", name))
     yield Attack("outputs", "the file behind stdin", ("encode", RUN, "-", "-o", "x.npy"), stdin=Path("x.npy"))
-    for name in ("loss.png", "pca.npz", "metrics.jsonl", "previous.safetensors"):
+    for name in ("loss.png", "metrics.jsonl", "previous.safetensors"):
         yield Attack(
             "outputs",
             f"{name} is a link to a file of the user's",
@@ -249,7 +247,6 @@ def opened() -> Iterator[Attack]:
                     arguments,
                     prepare=partial(promise, shape, fortran),
                 )
-    yield Attack("opened", "eval with a bomb as pca.npz", ("eval", RUN), code=0, prepare=bomb, may_change=(f"{RUN}/pca.npz",))
     for reader in ("eval", "inspect", "score"):
         yield Attack("opened", f"{reader} a hole of a terabyte", (reader, "hole.safetensors"), code=1, prepare=hole)
     for arguments in (("score", RUN, "/dev/zero"), ("score", RUN, "-"), ("reconstruct", RUN, "-"), ("train", "--config", "-")):
@@ -270,17 +267,6 @@ def promise(shape: tuple[int, int], fortran: bool) -> None:
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": fortran, "shape": shape})
     Path("huge.npy").write_bytes(buffer.getvalue() + bytes(64))
-
-
-def bomb() -> None:
-    """Write 2.4 GB of zeros in 2 MB in the place of the kept components."""
-    with (
-        zipfile.ZipFile(f"{RUN}/pca.npz", "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("mean.npy", "w", force_zip64=True) as file,
-    ):
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (300_000_000,)})
-        for _ in range(300):
-            file.write(bytes(8_000_000))
 
 
 def hole() -> None:
@@ -312,10 +298,9 @@ def believed() -> Iterator[Attack]:
         yield Attack(
             "believed",
             f"eval with {forgery} as PCA",
-            ("eval", RUN),
-            code=0,
+            ("eval", "forged.safetensors"),
+            code=1,
             prepare=partial(forge_pca, forgery),
-            may_change=(f"{RUN}/pca.npz",),
         )
     for dtype in ("float16", "float32", "float64"):
         for value in ("inf", "nan"):
@@ -360,12 +345,11 @@ def forge_root() -> None:
 
 
 def forge_pca(forgery: str) -> None:
-    """Write components that are none, with a right digest."""
-    path = Path(RUN, "pca.npz")
-    with np.load(path) as kept:
-        key, mean, components = str(kept["data"]), torch.from_numpy(kept["mean"]), torch.from_numpy(kept["components"])
-    forged = components * {"zeros": 0.0, "nan": float("nan"), "scaled": 1.01}[forgery]
-    path.write_bytes(kept_pca.content(PrincipalComponents(mean, forged), key))
+    """Write a checkpoint with components that are none, with a right digest."""
+    finished = checkpoint.load(f"{RUN}/best.safetensors").finished
+    assert finished is not None
+    factor = {"zeros": 0.0, "nan": float("nan"), "scaled": 1.01}[forgery]
+    forge(finished=replace(finished, pca=replace(finished.pca, components=finished.pca.components * factor)))
 
 
 def strange(dtype: str, value: float) -> None:

@@ -25,7 +25,6 @@ from tiedae_cli.model.denoising import measure_denoising
 from tiedae_cli.model.inference import batch_size
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint
-from tiedae_cli.runs.run_folder import principal_components
 from tiedae_cli.system.random_streams import EVALUATION_NOISE, seeded
 
 DOCS = Path(__file__).resolve().parent
@@ -155,7 +154,8 @@ def draw_denoising(runs: Path) -> None:
     trained = checkpoint.load(run / "best.safetensors")
     model, training = trained.model(cpu), trained.config.training
     splits = load_splits(trained.config.data)
-    components = principal_components(run, splits.train, model.sizes[-1])
+    assert trained.finished is not None  # the training has ended
+    components = trained.finished.pca
     measured = measure_denoising(model, components, splits.test, training, cpu)
     assert measured is not None  # the config corrupts
     clean = torch.from_numpy(splits.test.batch(0, batch_size(splits.test)))  # (B, D)

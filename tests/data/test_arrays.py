@@ -22,9 +22,8 @@ from tiedae_cli.data.partition import partition
 from tiedae_cli.data.scaling import scaled
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError
 from tiedae_cli.model import inference as evaluation
-from tiedae_cli.model.pca import PrincipalComponents, fit
+from tiedae_cli.model.pca import fit
 from tiedae_cli.runs import checkpoint
-from tiedae_cli.runs.run_folder import principal_components
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.devices import Place
 from tiedae_cli.training.trainer import Trainer
@@ -417,19 +416,6 @@ def test_a_trained_model_keeps_its_own_statistics() -> None:
     result = CliRunner().invoke(app, ["eval", "run"])
     assert result.exit_code == 2
     assert "made for vectors of 6 features, but x.npy now has vectors of 5 features" in result.stderr
-
-
-def test_pca_of_vectors_is_fitted_anew_for_other_statistics(tmp_path: Path) -> None:
-    splits, _ = load(vectors())
-    (tmp_path / "config.yaml").touch()
-
-    def kept(images: ItemSet) -> PrincipalComponents:
-        return principal_components(tmp_path, images, 2)
-
-    first = kept(splits.train)
-    other = replace(splits.train, form=replace(splits.form, scale=np.ones(6)))
-    assert np.array_equal(kept(splits.train).components, first.components)
-    assert np.array_equal(kept(other).components, fit(other, 2).components)
 
 
 def test_vectors_have_no_picture_and_need_a_linear_output() -> None:

@@ -92,7 +92,7 @@ def test_the_commands_without_fcntl_and_with_open_files_that_stay() -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environment)
     assert result.returncode == 0, result.stderr
     written, refused = result.stdout.splitlines()[-2:]
-    names = {"config.yaml", "last.safetensors", "previous.safetensors", "best.safetensors", "loss.png", "pca.npz"}
+    names = {"config.yaml", "last.safetensors", "previous.safetensors", "best.safetensors", "loss.png"}
     assert names <= set(written.split())
     kept = {path for path in refused.split() if not path.endswith(LOCK_FILE)}  # the lock's file is filelock's own business
     assert kept and all(path.startswith(str(Path("cache").absolute())) for path in kept), refused

@@ -13,11 +13,8 @@ from typer.testing import CliRunner, Result
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import dump_config, parse_config
-from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.errors import ConfigError
-from tiedae_cli.model import pca
-from tiedae_cli.runs import checkpoint, kept_pca
-from tiedae_cli.runs.run_folder import fingerprint
+from tiedae_cli.runs import checkpoint
 
 
 def invoke(*arguments: object) -> Result:
@@ -96,34 +93,6 @@ def test_a_value_that_is_too_large_for_the_model_is_named(tmp_path: Path) -> Non
         else:
             assert result.exit_code == 2 and f" of the {split} split: its values are too large for this model" in result.stderr
     assert 2 in {invoke("eval", "run", "--split", split).exit_code for split in ("train", "validation", "test")}
-
-
-# PCA that a run keeps
-
-
-@pytest.mark.parametrize(
-    "forgery", ["zeros", "nan", "infinity", "other data", "other digest", "scaled", "too many", "one number"]
-)
-def test_components_that_are_no_pca_are_fitted_again(forgery: str, digits_run: Path) -> None:
-    expected = evaluated(digits_run)
-    train = load_digits().train
-    key, fitted = fingerprint(train), pca.fit(train, 8)
-    mean, components = fitted.mean.clone(), fitted.components.clone()
-    if forgery == "zeros":
-        components.zero_()
-    if forgery in ("nan", "infinity"):
-        mean[3] = components[3, 3] = float(forgery)
-    if forgery == "scaled":
-        components *= 1.01
-    if forgery == "too many":
-        components = torch.eye(64, dtype=torch.float64).repeat(1, 2)
-    content = kept_pca.content(pca.PrincipalComponents(mean, components), key + "x" * (forgery == "other data"))
-    if forgery == "other digest":
-        content = content.replace(components.numpy().tobytes()[:8], bytes(8))
-    if forgery == "one number":
-        content = content[:100]
-    (digits_run / "pca.npz").write_bytes(content)
-    assert evaluated(digits_run) == expected
 
 
 # Numbers

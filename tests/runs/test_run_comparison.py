@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,13 @@ from tiedae_cli.config import Config, DataConfig
 from tiedae_cli.data.item_set import ItemForm, Splits
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import DataError
+from tiedae_cli.model import pca
+from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.inference import Evaluation, evaluate
 from tiedae_cli.output import figures
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.run_comparison import Candidate, common_splits, compare
+from tiedae_cli.runs.run_comparison import Candidate, common_splits, compare, refuse_other_forms
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.training_summary import run_history
 
@@ -56,10 +60,14 @@ def load(one: Candidate) -> Splits:
     return load_splits(one.trained.config.data).for_model(one.trained.form, str(one.path))
 
 
+def measured_on(splits: Splits) -> Callable[[Candidate, TiedAutoencoder], Evaluation]:
+    return lambda one, model: evaluate(model, pca.fit(splits.train, model.sizes[-1]), splits.test, "test", CPU)
+
+
 def test_each_run_has_its_own_error_beside_pca_of_its_own_code_size(runs: tuple[Run, Run]) -> None:
     candidates = [candidate_of(run) for run in runs]
     splits = silently(common_splits, candidates, "test", load)
-    three, five = compare(candidates, splits, splits.test, "test", CPU)
+    three, five = compare(candidates, measured_on(splits), CPU)
     train, test = (images.batch(0, len(images)).astype(np.float64) for images in (splits.train, splits.test))
     mean = train.mean(0)
     axes = np.linalg.svd(train - mean, full_matrices=False)[2]
@@ -86,7 +94,7 @@ def test_runs_of_one_name_are_called_as_on_the_command_line(runs: tuple[Run, Run
         Candidate("a/last.safetensors", runs[0].last, trained, []),
     ]
     splits = silently(common_splits, candidates, "test", load)
-    assert [run.name for run in compare(candidates, splits, splits.test, "test", CPU)] == [
+    assert [run.name for run in compare(candidates, measured_on(splits), CPU)] == [
         "a/best.safetensors",
         "a/last.safetensors",
     ]
@@ -95,14 +103,15 @@ def test_runs_of_one_name_are_called_as_on_the_command_line(runs: tuple[Run, Run
 def test_other_forms_cannot_be_compared() -> None:
     small, large = candidate(untrained(DIGITS), "small"), candidate(untrained(ItemForm((3, 8, 8))), "large")
     with pytest.raises(DataError, match=r"^large: made for 8x8 color images; small: made for 8x8 gray images; their errors"):
-        common_splits([small, large], "test", load)
+        refuse_other_forms([small, large], same_scaling=False)
 
 
-def test_vectors_of_another_scaling_cannot_be_compared() -> None:
+def test_vectors_of_another_scaling_are_not_compared_in_the_models_units() -> None:
     form = ItemForm((1, 1, 6), "vectors", np.zeros(6), np.ones(6))
     other = replace(form, scale=np.full(6, 2.0))
     with pytest.raises(DataError, match=r"^b: made for vectors of 6 features, scaled otherwise; a: made for"):
-        common_splits([candidate(untrained(form), "a"), candidate(untrained(other), "b")], "test", load)
+        refuse_other_forms([candidate(untrained(form), "a"), candidate(untrained(other), "b")], same_scaling=True)
+    refuse_other_forms([candidate(untrained(form), "a"), candidate(untrained(other), "b")], same_scaling=False)
 
 
 def test_images_of_another_raw_scaling_have_the_same_unit() -> None:

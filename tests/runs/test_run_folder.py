@@ -1,23 +1,17 @@
 """The run folder: names, what is meant when none is given, what is kept in it, and who may write to it."""
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from tiedae_cli.config.yaml_reader import parse_config
-from tiedae_cli.data.item_set import ItemSet
-from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.errors import InputError, StorageError
-from tiedae_cli.model import pca
 from tiedae_cli.model.metrics import ErrorSum
 from tiedae_cli.runs import checkpoint
-from tiedae_cli.runs import run_folder as runs
-from tiedae_cli.runs.run_folder import Run, create_named_run, create_run, find_checkpoint, newest_run, principal_components
+from tiedae_cli.runs.run_folder import Run, create_named_run, create_run, find_checkpoint, newest_run
 from tiedae_cli.system.devices import Ranks
 from tiedae_cli.system.json_text import json_text
 from tiedae_cli.system.locks import LOCK_FILE
@@ -105,7 +99,6 @@ def test_a_trained_run_holds_what_the_design_says(digits_run: Path) -> None:
         "best.safetensors",
         "loss.png",
         "reconstructions.png",
-        "pca.npz",
         "outcome.json",
     }
     assert {path.name for path in digits_run.iterdir()} - {LOCK_FILE} == files  # some versions of filelock remove theirs
@@ -144,58 +137,3 @@ def test_only_one_process_trains_a_run(digits_run: Path) -> None:
     (digits_run / ".tiedae-left").touch()
     with Run(digits_run).locked():  # free again, and what a killed process left is removed
         assert not (digits_run / ".tiedae-left").exists()
-
-
-# PCA, computed once and kept
-
-
-@pytest.fixture
-def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Count the fits."""
-    counted: list[int] = []
-    original: Callable[[ItemSet, int], pca.PrincipalComponents] = pca.fit
-
-    def counting(images: ItemSet, count: int) -> pca.PrincipalComponents:
-        counted.append(count)
-        return original(images, count)
-
-    monkeypatch.setattr(runs.pca, "fit", counting)
-    return counted
-
-
-def test_pca_is_computed_once_and_kept(digits_run: Path, fits: list[int]) -> None:
-    train = load_digits().train
-    (digits_run / "pca.npz").unlink()
-    first = principal_components(digits_run, train, 8)
-    kept = principal_components(digits_run, train, 8)
-    fewer = principal_components(digits_run, train, 3)
-    assert fits == [8]
-    assert torch.equal(first.components, kept.components) and torch.equal(first.mean, kept.mean)
-    assert torch.equal(fewer.components, first.components[:, :3])
-    assert principal_components(digits_run, train, 12).components.shape == (64, 12)
-    assert fits == [8, 12]
-    assert principal_components(digits_run, train, 1000).components.shape == (64, 64)
-
-
-def test_pca_of_other_data_is_fitted_again(digits_run: Path, fits: list[int]) -> None:
-    train = load_digits().train
-    principal_components(digits_run, train, 8)
-    fits.clear()
-    other = ItemSet(255 - train.values, None, train.form)
-    torch.testing.assert_close(principal_components(digits_run, other, 8).mean, 1 - pca.fit(train, 8).mean, rtol=0, atol=1e-6)
-    assert fits[:1] == [8]
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"\x93NUMPY"])
-def test_a_damaged_pca_is_fitted_again(digits_run: Path, fits: list[int], content: bytes) -> None:
-    (digits_run / "pca.npz").write_bytes(content)
-    principal_components(digits_run, load_digits().train, 8)
-    assert fits == [8]
-    with np.load(digits_run / "pca.npz") as kept:
-        assert kept["components"].shape == (64, 8)
-
-
-@pytest.mark.parametrize("folder", [None, Path(".")])
-def test_pca_beside_a_lone_checkpoint_leaves_nothing(folder: Path | None, empty_folder: Path) -> None:
-    principal_components(folder, load_digits().train, 8)
-    assert list(empty_folder.iterdir()) == []

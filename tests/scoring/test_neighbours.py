@@ -6,6 +6,7 @@ import torch
 
 from tiedae_cli.config import Config, ScoreConfig
 from tiedae_cli.data.item_set import ItemForm, ItemSet
+from tiedae_cli.runs.calibration import calibrate
 from tiedae_cli.scoring.neighbours import SHRINKAGE, Neighbours
 from tiedae_cli.scoring.rankers import open_ranker
 from tiedae_cli.scoring.threshold import threshold_of
@@ -98,7 +99,7 @@ def test_what_the_training_items_repeat_is_never_an_outlier() -> None:
     ranker = fitted(train)
     held_out, new = (items(200, 6) > 0).float(), torch.full((1, D), 0.5)
     scores = ranker.scores(held_out, halved(held_out))
-    limit = threshold_of(scores, 0.01).value
+    limit = threshold_of(calibrate(scores), 0.01).value
     assert torch.equal(scores, torch.zeros(200, dtype=torch.float64)) and limit == 0
     assert int((scores > limit).sum()) == 0
     assert ranker.scores(new, halved(new)).item() > limit

@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from tiny_models import DIGITS
+from tiny_models import DIGITS, parts_of
 
 from tiedae_cli.config import Config, ScoreConfig
 from tiedae_cli.config.schema import Rank
@@ -57,6 +57,6 @@ def test_a_checkpoint_with_other_statistics_is_refused_when_it_is_opened_to_scor
     config = Config(score=ScoreConfig(rank="neighbours"))
     weights = build_autoencoder(DIGITS.shape, config.model, torch.Generator().manual_seed(0)).state_dict()
     path = tmp_path / "best.safetensors"
-    Checkpoint(config, DIGITS, weights, TrainingState(), "run", tensors).save(path)
+    Checkpoint(config, DIGITS, weights, TrainingState(), "run", parts_of(DIGITS, 3, tensors)).save(path)
     with pytest.raises(CheckpointError, match=f"^{path}: damaged: its score has other statistics$"):
         Scorer(open_run(path, "cpu"))

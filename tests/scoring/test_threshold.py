@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tiedae_cli.runs.calibration import calibrate
 from tiedae_cli.scoring.threshold import CONFIDENCE, beta_quantile, least_items, threshold_of
 
 
@@ -23,11 +24,11 @@ def test_beta_quantiles_of_samples(a: int, b: int) -> None:
 
 def test_which_order_statistic() -> None:
     scores = torch.arange(199, dtype=torch.float64)[torch.randperm(199, generator=torch.Generator().manual_seed(0))]
-    assert threshold_of(scores, 0.01).value == 197  # the second largest: 2 of 200 places are above it
-    assert threshold_of(scores, 0.01).expected == 0.01
-    assert threshold_of(scores, 0.001).value == 198  # too few: the largest
-    assert threshold_of(scores, 0.001).expected == 1 / 200
-    assert threshold_of(scores, 1).value == 0
+    assert threshold_of(calibrate(scores), 0.01).value == 197  # the second largest: 2 of 200 places are above it
+    assert threshold_of(calibrate(scores), 0.01).expected == 0.01
+    assert threshold_of(calibrate(scores), 0.001).value == 198  # too few: the largest
+    assert threshold_of(calibrate(scores), 0.001).expected == 1 / 200
+    assert threshold_of(calibrate(scores), 1).value == 0
     assert [least_items(rate) for rate in (0.5, 0.01, 0.001)] == [1, 99, 999]
 
 
@@ -38,7 +39,7 @@ def test_the_realised_rate_is_in_the_interval_as_often_as_stated(items: int, rat
     inside, realised = 0, []
     for _ in range(200):
         order = torch.from_numpy(random.permutation(len(scores)))
-        found = threshold_of(scores[order[:items]], rate)
+        found = threshold_of(calibrate(scores[order[:items]]), rate)
         realised.append((scores[order[items:]] > found.value).to(torch.float64).mean().item())
         inside += found.low <= realised[-1] <= found.high
     spread = (200 * CONFIDENCE * (1 - CONFIDENCE)) ** 0.5

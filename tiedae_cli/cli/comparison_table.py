@@ -26,24 +26,33 @@ OPTIONAL_COMPARISON_COLUMNS = (
 """Columns that are hidden in a narrow window, the first one first."""
 
 
-def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
-    """Return a table with one row per run, in the order given; the lowest error is highlighted on a terminal.
+def comparison_table(runs: Sequence[ComparedRun], source: str, in_raw_units: bool = False) -> Table:
+    """Return the runs as a table, in the order in which they were named; the lowest error stands out on a terminal.
 
-    PCA's error is its squared error per image at the same code size. Seconds count training steps only.
+    PCA's error is the squared error per image of the stronger PCA, for images the clipped one, with as many components as the code has
+    numbers; seconds are those of training steps.
+
+    Args:
+        runs: at least one.
+        source: what the items are.
+        in_raw_units: whether errors are in the data's own units, because the models scale vectors differently.
     """
-    first = runs[0].evaluation
-    # To fit 80 columns: no vertical lines, narrow headings; names are folded, numbers are not.
-    title = f"{source}, {first.split} split, {first.model.items:,} images"
+    found = [one.raw or one if in_raw_units else one for one in (run.evaluation for run in runs)]
+    first = found[0]
+    # 80 columns must do: no vertical lines, narrow headings; names are folded, numbers are not.
+    split = "" if first.split is None else f"{first.split} split, "
+    units = ", errors in the data's own units" if in_raw_units else ""
+    title = f"{source}, {split}{first.model.items:,} images{units}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in ("run", "shape"):
         table.add_column(heading, overflow="fold")
-    metrics = metrics_of(first.model, images=first.raw is None)
+    metrics = metrics_of(first.model, images=runs[0].evaluation.raw is None)
     headings = [textwrap.fill(metric.title(images=True), NARROW) for metric in metrics]
     for heading in ("tied", "para-\nmeters", "code", *headings, "PCA's,\nsame\ncode", "seconds"):
         table.add_column(heading, justify="right", overflow="fold", no_wrap=True)
-    lowest = min(run.evaluation.model.squared_error for run in runs)
-    for run in runs:
-        errors, mean = run.evaluation.model, run.evaluation.mean_item
+    lowest = min(evaluation.model.squared_error for evaluation in found)
+    for run, evaluation in zip(runs, found, strict=True):
+        errors, mean = evaluation.model, evaluation.mean_item
         style = "bold" if errors.squared_error == lowest else ""
         table.add_row(
             Text(run.name, style=style),
@@ -52,7 +61,7 @@ def comparison_table(runs: Sequence[ComparedRun], source: str) -> Table:
             f"{run.parameters:,}",
             f"{run.sizes[-1]:,}",
             *(Text(metric.text(metric.value(errors, mean)), style=style) for metric in metrics),
-            f"{run.evaluation.pca.squared_error_per_item:.4f}",
+            f"{evaluation.baseline.squared_error_per_item:.4f}",
             f"{run.seconds:,.1f}",
         )
     return table
@@ -74,6 +83,8 @@ def settings_table(settings: Mapping[str, Sequence[object]], names: Sequence[str
 def comparison_values(run: ComparedRun) -> dict[str, Any]:
     """Return the values of one run by their JSON names."""
     evaluation, images = run.evaluation, run.evaluation.raw is None
+    clipped, raw = evaluation.pca_clipped, evaluation.raw
+    in_raw_units = {} if raw is None else {"raw": metric_values(raw.model, raw.mean_item, images)}
     return {
         "run": run.name,
         "checkpoint": str(run.path),
@@ -83,6 +94,8 @@ def comparison_values(run: ComparedRun) -> dict[str, Any]:
         "code_size": run.sizes[-1],
         **metric_values(evaluation.model, evaluation.mean_item, images),
         "pca": {"components": evaluation.components, **metric_values(evaluation.pca, evaluation.mean_item, images)},
+        **({} if clipped is None else {"pca_clipped": metric_values(clipped, evaluation.mean_item, images)}),
+        **in_raw_units,
         "epochs": run.epochs,
         "seconds": run.seconds,
     }

@@ -25,7 +25,8 @@ def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising |
     raw, mean = evaluation.raw, evaluation.mean_item
     images = raw is None
     count = f"{evaluation.model.items:,} {'images' if images else 'vectors of standardized features'}"
-    table = Table(title=f"{source}, {evaluation.split} split, {count}", title_justify="left")
+    split = "" if evaluation.split is None else f"{evaluation.split} split, "
+    table = Table(title=f"{source}, {split}{count}", title_justify="left")
     metrics = sorted(metrics_of(evaluation.model, images), key=lambda metric: not metric.in_raw_units)
     in_raw_units = [] if images else [metric for metric in metrics if metric.in_raw_units]
     headings = [metric.title(images) for metric in metrics]
@@ -50,9 +51,11 @@ def evaluation_table(evaluation: Evaluation, source: str, denoising: Denoising |
 
 
 def _rows(evaluation: Evaluation) -> Sequence[tuple[str, ErrorSum]]:
+    clipped = evaluation.pca_clipped
     return (
         ("model", evaluation.model),
         (f"PCA, {evaluation.components} components", evaluation.pca),
+        *([] if clipped is None else [("PCA, clipped to [0, 1]", clipped)]),
         ("mean image" if evaluation.raw is None else "mean vector", evaluation.mean_item),
     )
 
@@ -75,9 +78,11 @@ def evaluation_values(evaluation: Evaluation, denoising: Denoising | None = None
 
 
 def _all_values(evaluation: Evaluation, images: bool) -> dict[str, Any]:
-    """Return the three rows."""
-    model, pca, mean = (
-        metric_values(errors, evaluation.mean_item, images)
-        for errors in (evaluation.model, evaluation.pca, evaluation.mean_item)
-    )
-    return {**model, "pca": {"components": evaluation.components, **pca}, "mean_item": mean}
+    """Return the rows of the table."""
+
+    def values(errors: ErrorSum) -> dict[str, float | None]:
+        return metric_values(errors, evaluation.mean_item, images)
+
+    pca = {"components": evaluation.components, **values(evaluation.pca)}
+    clipped = {} if evaluation.pca_clipped is None else {"pca_clipped": values(evaluation.pca_clipped)}
+    return {**values(evaluation.model), "pca": pca, **clipped, "mean_item": values(evaluation.mean_item)}

@@ -29,7 +29,8 @@ LEAST_WIDTH = 512  # values that an item is taken to have at least, for hidden l
 class Evaluation:
     """A model's error on one split beside what it must beat."""
 
-    split: str
+    split: str | None
+    """None if the items are of no split of the training data."""
     model: ErrorSum
     pca: ErrorSum
     """Principal components, fitted on the training split."""
@@ -39,6 +40,13 @@ class Evaluation:
     """Answering the training split's mean for everything."""
     raw: "Evaluation | None" = None
     """Of feature vectors: the same errors in the raw features' units; the others are of standardized features."""
+    pca_clipped: ErrorSum | None = None
+    """Of images: PCA with its answers clipped to [0, 1]."""
+
+    @property
+    def baseline(self) -> ErrorSum:
+        """The stronger of the two PCAs, with which the verdict compares."""
+        return self.pca if self.pca_clipped is None else min(self.pca, self.pca_clipped, key=lambda one: one.squared_error)
 
     def errors(self, code_size: int, value_name: str, history: Sequence[float] = ()) -> Errors:
         """Return the errors per value, as the verdict compares them.
@@ -48,8 +56,9 @@ class Evaluation:
             value_name: what one value of an item is called.
             history: the model's error after each epoch.
         """
-        model, pca, mean = (rows.mse_per_value for rows in (self.model, self.pca, self.mean_item))
-        return Errors(model, pca, mean, self.components, code_size, self.model.values, value_name, tuple(history))
+        model, pca, mean = (rows.mse_per_value for rows in (self.model, self.baseline, self.mean_item))
+        sizes, clipped = (self.components, code_size, self.model.values), self.baseline is self.pca_clipped
+        return Errors(model, pca, mean, *sizes, value_name, tuple(history), clipped)
 
 
 def block_size(form: ItemForm) -> int:
@@ -152,6 +161,7 @@ def evaluate(
         return found if raw else replace(found, own=own_sums(reconstruct, images, device))
 
     def measure(raw: bool, inner: Evaluation | None) -> Evaluation:
+        is_clipped = images.form.kind == "images"
         return Evaluation(
             split,
             model=sums(model, raw),
@@ -159,6 +169,7 @@ def evaluate(
             components=components.components.shape[1],
             mean_item=sums(components.truncated(0).reconstruct, raw),
             raw=inner,
+            pca_clipped=sums(components.reconstruct_clipped, raw) if is_clipped else None,
         )
 
     return measure(False, measure(True, None) if images.form.kind == "vectors" else None)

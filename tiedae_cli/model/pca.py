@@ -21,9 +21,9 @@ class PrincipalComponents:
     """
 
     mean: Tensor
-    """(D,) float64"""
+    """(D,) float64 after ``fit``, float32 in a checkpoint."""
     components: Tensor
-    """(D, K) float64, orthonormal columns"""
+    """(D, K) of the same type, orthonormal columns."""
 
     def truncated(self, count: int) -> "PrincipalComponents":
         """Return the strongest ``count`` components."""
@@ -36,6 +36,14 @@ class PrincipalComponents:
     def reconstruct(self, x: Tensor) -> Tensor:
         """Return the reconstructions, (B, D) -> (B, D), in the type of x."""
         return self.codes(x) @ self.components.to(x).t() + self.mean.to(x)
+
+    def reconstruct_clipped(self, x: Tensor) -> Tensor:
+        """Return the reconstructions of images clipped to the range of pixels, [0, 1]: never farther from the images."""
+        return self.reconstruct(x).clamp_(0, 1)
+
+    def in_float32(self) -> "PrincipalComponents":
+        """Return the same components as a checkpoint keeps them; those of float32 items stay the same to the bit."""
+        return PrincipalComponents(self.mean.to(torch.float32), self.components.to(torch.float32).contiguous())
 
 
 def fit(items: ItemBatches, count: int) -> PrincipalComponents:

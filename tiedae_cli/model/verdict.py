@@ -23,6 +23,7 @@ class Errors:
 
     model: float
     pca: float
+    """Of the stronger baseline: PCA, or for images PCA clipped to [0, 1]."""
     mean: float
     """Error of always answering the mean of the training split."""
     components: int
@@ -33,6 +34,8 @@ class Errors:
     value_name: str = "pixel"
     history: tuple[float, ...] = ()
     """The model's error after each epoch; empty if it is not known."""
+    clipped: bool = False
+    """Whether ``pca`` is the error of PCA with its answers clipped to [0, 1]."""
 
     @property
     def is_compressed(self) -> bool:
@@ -75,7 +78,10 @@ def _beside(errors: Errors) -> str:
     """Return ", 2.1 times less than PCA ..." or ", worse than ..."; empty if only rounding is there to compare with."""
     if errors.is_useless:
         return f", {_useless(errors)}"
-    return "" if errors.pca_is_exact else f", {ratio(errors.model, errors.pca)} PCA with {_numbers(errors)} ({errors.pca:.6f})"
+    if errors.pca_is_exact:
+        return ""
+    baseline = "PCA clipped to [0, 1]" if errors.clipped else "PCA"
+    return f", {ratio(errors.model, errors.pca)} {baseline} with {_numbers(errors)} ({errors.pca:.6f})"
 
 
 def ratio(error: float, pca: float) -> str:

@@ -24,7 +24,6 @@ from tiedae_cli.report.page.arrays_block import Arrays
 from tiedae_cli.report.page.render import render
 from tiedae_cli.report.run_facts import history_chapter, run_facts, vector_columns
 from tiedae_cli.runs.run_comparison import ComparedRun, compare_runs
-from tiedae_cli.runs.run_folder import principal_components
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.system.portability import machine_name
 from tiedae_cli.system.progress import progress
@@ -45,7 +44,7 @@ class ScoreFacts:
     """Number of outliers in the split."""
 
 
-Judge = Callable[[OpenRun, ItemSet, ItemSet, Tensor], ScoreFacts]
+Judge = Callable[[OpenRun, ItemSet, Tensor], ScoreFacts]
 
 
 def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: float, judge: Judge) -> bytes:
@@ -56,7 +55,7 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
         names: their names on the page.
         split: train, validation or test.
         quantile: quantile of the validation scores that is the threshold for outliers.
-        judge: takes a run, the validation items, the items of the split and their squared errors, (N,).
+        judge: takes a run, the items of the split and their squared errors, (N,).
 
     Raises:
         InputError: the split is unknown, or there are too many runs.
@@ -74,9 +73,9 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
     for number, (run, found) in enumerate(zip(runs, compared, strict=True)):
         progress("report", STEPS * number, STEPS * len(runs))
         errors.append(item_errors(run.network, items, run.device))
-        facts = judge(run, splits.validation, items, errors[-1])
+        facts = judge(run, items, errors[-1])
         chapters.append({**_run_chapter(run, found, splits, chosen, arrays), **asdict(facts)})
-    components = principal_components(runs[0].path.parent, splits.train, compared[0].sizes[-1])
+    components = runs[0].components()
     limits = [None if chapter["region"] else chapter["threshold"] for chapter in chapters]
     document = {
         **_head(splits, split, items, chosen, quantile),

@@ -107,6 +107,7 @@ def error_values(evaluation: Evaluation, images: bool) -> list[dict[str, Any]]:
     rows = [
         ("model", evaluation.model),
         (f"PCA, {evaluation.components} components", evaluation.pca),
+        *([] if evaluation.pca_clipped is None else [("PCA, clipped to [0, 1]", evaluation.pca_clipped)]),
         ("mean of the training data", mean),
     ]
     largest = max(error.squared_error_per_item for _, error in rows) or 1.0
@@ -136,7 +137,8 @@ def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
     history = [report for report in run.history if report.phase == JOINT]
     items = splits.validation if len(splits.validation) else splits.train
     components = run.components()
-    pca = error_sum(components.reconstruct, items, run.device)
+    clips = splits.form.kind == "images"
+    pca = error_sum(components.reconstruct_clipped if clips else components.reconstruct, items, run.device)
     exact = components.components.shape[1] >= splits.form.values_per_item or pca.squared_error <= EXACT * _mean_error(
         run, items
     )

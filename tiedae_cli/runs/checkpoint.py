@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +31,7 @@ from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_set import KINDS, ItemForm, ValueRange
 from tiedae_cli.errors import CheckpointError, ConfigError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
+from tiedae_cli.runs.finished_parts import FinishedParts, PartsDocument, take_parts
 from tiedae_cli.runs.training_state import STRICT, EpochReport, SplitIdentity, TrainingState
 from tiedae_cli.system.files_in_use import note_input
 from tiedae_cli.system.memory import available_memory
@@ -87,6 +88,7 @@ class _Document(BaseModel):
     config: dict[str, Any]
     form: _Form
     training: _Position
+    finished: PartsDocument | None
 
 
 DOCUMENT = TypeAdapter(_Document)
@@ -103,8 +105,8 @@ class Checkpoint:
     training: TrainingState
     run: str
     """The name of the run that wrote it."""
-    score: Mapping[str, Tensor] = field(default_factory=dict)
-    """What ``score.rank`` needs of the training items, by name; empty if that is nothing, or before training is done."""
+    finished: FinishedParts | None = None
+    """What the end of a training adds to its best epoch: PCA, calibration, ranker, reference and results; None before."""
 
     def model(self, device: torch.device) -> TiedAutoencoder:
         """Return the trained model on a device."""
@@ -145,6 +147,7 @@ class Checkpoint:
                 "range": None if self.form.range is None else asdict(self.form.range),
             },
             "training": position,
+            "finished": None if self.finished is None else self.finished.document(),
         }
         document["sha256"] = _digest(document, tensors)
         file.write(safetensors.torch.save(tensors, {KEY: json.dumps(document)}))
@@ -154,7 +157,7 @@ class Checkpoint:
         statistics = {f"form.{name}": getattr(self.form, name) for name in STATISTICS}
         tensors = {
             **self.weights,
-            **{f"score.{name}": value for name, value in self.score.items()},
+            **({} if self.finished is None else self.finished.tensors()),
             **{f"optimizer.{name}": buffer for name, buffer in self.training.optimizer.items()},
             "training.errors": self.training.errors,
             **{name: torch.from_numpy(value) for name, value in statistics.items() if isinstance(value, np.ndarray)},
@@ -256,20 +259,20 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
         raise CheckpointError(str(error)) from None
     form = _believe_form(path, document.form, tensors)
     with torch.device("meta"):
-        expected = build_autoencoder(form.shape, config.model).state_dict()
+        described = build_autoencoder(form.shape, config.model)
+    finished = take_parts(document.finished, tensors, form, described.sizes[-1])
+    expected = described.state_dict()
     errors = tensors.pop("training.errors", torch.zeros(0))
     optimizer = {name.removeprefix("optimizer."): tensors.pop(name) for name in list(tensors) if name.startswith("optimizer.")}
-    score = {name.removeprefix("score."): tensors.pop(name) for name in list(tensors) if name.startswith("score.")}
     if _kinds(tensors) != _kinds(expected):
         raise CheckpointError(f"{path}: damaged: its weights do not have the shapes that its config describes")
     if not all(bool(weight.isfinite().all()) for weight in tensors.values()):
         raise CheckpointError(f"{path}: damaged: its weights are not finite")
     if not all(bool(values.isfinite().all()) for values in (errors, *optimizer.values())):
         raise CheckpointError(f"{path}: damaged: what its optimizer remembers is not finite")
-    if not all(bool(values.isfinite().all()) for values in score.values()):
-        raise CheckpointError(f"{path}: damaged: the statistics of its score are not finite numbers")
     position = {name: getattr(document.training, name) for name in _Position.model_fields}
-    return Checkpoint(config, form, tensors, TrainingState(**position, errors=errors, optimizer=optimizer), document.run, score)
+    training = TrainingState(**position, errors=errors, optimizer=optimizer)
+    return Checkpoint(config, form, tensors, training, document.run, finished)
 
 
 def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> ItemForm:

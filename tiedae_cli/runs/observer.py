@@ -8,11 +8,12 @@ import torch
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import ItemSet, Splits
+from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import error_sum
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.model.verdict import Errors
-from tiedae_cli.runs.run_folder import Run, principal_components
+from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.runs.training_summary import error_history
 
@@ -74,23 +75,38 @@ class TrainingResult:
 
     @cached_property
     def components(self) -> PrincipalComponents:
-        """PCA of the training items, with as many components as the code has numbers."""
-        return principal_components(self.start.run, self.start.splits.train, self.start.model.sizes[-1])
+        """PCA of the training items, with as many components as the code has numbers, in float32."""
+        return pca.fit(self.start.splits.train, self.start.model.sizes[-1]).in_float32()
+
+    @cached_property
+    def measured(self) -> dict[str, float | None]:
+        """The errors per value of PCA, of PCA clipped (None unless the items are images) and of the mean, on the verdict's items."""
+        start, components = self.start, self.components
+        items = start.splits.validation or start.splits.train
+        baselines = {
+            "pca": components.reconstruct,
+            "pca_clipped": components.reconstruct_clipped if start.splits.form.kind == "images" else None,
+            "mean": components.truncated(0).reconstruct,
+        }
+        return {
+            name: None if reconstruct is None else error_sum(reconstruct, items, start.device).mse_per_value
+            for name, reconstruct in baselines.items()
+        }
 
     @cached_property
     def errors(self) -> Errors:
-        """The best epoch's error beside PCA's and the mean's, on the validation items or, without those, the training items."""
-        start, form = self.start, self.start.splits.form
-        items = start.splits.validation or start.splits.train
-        baselines = (self.components, self.components.truncated(0))
-        pca, mean = (error_sum(part.reconstruct, items, start.device).mse_per_value for part in baselines)
-        count = self.components.components.shape[1]
-        sizes = (count, start.model.sizes[-1], form.values_per_item)
-        return Errors(self.best.selection_mse, pca, mean, *sizes, form.value_name, tuple(error_history(self.history)))
+        """The best epoch's error beside the stronger PCA and the mean, on the validation items or, without those, the training items."""
+        form, count = self.start.splits.form, self.components.components.shape[1]
+        errors = {name: error for name, error in self.measured.items() if error is not None}
+        mean, baseline = errors.pop("mean"), min(errors, key=lambda name: errors[name])
+        sizes = (count, self.start.model.sizes[-1], form.values_per_item)
+        history = tuple(error_history(self.history))
+        clipped = baseline == "pca_clipped"
+        return Errors(self.best.selection_mse, errors[baseline], mean, *sizes, form.value_name, history, clipped)
 
     @property
     def pca_mse_per_value(self) -> float | None:
-        """PCA's error; None if PCA explains all but rounding, so that it is no baseline."""
+        """The error of the stronger PCA; None if PCA explains all but rounding, so that it is no baseline."""
         return None if self.errors.pca_is_exact else self.errors.pca
 
 

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
-from tiedae_cli.errors import DataError
+from tiedae_cli.data.item_reader import ItemReader
+from tiedae_cli.data.item_set import ItemForm, Splits, check_split
+from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import Evaluation, evaluate
 from tiedae_cli.model.layer_summary import parameter_count
+from tiedae_cli.model.stream_evaluation import evaluate_stream
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.run_folder import fingerprint, principal_components
+from tiedae_cli.runs.run_folder import fingerprint
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import EpochReport
 
@@ -56,6 +59,27 @@ class ComparedRun:
     """Of their steps."""
 
 
+def refuse_other_forms(candidates: Sequence[Candidate], same_scaling: bool) -> None:
+    """Refuse runs that take other items than the first one.
+
+    Args:
+        candidates: at least one.
+        same_scaling: whether vectors must be scaled alike, too, because their errors are compared in the models' units.
+
+    Raises:
+        DataError: the runs take items of different forms.
+    """
+    first = candidates[0]
+    for other in candidates[1:]:
+        one, another = first.trained.form, other.trained.form
+        if not _same_items(one, another) or (same_scaling and not has_same_units(one, another)):
+            scaled = ", scaled otherwise" if one.describe() == another.describe() else ""
+            raise DataError(
+                f"{other.argument}: made for {another.describe()}{scaled}; {first.argument}: made for {one.describe()}; "
+                "their errors cannot be compared"
+            )
+
+
 def common_splits(candidates: Sequence[Candidate], split: str, load: Callable[[Candidate], Splits]) -> Splits:
     """Return the data of the first run, on which all are measured.
 
@@ -65,37 +89,37 @@ def common_splits(candidates: Sequence[Candidate], split: str, load: Callable[[C
         load: reads the data of a run, as its model sees it.
 
     Raises:
-        DataError: the runs take data of different forms, or the data is missing.
+        DataError: the data is missing.
     """
     first = candidates[0]
-    for other in candidates[1:]:
-        one, another = first.trained.form, other.trained.form
-        if not _same_form(one, another):
-            scaled = ", scaled otherwise" if one.describe() == another.describe() else ""
-            raise DataError(
-                f"{other.argument}: made for {another.describe()}{scaled}; {first.argument}: made for {one.describe()}; "
-                "their errors cannot be compared"
-            )
     splits = load(first)
     for other in candidates[1:]:
         same_data = other.trained.config.data == first.trained.config.data
-        if not same_data and not _has_items(other, split, splits.get(split), load):
+        if not same_data and not _has_items(other, split, splits, load):
             log.info(f"{other.argument}: its own {split} split has other items; measured here on that of {first.argument}")
     return splits
 
 
-def _has_items(other: Candidate, split: str, images: ItemSet, load: Callable[[Candidate], Splits]) -> bool:
+def _has_items(other: Candidate, split: str, splits: Splits, load: Callable[[Candidate], Splits]) -> bool:
     """Return whether a run's own split has just these items; several splits may look into one tensor, so fingerprints are compared."""
     try:
-        return fingerprint(load(other).get(split)) == fingerprint(images)
+        own = load(other)
     except DataError:  # not on this machine (any more)
         return False
+    if (own.form.shape, own.form.kind) == (splits.form.shape, splits.form.kind) and own.form.kind == "vectors":
+        own = own.with_form(splits.form)
+    return fingerprint(own.get(split)) == fingerprint(splits.get(split))
 
 
-def _same_form(one: ItemForm, other: ItemForm) -> bool:
-    """Return whether errors in the two forms have the same unit: images are always in [0, 1], vectors have their own scaling."""
-    if (one.shape, one.kind) != (other.shape, other.kind):
-        return False
+def _same_items(one: ItemForm, other: ItemForm) -> bool:
+    """Return whether two forms hold the same values: of tables also the same columns, if both have names."""
+    columns, others = one.columns, other.columns
+    named_alike = columns is None or others is None or columns.values == others.values
+    return (one.shape, one.kind) == (other.shape, other.kind) and named_alike
+
+
+def has_same_units(one: ItemForm, other: ItemForm) -> bool:
+    """Return whether errors in two forms have the same unit: images are always in [0, 1], vectors have their own scaling."""
     return one.kind == "images" or all(
         np.array_equal(a, b) for a, b in ((one.scale, other.scale), (_or_zero(one.offset), _or_zero(other.offset)))
     )
@@ -106,24 +130,19 @@ def _or_zero(offset: np.ndarray | None) -> np.ndarray | float:
 
 
 def compare(
-    candidates: Sequence[Candidate], splits: Splits, images: ItemSet, split: str, device: torch.device
+    candidates: Sequence[Candidate], measure: Callable[[Candidate, TiedAutoencoder], Evaluation], device: torch.device
 ) -> list[ComparedRun]:
-    """Measure each run on the same items, beside PCA of the training split with as many numbers.
+    """Measure each run, beside PCA of its own training items with as many numbers.
 
     Args:
         candidates: the runs.
-        splits: the data that PCA is fitted to.
-        images: the items.
-        split: the name of their split.
+        measure: returns the errors of a run, given its model on the device.
         device: where to compute.
     """
-    models = [candidate.trained.model(device) for candidate in candidates]
-    largest = max(model.sizes[-1] for model in models)
-    components = principal_components(candidates[0].path.parent, splits.train, largest)
     names = Counter(candidate.trained.run for candidate in candidates)
     compared = []
-    for candidate, model in zip(candidates, models, strict=True):
-        trained, history = candidate.trained, candidate.history
+    for candidate in candidates:
+        trained, history, model = candidate.trained, candidate.history, candidate.trained.model(device)
         compared.append(
             ComparedRun(
                 name=trained.run if names[trained.run] == 1 else candidate.argument,
@@ -132,7 +151,7 @@ def compare(
                 shapes=model.shapes,
                 tied=model.tied,
                 parameters=parameter_count(model, model.tied),
-                evaluation=evaluate(model, components.truncated(model.sizes[-1]), images, split, device),
+                evaluation=measure(candidate, model),
                 epochs=len(history),
                 seconds=sum(report.seconds for report in history),
             )
@@ -140,20 +159,57 @@ def compare(
     return compared
 
 
-def compare_runs(runs: Sequence[OpenRun], names: Sequence[str], split: str) -> tuple[list[ComparedRun], Splits]:
-    """Measure several runs on the same items.
+def compare_runs(
+    runs: Sequence[OpenRun], names: Sequence[str], split: str, same_scaling: bool = True
+) -> tuple[list[ComparedRun], Splits]:
+    """Measure several runs on the same items, a split of the first one's data.
 
     Args:
-        runs: the first one's data is that on which all are measured.
+        runs: the models.
         names: what the command line calls them.
         split: train, validation or test.
+        same_scaling: as of ``refuse_other_forms``.
 
     Raises:
         InputError: no split has that name.
         DataError: the runs take data of different forms, or the data is missing.
     """
     check_split(split)
-    opened = {run.path: run for run in runs}
-    candidates = [Candidate(name, run.path, run.trained, run.history) for name, run in zip(names, runs, strict=True)]
+    opened, candidates = {run.path: run for run in runs}, _candidates(runs, names)
+    refuse_other_forms(candidates, same_scaling)
     splits = common_splits(candidates, split, lambda one: opened[one.path].splits)
-    return compare(candidates, splits, splits.filled(split), split, runs[0].device), splits
+
+    def measure(one: Candidate, model: TiedAutoencoder) -> Evaluation:
+        items = splits.for_model(one.trained.form, one.argument).filled(split)
+        return evaluate(model, opened[one.path].components(), items, split, runs[0].device)
+
+    return compare(candidates, measure, runs[0].device), splits
+
+
+def compare_on_files(runs: Sequence[OpenRun], names: Sequence[str], inputs: Sequence[str]) -> list[ComparedRun]:
+    """Measure several runs on the items of files, each by its own scaling.
+
+    Args:
+        runs: the models.
+        names: what the command line calls them.
+        inputs: files and folders; each model reads them.
+
+    Raises:
+        InputError: an input does not exist, or is stdin.
+        DataError: the runs take data of different forms, or an item cannot be read.
+    """
+    if "-" in inputs:
+        raise InputError("-: stdin can be read only once, but each model reads the items; save them in a file")
+    opened, candidates = {run.path: run for run in runs}, _candidates(runs, names)
+    refuse_other_forms(candidates, same_scaling=False)
+
+    def measure(one: Candidate, model: TiedAutoencoder) -> Evaluation:
+        run = opened[one.path]
+        items = ItemReader(run.form, run.block_size, data=run.config.data).open(inputs)
+        return evaluate_stream(model, run.components(), items.blocks, run.form, run.device)
+
+    return compare(candidates, measure, runs[0].device)
+
+
+def _candidates(runs: Sequence[OpenRun], names: Sequence[str]) -> list[Candidate]:
+    return [Candidate(name, run.path, run.trained, run.history) for name, run in zip(names, runs, strict=True)]

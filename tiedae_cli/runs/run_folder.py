@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -12,14 +13,10 @@ import numpy as np
 from tiedae_cli.config.samples import sample_configs
 from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.errors import CheckpointError, InputError, StorageError
-from tiedae_cli.model import pca
 from tiedae_cli.runs import checkpoint as checkpoints
-from tiedae_cli.runs import kept_pca
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.run_list import OUTCOME, known_runs, require_runs
-from tiedae_cli.runs.training_state import SplitIdentity
+from tiedae_cli.runs.run_list import OUTCOME, choose_run, known_runs
 from tiedae_cli.system.locks import LOCK_FILE, holding
-from tiedae_cli.system.regular_files import open_regular
 from tiedae_cli.system.storage import (
     TEMPORARY_PREFIX,
     append_line,
@@ -30,8 +27,10 @@ from tiedae_cli.system.storage import (
     sync_file,
 )
 
+log = logging.getLogger(__name__)
+
 CHECKPOINTS = ("last.safetensors", "previous.safetensors", "best.safetensors")
-STATE = (*CHECKPOINTS, "config.yaml", "metrics.jsonl", "pca.npz", OUTCOME)  # what no output ever replaces
+STATE = (*CHECKPOINTS, "config.yaml", "metrics.jsonl", OUTCOME)  # what no output ever replaces
 
 
 class Run:
@@ -51,7 +50,6 @@ class Run:
         self.best = folder / "best.safetensors"
         self.loss_figure = folder / "loss.png"
         self.reconstructions_figure = folder / "reconstructions.png"
-        self.components = folder / "pca.npz"
         self.outcome = folder / OUTCOME
         self.report = folder / "report.html"
 
@@ -217,23 +215,28 @@ def named_model(word: str, parent: Path) -> Path | None:
     """Return the run folder or the checkpoint that a word names; None where it names neither.
 
     What lies under the word as a path comes first, if it is a run or a checkpoint; another folder or file there does not hide the
-    run of that name. A word that says where something lies (``photos/``, ``./photos``) is no name, unless nothing lies there.
+    run of that name. A word that says where something lies is not a name: never ``./photos``, and ``photos/`` only if nothing lies there.
     """
     path = Path(word)
     if is_run(path) or checkpoints.is_checkpoint(path):
         return path
     named = parent / path
+    if word.startswith((f".{os.sep}", "./")):
+        return None
     return named if len(path.parts) == 1 and (word == path.name or not path.exists()) and is_run(named) else None
 
 
 def find_checkpoint(model: str | None, parent: Path) -> Path:
-    """Return the checkpoint that MODEL means: a file, a run folder's ``best.safetensors``, the name of a run, or the newest run's.
+    """Return the checkpoint that MODEL means: a file, a run folder's ``best.safetensors``, the name of a run, or the newest finished run's.
 
     Raises:
         InputError: nothing of that name.
     """
     if model is None:
-        model = str(require_runs(parent)[0])
+        folder, note = choose_run(parent)
+        if note is not None:
+            log.info(note)
+        model = str(folder)
     path = named_model(model, parent) or Path(model)
     if path.is_dir():
         best = Run(path).best
@@ -284,44 +287,6 @@ def find_resumable(target: str | None, name: str | None, run_dir: Path | None, p
     if newest is None:
         raise InputError(f"--resume: no run under {parent}/; with --config it would start one")
     return newest.last
-
-
-def principal_components(run: Run | Path | None, images: ItemSet, count: int) -> pca.PrincipalComponents:
-    """Return PCA of the training split, from the run folder where it was kept, else fitted and kept there.
-
-    Args:
-        run: a run or its folder; None, or a folder that is no run or cannot be written, keeps nothing.
-        images: the training split.
-        count: components.
-    """
-    key = fingerprint(images)
-    count = min(count, images.form.values_per_item, len(images))
-    run = Run(run) if isinstance(run, Path) else run
-    keeps = run if run is not None and run.config.exists() else None
-    if keeps is not None:
-        kept = kept_components(keeps, SplitIdentity(len(images), key), images.form.values_per_item, count)
-        if kept is not None:
-            return kept
-    fitted = pca.fit(images, count)
-    if keeps is not None:
-        with contextlib.suppress(StorageError):  # a read-only folder only costs the next fit
-            keeps.write(keeps.components, kept_pca.content(fitted, key))
-    return fitted
-
-
-def kept_components(run: Run, data: SplitIdentity, pixels: int, count: int) -> pca.PrincipalComponents | None:
-    """Return what an earlier call kept; None where it is missing, damaged, of other data or of fewer components.
-
-    Args:
-        run: the run.
-        data: the training split.
-        pixels: D.
-        count: components.
-    """
-    with contextlib.suppress(OSError), open_regular(run.components) as file:
-        kept = kept_pca.believed(file, data.digest, pixels, min(pixels, data.images))
-        return kept.truncated(count) if kept is not None and kept.components.shape[1] >= count else None
-    return None
 
 
 def fingerprint(images: ItemSet) -> str:

@@ -84,6 +84,37 @@ def require_runs(parent: Path) -> list[Path]:
     return found
 
 
+def choose_run(parent: Path) -> tuple[Path, str | None]:
+    """Return the run that is meant if none is named, the newest finished one, and what to say about the choice.
+
+    Without a finished run it is the newest one that has finished an epoch. A training that stopped early is finished.
+
+    Raises:
+        InputError: there is none.
+    """
+    folders = require_runs(parent)
+    finished = next((folder for folder in folders if is_finished(folder)), None)
+    started = next((folder for folder in folders if (folder / "best.safetensors").exists()), folders[0])
+    if finished == folders[0]:
+        return finished, None
+    newest = f"{folders[0]}: {progress_of(summarize(folders[0]))}"
+    if finished is not None:
+        return finished, f"{newest}; using {finished}, the newest finished run"
+    return started, f"{newest}; no run is finished, using {started}" if started != folders[0] else newest
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether the training of a run has ended by itself and has not been resumed since."""
+    outcome = read_outcome(folder)
+    return outcome is not None and outcome.state == "finished" and summarize(folder).state == "finished"
+
+
+def progress_of(run: RunSummary) -> str:
+    """Return how far an unfinished run has come, in words."""
+    how = {"running": "still training", "diverged": "diverged"}.get(run.state, "stopped")
+    return f"{run.epochs:,} of {run.asked:,} epochs, {how}"
+
+
 def known_runs(parent: Path) -> str:
     """Return the names of the newest runs, for a message; empty where there is none."""
     names = [folder.name for folder in run_folders(parent)]

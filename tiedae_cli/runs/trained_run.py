@@ -1,5 +1,6 @@
 """A trained model with what belongs to it: what every command but ``train`` begins with."""
 
+import logging
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,16 +13,19 @@ from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
 from tiedae_cli.data.load_data import load_splits, note_data
 from tiedae_cli.data.sources.detection import is_input
-from tiedae_cli.errors import InputError
+from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import block_size
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint as checkpoints
-from tiedae_cli.runs.run_folder import Run, find_checkpoint, kept_components, named_model, principal_components
-from tiedae_cli.runs.run_list import RUNS
+from tiedae_cli.runs.run_folder import find_checkpoint, named_model
+from tiedae_cli.runs.run_list import RUNS, is_finished, progress_of, summarize
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.runs.training_summary import run_history
 from tiedae_cli.system.devices import resolve_device
+
+log = logging.getLogger(__name__)
 
 
 class OpenRun:
@@ -88,17 +92,47 @@ class OpenRun:
         return self.splits.filled(name)
 
     def components(self, count: int | None = None) -> PrincipalComponents:
-        """Return PCA of the training split, with as many components as the code has numbers unless told otherwise."""
-        return principal_components(self.path.parent, self.splits.train, count or self.network.sizes[-1])
+        """Return PCA of the training items: from the checkpoint, or fitted to the data if that keeps fewer components.
+
+        Args:
+            count: how many components; None for as many as the code has numbers.
+
+        Raises:
+            DataError: the data is needed and cannot be read; the message says why it is needed.
+        """
+        wanted, kept = min(count or self.network.sizes[-1], self._most_components), self.kept_components()
+        if kept is not None and kept.components.shape[1] >= wanted:
+            return kept.truncated(wanted)
+        try:
+            train = self.splits.train
+        except DataError as problem:
+            keeps = "no PCA" if kept is None else f"{kept.components.shape[1]:,} principal components"
+            raise DataError(f"{self.path} keeps {keeps}, and fitting {wanted:,} needs its training data: {problem}") from None
+        return pca.fit(train, wanted).in_float32()
+
+    @property
+    def _most_components(self) -> int:
+        """The most components that PCA of the training items has."""
+        seen = self.trained.training.data.get("train")
+        return min(self.form.values_per_item, self.form.values_per_item if seen is None else seen.images)
 
     def kept_components(self) -> PrincipalComponents | None:
-        """Return PCA of the training split as the run folder keeps it, without reading the data; None where it keeps none of this size."""
-        seen = self.trained.training.data.get("train")
-        return (
-            None
-            if seen is None
-            else kept_components(Run(self.path.parent), seen, self.form.values_per_item, self.network.sizes[-1])
-        )
+        """Return PCA of the training items as the checkpoint keeps it; None if its training has not ended yet."""
+        return None if self.trained.finished is None else self.trained.finished.pca
+
+    def warn_if_unfinished(self) -> None:
+        """Log how far the training has come if it is not finished."""
+        finished, folder = self.trained.finished, self.path.parent
+        if (folder / "last.safetensors").exists():
+            text = None if is_finished(folder) else progress_of(summarize(folder))
+        elif finished is None:
+            text = f"{len(self.history):,} of {self.config.training.epochs:,} epochs, killed"
+        elif finished.results.state in ("finished", "stopped early"):
+            text = None
+        else:
+            text = f"{finished.results.epochs:,} of {finished.results.planned:,} epochs, {finished.results.state}"
+        if text is not None:
+            log.info(f"{self.path}: {text}")
 
     def refuse_vectors(self, why: str) -> None:
         """Raise ``InputError`` with this reason unless the model's items are pictures."""
@@ -110,7 +144,7 @@ def open_run(model: str | os.PathLike[str] | None = None, device: str = "auto") 
     """Open a trained model.
 
     Args:
-        model: a checkpoint, a run folder (its best epoch) or a run's name; None is the newest run under ``runs/``.
+        model: a checkpoint, a run folder (its best epoch) or a run's name; None is the newest finished run under ``runs/``.
         device: as ``--device``.
 
     Raises:
@@ -138,3 +172,12 @@ def open_run_with_inputs(first: str | None, others: Sequence[str], device: str) 
     """Open what a command line ``[MODEL] [INPUTS]...`` means; return the model and the inputs."""
     model, inputs = separate_model(first, others, RUNS)
     return open_run(model, device), inputs
+
+
+def separate_models(words: Sequence[str], parent: Path) -> tuple[list[str], list[str]]:
+    """Return the MODELs and the DATA of a command line ``MODEL... [DATA...]``: which of the two each word is.
+
+    What names a run or a checkpoint is a MODEL; so is a word that is not an input either, which is reported when it is opened.
+    """
+    models = [word for word in words if separate_model(word, [], parent)[0] is not None]
+    return models, [word for word in words if word not in models]

@@ -5,7 +5,7 @@ as a whole is judged. Of all other models both are the item's score.
 Shapes: N items, B items a block, D values an item.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 import torch
@@ -37,7 +37,7 @@ class Scorer:
     def __init__(self, run: OpenRun) -> None:
         self.run, self.device = run, run.device
         self.window, self.stride = run.form.window, run.config.data.stride
-        if run.trained.score:
+        if run.trained.finished is not None:
             _ = self.ranker  # a damaged one is refused at once
 
     @cached_property
@@ -46,10 +46,11 @@ class Scorer:
 
         Raises:
             CheckpointError: its tensors are damaged.
-            DataError: they are not in the checkpoint, because training was stopped, and the data cannot be read.
+            DataError: they are not in the checkpoint, because its training was killed, and the data cannot be read.
         """
-        run, kept = self.run, self.run.trained.score
-        if not kept and RANKERS[run.config.score.rank].kept:
+        run, finished = self.run, self.run.trained.finished
+        kept: Mapping[str, Tensor] = {} if finished is None else finished.score
+        if finished is None and RANKERS[run.config.score.rank].kept:
             kept = fit_ranker(run.network, run.split("train"), run.config, run.device).tensors()
         try:
             return open_ranker({name: value.to(run.device) for name, value in kept.items()}, run.form, run.config)
@@ -100,23 +101,23 @@ class Scorer:
 
     def item_scores(self, items: ItemSet) -> Tensor:
         """Return the score of each item of a set, of a window the window score, (N,) float64."""
-        return _all(self.score_items(split_items(items, self.run.block_size).blocks))
+        return all_scores(self.score_items(split_items(items, self.run.block_size).blocks))
 
-    def threshold(self, held_out: ItemSet, rate: float, bad: Bad = stop) -> Threshold:
-        """Return the threshold of what ``score`` judges by, for a false-alarm rate; of windows that of row scores.
+    def threshold(self, rate: float) -> Threshold | None:
+        """Return the threshold of what ``score`` judges by, for a false-alarm rate from 0 to 1; of windows that of row scores.
 
-        Args:
-            held_out: normal items that the model was not trained on; at least one.
-            rate: from 0 to 1.
-            bad: as of ``score``.
+        None if the checkpoint keeps no calibration: its training was killed, or had no validation items.
         """
-        return threshold_of(_all(self.score(self.rows(held_out).blocks, bad)), rate)
+        finished = self.run.trained.finished
+        return None if finished is None or finished.calibration is None else threshold_of(finished.calibration, rate)
 
-    def item_threshold(self, held_out: ItemSet, rate: float) -> Threshold:
-        """Return the threshold of items' scores; of windows that of window scores; arguments as of ``threshold``."""
-        return threshold_of(self.item_scores(held_out), rate)
+    def item_threshold(self, rate: float) -> Threshold | None:
+        """Return the threshold of items' scores, as ``threshold`` does; of windows that of window scores."""
+        finished = self.run.trained.finished
+        windows = None if finished is None else finished.window_calibration
+        return self.threshold(rate) if windows is None else threshold_of(windows, rate)
 
 
-def _all(scored: Iterable[Scored]) -> Tensor:
+def all_scores(scored: Iterable[Scored]) -> Tensor:
     """Return the scores of a stream, (N,) float64."""
     return torch.cat([torch.zeros(0, dtype=torch.float64), *(block.scores for block in scored)])

@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+
+from tiedae_cli.runs.calibration import Calibration, kept_ranks
 
 CONFIDENCE = 0.95
 BISECTIONS = 60  # halvings of [0, 1], beyond the digits of a double near the answer
@@ -36,18 +37,20 @@ def least_items(rate: float) -> int:
     return math.ceil(1 / rate - 1 - 1e-9)
 
 
-def threshold_of(scores: Tensor, rate: float) -> Threshold:
-    """Return the smallest order statistic whose expected false-alarm rate is at most ``rate``; the largest score where none is.
+def threshold_of(calibration: Calibration, rate: float) -> Threshold:
+    """Return the smallest kept order statistic whose expected false-alarm rate is at most ``rate``; the largest score if none is.
 
     Args:
-        scores: of held-out usual items, (n,), n > 0.
+        calibration: the scores of held-out normal items.
         rate: from 0 to 1.
     """
-    count = len(scores)
-    above = min(max(math.floor(rate * (count + 1) + 1e-9), 1), count)  # n + 1 - k
-    value = scores.kthvalue(count + 1 - above).values.item()
+    count = calibration.items
+    allowed = min(max(math.floor(rate * (count + 1) + 1e-9), 1), count)  # places above the threshold
+    ranks = kept_ranks(count)
+    kept = int(torch.searchsorted(ranks, count - allowed))
+    above = count - int(ranks[kept])  # n + 1 - k
     low, high = (beta_quantile(above, count + 1 - above, share) for share in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
-    return Threshold(value, count, above / (count + 1), low, high)
+    return Threshold(calibration.scores[kept].item(), count, above / (count + 1), low, high)
 
 
 def beta_quantile(a: int, b: int, share: float) -> float:

@@ -1,8 +1,14 @@
-"""What ``eval`` does: a model's errors on a split, beside PCA's and the mean's."""
+"""What ``eval`` does: a model's errors on files or a split, beside PCA's and the mean's."""
 
+from collections.abc import Sequence
+
+from tiedae_cli.data.item_reader import ItemReader
+from tiedae_cli.errors import DataError
 from tiedae_cli.model.denoising import Denoising, measure_denoising
 from tiedae_cli.model.inference import Evaluation, evaluate
+from tiedae_cli.model.stream_evaluation import evaluate_stream
 from tiedae_cli.runs.trained_run import OpenRun
+from tiedae_cli.system.portability import quoted
 
 
 def evaluate_run(run: OpenRun, split: str, components: int | None) -> tuple[Evaluation, Denoising | None]:
@@ -16,6 +22,26 @@ def evaluate_run(run: OpenRun, split: str, components: int | None) -> tuple[Eval
     Raises:
         DataError: the data is missing, damaged or of another form.
     """
-    images, fitted = run.split(split), run.components(components)
-    result = evaluate(run.network, fitted, images, split, run.device)
-    return result, measure_denoising(run.network, fitted, images, run.config.training, run.device)
+    try:
+        items = run.split(split)
+    except DataError as problem:
+        raise DataError(f"{problem}\nto measure the model on another file: tiedae eval {quoted(run.path)} FILE") from None
+    fitted = run.components(components)
+    result = evaluate(run.network, fitted, items, split, run.device)
+    return result, measure_denoising(run.network, fitted, items, run.config.training, run.device)
+
+
+def evaluate_files(run: OpenRun, inputs: Sequence[str], components: int | None) -> Evaluation:
+    """Measure a model on the items of files, beside PCA of its training items and their mean.
+
+    Args:
+        run: the model.
+        inputs: files, folders, ``-``.
+        components: of PCA; None for as many as the code has numbers.
+
+    Raises:
+        InputError: an input does not exist.
+        DataError: an item cannot be read or measured, or there are none.
+    """
+    items = ItemReader(run.form, run.block_size, data=run.config.data).open(inputs)
+    return evaluate_stream(run.network, run.components(components), items.blocks, run.form, run.device)

@@ -32,28 +32,28 @@ def report_page(runs: Sequence[OpenRun], names: Sequence[str], split: str, quant
         DataError: the runs need different forms of data, or the data is missing.
     """
 
-    def judge(run: OpenRun, seen: ItemSet, items: ItemSet, errors: Tensor) -> ScoreFacts:
-        return _score_facts(run, seen, items, errors, quantile)
+    def judge(run: OpenRun, items: ItemSet, errors: Tensor) -> ScoreFacts:
+        return _score_facts(run, items, errors, quantile)
 
     return report(runs, names, split, quantile, judge)
 
 
-def _score_facts(run: OpenRun, seen: ItemSet, items: ItemSet, errors: Tensor, quantile: float) -> ScoreFacts:
+def _score_facts(run: OpenRun, items: ItemSet, errors: Tensor, quantile: float) -> ScoreFacts:
     """Return a run's threshold, the side of its region if it ranks by regions, and the number of outliers.
 
     Args:
         run: the model.
-        seen: the validation items.
         items: the items of the split.
         errors: their squared errors, (N,).
         quantile: quantile of the validation scores that is the threshold.
     """
     rank = RANKERS[run.config.score.rank]
     region = region_side(run.form) if rank is Region else None
-    if rank not in (SquaredError, Region) or not len(seen):  # the page itself must compute the score of a drawing
-        return ScoreFacts(None, region, None)
     scorer = Scorer(run)
-    limit = scorer.item_threshold(seen, 1 - quantile).value
+    threshold = scorer.item_threshold(1 - quantile)
+    if rank not in (SquaredError, Region) or threshold is None:  # the page itself must compute the score of a drawing
+        return ScoreFacts(None, region, None)
+    limit = threshold.value
     scores = errors if rank is SquaredError else scorer.item_scores(items)
     return ScoreFacts(limit, region, int((scores > limit).sum()))
 

@@ -16,11 +16,11 @@ import torch
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.item_reader import ItemReader, Items
-from tiedae_cli.data.item_set import ItemForm, Splits
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.load_data import is_data_set, load_splits
 from tiedae_cli.data.records import Records
 from tiedae_cli.data.windows import row_form
-from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.errors import InputError
 from tiedae_cli.output import figures
 from tiedae_cli.output.item_writer import write_records
 from tiedae_cli.output.output_targets import check_targets
@@ -32,7 +32,8 @@ from tiedae_cli.scoring.labels import described
 from tiedae_cli.scoring.scored import Scored
 from tiedae_cli.scoring.scorer import Scorer
 from tiedae_cli.scoring.tally import Failures, Tally, detection_values
-from tiedae_cli.scoring.threshold import CONFIDENCE, least_items
+from tiedae_cli.scoring.threshold import CONFIDENCE, Threshold, least_items
+from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.text import shown
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ class ScoreRequest:
     """The threshold, if it is given."""
     rate: float | None = None
     """The false-alarm rate that the threshold is set for; if it is given, failing to reach it is an error."""
+    judges: bool = True
+    """Whether items are judged by a threshold; else only scores are written."""
     top: int | None = None
     """Write only so many items, those with the highest scores; None: all, in order."""
     explain: int | None = None
@@ -97,7 +100,7 @@ def score(run: OpenRun, names: Sequence[str], request: ScoreRequest, terminal: T
     """
     pictures = _Pictures(run, request.sheet, request.plot)
     scorer, failures = Scorer(run), Failures()
-    limit = _limit(scorer, request, failures, needed=not names)
+    limit = _limit(scorer, request)
     reader = ItemReader(run.form, run.block_size, failures.add, data=run.config.data)
     items = reader.open_rows(names) if names else scorer.rows(run.split(request.split))
     check_targets(request.output, *(None if path is None else str(path) for path in (request.sheet, request.plot)))
@@ -116,46 +119,51 @@ def score(run: OpenRun, names: Sequence[str], request: ScoreRequest, terminal: T
     failures.finish(tally.items)
 
 
-def _limit(scorer: Scorer, request: ScoreRequest, failures: Failures, needed: bool) -> Limit:
-    """Return what makes an outlier; ``needed`` says whether the model's data must be readable."""
+def _limit(scorer: Scorer, request: ScoreRequest) -> Limit:
+    """Return what makes an outlier.
+
+    Raises:
+        InputError: there is no threshold, and the request does not do without; the message says what to type.
+    """
     for option, value in (("--false-alarms", request.rate), ("--threshold", request.limit)):
         if value is not None and not math.isfinite(value):
             raise InputError(f"{option} {value}: must be a finite number")
-    if request.limit is not None:
+    if request.limit is not None or not request.judges:
         return Limit(request.limit)
-    splits = _splits(scorer.run, needed or request.rate is not None)
-    return Limit() if splits is None else _calibrated(scorer, splits, request.rate, failures)
+    rate = FALSE_ALARMS if request.rate is None else request.rate
+    found = scorer.threshold(rate)
+    if found is None:
+        raise InputError(_no_threshold(scorer.run))
+    _check_rate(scorer, found, rate, asked=request.rate is not None)
+    return _announced(scorer, found)
 
 
-def _splits(run: OpenRun, needed: bool) -> Splits | None:
-    try:
-        return run.splits
-    except DataError as problem:
-        if needed:
-            raise
-        log.warning(f"no threshold, for the model's data cannot be read ({problem}); --threshold needs none")
-        return None
+def _no_threshold(run: OpenRun) -> str:
+    """Return why a model has no threshold, and what to type."""
+    if run.trained.finished is None:
+        folder = quoted(run.path.parent)
+        why = f"{run.path}: no threshold, because its training was killed; it is added by: tiedae train --resume {folder}"
+    else:
+        why = f"{run.path}: no threshold, because it was trained without validation items (data.validation)"
+    return f"{why}\nwithout: --threshold SCORE sets one by hand, --no-threshold writes scores alone"
 
 
-def _calibrated(scorer: Scorer, splits: Splits, asked: float | None, failures: Failures) -> Limit:
-    """Return the threshold that the validation split gives for a false-alarm rate."""
-    rate = FALSE_ALARMS if asked is None else asked
-    if not len(splits.validation):
-        if asked is not None:
-            raise InputError(f"--false-alarms: {splits.source} has no validation split here; give --threshold")
-        log.warning(f"no threshold: {splits.source} has no validation split here; give --threshold")
-        return Limit()
-    found = scorer.threshold(splits.validation, rate, failures.add)
+def _check_rate(scorer: Scorer, found: Threshold, rate: float, asked: bool) -> None:
+    """Warn of too few validation items for a false-alarm rate; raise ``InputError`` if the user asked for the rate."""
     least = least_items(rate) if rate else 0  # 0 asks for the largest score
     if found.items < least:
         have = f"{found.items:,} validation items are" if found.items > 1 else "1 validation item is"
         problem = f"{have} too few for a false-alarm rate of {rate:g}, which needs {least:,}"
-        if asked is not None:
+        if asked:
             smallest = f"{math.ceil(1e4 / (found.items + 1)) / 1e4:g}"
-            enough = len(splits.train) + len(splits.validation) > least
+            enough = sum(split.images for split in scorer.run.trained.training.data.values()) > least
             more = f", or train with --set data.validation={least}" if enough else "; less takes more data"
             raise InputError(f"{problem}: --false-alarms {smallest}{more}")
         log.warning(f"{problem}: the threshold is their highest score")
+
+
+def _announced(scorer: Scorer, found: Threshold) -> Limit:
+    """Log a threshold and what it promises, and return it."""
     interval = (found.low, found.high) if scorer.window == 1 else None
     promise = (
         f" ({CONFIDENCE:.0%} interval {found.low:.2g} to {found.high:.2g})" if interval else ", if rows to come are like them"

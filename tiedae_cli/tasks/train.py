@@ -3,18 +3,16 @@
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
 from tiedae_cli.data.item_set import Splits
 from tiedae_cli.data.load_data import absolute
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
-from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.output.tracker import create_tracker
 from tiedae_cli.output.training_display import TrainingDisplay
@@ -28,7 +26,8 @@ from tiedae_cli.runs.run_folder import Run, create_named_run, create_run
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import JOINT
 from tiedae_cli.scoring.false_alarms import QUANTILE
-from tiedae_cli.scoring.rankers import RANKERS, fit_ranker
+from tiedae_cli.scoring.finished_model import finished_parts
+from tiedae_cli.scoring.rankers import RANKERS
 from tiedae_cli.system.devices import Ranks
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.training.arithmetic import arithmetic_restored, choose_place
@@ -111,7 +110,7 @@ def start(
             return
         run = create_named_run(run_dir) if run_dir is not None else create_run(_parent(config), name)
         with run.locked():
-            checkpoints = Checkpoints(config, splits, trainer, run, _ranker_fitted(splits, device))
+            checkpoints = Checkpoints(config, splits, trainer, run, finished_parts)
             if run.last.exists():  # another process with the same --run-dir was faster
                 raise InputError(f"--run-dir {run.folder}: another process has just trained here")
             try:
@@ -186,7 +185,7 @@ def resume(
             trainer.restore(found.weights, found.training)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: damaged: {error}") from None
-        checkpoints = Checkpoints(requested, splits, trainer, run, _ranker_fitted(splits, device))
+        checkpoints = Checkpoints(requested, splits, trainer, run, finished_parts)
         if ranks.leads and path != run.last:
             run.link(path, run.last)
         checkpoints.repair()
@@ -217,11 +216,6 @@ def _parent(config: Config) -> Path:
 def _trackers(config: Config) -> list[Observer]:
     """Return the trackers that the config asks for; raise ``InputError`` before anything is made if one is not installed."""
     return [create_tracker(name) for name in dict.fromkeys(config.output.trackers)]
-
-
-def _ranker_fitted(splits: Splits, device: torch.device) -> Callable[[TiedAutoencoder, Config], Mapping[str, Tensor]]:
-    """Return a function that fits a config's ranker to a trained model and returns its tensors for the checkpoint."""
-    return lambda model, config: fit_ranker(model, splits.train, config, device).tensors()
 
 
 def _load_or_offer(path: Path, run: Run) -> Checkpoint:

@@ -9,18 +9,16 @@ those of some epoch that was saved on time.
 import io
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-
-from torch import Tensor
 
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import dump_config
 from tiedae_cli.data.item_set import Splits
 from tiedae_cli.errors import CheckpointError, DivergedError, LostProcessError
-from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.observer import Observer, Progress, TrainingResult
+from tiedae_cli.runs.finished_parts import End, FinishedParts
+from tiedae_cli.runs.observer import Observer, Progress, TrainingResult, TrainingStart
 from tiedae_cli.runs.run_folder import Run, fingerprint
 from tiedae_cli.runs.run_list import Outcome
 from tiedae_cli.runs.training_state import EpochReport, SplitIdentity
@@ -43,7 +41,7 @@ class Checkpoints(Observer):
         splits: the data.
         trainer: what is saved.
         run: the run folder.
-        fit_ranker: returns the tensors of what ranks items, fitted to the best epoch's model, for ``best.safetensors``.
+        finish: returns what the end of the training adds to ``best.safetensors``, given the training and how it ended.
     """
 
     def __init__(
@@ -52,9 +50,10 @@ class Checkpoints(Observer):
         splits: Splits,
         trainer: Trainer,
         run: Run,
-        fit_ranker: Callable[[TiedAutoencoder, Config], Mapping[str, Tensor]] | None = None,
+        finish: Callable[[TrainingResult, End], FinishedParts] | None = None,
     ) -> None:
-        self.config, self.trainer, self.run, self.fit_ranker = config, trainer, run, fit_ranker
+        self.config, self.trainer, self.run, self.finish = config, trainer, run, finish
+        self.start: TrainingStart | None = None
         self.form, self.data = splits.form, identify(splits)
         self.ranks = trainer.ranks
         self.every = config.training.checkpoint_every
@@ -139,23 +138,37 @@ class Checkpoints(Observer):
         self._write_lines()
         self.saved, self.behind = time.monotonic(), False
 
+    def started(self, start: TrainingStart) -> None:
+        """Remember what the training works with, for its end."""
+        self.start = start
+
     def finished(self, result: TrainingResult) -> None:
-        """Put the best epoch's weights into the model, and what ranks items beside them in ``best.safetensors``."""
-        kept, model = self.run.load(self.run.best), result.start.model
-        model.load_state_dict(kept.weights)
-        tensors = {} if self.fit_ranker is None else self.fit_ranker(model, kept.config)
-        if tensors:
-            file = io.BytesIO()
-            replace(kept, score=tensors).write(file)
-            self.run.write(self.run.best, file.getvalue())
+        """Put the best epoch's weights into the model, and complete ``best.safetensors``."""
+        end: End = "finished" if self.trainer.epoch >= self.config.training.epochs else "stopped early"
+        result.start.model.load_state_dict(self._complete(result, end).weights)
 
     def stopped(self, error: BaseException | None) -> None:
         """Save what is good: after a signal the position, after a divergence or a lost process the best epoch before it."""
         if error is None and self.behind:
             self.save(best=False)
-        if isinstance(error, (DivergedError, LostProcessError)):
+        lost = isinstance(error, (DivergedError, LostProcessError))
+        if lost:
             self._keep_best()
             self._write_lines()
+        best = next((report for report in reversed(self.trainer.history) if report.best), None)
+        if (error is None or lost) and self.ranks.leads and self.start is not None and best is not None:
+            end: End = "diverged" if isinstance(error, DivergedError) else "interrupted"
+            self._complete(TrainingResult(self.start, tuple(self.trainer.history), best), end)
+
+    def _complete(self, result: TrainingResult, end: End) -> Checkpoint:
+        """Add to ``best.safetensors`` what only the end of a training knows, and return it."""
+        best = self.run.load(self.run.best)
+        if self.finish is not None:
+            best = replace(best, finished=self.finish(result, end))
+            file = io.BytesIO()
+            best.write(file)
+            self.run.write(self.run.best, file.getvalue())
+        return best
 
     def _keep_best(self) -> None:
         waiting, self.best = self.best, None

@@ -1,16 +1,29 @@
-"""``tiedae compare``: measure several runs on the same items."""
+"""``tiedae compare``: measure several models on the same items."""
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tiedae_cli.cli.commands.options import Debug, Device, Json, Quiet, Split
 
+if TYPE_CHECKING:
+    from tiedae_cli.runs.run_comparison import ComparedRun
+    from tiedae_cli.runs.trained_run import OpenRun
+    from tiedae_cli.tasks.compare import Flags
+
+SHOWN = 10  # items that a note names
+
 
 def compare(
-    runs: Annotated[
+    words: Annotated[
         list[str],
-        typer.Argument(metavar="RUN", show_default=False, help="Checkpoints or run folders (their best.safetensors)."),
+        typer.Argument(
+            metavar="MODEL... [DATA]...",
+            show_default=False,
+            help="Checkpoints, run folders (their best.safetensors) or names of runs; then files and folders to measure them "
+            "on. Default: a split of the first run's data.",
+        ),
     ],
     output: Annotated[
         str | None,
@@ -29,40 +42,87 @@ def compare(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure several runs on the same items, and compare them with PCA. With --output, also draw their reconstructions."""
-    from tiedae_cli.cli.comparison_table import OPTIONAL_COMPARISON_COLUMNS, comparison_table, comparison_values, settings_table
+    """Measure several models on the same items, beside PCA, and name the items that only one of them flags as outliers.
+
+    With --output, also draw their reconstructions.
+    """
+    from tiedae_cli.cli.comparison_table import OPTIONAL_COMPARISON_COLUMNS, comparison_table, settings_table
     from tiedae_cli.data.item_set import choose
-    from tiedae_cli.model.verdict import sentence
+    from tiedae_cli.errors import InputError
     from tiedae_cli.output.output_targets import check_targets, refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
-    from tiedae_cli.runs.run_comparison import compare_runs
-    from tiedae_cli.runs.trained_run import open_run
-    from tiedae_cli.runs.training_summary import error_history
-    from tiedae_cli.tasks.compare import comparison_picture, differing_settings
+    from tiedae_cli.runs.run_comparison import compare_on_files, compare_runs, has_same_units
+    from tiedae_cli.runs.run_list import RUNS
+    from tiedae_cli.runs.trained_run import open_run, separate_models
+    from tiedae_cli.tasks.compare import comparison_picture, differing_settings, flags_of
 
     refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
-        opened = [open_run(run, device) for run in runs]
+        names, inputs = separate_models(words, RUNS)
+        if not names:
+            raise InputError(f"{', '.join(words)}: data, but no model; type: tiedae compare MODEL... {' '.join(words)}")
+        opened = [open_run(name, device) for name in names]
         check_targets(output)
         if output is not None:
             opened[0].refuse_vectors(f"--output: needs image models; these runs take {opened[0].form.describe()}")
-        compared, splits = compare_runs(opened, runs, split)
+            if inputs:
+                raise InputError("--output draws images of a split; it cannot be combined with DATA")
+        for run in opened:
+            run.warn_if_unfinished()
+        if inputs:
+            compared, splits, source = compare_on_files(opened, names, inputs), None, ", ".join(inputs)
+        else:
+            compared, splits = compare_runs(opened, names, split, same_scaling=False)
+            source = splits.source
+        if output is not None and splits is not None:
+            title = f"{source}, {split} split"
+            write_output(output, comparison_picture(opened, compared, choose(splits.filled(split), count, None), title))
+        if output == "-":
+            return
+        alike = all(has_same_units(opened[0].form, run.form) for run in opened)
+        terminal.table(comparison_table(compared, source, in_raw_units=not alike), OPTIONAL_COMPARISON_COLUMNS)
+        settings = differing_settings(opened)
+        if settings:
+            terminal.table(settings_table(settings, [run.name for run in compared]))
+        flags = flags_of(opened, inputs, splits, split)
+        for line in _notes(opened, compared, flags):
+            terminal.note(line)
         if output is not None:
-            source = f"{splits.source}, {split} split"
-            write_output(output, comparison_picture(opened, compared, choose(splits.filled(split), count, None), source))
-        if output != "-":
-            terminal.table(comparison_table(compared, splits.source), OPTIONAL_COMPARISON_COLUMNS)
-            settings = differing_settings(opened)
-            if settings:
-                terminal.table(settings_table(settings, [run.name for run in compared]))
-            for run, one in zip(opened, compared, strict=True):
-                history = error_history(run.history)
-                errors = one.evaluation.errors(one.sizes[-1], run.form.value_name, history)
-                if errors.is_useless or errors.pca_is_exact or not errors.is_compressed:
-                    terminal.note(f"{one.name}: {sentence(errors)}")
-            if output is not None:
-                terminal.result(output)
-            values = [comparison_values(run) for run in compared]
-            differing = [{key: value[index] for key, value in settings.items()} for index in range(len(values))]
-            json_runs = [{**one, "settings": own} for one, own in zip(values, differing, strict=True)]
-            terminal.json_line(split=split, items=len(splits.get(split)), runs=json_runs, output=output)
+            terminal.result(output)
+        terminal.json_line(
+            split=None if inputs else split,
+            **({"data": inputs} if inputs else {}),
+            items=compared[0].evaluation.model.items,
+            runs=_run_values(compared, flags, settings),
+            output=output,
+        )
+
+
+def _notes(opened: "Sequence[OpenRun]", compared: "Sequence[ComparedRun]", flags: "Sequence[Flags | None]") -> Iterator[str]:
+    """Yield what the table does not show: verdicts that need words, and the items that only one model flags."""
+    from tiedae_cli.model.verdict import sentence
+    from tiedae_cli.runs.training_summary import error_history
+
+    for run, one, flagged in zip(opened, compared, flags, strict=True):
+        errors = one.evaluation.errors(one.sizes[-1], run.form.value_name, error_history(run.history))
+        if errors.is_useless or errors.pca_is_exact or not errors.is_compressed:
+            yield f"{one.name}: {sentence(errors)}"
+        if flagged is not None and flagged.alone and sum(other is not None for other in flags) > 1:
+            shown = ", ".join(map(str, flagged.alone[:SHOWN]))
+            more = f" and {len(flagged.alone) - SHOWN:,} more" if len(flagged.alone) > SHOWN else ""
+            yield f"only {one.name} flags: {shown}{more}"
+
+
+def _run_values(
+    compared: "Sequence[ComparedRun]", flags: "Sequence[Flags | None]", settings: Mapping[str, Sequence[object]]
+) -> list[dict[str, Any]]:
+    """Return each run of a comparison as the JSON interface names it."""
+    from tiedae_cli.cli.comparison_table import comparison_values
+
+    values = []
+    for index, (one, flagged) in enumerate(zip(compared, flags, strict=True)):
+        outliers = None if flagged is None else flagged.outliers
+        alone = None if flagged is None else flagged.alone
+        own = {key: value[index] for key, value in settings.items()}
+        values.append({**comparison_values(one), "outliers": outliers, "flagged_alone": alone, "settings": own})
+    return values

@@ -1,14 +1,15 @@
-"""``tiedae eval``: measure a model on a split."""
+"""``tiedae eval``: measure a model on files, or on a split of its data."""
 
 from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, Json, Model, Quiet, Split
+from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Quiet, Split
 
 
 def evaluate(
     model: Model = None,
+    inputs: Inputs = None,
     split: Split = "test",
     components: Annotated[
         int | None,
@@ -25,18 +26,23 @@ def evaluate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a model on a split, and compare it with PCA of the same code size and with the mean item."""
+    """Measure a model on files or a split, and compare it with PCA of the same code size and with the mean item."""
     from tiedae_cli.cli.evaluation_table import OPTIONAL_EVALUATION_COLUMNS, evaluation_table, evaluation_values
     from tiedae_cli.model.verdict import sentence
     from tiedae_cli.output.terminal import Terminal
-    from tiedae_cli.runs.trained_run import open_run
+    from tiedae_cli.runs.trained_run import open_run_with_inputs
     from tiedae_cli.runs.training_summary import error_history
-    from tiedae_cli.tasks.eval import evaluate_run
+    from tiedae_cli.tasks.eval import evaluate_files, evaluate_run
 
     with Terminal(quiet, as_json) as terminal:
-        run = open_run(model, device)
-        result, denoising = evaluate_run(run, split, components)
-        terminal.table(evaluation_table(result, f"{run.path} on {run.splits.source}", denoising), OPTIONAL_EVALUATION_COLUMNS)
+        run, names = open_run_with_inputs(model, inputs or [], device)
+        run.warn_if_unfinished()
+        if names:
+            result, denoising, source = evaluate_files(run, names, components), None, ", ".join(names)
+        else:
+            (result, denoising), source = evaluate_run(run, split, components), run.splits.source
+        terminal.table(evaluation_table(result, f"{run.path} on {source}", denoising), OPTIONAL_EVALUATION_COLUMNS)
         history = error_history(run.history)
         terminal.note(sentence(result.errors(run.network.sizes[-1], run.form.value_name, history)))
-        terminal.json_line(checkpoint=str(run.path), **evaluation_values(result, denoising))
+        data = {"data": names} if names else {}
+        terminal.json_line(checkpoint=str(run.path), **data, **evaluation_values(result, denoising))

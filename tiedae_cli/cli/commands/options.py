@@ -50,13 +50,13 @@ Model = Annotated[
         show_default=False,
         callback=_some_model,
         autocompletion=completion.runs,
-        help="A checkpoint, a run folder (its best.safetensors) or the name of a run. Default: the newest run under runs/.",
+        help="A checkpoint, a run folder (its best.safetensors) or the name of a run. Default: the newest finished run under runs/.",
     ),
 ]
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="INPUTS",
+        metavar="DATA",
         show_default=False,
         help="Files and folders of images, arrays or tables, or - for stdin. Default: a split of the run's data.",
     ),

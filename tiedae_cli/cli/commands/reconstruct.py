@@ -56,6 +56,7 @@ def reconstruct(
     refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(model, files or [], device)
+        run.warn_if_unfinished()
         check_targets(output)
         drawn = reconstruction.reconstruct(run, names, split, count, seed)
         if preview:

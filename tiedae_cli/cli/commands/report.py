@@ -47,6 +47,8 @@ def report(
 
     with Terminal(quiet, as_json) as terminal:
         opened = [open_run(run, device) for run in runs] if runs else [open_run(None, device)]
+        for run in opened:
+            run.warn_if_unfinished()
         check_targets(output)
         names = runs or [str(opened[0].path)]
         content = report_page(opened, names, split, quantile)

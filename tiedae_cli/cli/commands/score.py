@@ -45,6 +45,7 @@ def score(
             "--threshold", metavar="ERROR", show_default="by --false-alarms", help="Score above which an item is an outlier."
         ),
     ] = None,
+    no_threshold: Annotated[bool, typer.Option("--no-threshold", help="Write scores alone; no item is an outlier.")] = False,
     sheet: Annotated[
         Path | None,
         typer.Option(
@@ -106,7 +107,7 @@ def score(
     from tiedae_cli.tasks.score import ScoreRequest
     from tiedae_cli.tasks.score import score as score_items
 
-    given = {"--false-alarms": rate, "--quantile": quantile, "--threshold": limit}
+    given = {"--false-alarms": rate, "--quantile": quantile, "--threshold": limit, "--no-threshold": no_threshold or None}
     if len(both := [name for name, value in given.items() if value is not None]) > 1:
         raise InputError(f"{' and '.join(both)}: only one of them can be given")
     rate = rate if quantile is None else 1 - quantile
@@ -125,6 +126,7 @@ def score(
         split=split,
         limit=limit,
         rate=rate,
+        judges=not no_threshold,
         top=top,
         explain=explain,
         summary=summary,

@@ -1,0 +1,112 @@
+"""What the end of a training adds to its best epoch, measured: PCA, calibration, ranker, reference statistics and results.
+
+Shapes: B items a block, V values of an item, or of a row if the items are windows of rows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiedae_cli.data.item_set import ItemSet
+from tiedae_cli.errors import DataError
+from tiedae_cli.runs.calibration import Calibration, calibrate
+from tiedae_cli.runs.finished_parts import End, FinishedParts, Results
+from tiedae_cli.runs.observer import TrainingResult
+from tiedae_cli.runs.reference import QUANTILES, Reference
+from tiedae_cli.runs.trained_run import OpenRun
+from tiedae_cli.runs.training_state import JOINT
+from tiedae_cli.scoring.scorer import Scorer, all_scores
+
+MOST_DRAWN = 10_000  # items that the quantiles are taken from
+DRAWN_VALUES = 1 << 25  # values of all drawn items at most (128 MiB), but
+LEAST_DRAWN = 1000
+
+
+def finished_parts(result: TrainingResult, end: End) -> FinishedParts:
+    """Return what the best checkpoint of a training lacks.
+
+    Args:
+        result: the training; its best epoch is in ``best.safetensors``.
+        end: how it ended.
+    """
+    start = result.start
+    run = OpenRun(start.run.best, start.device, start.splits)
+    run.trained = replace(run.trained, finished=None)  # of an earlier end of this training
+    scorer, held_out = Scorer(run), start.splits.validation
+    windows = run.form.window > 1 and len(held_out) > 0
+    return FinishedParts(
+        pca=result.components,
+        calibration=_calibrated(all_scores(scorer.score(scorer.rows(held_out).blocks, _skip))) if len(held_out) else None,
+        window_calibration=_calibrated(scorer.item_scores(held_out)) if windows else None,
+        score=scorer.ranker.tensors(),
+        reference=reference_of(scorer, start.splits.train),
+        results=_results(result, end),
+    )
+
+
+def _skip(problem: DataError) -> None:
+    """Leave an item without a finite score out of the calibration."""
+
+
+def _calibrated(scores: Tensor) -> Calibration | None:
+    return calibrate(scores) if len(scores) else None
+
+
+def _results(result: TrainingResult, end: End) -> Results:
+    pca, clipped, mean = (result.measured[name] for name in ("pca", "pca_clipped", "mean"))
+    assert pca is not None and mean is not None
+    done = sum(report.phase == JOINT for report in result.history)
+    planned, best = result.start.config.training.epochs, result.best
+    return Results(end, done, planned, best.epoch, best.selection_mse, pca, clipped, mean)
+
+
+def reference_of(scorer: Scorer, items: ItemSet) -> Reference:
+    """Return the statistics of training items, value by value; of windows those of their rows."""
+    width = items.form.shape[2] if scorer.window > 1 else items.form.values_per_item
+    count, total = 0, np.zeros(width)
+    low, high = np.full(width, np.inf, np.float32), np.full(width, -np.inf, np.float32)
+    for values in _row_values(scorer, items):
+        count, total = count + len(values), total + values.sum(0, dtype=np.float64)
+        low, high = np.minimum(low, values.min(0)), np.maximum(high, values.max(0))
+    mean, squares = total / count, np.zeros(width)
+    drawn = _Drawn(count, width) if items.form.kind == "vectors" else None
+    for values in _row_values(scorer, items):
+        squares += np.square(values.astype(np.float64) - mean).sum(0)
+        if drawn is not None:
+            drawn.add(values)
+    quantiles = np.zeros((0, width), np.float32) if drawn is None else drawn.quantiles()
+    found = (mean, np.sqrt(squares / count), low, high, quantiles)
+    return Reference(count, *(torch.from_numpy(np.ascontiguousarray(value)) for value in found))
+
+
+def _row_values(scorer: Scorer, items: ItemSet) -> Iterator[np.ndarray]:
+    return (block.values for block in scorer.rows(items).blocks if len(block.values))
+
+
+class _Drawn:
+    """Items drawn evenly from a stream of known length.
+
+    Args:
+        count: items of the stream.
+        width: V.
+    """
+
+    def __init__(self, count: int, width: int) -> None:
+        most = min(count, MOST_DRAWN, max(LEAST_DRAWN, DRAWN_VALUES // width))
+        self.places = np.arange(most) * count // most  # (most,) ascending, from 0
+        self.seen = 0
+        self.kept: list[np.ndarray] = []
+
+    def add(self, values: np.ndarray) -> None:
+        """Take the drawn ones of a block, (B, V)."""
+        first, last = np.searchsorted(self.places, (self.seen, self.seen + len(values)))
+        self.kept.append(values[self.places[first:last] - self.seen])
+        self.seen += len(values)
+
+    def quantiles(self) -> np.ndarray:
+        """Return order statistics in equal steps, (Q, V) float32."""
+        ordered = np.sort(np.concatenate(self.kept), axis=0)
+        return ordered[np.arange(QUANTILES) * (len(ordered) - 1) // (QUANTILES - 1)]
