@@ -1,4 +1,4 @@
-"""How a CSV is written: what stands between its cells and before a fraction, and whether its first row names the columns."""
+"""Detects the dialect of a CSV: delimiter, decimal mark, and whether its first row names the columns."""
 
 import csv
 import re
@@ -15,7 +15,7 @@ COMMA_NUMBER = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?$")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV is written."""
+    """The dialect of a CSV."""
 
     names: tuple[str, ...]
     header: bool
@@ -23,22 +23,22 @@ class Dialect:
     decimal: str
 
     def describe(self) -> str:
-        """Return the dialect in words."""
+        """Return the dialect as text, for messages."""
         marks = {"\t": "tabs", WHITE_SPACE: "white space"}
-        heading = "with a heading" if self.header else "without a heading"
+        heading = "with a header row" if self.header else "without a header row"
         return f"text, columns by {marks.get(self.delimiter, repr(self.delimiter))}, decimal {self.decimal!r}, {heading}"
 
 
 def find_dialect(lines: Sequence[str], delimiter: str | None, decimal: str | None, header: bool | None) -> Dialect:
-    """Return how a CSV is written, by its first lines and by what the user says of it (None: find it)."""
+    """Return the dialect of a CSV, by its first lines and the user's choices (None: detected)."""
     delimiter = delimiter or _find_delimiter(lines)
     rows = _cells(lines, delimiter)
     decimal = decimal or _find_decimal(rows, delimiter)
-    header = _is_heading(rows, decimal) if header is None else header
+    header = _is_header(rows, decimal) if header is None else header
     width = len(rows[1] if header and len(rows) > 1 else rows[0])
     if header:
         names = [cell.strip().lstrip("#").strip() for cell in rows[0]]
-        if len(names) == width - 1:  # the heading has no name for the row numbers
+        if len(names) == width - 1:  # the header has no name for the row numbers
             names = ["", *names]
         names = [*names, *("" for _ in range(width - len(names)))][:width]
     else:
@@ -53,7 +53,7 @@ def _cells(lines: Sequence[str], delimiter: str) -> list[list[str]]:
 
 
 def _find_delimiter(lines: Sequence[str]) -> str:
-    """Return the delimiter that cuts the lines into the same number of cells, as many numbers as possible among them."""
+    """Return the delimiter that splits the lines into equally many cells, with as many numbers as possible."""
     best, found = (0.0, 0), ""
     for delimiter in (*DELIMITERS, WHITE_SPACE):
         rows = _cells(lines[:100], delimiter)
@@ -80,7 +80,7 @@ def _find_decimal(rows: Sequence[Sequence[str]], delimiter: str) -> str:
     return "," if commas > points else "."
 
 
-def _is_heading(rows: Sequence[Sequence[str]], decimal: str) -> bool:
+def _is_header(rows: Sequence[Sequence[str]], decimal: str) -> bool:
     """Return whether the first row names the columns: it holds no number, or it counts 0 ... D - 1 as pandas does."""
     first = [cell.strip() for cell in rows[0]]
     if first and first[0].startswith("#"):
@@ -93,14 +93,14 @@ def _is_heading(rows: Sequence[Sequence[str]], decimal: str) -> bool:
         return not all(cell in MISSING for cell in first)
     if all(numeric) or len(rows) < 2:
         return False
-    # Some numbers among the names: a heading if the next row has numbers where this one has words.
+    # Some numbers among the names: a header if the next row has numbers where this one has words.
     following = [bool(NUMBER.match(cell.strip().replace(decimal, "."))) for cell in rows[1]]
     words = [index for index, number in enumerate(numeric) if not number and first[index] not in MISSING]
     return bool(words) and all(index < len(following) and following[index] for index in words) and len(words) > len(first) / 2
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of which no two are the same."""
+    """Return distinct names."""
     seen: dict[str, int] = {}
     found = []
     for name in names:

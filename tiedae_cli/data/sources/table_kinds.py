@@ -31,7 +31,7 @@ def _written(options: ReadOptions) -> TableOptions:
 
 
 def _text(head: bytes) -> bytes:
-    """Return the text that a file begins with, without white space before it; nothing if it is no text."""
+    """Return the text that a file begins with, without leading white space; empty if it is not text."""
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     netpbm = text[:1] == b"P" and text[1:2] in b"1234567" and text[2:3].isspace()  # an image format that begins as text
     plain = text.isascii() and not any(byte < 32 and byte not in b"\t\r\n" for byte in text)

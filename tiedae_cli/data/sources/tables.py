@@ -1,6 +1,6 @@
-"""Tables: CSV in its dialects, JSON Lines, Parquet and Feather, read block by block by pyarrow, a row an item.
+"""Tables: CSV in its dialects, JSON Lines, Parquet and Feather, read block by block by pyarrow; each row is an item.
 
-Cells of text are kept as text until ``table_columns.py`` says what each column is, so that a bad cell can be named by its row and column.
+Cells of text files stay text until ``table_columns.py`` decides what each column is; a bad cell can then be named by row and column.
 
 Shapes: N rows, B rows a block.
 """
@@ -27,20 +27,20 @@ from tiedae_cli.errors import DataError
 from tiedae_cli.system.progress import progress
 
 NAME_COLUMN = "item"  # what ``encode`` puts before the numbers of each row
-HEAD_BYTES, HEAD_ROWS = 1 << 16, 1000  # what is looked at before anything is decided
-LARGE = 1 << 26  # bytes of a file whose values are worth a copy in the cache folder
-BLOCK_BYTES = 1 << 22  # of text that is parsed in one go
+HEAD_BYTES, HEAD_ROWS = 1 << 16, 1000  # examined to detect the dialect and the columns
+LARGE = 1 << 26  # bytes; larger files are cached as values
+TEXT_BLOCK_BYTES = 1 << 22  # parsed at once
 
 
 @dataclass(frozen=True)
 class TableOptions:
-    """What the user says of a table; what is None is found."""
+    """The user's choices for a table; None: detected."""
 
     delimiter: str | None = None
     decimal: str | None = None
     header: bool | None = None
     key: str = "values"
-    """Where JSON Lines have an item's numbers, if they are in one list."""
+    """Key of an item's list of numbers in JSON Lines."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class TableBlock:
     """Some rows of a table."""
 
     rows: np.ndarray
-    """(B,) int64: their numbers, from 0."""
+    """(B,) int64: row numbers, from 0."""
     columns: dict[str, Any]
-    """A pyarrow array of B values by the column's name."""
+    """A pyarrow array of B values per column name."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +58,21 @@ class Table:
     """An open table."""
 
     name: str
-    """Of the file, for messages."""
+    """Name of the file, for messages."""
     names: tuple[str, ...]
-    """Of the columns; ``0``, ``1`` ... where the table names none."""
+    """Names of the columns; ``0``, ``1`` ... if the table has no names."""
     named: bool
     """Whether the table itself names its columns."""
     decimal: str
-    """What stands before a fraction in cells of text."""
+    """Decimal mark of cells of text."""
     head: TableBlock
     """The first rows."""
     read: Callable[[Bad], Iterator[TableBlock]]
-    """All rows in order; to be called once where the table is a stream."""
+    """Yield all rows in order; called at most once if the table is a stream."""
     format: str
-    """What was recognized, in words."""
+    """The detected format, for messages."""
     key: str | None = None
-    """Of a large file: its path, size and time, and how it is read."""
+    """For large files: path, size, time and options, which identify its cached values."""
 
 
 def open_table(path: Path, kind: str, options: TableOptions) -> Table:
@@ -81,7 +81,7 @@ def open_table(path: Path, kind: str, options: TableOptions) -> Table:
     Args:
         path: the file.
         kind: csv, jsonl, parquet or feather.
-        options: what the user says of it.
+        options: the user's choices.
 
     Raises:
         DataError: it cannot be read, or has no rows.
@@ -100,7 +100,7 @@ def open_table(path: Path, kind: str, options: TableOptions) -> Table:
 
 
 def stream_table(file: IO[bytes], name: str, kind: str, options: TableOptions) -> Table:
-    """Do what ``open_table`` does with a stream of text, which can be read once."""
+    """Open a stream of text, which can be read once, as a table."""
     with data_errors(name, "a table"):
         start = file.read(2)
         whole: IO[bytes] = io.BufferedReader(Joined(start, file))
@@ -133,11 +133,11 @@ def _text_table(name: str, kind: str, options: TableOptions, head: bytes, reopen
         raise DataError(f"{name}: line {head.count(bytes([10]), 0, error.start) + 1}: not UTF-8 text") from None
     lines = [line for line in text.splitlines()[: None if len(head) < HEAD_BYTES else -1] if line.strip()][:HEAD_ROWS]
     if not lines:
-        raise DataError(f"{name}: holds no rows of numbers")
+        raise DataError(f"{name}: no rows of numbers")
     dialect = find_dialect(lines, options.delimiter, options.decimal, options.header)
     blocks = list(_csv_blocks(io.BytesIO(_whole_lines(head)), name, dialect, lambda problem: None))
     if not blocks or not sum(len(block.rows) for block in blocks):
-        raise DataError(f"{name}: holds no rows of numbers")
+        raise DataError(f"{name}: no rows of numbers")
     found = Table(
         name,
         dialect.names,
@@ -151,7 +151,7 @@ def _text_table(name: str, kind: str, options: TableOptions, head: bytes, reopen
 
 
 def _whole_lines(head: bytes) -> bytes:
-    """Cut off a line that goes on after the head."""
+    """Return the head without an incomplete last line."""
     return head if len(head) < HEAD_BYTES or b"\n" not in head else head[: head.rindex(b"\n") + 1]
 
 
@@ -162,7 +162,7 @@ def _first_rows(blocks: Sequence[TableBlock]) -> TableBlock:
 
 
 def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Iterator[TableBlock]:
-    """Yield the rows of a CSV as text; a row of another number of cells is told and left out."""
+    """Yield the rows of a CSV as text; a row with another number of cells is reported and skipped."""
     import pyarrow
     import pyarrow.csv
 
@@ -180,12 +180,12 @@ def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Itera
         reader = pyarrow.csv.open_csv(
             source,
             pyarrow.csv.ReadOptions(
-                column_names=names, skip_rows=int(dialect.header), use_threads=False, block_size=BLOCK_BYTES
+                column_names=names, skip_rows=int(dialect.header), use_threads=False, block_size=TEXT_BLOCK_BYTES
             ),
             pyarrow.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=note),
             pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, text), strings_can_be_null=False),
         )
-        position, told = 0, 0
+        position, reported = 0, 0
         for batch in reader:
             counted.tell()
             rows: list[int] = []
@@ -194,16 +194,16 @@ def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Itera
                 if position not in skipped:
                     rows.append(position)
                 position += 1
-            for number, cells in wrong[told:]:
+            for number, cells in wrong[reported:]:
                 bad(DataError(f"{name}: row {number + 1:,} has {cells:,} cells, not {len(names):,}"))
-            told = len(wrong)
+            reported = len(wrong)
             yield TableBlock(np.array(rows, np.int64), dict(zip(names, batch.columns, strict=True)))
-        for number, cells in wrong[told:]:
+        for number, cells in wrong[reported:]:
             bad(DataError(f"{name}: row {number + 1:,} has {cells:,} cells, not {len(names):,}"))
 
 
 class _Counted:
-    """How much of a file is read: a bar while that takes long."""
+    """Draws a progress bar while a large file is read."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
         self.file, self.name = file, name
@@ -219,7 +219,7 @@ class _Counted:
 
 
 class _Collapsed(io.RawIOBase):
-    """Text whose runs of white space are single blanks, and whose lines neither begin nor end with one."""
+    """Text with runs of white space reduced to single blanks, and stripped lines."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -231,7 +231,7 @@ class _Collapsed(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         """Return the next whole lines."""
-        text = self.rest + self.file.read(BLOCK_BYTES if size is None or size < 0 else size)
+        text = self.rest + self.file.read(TEXT_BLOCK_BYTES if size is None or size < 0 else size)
         if len(text) == len(self.rest):
             self.rest = b""
             return _collapse(text)
@@ -251,7 +251,7 @@ def _json_lines(name: str, options: TableOptions, head: bytes, reopen: Callable[
     whole = _whole_lines(head)
     first = next(_json_records(io.BytesIO(whole), name, options.key, (), early.append), None)
     if first is None:
-        raise early[0] if early else DataError(f"{name}: holds no rows of numbers")
+        raise early[0] if early else DataError(f"{name}: no rows of numbers")
     names = tuple(first[1])
     named = not isinstance(_plain(first[2], options.key), list)
     head_block = next(_record_blocks(_json_records(io.BytesIO(whole), name, options.key, names, lambda problem: None), names))
@@ -302,7 +302,7 @@ def _record_blocks(
 
 
 def _json_column(cells: list[Any]) -> Any:
-    """Return the values of a column as text, numbers written so that they read back as they were."""
+    """Return the values of a column as text, with numbers in a form that reads back exactly."""
     import pyarrow
 
     plain = [_cell_text(cell) for cell in cells]
@@ -329,7 +329,7 @@ def _columnar(name: str, kind: str, batches: Callable[[], Iterator[Any]]) -> Tab
     blocks = read(lambda problem: None)
     first = next((block for block in blocks if len(block.rows)), None)
     if first is None:
-        raise DataError(f"{name}: holds no rows")
+        raise DataError(f"{name}: no rows")
     return Table(name, tuple(first.columns), True, ".", _first_rows([first]), read, kind.capitalize())
 
 
@@ -349,7 +349,7 @@ def _feather_batches(path: Path) -> Iterator[Any]:
 
 
 class Joined(io.RawIOBase):
-    """A stream whose first bytes were already read; the stream itself stays open when this is closed."""
+    """A stream with its first bytes put back; the stream itself stays open when this is closed."""
 
     def __init__(self, head: bytes, rest: IO[bytes]) -> None:
         self.head = head
