@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
+MISSING = (
+    "", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "null", "NULL", "None", "NaT", "?",
+)  # fmt: skip
 YES_NO = {"true": "1", "false": "0", "True": "1", "False": "0", "TRUE": "1", "FALSE": "0"}
 LABEL_NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,9})?", re.ASCII)
 WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")  # an int64 with exactly this text
@@ -16,12 +18,12 @@ MOST_EXPONENT = 300  # largest exponent of a label that is shown as a float
 MOST_DIGITS = 18  # digits of a whole number that was written with a point or an exponent
 
 
-def is_number(cell: str, decimal: str) -> bool:
-    """Return whether a text without white space around it is a number, or one of the words for 1 and 0."""
+def is_number(cell: str) -> bool:
+    """Return whether a text without white space around it is a number with a decimal point, or one of the words for 1 and 0."""
     if cell in YES_NO:
         return True
     try:
-        float(cell.replace(decimal, "."))
+        float(cell)
     except ValueError:
         return False
     return "_" not in cell and cell.isascii()

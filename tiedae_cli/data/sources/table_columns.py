@@ -11,6 +11,7 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.columns import Column, Columns
 from tiedae_cli.data.sources.cells import MISSING, as_text, is_number, label_text
+from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.tables import NAME_COLUMN, Table
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.system.text import set_option
@@ -36,7 +37,7 @@ def choose_columns(table: Table, config: DataConfig) -> Columns:
     names = [name for name in chosen if name not in ignored and name != label]
     if config.columns is None:
         names = [name for name in names if not _is_ignored(table, name)]
-    kinds = {name: _kind(table.head.columns[name], table.decimal) for name in names}
+    kinds = {name: _kind(table.head.columns[name], table.numbers) for name in names}
     dates = [name for name in names if kinds[name] == "date"]
     if dates:
         log.info(f"{table.name}: ignored as dates: {_listed(dates)}")
@@ -106,7 +107,7 @@ def _counts(values: Any) -> bool:
     return any(cells == [str(start + index) for index in range(len(cells))] for start in (0, 1))
 
 
-def _kind(values: Any, decimal: str) -> str:
+def _kind(values: Any, form: NumberFormat) -> str:
     """Return what a column holds, by its first values: number, text or date."""
     import pyarrow.types as types
 
@@ -126,7 +127,7 @@ def _kind(values: Any, decimal: str) -> str:
     cells = [cell.strip() for cell in values.to_pylist() if cell is not None and cell.strip() not in MISSING]
     if cells and all(DATE.match(cell) for cell in cells):
         return "date"
-    numbers = sum(is_number(cell, decimal) for cell in cells)
+    numbers = sum(is_number(form.plain(cell)) for cell in cells)
     return "number" if not cells or numbers > len(cells) / 2 else "text"
 
 

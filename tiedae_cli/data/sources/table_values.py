@@ -71,7 +71,7 @@ class _Encoder:
                 parts.append(self._one_hot(column, column.categories, cells))
         labels = None
         if self.columns.label is not None:
-            texts = [label_text(cell, self.table.decimal) for cell in as_text(block.columns[self.columns.label])]
+            texts = [label_text(cell, self.table.numbers.decimal) for cell in as_text(block.columns[self.columns.label])]
             labels = np.array(texts, dtype=object)[good]
         values = np.concatenate(parts, 1)[good]
         return RawBlock(block.rows[good].tolist(), values, labels)
@@ -86,14 +86,24 @@ class _Encoder:
         if types.is_dictionary(cells.type):
             cells = compute.cast(cells, pyarrow.string())
         text = compute.utf8_trim_whitespace(cells)
-        if self.table.decimal == ",":
-            text = compute.replace_substring(text, ",", ".")
         text = compute.if_else(compute.is_in(text, pyarrow.array(MISSING)), pyarrow.scalar(None, pyarrow.string()), text)
         try:
-            numbers = compute.cast(text, pyarrow.float64())
+            numbers = compute.cast(self._plain(text), pyarrow.float64())
         except pyarrow.ArrowInvalid:
             numbers = self._one_by_one(name, text.to_pylist(), rows, good, bad)
         return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
+
+    def _plain(self, text: Any) -> Any:
+        """Return numbers in the format of the table as Python writes them, as ``NumberFormat.plain`` does, for a whole column."""
+        import pyarrow.compute as compute
+
+        numbers = self.table.numbers
+        if numbers.thousands is not None:
+            grouped = compute.match_substring_regex(text, numbers.grouped)
+            text = compute.if_else(grouped, compute.replace_substring_regex(text, numbers.separators, ""), text)
+        if numbers.decimal == ",":
+            text = compute.replace_substring(compute.replace_substring(text, ".", "!"), ",", ".")
+        return text
 
     def _one_by_one(self, name: str, cells: list[str | None], rows: np.ndarray, good: np.ndarray, bad: Bad) -> Any:
         """Parse the cells of a column one by one, and report those that are not numbers."""
@@ -101,14 +111,14 @@ class _Encoder:
 
         found: list[float | None] = []
         for index, cell in enumerate(cells):
-            text = None if cell is None else YES_NO.get(cell, cell)
-            if text is None or is_number(text, "."):
+            text = None if cell is None else self.table.numbers.plain(YES_NO.get(cell, cell))
+            if text is None or is_number(text):
                 found.append(None if text is None else float(text))
                 continue
             found.append(None)
             good[index] = False
             cell_name = f"{self.table.name}: row {rows[index] + 1:,}, column {name or '(without a name)'}"
-            bad(DataError(f"{cell_name}: {text[:40]!r} is not a number ({self.table.format})"))
+            bad(DataError(f"{cell_name}: {str(cell)[:40]!r} is not a number ({self.table.format})"))
         return pyarrow.array(found, pyarrow.float64())
 
     def _one_hot(self, column: Column, categories: tuple[str, ...], cells: Any) -> np.ndarray:

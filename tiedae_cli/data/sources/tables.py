@@ -21,13 +21,17 @@ from typing import IO, Any
 import numpy as np
 
 from tiedae_cli.data.data_errors import data_errors
-from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, find_dialect
+from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, DialectChoices, distinct, find_dialect
+from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.progress import progress
 
 NAME_COLUMN = "item"  # what ``encode`` puts before the numbers of each row
 HEAD_BYTES, HEAD_ROWS = 1 << 16, 1000  # examined to detect the dialect and the columns
+GZIP = b"\x1f\x8b"
+WIDE_ENCODINGS = [(codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")]
+LARGEST_HEAD, HEAD_LINES = 1 << 26, 8  # bytes; lines that are read of a table with long ones
 LARGE = 1 << 26  # bytes; larger files are cached as values
 TEXT_BLOCK_BYTES = 1 << 22  # parsed at once
 
@@ -36,9 +40,7 @@ TEXT_BLOCK_BYTES = 1 << 22  # parsed at once
 class TableOptions:
     """The user's choices for a table; None: detected."""
 
-    delimiter: str | None = None
-    decimal: str | None = None
-    header: bool | None = None
+    dialect: DialectChoices = DialectChoices()
     key: str = "values"
     """Key of an item's list of numbers in JSON Lines."""
 
@@ -63,14 +65,16 @@ class Table:
     """Names of the columns; ``0``, ``1`` ... if the table has no names."""
     named: bool
     """Whether the table itself names its columns."""
-    decimal: str
-    """Decimal mark of cells of text."""
+    numbers: NumberFormat
+    """How cells of text write numbers."""
     head: TableBlock
     """The first rows."""
     read: Callable[[Bad], Iterator[TableBlock]]
     """Yield all rows in order; called at most once if the table is a stream."""
     format: str
     """The detected format, for messages."""
+    notes: tuple[str, ...] = ()
+    """For the user, about the detected dialect."""
     key: str | None = None
     """For large files: path, size, time and options, which identify its cached values."""
 
@@ -95,7 +99,7 @@ def open_table(path: Path, kind: str, options: TableOptions) -> Table:
         if kind == "feather":
             return replace(_columnar(str(path), kind, lambda: _feather_batches(path)), key=key)
         with _opened(path) as file:
-            head = file.read(HEAD_BYTES)
+            head = _read_head(file)
         return replace(_text_table(str(path), kind, options, head, lambda: _opened(path)), key=key)
 
 
@@ -104,16 +108,66 @@ def stream_table(file: IO[bytes], name: str, kind: str, options: TableOptions) -
     with data_errors(name, "a table"):
         start = file.read(2)
         whole: IO[bytes] = io.BufferedReader(Joined(start, file))
-        if start == b"\x1f\x8b":
+        if start == GZIP:
             whole = gzip.GzipFile(fileobj=whole)  # type: ignore[assignment]
-        head = _read_fully(whole, HEAD_BYTES)
+        mark = _read_fully(whole, len(codecs.BOM_UTF32_LE))
+        whole = _as_utf8(io.BufferedReader(Joined(mark, whole)), mark)
+        head = _read_head(whole)
         return _text_table(name, kind, options, head, lambda: io.BufferedReader(Joined(head, whole)))
 
 
 def _opened(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if compressed else path.open("rb")  # type: ignore[return-value]
+        compressed = file.read(2) == GZIP
+    file: IO[bytes] = gzip.open(path, "rb") if compressed else path.open("rb")  # type: ignore[assignment]
+    mark = file.read(len(codecs.BOM_UTF32_LE))
+    file.seek(0)
+    return _as_utf8(file, mark)
+
+
+def _as_utf8(file: IO[bytes], mark: bytes) -> IO[bytes]:
+    """Return a text file in UTF-8; UTF-16 and UTF-32 are recognized by the byte order mark that it begins with."""
+    encoding = next((encoding for start, encoding in WIDE_ENCODINGS if mark.startswith(start)), None)
+    return file if encoding is None else io.BufferedReader(_Recoded(file, encoding))
+
+
+class _Recoded(io.RawIOBase):
+    """A text in UTF-16 or UTF-32, read as UTF-8."""
+
+    def __init__(self, file: IO[bytes], encoding: str) -> None:
+        self.file, self.decoder, self.rest = file, codecs.getincrementaldecoder(encoding)(), b""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def close(self) -> None:
+        """Close the file too."""
+        self.file.close()
+        super().close()
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Put the next bytes into the buffer; return how many."""
+        while not self.rest:
+            raw = self.file.read(HEAD_BYTES)
+            self.rest = self.decoder.decode(raw, final=not raw).encode("utf-8", "replace")
+            if not raw and not self.rest:
+                return 0
+        part = self.rest[: len(buffer)]
+        self.rest = self.rest[len(part) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def _read_head(file: IO[bytes]) -> bytes:
+    """Return the first bytes of a file: ``HEAD_BYTES``, or more until they hold two whole lines of a wide table."""
+    head = _read_fully(file, HEAD_BYTES)
+    while len(head) < LARGEST_HEAD and head.count(b"\n") < HEAD_LINES:
+        more = _read_fully(file, HEAD_BYTES)
+        if not more:
+            break
+        head += more
+    return head
 
 
 def _read_fully(file: IO[bytes], size: int) -> bytes:
@@ -127,27 +181,32 @@ def _read_fully(file: IO[bytes], size: int) -> bytes:
 def _text_table(name: str, kind: str, options: TableOptions, head: bytes, reopen: Callable[[], IO[bytes]]) -> Table:
     if kind == "jsonl":
         return _json_lines(name, options, head, reopen)
-    try:
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name}: line {head.count(bytes([10]), 0, error.start) + 1}: not UTF-8 text") from None
-    lines = [line for line in text.splitlines()[: None if len(head) < HEAD_BYTES else -1] if line.strip()][:HEAD_ROWS]
-    if not lines:
+    text = _decoded(name, head)
+    lines = text.splitlines()[: None if len(head) < HEAD_BYTES else -1][:HEAD_ROWS]
+    if not any(line.strip() for line in lines):
         raise DataError(f"{name}: no rows of numbers")
-    dialect = find_dialect(lines, options.delimiter, options.decimal, options.header)
+    dialect = find_dialect(lines, options.dialect, name)
     blocks = list(_csv_blocks(io.BytesIO(_whole_lines(head)), name, dialect, lambda problem: None))
     if not blocks or not sum(len(block.rows) for block in blocks):
         raise DataError(f"{name}: no rows of numbers")
-    found = Table(
+    return Table(
         name,
         dialect.names,
         dialect.header,
-        dialect.decimal,
+        dialect.numbers,
         _first_rows(blocks),
         lambda bad: _csv_blocks(reopen(), name, dialect, bad),
         dialect.describe(),
+        dialect.notes,
     )
-    return found
+
+
+def _decoded(name: str, head: bytes) -> str:
+    """Return the text of a head, which may end within a character."""
+    try:
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: line {head.count(bytes([10]), 0, error.start) + 1}: not UTF-8 text") from None
 
 
 def _whole_lines(head: bytes) -> bytes:
@@ -167,7 +226,7 @@ def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Itera
     import pyarrow.csv
 
     wrong: list[tuple[int, int]] = []
-    first = 1 + dialect.header  # the physical row of the first item, from 1
+    first = 1 + dialect.header + dialect.units  # the physical row of the first item, from 1
 
     def note(row: Any) -> str:
         wrong.append((row.number - first, row.actual_columns))
@@ -175,12 +234,13 @@ def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Itera
 
     names, text = list(dialect.names), pyarrow.string()
     counted = _Counted(file, name)
+    file = _after_lines(file, dialect.preamble)
     source: IO[bytes] | io.RawIOBase = _Collapsed(file) if dialect.delimiter == WHITE_SPACE else file
     with contextlib.closing(file), data_errors(name, "a table"):
         reader = pyarrow.csv.open_csv(
             source,
             pyarrow.csv.ReadOptions(
-                column_names=names, skip_rows=int(dialect.header), use_threads=False, block_size=TEXT_BLOCK_BYTES
+                column_names=names, skip_rows=dialect.header + dialect.units, use_threads=False, block_size=TEXT_BLOCK_BYTES
             ),
             pyarrow.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=note),
             pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, text), strings_can_be_null=False),
@@ -200,6 +260,13 @@ def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Itera
             yield TableBlock(np.array(rows, np.int64), dict(zip(names, batch.columns, strict=True)))
         for number, cells in wrong[reported:]:
             bad(DataError(f"{name}: row {number + 1:,} has {cells:,} cells, not {len(names):,}"))
+
+
+def _after_lines(file: IO[bytes], count: int) -> IO[bytes]:
+    """Return a file without its first lines."""
+    for _ in range(count):
+        file.readline()
+    return file
 
 
 class _Counted:
@@ -259,7 +326,7 @@ def _json_lines(name: str, options: TableOptions, head: bytes, reopen: Callable[
     def read(bad: Bad) -> Iterator[TableBlock]:
         return _record_blocks(_json_records(reopen(), name, options.key, names, bad), names)
 
-    return Table(name, names, named, ".", head_block, read, "JSON Lines")
+    return Table(name, names, named, NumberFormat(), head_block, read, "JSON Lines")
 
 
 def _plain(value: Any, key: str) -> Any:
@@ -276,7 +343,11 @@ def _json_records(
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
+                value = json.loads(line, object_pairs_hook=_once_each)
+            except _RepeatedKeyError as error:
+                bad(DataError(f"{name}: line {number:,}: the key {str(error)!r} appears twice"))
+                row += 1
+                continue
             except (ValueError, RecursionError):
                 value = None
             plain = _plain(value, key)
@@ -290,6 +361,17 @@ def _json_records(
             else:
                 yield row, plain, value
             row += 1
+
+
+class _RepeatedKeyError(ValueError):
+    """A JSON object has a key twice; one of the values would be lost."""
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise _RepeatedKeyError(next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index])))
+    return values
 
 
 def _record_blocks(
@@ -324,13 +406,13 @@ def _columnar(name: str, kind: str, batches: Callable[[], Iterator[Any]]) -> Tab
             for batch in batches():
                 rows = np.arange(start, start + batch.num_rows)
                 start += batch.num_rows
-                yield TableBlock(rows, dict(zip(batch.schema.names, batch.columns, strict=True)))
+                yield TableBlock(rows, dict(zip(distinct(batch.schema.names), batch.columns, strict=True)))
 
     blocks = read(lambda problem: None)
     first = next((block for block in blocks if len(block.rows)), None)
     if first is None:
         raise DataError(f"{name}: no rows")
-    return Table(name, tuple(first.columns), True, ".", _first_rows([first]), read, kind.capitalize())
+    return Table(name, tuple(first.columns), True, NumberFormat(), _first_rows([first]), read, kind.capitalize())
 
 
 def _parquet_batches(path: Path) -> Iterator[Any]:
