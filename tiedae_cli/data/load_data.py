@@ -8,9 +8,8 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.image_files import first_image, is_color, open_image
 from tiedae_cli.data.item_set import SPLITS, Splits
-from tiedae_cli.data.partition import partition, normal_only
+from tiedae_cli.data.partition import normal_only, partition
 from tiedae_cli.data.scaling import scaled
-from tiedae_cli.data.training_sets import training_sets
 from tiedae_cli.data.sources.detection import formats, is_data_file, source_of, suffixes_with
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.data.sources.downloads import DOWNLOADS, files_of, load_download
@@ -19,6 +18,7 @@ from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import TABLE, ReadOptions
 from tiedae_cli.data.sources.table_columns import all_columns, choose_columns
 from tiedae_cli.data.sources.table_kinds import TABLE_FIELDS
+from tiedae_cli.data.training_sets import training_sets
 from tiedae_cli.data.windows import windowed
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.system.files_in_use import note_input

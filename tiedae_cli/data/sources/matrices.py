@@ -98,7 +98,7 @@ def _variable(name: str, values: np.ndarray) -> NamedArray:
 
 
 def _items_first(name: str, values: np.ndarray, counts: set[int]) -> np.ndarray:
-    """Return an array with its items along the first dimension: MATLAB users put images along the last, which the number of labels shows."""
+    """Return an array with its items along the first dimension: MATLAB often has them last, by the number of labels."""
     if values.ndim < 3 or values.shape[0] in counts or values.shape[-1] not in counts:
         return values
     log.info(f"{name}: its items are along the last dimension, by the number of labels")

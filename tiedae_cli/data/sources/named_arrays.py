@@ -65,7 +65,9 @@ def open_arrays(path: str, arrays: Mapping[str, NamedArray], requested: Mapping[
     return parts
 
 
-def _requested(path: str, arrays: Mapping[str, NamedArray], requested: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+def _requested(
+    path: str, arrays: Mapping[str, NamedArray], requested: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
     for role, name in requested.items():
         if role not in ROLES:
             raise ConfigError(f"data.arrays: {role}: no such role (known: {', '.join(ROLES)})")
@@ -149,9 +151,7 @@ def _labels(array: NamedArray, items: NamedArray, name: str, asked: bool) -> tup
         return numbered(np.array([label_text(word) for word in words.tolist()]))
     if flat.size == count and _are_whole(flat):
         return flat.astype(np.int64), None
-    problem = (
-        f"{name}: {' x '.join(map(str, values.shape))} {values.dtype}; labels are {count:,} whole numbers or words, one per item"
-    )
+    problem = f"{name}: {' x '.join(map(str, values.shape))} {values.dtype}; labels are {count:,} whole numbers or words, one per item"
     if asked or flat.size != count:
         raise DataError(problem)
     log.info(f"{problem}; ignored")

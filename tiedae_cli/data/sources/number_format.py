@@ -135,7 +135,9 @@ def looks_numeric(cell: str) -> bool:
 def _evidence(cells: Iterable[str], mark: str) -> _Evidence:
     any_mark, other = _class(mark), r"[.,]" if mark not in ".," else re.escape("," if mark == "." else ".")
     single = re.compile(rf"[-+]?[1-9]\d{{0,2}}{any_mark}\d{{3}}$")
-    several = re.compile(rf"[-+]?\d{{1,3}}({any_mark}\d{{3}}){{2,}}({other}\d*)?$|[-+]?\d{{1,3}}({any_mark}\d{{3}})+{other}\d*$")
+    several = re.compile(
+        rf"[-+]?\d{{1,3}}({any_mark}\d{{3}}){{2,}}({other}\d*)?$|[-+]?\d{{1,3}}({any_mark}\d{{3}})+{other}\d*$"
+    )
     fraction = re.compile(rf"[-+]?\d*{any_mark}\d*{EXPONENT}$")
     after_groups = re.compile(rf"[-+]?\d{{1,3}}((?!{any_mark})[.,{BLANKS}{APOSTROPHES}]\d{{3}})+{any_mark}\d*{EXPONENT}$")
     decimal = thousands = one = None
@@ -144,7 +146,9 @@ def _evidence(cells: Iterable[str], mark: str) -> _Evidence:
             one = one or cell
         elif several.match(cell):
             thousands = thousands or cell
-        elif mark in ".," and any(character in cell for character in mark) and (fraction.match(cell) or after_groups.match(cell)):
+        elif (
+            mark in ".," and any(character in cell for character in mark) and (fraction.match(cell) or after_groups.match(cell))
+        ):
             decimal = decimal or cell
         if decimal and thousands and one:
             break

@@ -94,9 +94,7 @@ def _is_ignored(table: Table, name: str) -> bool:
         )
         return True
     if (not plain or plain.startswith("unnamed") or plain in ("id", "index")) and _counts(table.head.columns[name]):
-        log.info(
-            f"{table.name}: the column {name or '(without a name)'} counts the rows and is ignored; data.columns feeds it"
-        )
+        log.info(f"{table.name}: the column {name or '(without a name)'} counts the rows and is ignored; data.columns feeds it")
         return True
     return False
 
