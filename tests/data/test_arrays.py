@@ -105,7 +105,7 @@ def test_other_types_are_converted_and_it_is_said(array: np.ndarray, expected: i
 
 def test_a_conversion_that_memory_has_no_room_for_is_refused_with_a_line_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     array = random().random((20, 3, 2))
-    monkeypatch.setattr("tiedae_cli.data.sets_from_parts.available_memory", lambda: 900)
+    monkeypatch.setattr("tiedae_cli.data.training_sets.available_memory", lambda: 900)
     with pytest.raises(DataError, match="float64: as float32 it would take") as caught:
         load(array)
     line = str(caught.value).splitlines()[-1]
@@ -154,7 +154,7 @@ def test_arrays_of_no_use_are_refused(array: np.ndarray, message: str) -> None:
 
 
 def test_values_are_checked_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiedae_cli.data.sets_from_parts.BLOCK_BYTES", 100)
+    monkeypatch.setattr("tiedae_cli.data.training_sets.BLOCK_BYTES", 100)
     array = np.zeros((1000, 3, 2), np.float32)
     array[777, 2, 1] = np.nan
     array[900] = 3
@@ -189,7 +189,7 @@ def _header(text: str, version: bytes = b"\x01\x00") -> bytes:
     ("content", "message"),
     [
         (b"", "not a .npy array"),
-        (_header("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 2)}\n") + b"12345", "goes on after its last row"),
+        (_header("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 2)}\n") + b"12345", "longer than its header says"),
         (b"PK\x03\x04", "not a .npy array"),
         (b"\x93NUMPY\x01\x00", "not a .npy array"),
         (_header("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2"), "not a .npy array"),
@@ -270,7 +270,7 @@ def test_damaged_archives_and_ones_larger_than_memory_are_refused(monkeypatch: p
     Path("x.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"damaged, or not an \.npz archive \(Bad CRC-32"):
         load_splits(DataConfig(dataset="x.npz"))
-    monkeypatch.setattr("tiedae_cli.data.sets_from_parts.available_memory", lambda: 1000)
+    monkeypatch.setattr("tiedae_cli.data.training_sets.available_memory", lambda: 1000)
     with pytest.raises(DataError, match=r"unpacked, but .* of memory are free; save the images as \.npy"):
         load_splits(DataConfig(dataset="x.npz"))
 

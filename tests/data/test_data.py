@@ -294,7 +294,7 @@ def test_choose() -> None:
     assert len(np.unique(chosen.rows, axis=0)) == 100
     with heard() as said:
         assert len(choose(images, 1000, 3)) == 300
-    assert said == ["only 300 images in this split, 1,000 were asked for"]
+    assert said == ["only 300 images in this split; 1,000 were asked for"]
 
 
 def test_parts_of_a_set_keep_labels_beside_images() -> None:

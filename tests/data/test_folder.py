@@ -99,7 +99,7 @@ def test_split_folders_are_the_splits_and_a_missing_one_is_cut_from_train() -> N
     [
         (["test/a.png"], "has a folder test, but none named train"),
         (["train/a.png", "vault/b.png"], r"1 images lie outside its split folders train, for example vault/b\.png"),
-        (["train/a.png", "val/b.png", "valid/c.png"], "the folders val and valid both say the same split"),
+        (["train/a.png", "val/b.png", "valid/c.png"], "the folders val and valid are the same split"),
         (["empty/.a.png"], "no images in this folder"),
         ([".hidden/a.png"], "no images in this folder"),
     ],
@@ -310,7 +310,7 @@ def test_masks_of_another_suffix_are_named() -> None:
         write(f"pics/{index}.png", picture(20 + index))
     _, notes = load(validation=0, test=0)
     assert notes[0] == (
-        "pics: 3 *.png files have the names of *.jpg files: are they masks? --set 'data.exclude=*.png' leaves them out"
+        "pics: 3 *.png files have the names of *.jpg files: are they masks? --set 'data.exclude=*.png' skips them"
     )
 
 

@@ -160,7 +160,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
 
 TABLES = {
     "csv": "0.5,1,2,3,4,5\n1,1,1,1,1,-1e-3\n",
-    "csv with a heading": 'item,a,b,c,d,e,f\nphotos/x,0.5,1,2,3,4,5\n"a,b",1,1,1,1,1,-1e-3\n',
+    "csv with a header row": 'item,a,b,c,d,e,f\nphotos/x,0.5,1,2,3,4,5\n"a,b",1,1,1,1,1,-1e-3\n',
     "csv with a mark and CRLF": "\ufeff0.5,1,2,3,4,5\r\n\r\n1,1,1,1,1,-1e-3\r\n",
     "lists": "[0.5,1,2,3,4,5]\n\n[1,1,1,1,1,-1e-3]",
     "objects": '{"item": "x", "values": [0.5,1,2,3,4,5]}\n{"values": [1,1,1,1,1,-1e-3]}\n',
@@ -187,7 +187,7 @@ def test_bad_rows_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
     assert names(reader.open([str(tmp_path / "x.csv")])) == [0, 4]
     assert told == [
         "x.csv: row 2 has 3 cells, not 6",
-        "x.csv: row 3, column 2: 'x' is not a number (text, columns by ',', decimal '.', without a heading)",
+        "x.csv: row 3, column 2: 'x' is not a number (text, columns by ',', decimal '.', without a header row)",
         "x.csv: row 4, column 2 holds NaN",
     ]
     (tmp_path / "x.jsonl").write_text('[1,2,3,4,5,6]\n{"code": []}\nnull\n[[[\n["1",2,3,4,5,6]\n[2,2,2,2,2,2]')
@@ -254,7 +254,7 @@ def test_streams_that_end_too_early_or_too_late(stdin) -> None:
             seen.append(block.values)
     assert np.array_equal(np.concatenate(seen), EXPECTED[:9])
     stdin(content + b"more")
-    with pytest.raises(DataError, match="goes on after the 11 rows"):
+    with pytest.raises(DataError, match="longer than the 11 rows"):
         values(ItemReader(DIGITS, 4).open(["-"]))
     stdin(content[:40])
     with pytest.raises(DataError, match="damaged in its header"):

@@ -217,7 +217,7 @@ def test_rows_without_a_label_are_neither_trained_on_nor_judged(missing: str) ->
     config = DataConfig.model_validate({"dataset": gaps(missing), "label": "kind", "normal": 0, "validation": 10, "test": 10})
     with heard() as said:
         splits = load_splits(config)
-    assert said == ["x.csv: 12 items have no label: they are in the test split, and no measure by labels counts them"]
+    assert said == ["x.csv: 12 unlabelled items are in the test split, and excluded from label-based metrics"]
     assert [len(splits.get(name)) for name in ("train", "validation", "test")] == [68, 10, 42]
     texts = splits.test.label_texts(0, 99)
     assert texts is not None and [texts.count(label) for label in ("0", "1", missing)] == [10, 20, 12]
@@ -239,7 +239,7 @@ def test_an_array_that_no_whole_numbers_hold_is_left_out(value: float) -> None:
     with heard() as said:
         found = load_splits(DataConfig(dataset=archive(labels), validation=0, test=0)).train
     assert found.labels is None
-    assert said == [f"x.npz: y: 120 {labels.dtype}; labels are 120 whole numbers or words, one an item: left out"]
+    assert said == [f"x.npz: y: 120 {labels.dtype}; labels are 120 whole numbers or words, one per item; ignored"]
 
 
 def test_columns_without_names_are_those_of_the_same_table_only_where_that_is_told() -> None:

@@ -68,11 +68,11 @@ def test_what_is_not_used_is_said() -> None:
     np.savez("x.npz", data=X, mean_item=X[:1].astype(float))
     with heard() as said:
         load("x.npz")
-    assert said == ["x.npz: the items are data; left out: mean_item"]
+    assert said == ["x.npz: the items are data; ignored: mean_item"]
     np.savez("o.npz", X=X, y=np.array(["a", None] * 15, dtype=object))
     with heard() as said:
         assert load("o.npz").train.labels is None
-    assert said[0].startswith("o.npz: y: holds Python objects, which are never unpickled") and said[0].endswith(": left out")
+    assert said[0].startswith("o.npz: y: holds Python objects, which are never unpickled") and said[0].endswith("; ignored")
     with pytest.raises(DataError, match="o.npz: y: holds Python objects, which are never unpickled"):
         load("o.npz", arrays={"train": "X", "labels": "y"})
     np.savez("w.npz", X=X, names=np.array(["a", "b"] * 15))
@@ -81,7 +81,7 @@ def test_what_is_not_used_is_said() -> None:
     np.savez("y.npz", X=X, y=np.linspace(0, 1, 30))
     with heard() as said:
         assert load("y.npz").train.labels is None
-    assert said == ["y.npz: y: 30 float64; labels are 30 whole numbers or words, one an item: left out"]
+    assert said == ["y.npz: y: 30 float64; labels are 30 whole numbers or words, one per item; ignored"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_arrays_that_are_asked_for() -> None:
         load("x.npz", arrays="d")
     with pytest.raises(ConfigError, match="no such role"):
         load("x.npz", arrays={"train": "a", "exam": "b"})
-    with pytest.raises(ConfigError, match="says not which array is train"):
+    with pytest.raises(ConfigError, match="no array is named for `train`"):
         load("x.npz", arrays={"test": "b"})
     with pytest.raises(DataError, match="labels are 30 whole numbers"):
         load("x.npz", arrays={"train": "a", "labels": "b"})

@@ -119,7 +119,7 @@ def test_an_index_that_pandas_wrote_is_left_out_and_said() -> None:
     )
     with heard() as said:
         found = load(write("x.csv", numbered))
-    assert said == ["x.csv: the column (without a name) counts the rows and is left out; data.columns feeds it"]
+    assert said == ["x.csv: the column (without a name) counts the rows and is ignored; data.columns feeds it"]
     np.testing.assert_array_equal(found.raw(0, 999), ROWS)
 
 
@@ -135,7 +135,7 @@ def test_what_is_called_like_a_label_is_never_fed_silently(name: str) -> None:
         found = load(labelled(name, (0, 1, 1)))
     assert found.form.values_per_item == 3 and found.labels is None
     assert said == [
-        f"x.csv: the column {name} is called like a label and is left out; "
+        f"x.csv: the column {name} is named like a label and is ignored; "
         f"--set data.label={name} keeps it as one, data.columns feeds it"
     ]
     assert silently(load, "x.csv", columns=["*"]).form.values_per_item == 4
@@ -196,8 +196,8 @@ def with_text() -> str:
 def test_columns_of_text_are_named_with_both_ways_out() -> None:
     with heard() as said, pytest.raises(DataError) as caught:
         load(with_text())
-    assert said == ["x.csv: left out as dates: when"]
-    assert "columns of text: color (3 distinct)" in str(caught.value)
+    assert said == ["x.csv: ignored as dates: when"]
+    assert "text columns: color (3 distinct)" in str(caught.value)
     assert "--set 'data.ignore=[color]'" in str(caught.value) and "--set data.categories=one_hot" in str(caught.value)
 
 
@@ -207,7 +207,7 @@ def test_the_line_to_type_means_what_it_says_whatever_a_column_is_called() -> No
     with open("odd.csv", "w", newline="") as file:
         csv.writer(file).writerows([["a", *names], *rows])
     result = CliRunner().invoke(app, ["train", "odd.csv", "--epochs", "1"])
-    (option,) = re.findall(r"^Leave them out with (.*), or give each value a column with", result.stderr, re.MULTILINE)
+    (option,) = re.findall(r"^Ignore them with (.*), or make one feature per distinct value with", result.stderr, re.MULTILINE)
     result = CliRunner().invoke(app, ["train", "odd.csv", "--epochs", "1", "-q", *shlex.split(option)])
     assert result.exit_code == 0, result.output
 
@@ -260,7 +260,7 @@ def test_missing_values_are_counted_dropped_or_filled() -> None:
         load(path)
     with heard() as said:
         dropped = load(path, missing="drop")
-    assert said == ["x.csv: missing values in the columns a (2), b c (1): 2 rows are left out"]
+    assert said == ["x.csv: missing values in the columns a (2), b c (1): 2 rows skipped"]
     np.testing.assert_array_equal(dropped.raw(0, 99), np.delete(ROWS, [4, 6], 0))
     filled = load(path, missing="mean")
     seen = filled.batch(0, 99)
@@ -294,7 +294,7 @@ def test_constant_columns_become_zeros_and_are_named() -> None:
     rows = [f"{row},{'e' if index == 0 else 7}" for index, row in enumerate(lines().split("\n")[:-1])]
     with heard() as said:
         found = load(write("x.csv", "\n".join(rows)))
-    assert said == ["constant features, which tell nothing: e"]
+    assert said == ["constant features (no information): e"]
     assert not found.batch(0, 99)[:, 3].any()
 
 
@@ -327,9 +327,9 @@ def test_a_bad_cell_far_down_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"x\.csv: holds no rows of numbers"),
-        (b"\n\n", r"x\.csv: holds no rows of numbers"),
-        (b"a,b\n", r"x\.csv: holds no rows of numbers"),
+        (b"", r"x\.csv: no rows of numbers"),
+        (b"\n\n", r"x\.csv: no rows of numbers"),
+        (b"a,b\n", r"x\.csv: no rows of numbers"),
         (b"a,b\n1,2\n\xff\xfe,3\n", r"x\.csv: line 3: not UTF-8 text"),
         (b"\x1f\x8b\x08 no gzip", r"x\.csv: .*damaged|cannot be read"),
     ],
@@ -403,7 +403,7 @@ def test_a_large_table_is_read_once_into_the_cache(monkeypatch: pytest.MonkeyPat
     with heard() as said:
         first = load(path, label="class")
     assert len(said) == 1 and said[0].startswith("x.csv: read once into ")
-    monkeypatch.setattr("tiedae_cli.data.sets_from_parts._write_cache", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("tiedae_cli.data.training_sets._write_cache", lambda *_: pytest.fail("read again"))
     second = silently(load, path, label="class")
     for found in (first, second):
         assert np.array_equal(found.raw(0, 99), small.raw(0, 99)) and found.label_names == small.label_names

@@ -72,7 +72,7 @@ def photos(digits_run: Path) -> Path:
 def test_in_a_folder_only_files_are_opened(arguments: tuple[str, ...], photos: Path) -> None:
     result = invoke(*arguments)
     assert result.exit_code == 0, result.output
-    assert "photos/pipe.png: a pipe, not a file; left out" in result.stderr
+    assert "photos/pipe.png: a pipe, not a file; skipped" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "config.yaml", "loss.png", "reconstructions.png", "previous.safetensors"])
@@ -142,7 +142,7 @@ def test_an_array_that_promises_too_much(fortran: bool, shape: tuple[int, int], 
 def test_a_stream_without_end(source: str, digits_run: Path) -> None:
     with open("/dev/zero", "rb") as zeros:
         result = run("score", "runs/digits", source, stdin=zeros)
-    assert result.returncode == 2 and "no image: goes on after 256 MiB" in result.stderr
+    assert result.returncode == 2 and "not an image: larger than 256 MiB" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "outcome.json"])

@@ -104,7 +104,7 @@ class Model:
         array = _as_array(x)
         channels, height, width = form.shape
         single = form.window == 1 and array.shape in (raw_shape(form), form.shape, (height, width, channels))
-        reader = ItemReader(form, evaluation.block_size(self.form), wanted=wanted, data=self.config.data)
+        reader = ItemReader(form, evaluation.block_size(self.form), expected=wanted, data=self.config.data)
         answers = list(self._answers(reader, array[None] if single else array, function))
         whole = np.concatenate(answers) if answers else function(torch.zeros(0, form.values_per_item))
         return np.asarray(whole[0]) if single else whole

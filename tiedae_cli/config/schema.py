@@ -277,6 +277,9 @@ class DataConfig(Section):
     file."""
     decimal: Literal[".", ","] | None = None
     """Decimal mark of a text table. Default: detected from the file."""
+    thousands: Literal[".", ",", "'", " "] | None = None
+    """Character between groups of three digits in the numbers of a text table (`1.234.567`); a space also stands for narrow
+    and no-break spaces. Default: detected, if the file shows which mark it is; single groups alone (`1.234`) are decimals."""
     header: bool | None = None
     """Whether the first row of a text table names the columns. Default: detected from the file."""
 

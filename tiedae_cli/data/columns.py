@@ -1,6 +1,6 @@
-"""The columns of a table that are fed to a model, in its order; kept with the model, so that other tables are read alike.
+"""The columns of a table that are fed to a model, in its order; stored with the model, to match the columns of other tables.
 
-Shapes: D values of an item: one of a column of numbers, one a category of a column of text.
+Shapes: D values of an item: one per numeric column, one per category of a text column.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ class Column:
 
     name: str
     categories: tuple[str, ...] | None = None
-    """Of a column of text, a value each that is 1 where the cell is that one; None for a column of numbers."""
+    """Text columns: the categories, each a value that is 1 if the cell is that category. None: a numeric column."""
 
     @property
     def values(self) -> tuple[str, ...]:
-        """Names of the values that it gives."""
+        """Names of its values."""
         return (self.name,) if self.categories is None else tuple(f"{self.name}={category}" for category in self.categories)
 
 

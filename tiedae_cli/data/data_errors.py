@@ -1,4 +1,4 @@
-"""What reading damaged data raises, as one kind of error that names the data."""
+"""Maps the exceptions of reading damaged data to ``DataError``, which names the data."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +10,12 @@ LONGEST_REASON = 120  # characters of another library's message
 
 @contextmanager
 def data_errors(name: object, what: str | None = None) -> Iterator[None]:
-    """Raise as a ``DataError`` that a file cannot be read; this program's own errors pass.
+    """Raise ``DataError`` if a file cannot be read; this program's own errors pass.
 
     Args:
         name: of the file.
-        what: what it should be, where a library reads it: these meet damage with almost any exception (KeyError, zlib.error,
-            ArrowInvalid ...), so then every exception means damage. Without it only the system's and the decoder's errors do.
+        what: what the file should be, if a library reads it. Libraries raise almost any exception for damage (KeyError, zlib.error,
+            ArrowInvalid ...), so every exception then means damage. Default: only OSError and UnicodeDecodeError do.
     """
     try:
         yield
@@ -32,5 +32,5 @@ def data_errors(name: object, what: str | None = None) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an exception's message; where it has none, its type."""
+    """Return the first line of an exception's message; its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:LONGEST_REASON]

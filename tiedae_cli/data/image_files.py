@@ -33,7 +33,7 @@ SUFFIXES = frozenset(
 
 
 def is_image_file(name: str) -> bool:
-    """Return whether a file's name says that it is an image."""
+    """Return whether a file name has the suffix of an image."""
     return Path(name).suffix.lower() in SUFFIXES
 
 
@@ -52,12 +52,12 @@ def raster_formats() -> list[str]:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which files of a folder are its images, beside their suffixes."""
+    """Which image files of a folder to read."""
 
     include: tuple[str, ...] = ()
-    """Globs of which one must fit the path below the folder, or the name; none: all do."""
+    """Globs; at least one must match the path below the folder, or the name. Empty: every file matches."""
     exclude: tuple[str, ...] = ()
-    """Globs of which none may fit."""
+    """Globs; a file that matches one is skipped."""
 
     def takes(self, below: str) -> bool:
         """Return whether a file is taken, by its path below the folder."""
@@ -77,7 +77,7 @@ def images_under(folder: Path, selection: Selection = Selection()) -> list[Path]
 def image_names(folder: Path, selection: Selection = Selection()) -> tuple[list[str], int]:  # noqa: B008
     """Return the paths of the image files below a folder, with ``/`` and sorted as text, and how many other files are there.
 
-    Hidden files and folders are left out, links are followed, and a folder that is linked twice counts once.
+    Hidden files and folders are skipped, links are followed, and a folder that is linked twice counts once.
 
     Raises:
         DataError: a folder cannot be read.
@@ -93,7 +93,7 @@ def image_names(folder: Path, selection: Selection = Selection()) -> tuple[list[
 
 
 def first_image(folder: Path) -> Path | None:
-    """Return one image of a folder or its sub-folders without listing them all; None where there is none.
+    """Return one image of a folder or its sub-folders without listing them all; None if there are no images.
 
     Raises:
         DataError: a folder cannot be read.
@@ -103,7 +103,7 @@ def first_image(folder: Path) -> Path | None:
 
 
 def _files_by_folder(folder: Path) -> Iterator[list[str]]:
-    """Give the names below a folder of the files in each of its folders; those that are hidden are left out."""
+    """Yield, for each subfolder, the paths of its files below the folder; hidden files are skipped."""
     visited = set()
 
     def refuse(error: OSError) -> None:
@@ -120,13 +120,13 @@ def _files_by_folder(folder: Path) -> Iterator[list[str]]:
 
 
 def _may_be_read(path: Path) -> bool:
-    """Return whether a name in a folder is a file's, and say so where it is not; one that leads nowhere is told when it is opened."""
+    """Return whether a name in a folder is a regular file, and warn if it is not; broken links are reported when they are opened."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
         return True
     if not stat.S_ISREG(mode):
-        log.warning(f"{path}: {what_it_is(mode)}, not a file; left out")
+        log.warning(f"{path}: {what_it_is(mode)}, not a file; skipped")
     return stat.S_ISREG(mode)
 
 
@@ -173,7 +173,7 @@ def images_part(paths: Sequence[Path], form: ItemForm, say: Callable[[str], None
     Args:
         paths: the files.
         form: the model's.
-        say: is told of each conversion.
+        say: called with a message for each conversion.
         file: read instead of opening the only path, which then is its name in messages.
     """
 
@@ -203,7 +203,7 @@ def read_image(
     Args:
         path: the file; ``-`` is stdin.
         shape: (C, H, W), C 1 or 3.
-        say: is told of a conversion.
+        say: called with a message if the image is converted.
         file: read instead of opening ``path``, which then is its name in messages.
         range: as in ``pixels_of``.
 
@@ -220,12 +220,12 @@ def read_image(
 
 
 def pixels_of(image: "Image", shape: tuple[int, int, int], range: ValueRange | None = None) -> np.ndarray:
-    """Convert and resize (stretch, where the proportions differ) a decoded image to (C, H, W) uint8.
+    """Convert and resize a decoded image (stretched if the proportions differ) to (C, H, W) uint8.
 
     Args:
         image: any mode.
         shape: (C, H, W), C 1 or 3.
-        range: black and white of an image of more than 8 bits; None by the bits that it uses itself.
+        range: black and white of an image of more than 8 bits. Default: by the bit depth that it uses.
     """
     from PIL import Image
 
@@ -233,7 +233,7 @@ def pixels_of(image: "Image", shape: tuple[int, int, int], range: ValueRange | N
     plain = _without_transparency(image, range).convert("L" if channels == 1 else "RGB")
     if plain.size != (width, height):
         plain = plain.resize((width, height), Image.Resampling.LANCZOS)
-    pixels = np.array(plain, dtype=np.uint8)  # a copy, for Pillow's own memory is read-only
+    pixels = np.array(plain, dtype=np.uint8)  # a copy, because Pillow's own memory is read-only
     return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))  # (H, W[, C]) -> (C, H, W)
 
 
@@ -276,7 +276,7 @@ def decode_image(path: Path, file: IO[bytes] | None = None) -> "Image":
     if stream is not None:
         content = stream.read(LARGEST_STREAM + 1)
         if len(content) > LARGEST_STREAM:
-            raise DataError(f"{path}: no image: goes on after {LARGEST_STREAM >> 20} MiB")
+            raise DataError(f"{path}: not an image: larger than {LARGEST_STREAM >> 20} MiB")
     try:
         with (
             open_regular(path) if stream is None else io.BytesIO(content) as source,
@@ -287,12 +287,12 @@ def decode_image(path: Path, file: IO[bytes] | None = None) -> "Image":
                 raise ValueError("floating-point pixels have no known range; save them as a .npy array")
             frames = getattr(image, "n_frames", 1)
             if frames > 1:
-                log.info(f"{path}: {frames} frames, of which the first is used")
+                log.info(f"{path}: {frames} frames; the first is used")
             return ImageOps.exif_transpose(image)  # a copy: the file is closed here, also where it is damaged
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
-        reason = error.strerror if error.errno is not None else None  # Pillow's own have no number
+        reason = error.strerror if error.errno is not None else None  # Pillow's own errors have no errno
         raise DataError(f"{path}: cannot be read: {reason}" if reason else _not_an_image(path, error)) from None
     except (
         Exception
@@ -307,23 +307,23 @@ def _not_an_image(path: Path, error: Exception) -> str:
 
 
 def has_wide_mode(path: Path) -> bool:
-    """Return whether a file's head says that it has more than 8 bits a pixel and channel; nothing is decoded."""
+    """Return whether a file has more than 8 bits per pixel and channel, by its header; nothing is decoded."""
     from PIL import Image
 
     try:
         with open_regular(path) as file, Image.open(file, formats=raster_formats()) as image:
             return is_wide(image)
-    except Exception:  # whatever Pillow meets: decoding tells it
+    except Exception:  # whatever Pillow meets: decoding reports it
         return False
 
 
 def is_wide(image: "Image") -> bool:
-    """Return whether a decoded image has more than 8 bits a pixel and channel."""
+    """Return whether a decoded image has more than 8 bits per pixel and channel."""
     return image.mode.startswith("I")
 
 
 def _without_transparency(image: "Image", range: ValueRange | None) -> "Image":
-    """Put transparent images on white, as viewers show them, and bring more bits to 8."""
+    """Put transparent images on white, as viewers show them, and reduce more than 8 bits to 8."""
     from PIL import Image
 
     if is_wide(image):

@@ -31,7 +31,7 @@ from tiedae_cli.system.files_in_use import note_input
 
 log = logging.getLogger(__name__)
 
-CONVERSIONS_TOLD = 3  # of image files; the others are counted
+LISTED_CONVERSIONS = 3  # messages about converted image files; further ones are counted
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Items:
 
     blocks: Iterator[Block]
     count: int | None
-    """N, where it is known before the last block; items that turn out to be bad are counted."""
+    """N, if it is known before the last block; unreadable items count."""
 
 
 def split_items(items: ItemSet, size: int) -> Items:
@@ -54,7 +54,7 @@ def split_items(items: ItemSet, size: int) -> Items:
 
 
 def split_rows(items: ItemSet, size: int, stride: int) -> Items:
-    """Return the rows that the windows of a set are made of, a new one every ``stride`` rows; where it has none, its items."""
+    """Return the rows that the windows of a set cover, with a window every ``stride`` rows; its items if they are not windows."""
     if items.form.window == 1:
         return split_items(items, size)
     return Items(row_blocks(items, size, stride), None)
@@ -66,10 +66,10 @@ class ItemReader:
     Args:
         form: what the model takes.
         size: items of a block.
-        bad: is told of each item or input that cannot be read; if it returns, that one is left out.
-        wanted: what would be right, for messages; None tells the model's form.
-        key: where JSON Lines have an item's numbers.
-        data: what the model's config says of the tables and arrays that it was trained on.
+        bad: called for each unreadable item or input. If it returns, the item is skipped; it may raise instead.
+        expected: what the model takes, for messages. Default: the model's form.
+        key: key of an item's numbers in JSON Lines.
+        data: the data section of the model's config.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ItemReader:
         form: ItemForm,
         size: int,
         bad: Bad = stop,
-        wanted: str | None = None,
+        expected: str | None = None,
         key: str = "values",
         data: DataConfig | None = None,
     ) -> None:
@@ -85,9 +85,9 @@ class ItemReader:
         self.window = form.window
         self.size = size
         self.bad = bad
-        self.wanted = wanted or f"this model takes {form.describe()}"
+        self.expected = expected or f"this model takes {form.describe()}"
         self._data = data or DataConfig()
-        self._series, self._next = 0, 0  # which run of rows is read, and which row would continue it
+        self._series, self._next = 0, 0  # number of the current series, and the row that would continue it
         self._key = key
 
     def open(self, inputs: Sequence[str]) -> Items:
@@ -106,7 +106,7 @@ class ItemReader:
         return Items(window_blocks(rows.blocks, self.window, self._data.stride, self.bad), None)
 
     def open_rows(self, inputs: Sequence[str]) -> Items:
-        """Return the items of inputs; where the model's are windows, the rows that they are made of.
+        """Return the items of inputs; for a model of windows, their rows.
 
         Raises:
             InputError: an input does not exist, or stdin is named twice.
@@ -135,10 +135,10 @@ class ItemReader:
         return [str(path) for path in expand_folders([name], Selection(self._data.include, self._data.exclude))]
 
     def open_array(self, array: np.ndarray, name: str, windows: bool = True) -> Items:
-        """Return the items of an array in memory, (N, ...), under the same rules as those of a file; rows where no windows are wanted.
+        """Return the items of an array in memory, (N, ...), by the same rules as those of a file; with ``windows=False`` its rows.
 
         Raises:
-            DataError: it is no array of numbers of the model's form.
+            DataError: it is not an array of numbers of the model's form.
         """
         if array.dtype.kind not in "buif":
             raise DataError(f"{name}: its type is {array.dtype}, not numbers")
@@ -149,15 +149,15 @@ class ItemReader:
 
     def _image_files(self, names: Sequence[str]) -> Items:
         if not takes_image_files(self.form):
-            raise DataError(f"{names[0]}: an image file; {self.wanted}")
+            raise DataError(f"{names[0]}: an image file; {self.expected}")
         conversions = _Conversions()
         part = images_part([Path(name) for name in names], self.form, conversions.one)
         items = self._items(names[0], {"train": part}, alone=True)
-        return Items(conversions.told_after(items.blocks), items.count)
+        return Items(conversions.then_summary(items.blocks), items.count)
 
     def _opened(self, name: str, alone: bool) -> Items:
         """Return the items of an array, a table or an unnamed stream; its head is read at once."""
-        with self._bad_is_told(name):
+        with self._reporting_bad(name):
             if not is_stream(name):
                 source = source_of(Path(name))
                 if source is IMAGE_FILE:
@@ -167,13 +167,13 @@ class ItemReader:
             if source.stream is not None:
                 return self._items(name, source.stream(file, name, self._options(name)), alone)
             if not takes_image_files(self.form):
-                raise DataError(f"{name}: an image file; {self.wanted}")
+                raise DataError(f"{name}: an image file; {self.expected}")
             return self._items(name, {"train": images_part([Path(name)], self.form, log.info, file)}, alone=True)
         return Items(iter(()), 0)
 
     def _items(self, name: str, parts: Mapping[str, Part], alone: bool) -> Items:
         """Return the items of a source, part after part."""
-        read = {split: (part, rules_for_model(part, self.form, self.wanted)) for split, part in parts.items()}
+        read = {split: (part, rules_for_model(part, self.form, self.expected)) for split, part in parts.items()}
         counts = [part.count for part in parts.values()]
 
         def label(split: str, row: str | int) -> str | int:
@@ -183,20 +183,20 @@ class ItemReader:
             return f"{name}[{row}]" if len(parts) == 1 else f"{name}:{where}"
 
         def blocks() -> Iterator[Block]:
-            with self._bad_is_told(name):
-                for split, (part, reading) in read.items():
+            with self._reporting_bad(name):
+                for split, (part, rules) in read.items():
                     self._series += 1
                     for raw in part.read(self.size, self.bad):
-                        good = reading.convert(raw, self.bad)
+                        good = rules.convert(raw, self.bad)
                         for rows, values, labels in self._unbroken(good):
                             plain = alone and len(parts) == 1
                             names = rows if plain else [label(split, row) for row in rows]
-                            yield Block(names, self._seen(reading, values), self._series, labels or _labels(part, rows))
+                            yield Block(names, self._seen(rules, values), self._series, labels or _labels(part, rows))
 
         return Items(blocks(), sum(count for count in counts if count is not None) if None not in counts else None)
 
     def _unbroken(self, block: RawBlock) -> Iterator[tuple[Sequence[int | str], np.ndarray, list[str] | None]]:
-        """Yield a block's items; where they are rows of windows, those before and after a row that is left out as two series."""
+        """Yield the items of a block. Rows of windows are split into two series at a skipped row."""
         labels = None if block.labels is None else [str(label) for label in block.labels]
         if self.window == 1 or not len(block.rows):
             if len(block.rows):
@@ -211,7 +211,7 @@ class ItemReader:
             yield block.rows[start:end], block.values[start:end], None if labels is None else labels[start:end]
 
     def _options(self, name: str) -> ReadOptions:
-        """Return how a file or stream is read; its arrays have the config's names only if the model was trained on that file."""
+        """Return how to read a file or stream; the config's names of arrays apply only to the file that the model was trained on."""
         own = os.path.realpath(os.path.expanduser(self._data.dataset)) == os.path.realpath(name)
         return ReadOptions(self._columns, self._data if own else self._data.model_copy(update={"arrays": {}}), self._key)
 
@@ -219,12 +219,12 @@ class ItemReader:
         """Return which columns of a table are those of the model."""
         return all_columns(table) if self.form.columns is None else match_columns(table, self.form.columns)
 
-    def _seen(self, reading: ItemRules, values: np.ndarray) -> np.ndarray:
+    def _seen(self, rules: ItemRules, values: np.ndarray) -> np.ndarray:
         """Return values as the model sees them, (B, D): vectors by the statistics of its training."""
-        return (self.form if self.form.kind == "vectors" else reading.form).normalize(values)
+        return (self.form if self.form.kind == "vectors" else rules.form).normalize(values)
 
     @contextmanager
-    def _bad_is_told(self, name: str) -> Iterator[None]:
+    def _reporting_bad(self, name: str) -> Iterator[None]:
         try:
             with data_errors(name):
                 yield
@@ -233,7 +233,7 @@ class ItemReader:
 
 
 def _labels(part: Part, rows: Sequence[int | str]) -> list[str] | None:
-    """Return what the items of a part at these rows are called, where labels lie beside them."""
+    """Return the label texts of the items at these rows; None if the part has no labels."""
     if part.labels is None or isinstance(rows[0], str):
         return None
     names, labels = part.label_names, part.labels[[int(row) for row in rows]].tolist()
@@ -241,7 +241,7 @@ def _labels(part: Part, rows: Sequence[int | str]) -> list[str] | None:
 
 
 def raw_array(values: np.ndarray, form: ItemForm, as_float: bool) -> np.ndarray:
-    """Return what the model answers, (B, D), as an array that the reader would read back.
+    """Return the output of a model, (B, D), as an array that the reader would read back.
 
     Vectors in the data's own units, (B, D) float32. Images uint8, (B, H, W) gray, else (B, C, H, W); ``as_float`` keeps them
     unrounded float32: 0 to 1 where the data were uint8, else in the data's own units.
@@ -262,17 +262,17 @@ def raw_shape(form: ItemForm) -> tuple[int, ...]:
 
 
 class _Conversions:
-    """Tells of the first few conversions of image files and counts the others."""
+    """Reports the first few conversions of image files and counts the others."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def one(self, text: str) -> None:
         self.count += 1
-        if self.count <= CONVERSIONS_TOLD:
+        if self.count <= LISTED_CONVERSIONS:
             log.info(text)
 
-    def told_after(self, blocks: Iterator[Block]) -> Iterator[Block]:
+    def then_summary(self, blocks: Iterator[Block]) -> Iterator[Block]:
         yield from blocks
-        if self.count > CONVERSIONS_TOLD:
-            log.info(f"and {self.count - CONVERSIONS_TOLD:,} more files converted to the model's size and colors")
+        if self.count > LISTED_CONVERSIONS:
+            log.info(f"and {self.count - LISTED_CONVERSIONS:,} more files converted to the model's size and colors")

@@ -1,4 +1,4 @@
-"""What is accepted, and how a source's own values become those that training reads: one set of rules for every command.
+"""Rules for every command: which values are valid, and how a source's own values become those that training reads.
 
 Images are uint8 (whole numbers from 0 to 255, black and white as 0 and 255) or float32 in [0, 1], channels first. Vectors are float32 or
 float64, or uint8 where they are stored so. Shapes: N items, B items a block, C channels, H x W pixels, D values an item.
@@ -15,35 +15,35 @@ from tiedae_cli.data.sources.part import Bad, Part, RawBlock, item_name
 from tiedae_cli.errors import DataError
 
 FORMS = "N x D vectors, N x H x W images or N x C x H x W (or N x H x W x C) images"
-CHANNELS = (1, 3, 4)  # of an image whose channels stand last
+CHANNELS = (1, 3, 4)  # of images with channels last
 
 
 @dataclass(frozen=True)
 class ItemRules:
-    """How the items of one part are read."""
+    """How to read the items of one part."""
 
     name: str
-    """Of the part, for messages."""
+    """Name of the part, for messages."""
     form: ItemForm
-    """Of an item: channels first; images have their scale, vectors no statistics yet."""
+    """Form of an item: channels first; images have their scale, vectors no statistics yet."""
     target: np.dtype
     """uint8, float32 or (vectors) float64."""
     channels_last: bool
     low: float
     high: float
-    """Values outside are refused, and so is what is not finite."""
+    """Values outside these bounds are refused, and so are values that are not finite."""
     allows_nan: bool = False
-    """Of vectors: NaN stands for a missing value."""
+    """Vectors only: NaN is a missing value."""
     columns: Columns | None = None
-    """What the values are, where the source names them."""
+    """The named columns of the values, if the source has names."""
     range: ValueRange | None = None
-    """Of images: what becomes 0 and 1."""
+    """Images only: the values that become 0 and 1."""
 
     def convert(self, block: RawBlock, bad: Bad) -> RawBlock:
-        """Return the items of a block that can be read, their values as (B, D) of the target type.
+        """Return the valid items of a block, with values (B, D) of the target type.
 
         Raises:
-            DataError: what ``bad`` raises of the others.
+            DataError: raised by ``bad`` for an invalid item.
         """
         values = block.values
         if self.channels_last:
@@ -62,12 +62,12 @@ class ItemRules:
         return RawBlock(rows, np.ascontiguousarray(converted), labels)
 
     def _good(self, values: np.ndarray, rows: Sequence[int | str], bad: Bad) -> np.ndarray:
-        """Return which items hold nothing that is refused, (B,) bool; the others are told."""
+        """Return which items hold only valid values, (B,) bool; the others are reported."""
         everything = np.ones(len(values), dtype=bool)
         if values.dtype == np.uint8 or values.dtype.kind == "b" or not values.size:
             return everything
         with np.errstate(all="ignore"):
-            low, high = np.float64(self.low), np.float64(self.high)  # else a bound becomes infinity beside float16
+            low, high = np.float64(self.low), np.float64(self.high)  # otherwise a bound becomes infinity next to float16
             whole = self.target != np.uint8 or values.dtype.kind != "f" or bool((values == np.floor(values)).all())
             if whole and low <= values.min() and values.max() <= high:  # false for NaN, which min and max pass on
                 return everything
@@ -78,10 +78,10 @@ class ItemRules:
                 wrong &= ~np.isnan(values)
         for index in np.flatnonzero(wrong.any(1)).tolist():
             value = values[index, int(wrong[index].argmax())]
-            place = item_name(rows[index])
+            item = item_name(rows[index])
             if self.columns is not None:
-                place += f", column {self.columns.values[int(wrong[index].argmax())]}"
-            bad(DataError(f"{self.name}: {place} holds {self._problem(value)}"))
+                item += f", column {self.columns.values[int(wrong[index].argmax())]}"
+            bad(DataError(f"{self.name}: {item} holds {self._problem(value)}"))
         return np.asarray(~wrong.any(1))
 
     def _problem(self, value: np.generic) -> str:
@@ -93,7 +93,7 @@ class ItemRules:
         if self.range is not None:
             return f"{number:g}, outside of data.range, {self.low:g} to {self.high:g}"
         if self.target == np.uint8:
-            advice = "--set 'data.range=[LOWEST, HIGHEST]' says what black and white are"
+            advice = "set black and white with --set 'data.range=[LOWEST, HIGHEST]'"
             return f"{number:g}; images of whole numbers must be in 0..255 (or more bits from 0 on): {advice}"
         if 2 <= number <= 255:
             advice = "--set 'data.range=[0, 255]'; or divide by 255, or save as uint8"
@@ -105,10 +105,10 @@ class ItemRules:
 
 
 def rules_for_training(part: Part, allows_nan: bool = False, range: ValueRange | None = None) -> ItemRules:
-    """Return how a part is read where its shape alone says what it is.
+    """Return the rules for a part, by its shape alone.
 
     Raises:
-        DataError: it is empty, or of another number of dimensions.
+        DataError: it is empty, or has an unsupported number of dimensions.
     """
     size = " x ".join(map(str, ("N" if part.count is None else part.count, *part.shape)))
     if len(part.shape) not in (1, 2, 3):
@@ -116,20 +116,20 @@ def rules_for_training(part: Part, allows_nan: bool = False, range: ValueRange |
     if 0 in part.shape or part.count == 0:
         raise DataError(f"{part.name}: {size}: empty; expected {FORMS}")
     if len(part.shape) == 1:
-        return _reading(part, (1, 1, part.shape[0]), "vectors", allows_nan=allows_nan)
+        return _rules(part, (1, 1, part.shape[0]), "vectors", allows_nan=allows_nan)
     if len(part.shape) == 2:
-        return _reading(part, (1, *part.shape), "images", range=range)
+        return _rules(part, (1, *part.shape), "images", range=range)
     last = part.shape[2] in CHANNELS and part.shape[0] not in CHANNELS
-    return _reading(part, (part.shape[2], *part.shape[:2]) if last else part.shape, "images", last, range=range)
+    return _rules(part, (part.shape[2], *part.shape[:2]) if last else part.shape, "images", last, range=range)
 
 
-def rules_for_model(part: Part, form: ItemForm, wanted: str) -> ItemRules:
-    """Return how a part is read for a model of a form, which may also take flat rows as images.
+def rules_for_model(part: Part, form: ItemForm, expected: str) -> ItemRules:
+    """Return the rules for a part that a model of a form reads; an image model also takes flat rows.
 
     Args:
         part: the items.
         form: the model's.
-        wanted: what would be right, for the message.
+        expected: what the model takes, for the message.
 
     Raises:
         DataError: its items do not have that form.
@@ -142,14 +142,14 @@ def rules_for_model(part: Part, form: ItemForm, wanted: str) -> ItemRules:
         fitting = [*gray, form.shape, (height, width, channels), (form.values_per_item,)]
     if part.shape not in fitting:
         shapes = ", ".join(" x ".join(map(str, ("N", *shape))) for shape in dict.fromkeys(fitting))
-        raise DataError(f"{part.name}: {part.describe()}; {wanted}, in one of the shapes {shapes}")
+        raise DataError(f"{part.name}: {part.describe()}; {expected}, in one of the shapes {shapes}")
     last = form.kind == "images" and part.shape == (height, width, channels) != form.shape
     wide = part.dtype.kind in "iu" and part.dtype.itemsize > 1
     fits = form.range is not None and form.range.whole == wide and part.dtype != np.uint8 and part.dtype.kind != "b"
-    return _reading(part, form.shape, form.kind, last, allows_nan=form.fill is not None, range=form.range if fits else None)
+    return _rules(part, form.shape, form.kind, last, allows_nan=form.fill is not None, range=form.range if fits else None)
 
 
-def _reading(
+def _rules(
     part: Part,
     shape: tuple[int, ...],
     kind: str,
@@ -160,7 +160,7 @@ def _reading(
     channels, height, width = shape
     dtype, images = part.dtype, kind == "images"
     eight_bit = dtype == np.uint8 or (images and dtype.kind in "bui" and range is None)
-    wide = not images and (dtype.kind in "iu" or dtype.itemsize > 4)  # whole numbers and float64 keep their digits
+    wide = not images and (dtype.kind in "iu" or dtype.itemsize > 4)  # integers and float64 keep their precision
     target = np.dtype(np.uint8 if eight_bit else np.float64 if wide else np.float32)
     columns = None if images else part.columns
     form = ItemForm(

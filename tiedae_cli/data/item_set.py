@@ -1,4 +1,4 @@
-"""What every source becomes: images or vectors in one array, and how raw values turn into what the model sees.
+"""Item sets: images or vectors in one array, and the scaling between raw values and those that the model sees.
 
 Shapes: N items of a set, M items of its array, C channels, H x W pixels, D = C * H * W values per item, B items per batch.
 """
@@ -17,17 +17,17 @@ log = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
 KINDS = ("images", "vectors")
 NO_LABEL = "no label"
-BLOCK_BYTES = 1 << 25  # what is copied or looked at in one go
+BLOCK_BYTES = 1 << 25  # bytes that are copied or checked at once
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """Which raw values of images are the model's 0 and 1, where they are not 0 and 255, or 0 and 1."""
+    """The raw values of images that become 0 and 1, if not 0 and 255, or 0 and 1."""
 
     low: float
     high: float
     whole: bool
-    """Of whole numbers of more than 8 bits; else of floats."""
+    """Whether the images are integers of more than 8 bits; otherwise floats."""
 
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)  # of cameras and scanners
@@ -48,15 +48,15 @@ class ItemForm:
     kind: str = "images"
     """``images`` (the model sees [0, 1]) or ``vectors`` (standardized features)."""
     offset: np.ndarray | None = None
-    """(D,) float64 (float32 where it is made by hand), subtracted from raw values; None is 0."""
+    """(D,) float64 (float32 in hand-made forms), subtracted from raw values; None is 0."""
     scale: np.ndarray | float = 1.0
     """(D,) like ``offset``, or a number: 1/255 for uint8 images."""
     fill: np.ndarray | None = None
-    """(D,) float64: what stands for a missing value (NaN) of vectors; None where there is none."""
+    """(D,) float64: replaces a missing value (NaN) of vectors; None: missing values are refused."""
     range: ValueRange | None = None
-    """Of images whose raw values are converted to [0, 1] as they are read."""
+    """Images only: the range that is mapped to [0, 1] when they are read."""
     columns: Columns | None = None
-    """What the values of a vector are, where its source names them."""
+    """The named columns of a vector, if its source has names."""
 
     @property
     def values_per_item(self) -> int:
@@ -71,29 +71,29 @@ class ItemForm:
 
     @property
     def value_name(self) -> str:
-        """What one value of an item is called in messages."""
+        """The word for one value of an item in messages."""
         return "feature" if self.kind == "vectors" else "pixel"
 
     def describe(self) -> str:
-        """Return the form in words, for messages."""
+        """Return the form as text, for messages."""
         channels, height, width = self.shape
         if self.kind == "vectors":
-            whose = "vectors" if height == 1 else f"windows of {height} rows"
-            return f"{whose} of {width} feature{'s' * (width != 1)}"
+            what = "vectors" if height == 1 else f"windows of {height} rows"
+            return f"{what} of {width} feature{'s' * (width != 1)}"
         return f"{height}x{width} {'gray' if channels == 1 else 'color' if channels == 3 else f'{channels}-channel'} images"
 
     @property
     def items_name(self) -> str:
-        """What its items are called."""
+        """The word for its items in messages."""
         return "images" if self.kind == "images" else "rows" if self.window == 1 else "windows"
 
     def normalize(self, raw: np.ndarray) -> np.ndarray:
-        """Return what the model sees of raw values, (B, D) of any type -> (B, D) float32, always a new array."""
-        dtype = np.float64 if raw.dtype == np.float64 else np.float32  # float64 loses nothing beside a large offset
+        """Return raw values as the model sees them, (B, D) of any type -> (B, D) float32, always a new array."""
+        dtype = np.float64 if raw.dtype == np.float64 else np.float32  # float64 keeps the digits next to a large offset
         values: np.ndarray = raw.astype(dtype, order="C")
         if self.fill is not None:
             np.copyto(values, self.fill.astype(dtype), where=np.isnan(values))
-        with np.errstate(all="ignore"):  # what becomes infinite is reported by whoever computes with it
+        with np.errstate(all="ignore"):  # infinite values are reported by whoever computes with them
             if self.offset is not None:
                 np.subtract(values, self.offset.astype(dtype), out=values)
             np.multiply(values, np.asarray(self.scale, dtype), out=values)
@@ -113,16 +113,16 @@ class ItemForm:
 
 @dataclass(frozen=True)
 class Block:
-    """Some items as a model sees them."""
+    """Items as a model sees them."""
 
     items: Sequence[str | int]
-    """What tells each apart: an image file's path; the row, from 0, in a split or an only array; else ``path[row]``."""
+    """Identifies each item: the path of an image file; the row, from 0, if there is one array or split; otherwise ``path[row]``."""
     values: np.ndarray
     """(B, D) float32"""
     series: int = 0
-    """Of rows that windows are made of: which uninterrupted run of rows they belong to."""
+    """For rows of windows: the number of the uninterrupted series that they belong to."""
     labels: Sequence[str] | None = None
-    """What each item is called, where the source says it."""
+    """Label text of each item, if the source has labels."""
 
     def joined(self, other: "Block") -> "Block":
         """Return the items of two blocks of one stream as one."""
@@ -148,14 +148,14 @@ class ItemSet:
     """(M, C, H, W), each item contiguous (windows overlap): uint8, float32 or (vectors) float64; M = N without ``indices``. Never
     written to, because it may be shared."""
     labels: np.ndarray | None
-    """(N,) int64, or None where the source has none."""
+    """(N,) int64, or None if the source has none."""
     form: ItemForm
     indices: np.ndarray | None = None
     """(N,) int64: which of the M are items, in this order; None: all of them."""
     label_names: tuple[str, ...] | None = None
-    """What the labels stand for, where they are words."""
+    """The text of each label, if labels are words."""
     row_labels: np.ndarray | None = None
-    """Of windows: the label of each row in memory, (M + W - 1,) int64; -1 of one that is no item."""
+    """Of windows: the label of each row in memory, (M + W - 1,) int64; -1 for a row that is not an item."""
 
     def __len__(self) -> int:
         return len(self.values) if self.indices is None else len(self.indices)
@@ -170,27 +170,27 @@ class ItemSet:
         return items if self.indices is None else self.indices[items]
 
     def label_texts(self, start: int, stop: int) -> list[str] | None:
-        """Return what items start to stop are called; None where the source has no labels."""
+        """Return the label texts of items start to stop; None if the source has no labels."""
         return self._texts(self.labels, start, stop)
 
     def row_label_texts(self, start: int, stop: int) -> list[str] | None:
-        """Return what rows start to stop in memory, which windows hold, are called; None where the source has no labels."""
+        """Return the label texts of rows start to stop in memory; None if the source has no labels."""
         return self._texts(self.row_labels, start, stop)
 
     def _texts(self, labels: np.ndarray | None, start: int, stop: int) -> list[str] | None:
         return None if labels is None else [self.label_text(label) for label in labels[start:stop].tolist()]
 
     def label_text(self, label: int) -> str:
-        """Return what a label stands for."""
+        """Return the text of a label."""
         return str(label) if self.label_names is None else self.label_names[label]
 
     @property
     def readable_names(self) -> tuple[str, ...] | None:
-        """What the labels stand for, for people to read: of items without one that they have none."""
+        """The label texts for people; unlabelled items are ``no label``."""
         return None if self.label_names is None else tuple(name or NO_LABEL for name in self.label_names)
 
     def raw(self, start: int, stop: int) -> np.ndarray:
-        """Return the raw values of items start to stop, (B, D); a copy only where the set has ``indices``."""
+        """Return the raw values of items start to stop, (B, D); a copy only if the set has ``indices``."""
         return self.rows[start:stop] if self.indices is None else self.rows[self.indices[start:stop]]
 
     def batch(self, start: int, stop: int) -> np.ndarray:
@@ -223,7 +223,7 @@ class Splits:
     validation: ItemSet
     test: ItemSet
     source: str
-    """What the data is, for messages: a name or a path."""
+    """Name or path of the data, for messages."""
 
     def get(self, name: str) -> ItemSet:
         """Return a split by its name."""
@@ -248,7 +248,7 @@ class Splits:
             model: its path, for the message.
 
         Raises:
-            DataError: the data's form is not the model's any more.
+            DataError: the form of the data is no longer the model's.
         """
         if (form.shape, form.kind) != (self.form.shape, self.form.kind):
             raise DataError(f"{model}: made for {form.describe()}, but {self.source} now has {self.form.describe()}")
@@ -273,9 +273,9 @@ def check_split(name: str) -> None:
 
 
 def choose(items: ItemSet, count: int, seed: int | None) -> ItemSet:
-    """Return the first ``count`` items, or with a seed a random choice of them; fewer, and said so, where there are fewer."""
+    """Return the first ``count`` items, or a random choice with a seed; all items, with a note, if there are fewer."""
     if count > len(items):
-        log.info(f"only {len(items):,} images in this split, {count:,} were asked for")
+        log.info(f"only {len(items):,} {items.form.items_name} in this split; {count:,} were asked for")
         count = len(items)
     return items.slice(0, count) if seed is None else items.select(permutation(seed, len(items))[:count])
 

@@ -1,4 +1,4 @@
-"""Which source a config means; every source becomes the same thing: ``Splits`` of ``ItemSet``."""
+"""Loads the source that a config names as ``Splits`` of ``ItemSet``, whatever its kind."""
 
 import logging
 import os
@@ -8,9 +8,8 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.image_files import first_image, is_color, open_image
 from tiedae_cli.data.item_set import SPLITS, Splits
-from tiedae_cli.data.partition import partition, usual_only
+from tiedae_cli.data.partition import normal_only, partition
 from tiedae_cli.data.scaling import scaled
-from tiedae_cli.data.sets_from_parts import gather
 from tiedae_cli.data.sources.detection import formats, is_data_file, source_of, suffixes_with
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.data.sources.downloads import DOWNLOADS, files_of, load_download
@@ -19,6 +18,7 @@ from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import TABLE, ReadOptions
 from tiedae_cli.data.sources.table_columns import all_columns, choose_columns
 from tiedae_cli.data.sources.table_kinds import TABLE_FIELDS
+from tiedae_cli.data.training_sets import training_sets
 from tiedae_cli.data.windows import windowed
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.system.files_in_use import note_input
@@ -27,7 +27,7 @@ from tiedae_cli.system.text import HIDDEN
 log = logging.getLogger(__name__)
 
 SMALL = 64  # pixels of the longer side, up to which an image without color is a drawing or a digit, not a photograph
-SOME_FIELDS = {  # keys of the data section that only some sources know, and which
+SOME_FIELDS = {  # keys of the data section that only some sources know, and these sources
     "root": "data sets that are downloaded",
     "size": "a folder of images",
     "mode": "a folder of images",
@@ -41,7 +41,7 @@ SOME_FIELDS = {  # keys of the data section that only some sources know, and whi
     "arrays": f"a file that holds several arrays ({suffixes_with('arrays')})",
     **dict.fromkeys(TABLE_FIELDS, "a table"),
 }
-FIXED_FIELDS = {  # keys that choose splits, of data sets that have their own
+FIXED_FIELDS = {  # keys that choose splits; data sets with fixed splits refuse them
     "validation": "cannot be chosen: its splits are fixed",
     "test": "cannot be chosen: it has a test split of its own",
     "split_seed": "is only for a folder or an array: its splits are not drawn",
@@ -53,11 +53,11 @@ def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
 
     Args:
         config: the data section.
-        may_fill_root: whether ``data.root`` is what the user names, so that a download may go there; false where it comes out of a
-            checkpoint, which must not choose what is written: then it goes to the user's own place.
+        may_fill_root: whether a download may go to ``data.root``. False if the config comes from a checkpoint, which must not
+            choose what is written; downloads then go to the user's cache folder.
 
     Raises:
-        DataError: an unknown name, or data that is missing, damaged or of no use; the message names the file.
+        DataError: an unknown name, or data that is missing, damaged or unusable; the message names the file.
         ConfigError: a field of the config does not go with this data.
         StorageError: the cache of a folder's images cannot be written.
     """
@@ -67,11 +67,11 @@ def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
         log.info(f"{name}: the data set of that name; what lies here is ./{name}")
     if name == "digits":
         _refuse_fields(config, name, *FIXED_FIELDS, *(field for field in SOME_FIELDS if field != "root"))
-        return usual_only(load_digits(), config)
+        return normal_only(load_digits(), config)
     if name in DOWNLOADS:
         _refuse_fields(config, name, "test", "split_seed", *(field for field in SOME_FIELDS if field != "root"))
         found = load_download(name, config.root and shown_path(config.root), config.validation, may_fill_root)
-        return usual_only(found, config)
+        return normal_only(found, config)
     return _load_path(Path(os.path.expanduser(name)), name, config)
 
 
@@ -83,7 +83,7 @@ def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
     _refuse_fields(config, name, *(field for field in SOME_FIELDS if field not in source.fields))
     parts = source.parts(path, ReadOptions(lambda table: choose_columns(table, config), config))
     range_ = None if source is IMAGE_FOLDER else config.range  # of a folder, decoding has done it
-    return _scaled(partition(gather(parts, str(path), config.missing, range_), config, name), config)
+    return _scaled(partition(training_sets(parts, str(path), config.missing, range_), config, name), config)
 
 
 def note_data(config: DataConfig) -> None:
@@ -101,7 +101,7 @@ def is_data_set(name: str) -> bool:
 
 
 def data_set_name(name: str) -> str | None:
-    """Return the data set that a name means, in any case (``MNIST``); None where it means none."""
+    """Return the data set that a name means, in any case (``MNIST``); None if there is none of that name."""
     return name.lower() if name.lower() in data_set_names() and not (name != name.lower() and os.path.exists(name)) else None
 
 
@@ -130,22 +130,22 @@ def holds_photographs(folder: Path) -> bool:
         first = first_image(folder)
         image = None if first is None else open_image(first)
     except (DataError, OSError):
-        return False  # reading them all tells
+        return False  # reading them all reports it
     return image is not None and (is_color(image) or max(image.size) > SMALL)
 
 
 def shown_path(name: str) -> str:
-    """Return a path as it is shown and opened: below the working folder where it lies there."""
+    """Return a path as it is shown and opened: relative if it lies below the working folder."""
     inside = os.path.isabs(name) and os.path.commonpath([os.getcwd(), name]) == os.getcwd()
     return os.path.relpath(name) if inside else name
 
 
 def absolute(config: DataConfig) -> DataConfig:
-    """Return the section with absolute paths, so that it means the same from every folder."""
+    """Return the section with absolute paths, which mean the same from every folder."""
     path = os.path.expanduser(config.dataset)
     moved = not is_data_set(config.dataset) and os.path.exists(path) and not HIDDEN.search(os.path.abspath(path))
     root = None if config.root is None else os.path.abspath(os.path.expanduser(config.root))
-    root = config.root if root is not None and HIDDEN.search(root) else root  # which a config file cannot hold: it stays short
+    root = config.root if root is not None and HIDDEN.search(root) else root  # a config file cannot hold it: it stays relative
     dataset = os.path.abspath(path) if moved else data_set_name(config.dataset) or config.dataset
     return config.model_copy(update={"dataset": dataset, "root": root})
 
@@ -166,7 +166,7 @@ def _scaled(splits: Splits, config: DataConfig) -> Splits:
 
 
 def _refuse_fields(config: DataConfig, source: str, *fields: str) -> None:
-    """Refuse fields that would change nothing: whoever wrote them expects that they do."""
+    """Refuse fields that would have no effect on this source."""
     meaning = FIXED_FIELDS | {field: f"is only for {what}" for field, what in SOME_FIELDS.items()}
     given = [field for field in fields if getattr(config, field) != DataConfig.model_fields[field].default]
     if given:

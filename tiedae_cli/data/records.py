@@ -1,4 +1,4 @@
-"""Values of items key by key, a block at a time: what is computed of them in one room and written in another.
+"""Values of items by key, one block at a time, for writers of every format.
 
 Shapes: N items a block, K numbers of an item.
 """
@@ -15,7 +15,7 @@ class Records:
     columns: Mapping[str, Any]
     """The N values of each key: a sequence, or a numpy array, (N, ...), which gives each object a list of K numbers."""
     optional: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """Those of keys that come last, and that an object lacks where the value is None; only formats of nested values have them."""
+    """Values of keys that come last and are omitted if None; only formats with nested values have them."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))

@@ -15,17 +15,17 @@ log = logging.getLogger(__name__)
 
 SMALLEST_SPREAD = 1e-30  # its inverse still fits float32
 RESOLUTION = {"float64": 1e-15}  # a deviation below this part of the mean is rounding; of other types float32's
-NAMED = 12  # constant features that a note names
+LISTED_CONSTANTS = 12  # constant features that a note lists
 
 
 def scaled(train: ItemSet, scaling: str, fills: bool = False) -> ItemForm:
     """Return the form in which each feature of the training split has the scale that ``data.scaling`` asks for.
 
     ``standard``: mean 0, standard deviation 1 (the population's, / N). ``robust``: median 0, interquartile range 1. ``minmax``: from 0
-    to 1. ``none``: as it is. A constant feature has no spread to divide by: it becomes 0 everywhere in training, and is named.
+    to 1. ``none``: unchanged. A constant feature cannot be divided by its spread: it becomes 0 everywhere in training, and is reported.
 
     Args:
-        train: the training split; NaN is a missing value and counts in nothing.
+        train: the training split; NaN is a missing value and is ignored.
         scaling: of the config.
         fills: missing values are replaced by the feature's mean.
     """
@@ -38,7 +38,7 @@ def scaled(train: ItemSet, scaling: str, fills: bool = False) -> ItemForm:
         quantiles = (0.25, 0.5, 0.75) if scaling == "robust" else (0.0, 0.0, 1.0)
         low, offset, high = _quantiles(train, quantiles)
         spread = high - low
-        if scaling == "robust":  # more than half of the values are alike: the deviation has to do
+        if scaling == "robust":  # more than half of the values are equal: use the deviation
             spread = np.where(spread > 0, spread, deviation)
     rounding = np.abs(mean) * RESOLUTION.get(train.values.dtype.name, 1e-7)
     constant = (deviation <= np.maximum(rounding, SMALLEST_SPREAD)) & (scaling != "none")
@@ -55,8 +55,8 @@ def _blocks(train: ItemSet) -> Iterator[np.ndarray]:
 def _moments(train: ItemSet) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each feature, (D,) float64 each.
 
-    One pass, in blocks whose means and squared deviations are merged (Chan, Golub & LeVeque 1979), which stays exact where a mean is
-    large beside its deviation. Counted from each feature's first value, so that a constant has no deviation, not even by rounding.
+    One pass, in blocks whose means and squared deviations are merged (Chan, Golub & LeVeque 1979), which stays exact if a mean is
+    large compared to its deviation. Measured from each feature's first value: a constant has no deviation, not even by rounding.
     """
     mean = np.zeros(train.form.values_per_item)
     squares, count = np.zeros_like(mean), np.zeros_like(mean)  # squared deviations from the mean, summed; values seen
@@ -92,9 +92,9 @@ def _quantiles(train: ItemSet, quantiles: tuple[float, float, float]) -> list[np
 
 def _name_constants(train: ItemSet, constant: np.ndarray) -> None:
     columns = train.form.columns
-    places = np.flatnonzero(constant).tolist()
-    if not places:
+    indices = np.flatnonzero(constant).tolist()
+    if not indices:
         return
-    names = [columns.values[place] if columns is not None else str(place) for place in places[:NAMED]]
-    more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
-    log.info(f"constant features, which tell nothing: {', '.join(names)}{more}")
+    names = [columns.values[index] if columns is not None else str(index) for index in indices[:LISTED_CONSTANTS]]
+    more = f" and {len(indices) - LISTED_CONSTANTS} more" if len(indices) > LISTED_CONSTANTS else ""
+    log.info(f"constant features (no information): {', '.join(names)}{more}")

@@ -15,7 +15,7 @@ from tiedae_cli.errors import DataError
 
 
 def row_form(form: ItemForm) -> ItemForm:
-    """Return the form of one row of a window; of an item that is no window the form itself."""
+    """Return the form of one row of a window; if items are not windows, the form itself."""
     if form.window == 1:
         return form
     width = form.shape[2]
@@ -34,8 +34,8 @@ def window_form(form: ItemForm, window: int) -> ItemForm:
 def windowed(rows: ItemSet, window: int, stride: int, name: str) -> ItemSet:
     """Return the windows of a set of rows, without a copy of their values: overlapping views of the same memory.
 
-    A window never reaches over rows that the set leaves out. The last one of each run of rows ends with it, also where the stride
-    would miss that, so that every row of a run lies in a window.
+    A window never spans rows that the set excludes. The last window of each run of rows ends with the last row, even if the stride
+    would miss it: every row of a run lies in a window.
 
     Args:
         rows: the rows, in order.
@@ -65,7 +65,7 @@ def _overlapping(rows: np.ndarray, window: int) -> np.ndarray:
 
 
 def window_starts(first: int, last: int, window: int, stride: int) -> list[int]:
-    """Return where windows of the rows from ``first`` to before ``last`` begin."""
+    """Return the first row of each window within the rows ``first`` to ``last - 1``."""
     if last - first < window:
         return []
     starts = list(range(first, last - window + 1, stride))
@@ -73,7 +73,7 @@ def window_starts(first: int, last: int, window: int, stride: int) -> list[int]:
 
 
 def _runs(rows: ItemSet) -> list[tuple[int, int]]:
-    """Return which uninterrupted ranges of the rows in memory a set holds, in order: (first, after the last)."""
+    """Return the uninterrupted ranges of rows in memory that a set holds, in order: (first, last + 1)."""
     if rows.indices is None:
         return [(0, len(rows.values))] if len(rows.values) else []
     return [(int(run[0]), int(run[-1]) + 1) for run in _split_at_gaps(np.sort(rows.indices), 1)]
@@ -85,7 +85,7 @@ def _split_at_gaps(numbers: np.ndarray, step: int) -> list[np.ndarray]:
 
 
 def _labels_in_memory(rows: ItemSet) -> np.ndarray:
-    """Return the label of each row in memory, (M,) int64; -1 of one that is no item."""
+    """Return the label of each row in memory, (M,) int64; -1 for a row that is not an item."""
     labels = np.full(len(rows.values), -1)
     labels[rows.positions(np.arange(len(rows)))] = rows.labels
     return labels
@@ -107,18 +107,18 @@ def row_blocks(items: ItemSet, size: int, stride: int) -> Iterator[Block]:
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows that become whole with a block of rows."""
+    """The windows that a block of rows completes."""
 
     rows: Block
     """The rows; none at the end of a series."""
     names: list[str | int]
-    """What tells each window apart: its first row."""
+    """Identifies each window: its first row."""
     starts: list[int]
-    """Where each window begins: its row in the series, from 0."""
+    """First row of each window in the series, from 0."""
     values: np.ndarray
     """(B, W * D)"""
     done: int
-    """Rows of the series that no later window holds."""
+    """Rows of the series that are complete: later windows do not contain them."""
     ends: bool = False
     """Whether the series ends here."""
 
@@ -130,10 +130,10 @@ def windows_of(blocks: Iterable[Block], window: int, stride: int, bad: Bad) -> I
         blocks: rows as the model sees them.
         window: W.
         stride: rows from one window to the next.
-        bad: is told of a series that is shorter than a window.
+        bad: called for a series that is shorter than a window.
 
     Raises:
-        DataError: what ``bad`` raises.
+        DataError: raised by ``bad``.
     """
     series: _Series | None = None
     for block in blocks:
@@ -147,14 +147,14 @@ def windows_of(blocks: Iterable[Block], window: int, stride: int, bad: Bad) -> I
 
 
 def window_blocks(blocks: Iterable[Block], window: int, stride: int, bad: Bad) -> Iterator[Block]:
-    """Yield windows of rows as items, (B, W * D), each called after its first row; arguments as of ``windows_of``."""
+    """Yield windows of rows as items, (B, W * D), each named by its first row; arguments as for ``windows_of``."""
     for windows in windows_of(blocks, window, stride, bad):
         if windows.starts:
             yield Block(windows.names, windows.values)
 
 
 class _Series:
-    """The rows of one series that windows to come may hold."""
+    """The rows of one series that later windows may contain."""
 
     def __init__(self, block: Block, window: int, stride: int) -> None:
         self.window, self.stride = window, stride

@@ -32,7 +32,7 @@ def decode_codes(run: OpenRun, codes: str, output: str, kind: str, as_float: boo
     """
     size, form = run.network.sizes[-1], run.form
     reader = ItemReader(
-        ItemForm((1, 1, size), "vectors"), run.block_size, wanted=f"this model's codes have {size} numbers", key="code"
+        ItemForm((1, 1, size), "vectors"), run.block_size, expected=f"this model's codes have {size} numbers", key="code"
     )
     items = reader.open([codes])
     answers = (Block(block.items, decoded(run.network, block.values, run.device).numpy()) for block in items.blocks)

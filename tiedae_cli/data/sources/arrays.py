@@ -1,7 +1,7 @@
 """Arrays: ``.npy`` memory-mapped or read from a pipe, ``.npz`` read array by array; nothing in them is ever unpickled.
 
-A memory-mapped array takes no memory of its own: the kernel keeps what was read lately and drops it when memory is short. A file that
-is overwritten in place while it is mapped ends the process; replace it by renaming.
+A memory-mapped array takes no memory of its own: the kernel caches what was read and drops it when memory is short. Overwriting a
+file in place while it is mapped ends the process; replace it by renaming.
 
 Shapes: N items, B items a block; the other dimensions are an item's.
 """
@@ -34,7 +34,7 @@ OBJECTS = "O"
 
 @dataclass(frozen=True)
 class _Header:
-    """What the head of a ``.npy`` says."""
+    """The header of a ``.npy`` file."""
 
     shape: tuple[int, ...]
     """(N, ...)"""
@@ -54,14 +54,14 @@ def open_npy(path: Path) -> dict[str, Part]:
     Mode "r": a copy-on-write map ("c") counts as memory that might be needed, so Linux refuses one that is larger than the memory.
 
     Raises:
-        DataError: it cannot be read, is cut off or too long, or is no array of numbers.
+        DataError: it cannot be read, is cut off or too long, or is not an array of numbers.
     """
     with data_errors(path), open_regular(path) as file:
         header = _read_header(file, str(path))
         start, actual = file.tell(), os.fstat(file.fileno()).st_size
     expected = start + header.bytes
     if actual != expected:
-        kind = "cut off" if actual < expected else "goes on after its last row"
+        kind = "cut off" if actual < expected else "longer than its header says"
         raise DataError(f"{path}: {kind}: {actual:,} bytes, its header says {expected:,}")
     if not header.bytes:
         return {"train": array_part(np.empty(header.shape, header.dtype), str(path))}
@@ -73,7 +73,7 @@ def stream_npy(file: IO[bytes], name: str) -> dict[str, Part]:
     """Return the array of a ``.npy`` stream, whose head is read at once, as a source of one part.
 
     Raises:
-        DataError: it is no array of numbers, or its items cannot be read one after the other.
+        DataError: it is not an array of numbers, or its items cannot be read sequentially.
     """
     header = _read_header(file, name)
     if header.column_major:
@@ -85,15 +85,15 @@ def stream_npy(file: IO[bytes], name: str) -> dict[str, Part]:
     return {"train": Part(name, header.shape[1:], header.dtype, header.shape[0], read)}
 
 
-def open_npz(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
-    """Return the arrays of an archive as the splits that their names say.
+def open_npz(path: Path, requested: Mapping[str, str]) -> dict[str, Part]:
+    """Return the arrays of an archive as the splits that their names identify.
 
     Args:
         path: the archive.
-        wanted: ``data.arrays``.
+        requested: ``data.arrays``.
 
     Raises:
-        DataError: no archive, damaged, or no array, or more than one, that could be the items of a split.
+        DataError: not an archive, damaged, or no array, or more than one, could be the items of a split.
     """
     arrays, objects = {}, {}
     with data_errors(path, "an .npz archive"), zipfile.ZipFile(path) as archive:
@@ -107,10 +107,10 @@ def open_npz(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
                 else:
                     arrays[name] = _named(path, member, header)
     for name, problem in objects.items():
-        if not arrays or name in wanted.values():
+        if not arrays or name in requested.values():
             raise problem
-        log.info(f"{problem}: left out")
-    return open_arrays(str(path), arrays, wanted)
+        log.info(f"{problem}; ignored")
+    return open_arrays(str(path), arrays, requested)
 
 
 def _named(path: Path, member: zipfile.ZipInfo, header: _Header) -> NamedArray:
@@ -143,7 +143,7 @@ def _whole(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
 
 
 def _read_header(file: IO[bytes], name: str, kinds: str = NUMBERS) -> _Header:
-    """Read the head of a ``.npy``, which is evaluated as literals only, and refuse what is no array of these kinds."""
+    """Read the head of a ``.npy``, which is evaluated as literals only; refuse arrays of other kinds."""
     try:
         version = npy.read_magic(file)
         if version not in READERS:
@@ -188,9 +188,9 @@ def _row_blocks(file: IO[bytes], header: _Header, size: int, name: str) -> Itera
             values = np.frombuffer(raw, header.dtype, item * whole).reshape(whole, *header.shape[1:])
             yield RawBlock(range(start, start + whole), values)
         if whole < rows:
-            raise DataError(f"{name}: cut off after {start + whole:,} of the {count:,} rows that its header promises")
+            raise DataError(f"{name}: cut off after {start + whole:,} of the {count:,} rows of its header")
     if file.read(1):
-        raise DataError(f"{name}: goes on after the {count:,} rows that its header promises; one array is expected")
+        raise DataError(f"{name}: longer than the {count:,} rows of its header; one array is expected")
 
 
 NPY = Source(

@@ -1,4 +1,4 @@
-"""What a cell of a table says: a number, a word, or nothing; and what the text of a label is, wherever it comes from."""
+"""Parses cells of a table: numbers, words and missing values; and normalizes the text of labels."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -8,33 +8,35 @@ from typing import Any
 
 import numpy as np
 
-MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
+MISSING = (
+    "", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "null", "NULL", "None", "NaT", "?",
+)  # fmt: skip
 YES_NO = {"true": "1", "false": "0", "True": "1", "False": "0", "TRUE": "1", "FALSE": "0"}
 LABEL_NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,9})?", re.ASCII)
-WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")  # int64 whose text is this one
-MOST_EXPONENT = 300  # of what a float holds
-MOST_DIGITS = 18  # of a whole number that was written with a point or an exponent
+WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")  # an int64 with exactly this text
+MOST_EXPONENT = 300  # largest exponent of a label that is shown as a float
+MOST_DIGITS = 18  # digits of a whole number that was written with a point or an exponent
 
 
-def is_number(cell: str, decimal: str) -> bool:
-    """Return whether a text without white space around it is a number, or one of the words for 1 and 0."""
+def is_number(cell: str) -> bool:
+    """Return whether a text without white space around it is a number with a decimal point, or one of the words for 1 and 0."""
     if cell in YES_NO:
         return True
     try:
-        float(cell.replace(decimal, "."))
+        float(cell)
     except ValueError:
         return False
     return "_" not in cell and cell.isascii()
 
 
 def as_text(values: Any) -> Iterable[str]:
-    """Yield a pyarrow array's cells as text, "" where there is none."""
+    """Yield the cells of a pyarrow array as text, "" for null."""
     return ("" if cell is None else str(cell) for cell in values.to_pylist())
 
 
 @lru_cache(1 << 12)
 def label_text(cell: str, decimal: str = ".") -> str:
-    """Return the one text of a label, however it was written: labels are the same where these texts are.
+    """Return the normal form of a label: two labels are equal if these texts are.
 
     ``1.0``, ``+1``, `` 1`` and ``True`` are ``1``, as they are in a column of another type; ``007`` is a text of its own.
     """
@@ -53,7 +55,7 @@ def label_text(cell: str, decimal: str = ".") -> str:
 
 
 def numbered(texts: np.ndarray) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Return the numbers of labels' texts, (N,) int64, and what they stand for where the texts are not whole numbers themselves."""
+    """Return label texts as numbers, (N,) int64, and the text of each number unless all texts are whole numbers."""
     words, places = np.unique(texts.astype(str), return_inverse=True)
     if all(WHOLE.fullmatch(word) for word in words):
         return words.astype(np.int64)[places], None
@@ -61,5 +63,5 @@ def numbered(texts: np.ndarray) -> tuple[np.ndarray, tuple[str, ...] | None]:
 
 
 def is_unlabelled(text: str, normal: Collection[str]) -> bool:
-    """Return whether a label's text says nothing; a user who names it among the normal ones means it."""
+    """Return whether the text of a label means a missing one, unless the user names it among the normal labels."""
     return text in MISSING and text not in normal

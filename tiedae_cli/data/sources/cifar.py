@@ -21,14 +21,14 @@ def cifar_parts(path: Path, options: ReadOptions) -> dict[str, Part]:
     """
     before = _labels_per_record(path.stat().st_size)
     if before is None:
-        raise DataError(f"{path}: not a CIFAR file: {path.stat().st_size:,} bytes are no whole number of records")
+        raise DataError(f"{path}: not a CIFAR file: {path.stat().st_size:,} bytes is not a multiple of the record size")
     records = np.fromfile(path, np.uint8).reshape(-1, before + math.prod(IMAGE))
     labels = records[:, before - 1].astype(np.int64)
     return {"train": array_part(np.ascontiguousarray(records[:, before:]).reshape(-1, *IMAGE), str(path), labels)}
 
 
 def _labels_per_record(size: int) -> int | None:
-    """Return how many labels stand before each image in a file of this many bytes; None if it is not a CIFAR file."""
+    """Return the number of labels before each image in a file of this many bytes; None if it is not a CIFAR file."""
     return next((labels for record, labels in RECORDS.items() if size and size % record == 0), None)
 
 

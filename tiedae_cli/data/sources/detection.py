@@ -1,4 +1,4 @@
-"""All kinds of sources, and which of them a file, a folder or a stream is: by its suffix, else by its first bytes."""
+"""Lists all kinds of sources, and detects the kind of a file, folder or stream by its suffix or first bytes."""
 
 import gzip
 import io
@@ -22,8 +22,8 @@ from tiedae_cli.system.standard_streams import stdin
 
 SOURCES = [IMAGE_FOLDER, NPY, NPZ, HDF5, MATLAB, IDX, CIFAR, CSV, JSON_LINES, PARQUET, FEATHER]
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
-MODELS = ("", ".safetensors")  # suffixes of what is no data
-HEAD_BYTES = 16  # enough to tell what a file is
+MODELS = ("", ".safetensors")  # suffixes of models, which are not data
+MAGIC_BYTES = 16  # enough to tell what a file is
 AS_TABLE = "save its table as .csv or .parquet"
 FOREIGN = {  # kinds of files that are never data, by suffix, and what to do instead
     ".ipynb": ("a Jupyter notebook", "save its data with np.save('x.npy', array)"),
@@ -39,7 +39,7 @@ FOREIGN = {  # kinds of files that are never data, by suffix, and what to do ins
 
 
 def formats(of_streams: bool = False) -> str:
-    """Return the kinds of data in words, each group with its suffixes: ``an array (.npy, .npz) or a table (.csv)``."""
+    """Return the kinds of data as text, each group with its suffixes: ``an array (.npy, .npz) or a table (.csv)``."""
     groups: dict[str, list[str]] = {}
     for source in SOURCES:
         if source.stream is not None or not of_streams:
@@ -54,7 +54,7 @@ def suffixes_with(field: str) -> str:
 
 
 def is_data_file(name: str) -> bool:
-    """Return whether a name says that a file or folder holds many items."""
+    """Return whether the suffix of a name is that of a source."""
     return any(_suffix(name) in source.suffixes for source in SOURCES)
 
 
@@ -63,7 +63,7 @@ def _suffix(name: str) -> str:
 
 
 def is_input(name: str) -> bool:
-    """Return whether a command line argument can only be data, never a model; folders of images are not asked for here."""
+    """Return whether a command line argument can only be data, never a model; False for folders of images."""
     if os.path.isdir(name):
         return source_of(Path(name)) is not IMAGE_FOLDER
     known = name == "-" or is_image_file(name) or is_data_file(name)
@@ -91,7 +91,7 @@ def source_of(path: Path) -> Source:
 
 
 def recognized(path: Path, head: bytes, folder: bool = False) -> Source:
-    """Return what kind of source has these first bytes: images if it is nothing else."""
+    """Return the kind of source with these first bytes; images if no other kind matches."""
     found = (source for source in SOURCES if source.is_folder == folder and source.recognizes(path, head))
     return next(found, IMAGE_FOLDER if folder else IMAGE_FILE)
 
@@ -100,21 +100,21 @@ def _head(path: Path) -> bytes:
     """Return the first bytes of a file, unpacked."""
     with data_errors(path, "gzip"):
         with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
+            head = file.read(MAGIC_BYTES)
         if head.startswith(b"\x1f\x8b"):
             with gzip.open(path) as unpacked:
-                head = unpacked.read(HEAD_BYTES)
+                head = unpacked.read(MAGIC_BYTES)
     return head
 
 
 def open_stream(name: str) -> tuple[Source, IO[bytes]]:
-    """Return what stdin (``-``) or a named pipe holds, by its first bytes, and all of its bytes.
+    """Return the kind of source in stdin (``-``) or a named pipe, by its first bytes, and a stream of all its bytes.
 
     Raises:
-        DataError: it is empty, or nothing that can be read front to back.
+        DataError: it is empty, or its kind cannot be read sequentially.
     """
     raw = stdin() if name == "-" else open(name, "rb")
-    head = raw.read(HEAD_BYTES)
+    head = raw.read(MAGIC_BYTES)
     if not head:
         raise DataError(f"{name}: empty; expected {formats(of_streams=True)}, or an image")
     source = CSV if head.startswith(b"\x1f\x8b") else recognized(Path(name), head)
@@ -126,5 +126,5 @@ def open_stream(name: str) -> tuple[Source, IO[bytes]]:
 
 
 def is_stream(name: str) -> bool:
-    """Return whether a name is stdin or a pipe, which is read once and front to back."""
+    """Return whether a name is stdin or a pipe, which is read once, sequentially."""
     return name == "-" or not (os.path.isfile(name) or os.path.isdir(name))

@@ -1,4 +1,4 @@
-"""The data sets that torchvision knows: found on disk, else downloaded once, and read into memory."""
+"""The data sets that torchvision knows: downloaded once if they are absent, and read into memory."""
 
 import contextlib
 import io
@@ -32,7 +32,7 @@ class Download:
     validation: int
     """Images at the start of the training split that are kept for validation."""
     files: str
-    """Which files belong where under the root, for the message when they are missing."""
+    """The files below the root, for the message if they are missing."""
     options: tuple[tuple[str, Any], ...] = ()
     """Further arguments of the class."""
     transposed: bool = False
@@ -75,12 +75,12 @@ def files_of(name: str, root: str | None) -> Iterator[Path]:
 
 
 def load_download(name: str, root: str | None, validation: float | None, may_fill_root: bool = True) -> Splits:
-    """Load one of ``DOWNLOADS``, downloading it where it is absent.
+    """Load one of ``DOWNLOADS``, downloading it if it is absent.
 
     Args:
         name: a key of ``DOWNLOADS``.
         root: folder of the data; None for ``default_root()``.
-        may_fill_root: whether a download may go to ``root``; else to ``default_root()``.
+        may_fill_root: whether a download may go to ``root``; otherwise to ``default_root()``.
         validation: images of the training split for validation, or a fraction of them; None for the data set's own number.
 
     Raises:
@@ -123,7 +123,7 @@ def _read(name: str, source: Download, folder: Path, train: bool) -> ItemSet:
 
 
 def _download(make: Callable[..., Any], name: str, source: Download, folder: Path, options: dict[str, Any]) -> Any:
-    """Download with torchvision; whatever it prints goes to stderr, for stdout is data, or nowhere."""
+    """Download with torchvision; what it prints goes to stderr, because stdout is data, or nowhere."""
     shown = sys.stderr if progress_is_drawn() else io.StringIO()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def _damaged_files(name: str, source: Download, folder: Path) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except Exception as error:  # torchvision reads with asserts, numpy, pickle and struct: there is no common error
+    except Exception as error:  # torchvision reads with asserts, numpy, pickle and struct: they have no common error
         raise DataError(
             f"{name}: the files in {folder} cannot be read ({first_line(error)}); expected {source.files}. "
             "Remove the damaged ones, and they are downloaded again."

@@ -39,9 +39,9 @@ from tiedae_cli.system.storage import replacing
 
 log = logging.getLogger(__name__)
 
-CACHE_VERSION = 2
+FOLDER_CACHE_VERSION = 2
 MASK_WORDS = ("_mask", "-mask", "_seg", "_segmentation", "_label", "_gt", ".mask")
-NAMED = 5  # bad files that a message names
+LISTED_FILES = 5  # bad files that a message names
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Listing:
     names: list[str]
     """Paths below the folder with ``/``, sorted."""
     others: int
-    """Files that are left out for their suffix."""
+    """Number of files that are skipped."""
     digest: str
     """Of the names, sizes and modification times."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The form that all images get, and what of it was inferred from one file and so must hold for all."""
+    """The form of all images, and which of its properties were inferred from one file and must hold for all."""
 
     shape: tuple[int, int, int]
     """(C, H, W)"""
@@ -81,15 +81,14 @@ def folder_parts(folder: Path, config: DataConfig) -> dict[str, Part]:
     """Return the images of a folder as the splits that its sub-folders name: ``train`` alone where there are none.
 
     Every file with a suffix of ``image_files.SUFFIXES`` belongs to it, in the order of the paths; hidden files and folders do not.
-    Sub-folders whose names say a split (``train``, ``val``, ``Test`` ...) are the splits. Where all images, of the folder or of its
-    splits, lie in sub-folders with two or more names, those are the classes: an image's label is its class's place among the sorted names.
+    Sub-folders named like a split (``train``, ``val``, ``Test`` ...) are the splits. If all images, of the folder or of its splits, lie in
+    sub-folders with two or more names, those are the classes: the label of an image is the index of its class among the sorted names.
 
-    One image that does not decode stops everything here, before an epoch is spent, and is named: a training set that silently
-    lacks files is not the set that was asked for, and its numbers would be believed.
+    One image that does not decode is an error here, before the first epoch: a training set must not silently lack files.
 
     Args:
         folder: read recursively.
-        config: ``size``, ``mode`` and ``range``; what is None is inferred: the one size that all share; color if any file is in color;
+        config: ``size``, ``mode`` and ``range``; None is inferred: the one size that all share; color if any file is in color;
             of more than 8 bits, the bit depth in use. ``include`` and ``exclude`` choose among the files.
 
     Raises:
@@ -127,7 +126,7 @@ def list_images(folder: Path, selection: Selection = Selection()) -> Listing:  #
 
 
 def _split_ranges(listing: Listing) -> dict[str, tuple[int, int]]:
-    """Return where each split's files stand among the sorted names; nothing where no sub-folder is named like a split."""
+    """Return the range of each split among the sorted names; empty if no sub-folder is named like a split."""
     tops = [name.partition("/")[0] if "/" in name else "" for name in listing.names]
     folders: dict[str, list[str]] = {}
     for top in dict.fromkeys(tops):
@@ -138,7 +137,7 @@ def _split_ranges(listing: Listing) -> dict[str, tuple[int, int]]:
         return {}
     double = next((names for names in folders.values() if len(names) > 1), None)
     if double:
-        raise DataError(f"{listing.folder}: the folders {' and '.join(double)} both say the same split; rename or remove one")
+        raise DataError(f"{listing.folder}: the folders {' and '.join(double)} are the same split; rename or remove one")
     present = [folders[name][0] for name in SPLITS if name in folders]
     if "train" not in folders:
         raise DataError(f"{listing.folder}: has a folder {present[0]}, but none named train")
@@ -146,7 +145,7 @@ def _split_ranges(listing: Listing) -> dict[str, tuple[int, int]]:
     if outside:
         raise DataError(
             f"{listing.folder}: {len(outside):,} images lie outside its split folders {', '.join(present)}, for example {outside[0]}; "
-            "move them, or leave them out with --set 'data.exclude=...'"
+            "move them, or skip them with --set 'data.exclude=...'"
         )
     ranges = {}
     for split in SPLITS:
@@ -157,7 +156,7 @@ def _split_ranges(listing: Listing) -> dict[str, tuple[int, int]]:
 
 
 def _warn_of_masks(listing: Listing) -> None:
-    """Warn where about as many files as there are images look like their masks: the same names with a word or another suffix."""
+    """Warn if many files look like masks of the images: the same names with a word or another suffix."""
     stems: dict[str, set[str]] = {}
     for name in listing.names:
         stem, suffix = os.path.splitext(name)
@@ -170,7 +169,7 @@ def _warn_of_masks(listing: Listing) -> None:
         if other is not None:
             log.warning(
                 f"{listing.folder}: {len(stems[suffix]):,} *{suffix} files have the names of *{other} files: are they masks? "
-                f"--set 'data.exclude=*{suffix}' leaves them out"
+                f"--set 'data.exclude=*{suffix}' skips them"
             )
             return
     everything = set().union(*stems.values())
@@ -179,7 +178,7 @@ def _warn_of_masks(listing: Listing) -> None:
         if len(masks) >= 0.3 * len(everything):
             log.warning(
                 f"{listing.folder}: {len(masks):,} files *{word}.* stand beside images of the same names: are they masks? "
-                f"--set 'data.exclude=*{word}.*' leaves them out"
+                f"--set 'data.exclude=*{word}.*' skips them"
             )
             return
 
@@ -199,25 +198,25 @@ def _cached(listing: Listing, config: DataConfig) -> np.ndarray:
     A folder has one cached array for each ``size`` and ``mode``: a new one, made after a file changed, replaces the old.
     """
     chosen = (config.size, config.mode, config.range, config.include, config.exclude)
-    request = "\0".join(map(str, (CACHE_VERSION, os.path.realpath(listing.folder), *chosen)))
-    place = cache_folder() / "folders" / hashlib.sha256(os.fsencode(request)).hexdigest()[:32]
-    path = place / f"{listing.digest[:32]}.npy"
+    request = "\0".join(map(str, (FOLDER_CACHE_VERSION, os.path.realpath(listing.folder), *chosen)))
+    cached = cache_folder() / "folders" / hashlib.sha256(os.fsencode(request)).hexdigest()[:32]
+    path = cached / f"{listing.digest[:32]}.npy"
     images = _open(path, len(listing.names))
     if images is not None:
         return images
-    with taking_turns(place):
+    with taking_turns(cached):
         images = _open(path, len(listing.names))  # made by the process that was waited for?
         if images is None:
             _build(listing, config, path)
             images = open_npy(path)["train"].array
             assert images is not None
             _remove_others(path)
-            _tell(listing, images, config, path)
+            _report(listing, images, config, path)
     return images
 
 
 def _open(path: Path, count: int) -> np.ndarray | None:
-    """Return a cached array, or None where there is none of this many images or it is cut off."""
+    """Return a cached array; None if it does not exist, is cut off or has another number of images."""
     with contextlib.suppress(DataError):
         images = open_npy(path)["train"].array
         if images is not None and images.ndim == 4 and len(images) == count and images.dtype == np.uint8:
@@ -232,7 +231,7 @@ def _remove_others(path: Path) -> None:
                 old.unlink()
 
 
-def _tell(listing: Listing, images: np.ndarray, config: DataConfig, path: Path) -> None:
+def _report(listing: Listing, images: np.ndarray, config: DataConfig, path: Path) -> None:
     fields = [f"data.{name}" for name, value in (("size", config.size), ("mode", config.mode)) if value is None]
     inferred = f" (inferred; {' and '.join(fields)} would choose)" if fields else ""
     left_out = f"; {listing.others:,} files with other suffixes left out" if listing.others else ""
@@ -279,13 +278,13 @@ def _range(listing: Listing, config: DataConfig) -> ValueRange | None:
         path = listing.folder / name
         if not has_wide_mode(path):
             continue
-        with contextlib.suppress(DataError):  # which is told when it is decoded
+        with contextlib.suppress(DataError):  # reported when it is decoded
             largest, first = max(largest, float(np.asarray(decode_image(path)).max())), first or name
     found = range_of(largest)
     if found is not None:
         log.info(
             f"{listing.folder}: images of more than 8 bits ({first} ...), up to {largest:,.0f}: {found.high:,.0f} is white, and 256 of "
-            "its levels are kept; --set 'data.range=[LOWEST, HIGHEST]' says otherwise"
+            "its levels are kept; override: --set 'data.range=[LOWEST, HIGHEST]'"
         )
     return found
 
@@ -308,7 +307,7 @@ def _write(listing: Listing, target: Target, path: Path) -> None:
 
 
 def _decoded(listing: Listing, target: Target) -> Iterator[np.ndarray | DataError]:
-    """Yield each file's pixels, (C, H, W) uint8, or why there are none; threads decode, for Pillow lets go of the interpreter."""
+    """Yield each file's pixels, (C, H, W) uint8, or why it cannot be decoded; threads decode, because Pillow releases the GIL."""
 
     def decode(name: str) -> np.ndarray | DataError:
         try:
@@ -328,7 +327,7 @@ def _decoded(listing: Listing, target: Target) -> Iterator[np.ndarray | DataErro
         for start in range(0, len(listing.names), block):
             yield from pool.map(decode, listing.names[start : start + block])
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # who stops does not wait for a disk that does not answer
+        pool.shutdown(wait=False, cancel_futures=True)  # an interruption does not wait for a slow disk
 
 
 def _mixed_sizes(listing: Listing, target: Target, name: str, height: int, width: int) -> DataError:
@@ -340,25 +339,25 @@ def _mixed_sizes(listing: Listing, target: Target, name: str, height: int, width
 
 
 def _bad_files(listing: Listing, bad: Sequence[str]) -> DataError:
-    others = [f"and {len(bad) - NAMED:,} others"] if len(bad) > NAMED else []
+    others = [f"and {len(bad) - LISTED_FILES:,} others"] if len(bad) > LISTED_FILES else []
     return DataError(
         "\n".join(
             [
                 f"{listing.folder}: {len(bad):,} of {len(listing.names):,} images cannot be decoded:",
-                *bad[:NAMED],
+                *bad[:LISTED_FILES],
                 *others,
-                "Repair or remove them: a training set that silently lacks files is not the set that was asked for.",
+                "Repair or remove them; files are never skipped silently.",
             ]
         )
     )
 
 
-def _check_room(place: Path, needed: int) -> None:
-    """Refuse what the disk has no room for before an hour is spent on it."""
-    free = shutil.disk_usage(place).free
+def _check_room(folder: Path, needed: int) -> None:
+    """Refuse images that do not fit on the disk, before time is spent on them."""
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise StorageError(
-            f"{place}: the decoded images take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+            f"{folder}: the decoded images take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
             "a smaller data.size takes less, and XDG_CACHE_HOME names another folder for caches"
         )
 

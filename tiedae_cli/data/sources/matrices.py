@@ -20,14 +20,14 @@ MATLAB_5, MATLAB_73 = b"MATLAB 5.0", b"MATLAB 7.3"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
-def open_hdf5(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
-    """Return the data sets of an HDF5 file, also in groups (``train/data``), as the splits that their names say.
+def open_hdf5(path: Path, requested: Mapping[str, str]) -> dict[str, Part]:
+    """Return the data sets of an HDF5 file, also in groups (``train/data``), as the splits that their names identify.
 
     MATLAB writes version 7.3 as HDF5 with the dimensions reversed: they are turned back.
 
     Raises:
         InputError: h5py is not installed.
-        DataError: damaged, or no data set, or more than one, that could be the items of a split.
+        DataError: damaged, or no data set, or more than one, could be the items of a split.
     """
     h5py = optional_package("h5py", "hdf5", f"{path}: reading it")
     with path.open("rb") as file:
@@ -43,7 +43,7 @@ def open_hdf5(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
 
     with data_errors(path, "an HDF5 file"), h5py.File(path, "r") as file:
         file.visititems(visit)
-    return open_arrays(str(path), arrays, wanted)
+    return open_arrays(str(path), arrays, requested)
 
 
 def _data_set(path: Path, h5py: ModuleType, name: str, shape: tuple[int, ...], dtype: np.dtype, reversed_: bool) -> NamedArray:
@@ -66,16 +66,16 @@ def _data_set(path: Path, h5py: ModuleType, name: str, shape: tuple[int, ...], d
     return NamedArray(shape, dtype, part, whole)
 
 
-def open_matlab(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
-    """Return the variables of a MATLAB file (up to version 7) as the splits that their names say.
+def open_matlab(path: Path, requested: Mapping[str, str]) -> dict[str, Part]:
+    """Return the variables of a MATLAB file (up to version 7) as the splits that their names identify.
 
     Raises:
         InputError: scipy is not installed.
-        DataError: damaged, or no variable, or more than one, that could be the items of a split.
+        DataError: damaged, or no variable, or more than one, could be the items of a split.
     """
     with path.open("rb") as file:
         if file.read(len(MATLAB_73)) == MATLAB_73:
-            return open_hdf5(path, wanted)
+            return open_hdf5(path, requested)
     scipy_io = optional_package("scipy.io", "hdf5", f"{path}: reading it")
     with data_errors(path, "a MATLAB file"):
         variables = scipy_io.loadmat(path)
@@ -90,7 +90,7 @@ def open_matlab(path: Path, wanted: Mapping[str, str]) -> dict[str, Part]:
             numbers[name] = plain
     counts = {values.size for name, values in numbers.items() if is_called_label(name)}
     arrays = {name: _variable(f"{path}: {name}", _items_first(name, values, counts)) for name, values in numbers.items()}
-    return open_arrays(str(path), arrays, wanted)
+    return open_arrays(str(path), arrays, requested)
 
 
 def _variable(name: str, values: np.ndarray) -> NamedArray:
@@ -98,10 +98,10 @@ def _variable(name: str, values: np.ndarray) -> NamedArray:
 
 
 def _items_first(name: str, values: np.ndarray, counts: set[int]) -> np.ndarray:
-    """Return an array with its items along the first dimension: MATLAB's custom puts images along the last, where their labels tell it."""
+    """Return an array with its items along the first dimension: MATLAB often has them last, by the number of labels."""
     if values.ndim < 3 or values.shape[0] in counts or values.shape[-1] not in counts:
         return values
-    log.info(f"{name}: its items stand along the last dimension, as its labels do")
+    log.info(f"{name}: its items are along the last dimension, by the number of labels")
     return np.moveaxis(values, -1, 0)
 
 

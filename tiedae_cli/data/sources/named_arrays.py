@@ -1,4 +1,4 @@
-"""Several arrays in one file: by their names, which hold the items of which split, and which the labels."""
+"""Identifies items, splits and labels among several named arrays in one file."""
 
 import logging
 import re
@@ -40,45 +40,47 @@ class NamedArray:
     """Reads it at once, as labels are."""
 
 
-def open_arrays(path: str, arrays: Mapping[str, NamedArray], wanted: Mapping[str, str]) -> dict[str, Part]:
-    """Return the arrays of a file as the splits that their names say: ``train`` alone where no name says a split.
+def open_arrays(path: str, arrays: Mapping[str, NamedArray], requested: Mapping[str, str]) -> dict[str, Part]:
+    """Return the arrays of a file as the splits that their names identify; ``train`` alone if no name means a split.
 
     Args:
         path: of the file, for messages.
         arrays: what it holds.
-        wanted: ``data.arrays``: names by their role, which decide alone.
+        requested: ``data.arrays``: names by role; they override detection.
 
     Raises:
-        DataError: no array, or more than one, could be the items of a split.
-        ConfigError: ``data.arrays`` names what is not there.
+        DataError: no array, or more than one, could be the items of a split; or the likely one is unreadable.
+        ConfigError: ``data.arrays`` names an array that does not exist.
     """
-    chosen, labels = _asked_for(path, arrays, wanted) if wanted else _found(path, arrays)
+    chosen, labels = _requested(path, arrays, requested) if requested else _detected(path, arrays)
     parts = {}
     for split, name in chosen.items():
         if arrays[name].dtype.kind not in NUMBERS:
             raise DataError(f"{path}: {name}: its type is {arrays[name].dtype}, not numbers; expected uint8 or float32")
         part, label = arrays[name].part(), labels.get(split)
         if label is not None:
-            numbers, words = _labels(arrays[label], arrays[name], f"{path}: {label}", bool(wanted))
+            numbers, words = _labels(arrays[label], arrays[name], f"{path}: {label}", bool(requested))
             part = replace(part, labels=numbers, label_names=words)
         parts[split] = part
     return parts
 
 
-def _asked_for(path: str, arrays: Mapping[str, NamedArray], wanted: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    for role, name in wanted.items():
+def _requested(
+    path: str, arrays: Mapping[str, NamedArray], requested: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    for role, name in requested.items():
         if role not in ROLES:
             raise ConfigError(f"data.arrays: {role}: no such role (known: {', '.join(ROLES)})")
         if name not in arrays:
             raise ConfigError(f"data.arrays: {path} has no array {name}: it holds {_listed(arrays)}")
-    splits = {split: wanted[split] for split in ROLES[:3] if split in wanted}
+    splits = {split: requested[split] for split in ROLES[:3] if split in requested}
     if "train" not in splits:
-        raise ConfigError("data.arrays: says not which array is train")
-    labels = {split: wanted[f"{split}_labels"] for split in splits if f"{split}_labels" in wanted}
-    return splits, {"train": wanted["labels"], **labels} if "labels" in wanted else labels
+        raise ConfigError("data.arrays: no array is named for `train`")
+    labels = {split: requested[f"{split}_labels"] for split in splits if f"{split}_labels" in requested}
+    return splits, {"train": requested["labels"], **labels} if "labels" in requested else labels
 
 
-def _found(path: str, arrays: Mapping[str, NamedArray]) -> tuple[dict[str, str], dict[str, str]]:
+def _detected(path: str, arrays: Mapping[str, NamedArray]) -> tuple[dict[str, str], dict[str, str]]:
     words = {name: _words(name) for name in arrays}
     is_label = {name: is_called_label(name) for name in arrays}
     split_of = {name: next((SPLIT_WORDS[word] for word in words[name] if word in SPLIT_WORDS), None) for name in arrays}
@@ -102,9 +104,9 @@ def _found(path: str, arrays: Mapping[str, NamedArray]) -> tuple[dict[str, str],
             f"{path}: holds {_listed(arrays) or 'nothing'}: which are the items? Say it with --set data.arrays=NAME, or for several "
             "--set 'data.arrays={train: NAME, test: NAME, labels: NAME}'"
         )
-    left_out = [name for name in items if name not in chosen.values()]
-    if left_out:
-        log.info(f"{path}: the items are {', '.join(chosen.values())}; left out: {', '.join(left_out)}")
+    ignored = [name for name in items if name not in chosen.values()]
+    if ignored:
+        log.info(f"{path}: the items are {', '.join(chosen.values())}; ignored: {', '.join(ignored)}")
     labels = {}
     for split, name in chosen.items():
         fitting = [label for label in arrays if is_label[label] and split_of[label] == split_of[name]]
@@ -114,7 +116,7 @@ def _found(path: str, arrays: Mapping[str, NamedArray]) -> tuple[dict[str, str],
 
 
 def is_called_label(name: str) -> bool:
-    """Return whether an array's name says that it holds labels."""
+    """Return whether an array is named like labels."""
     return any(word in LABEL_WORDS for word in _words(name))
 
 
@@ -134,12 +136,12 @@ def _listed(arrays: Mapping[str, NamedArray]) -> str:
 
 
 def _labels(array: NamedArray, items: NamedArray, name: str, asked: bool) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-    """Return labels, (N,) int64, and what they stand for where they are words; whole numbers may be stored as floats.
+    """Return labels, (N,) int64, and their texts if they are words; whole numbers may be stored as floats.
 
-    What cannot be labels is left out, for training needs none.
+    An array that cannot be labels is ignored, because training needs none.
 
     Raises:
-        DataError: it cannot be, and the config asked for it.
+        DataError: it cannot be labels, and the config asked for it.
     """
     count = items.shape[0]
     values = array.whole()
@@ -149,17 +151,15 @@ def _labels(array: NamedArray, items: NamedArray, name: str, asked: bool) -> tup
         return numbered(np.array([label_text(word) for word in words.tolist()]))
     if flat.size == count and _are_whole(flat):
         return flat.astype(np.int64), None
-    problem = (
-        f"{name}: {' x '.join(map(str, values.shape))} {values.dtype}; labels are {count:,} whole numbers or words, one an item"
-    )
+    problem = f"{name}: {' x '.join(map(str, values.shape))} {values.dtype}; labels are {count:,} whole numbers or words, one per item"
     if asked or flat.size != count:
         raise DataError(problem)
-    log.info(f"{problem}: left out")
+    log.info(f"{problem}; ignored")
     return None, None
 
 
 def _are_whole(numbers: np.ndarray) -> bool:
-    """Return whether int64 holds all of these numbers just as they are."""
+    """Return whether int64 represents all of these numbers exactly."""
     if numbers.dtype.kind not in NUMBERS:
         return False
     with np.errstate(invalid="ignore"):
@@ -167,5 +167,5 @@ def _are_whole(numbers: np.ndarray) -> bool:
 
 
 def split_of_name(name: str) -> str | None:
-    """Return the split that a folder's or file's name says, or None."""
+    """Return the split that the name of a folder or file means, or None."""
     return SPLIT_WORDS.get(name.strip().lower())

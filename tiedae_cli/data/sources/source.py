@@ -1,4 +1,4 @@
-"""What a source is: a kind of file or folder that holds items, how it is recognized, and how it becomes parts."""
+"""Source: a kind of file or folder that holds items, how it is recognized, and how it becomes parts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,13 +18,13 @@ ARRAY, TABLE = "an array", "a table"
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a config and a command want data to be read."""
+    """How to read data, by the config and the command."""
 
     choose: Callable[["Table"], Columns]
-    """Which columns of a table are read."""
+    """Chooses the columns of a table to read."""
     data: DataConfig = field(default_factory=DataConfig)
     key: str = "values"
-    """Where JSON Lines have an item's numbers."""
+    """Key of an item's numbers in JSON Lines."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class Source:
     """A kind of file or folder that holds items; to add one, write it in a file of its own and list it in ``detection.SOURCES``."""
 
     name: str
-    """In a word, for messages: ``npy``."""
+    """One word for messages: ``npy``."""
     group: str
-    """What people call it and others like it: ``an array``."""
+    """Name of its group in messages: ``an array``."""
     parts: Callable[[Path, ReadOptions], dict[str, Part]]
-    """Opens it: its parts by the name of their split; ``train`` alone where it has no splits of its own."""
+    """Open it and return its parts by split; ``train`` alone if it has no splits of its own."""
     suffixes: tuple[str, ...] = ()
-    """Of names, in lower case. Whatever has one is of this kind, and text may also end in ``.gz``."""
+    """Suffixes in lower case. A file with one is of this kind; text may also end in ``.gz``."""
     recognizes: Callable[[Path, bytes], bool] = lambda path, head: False
-    """Whether a path without a known suffix is of this kind, by its first bytes (unpacked; of a folder there are none)."""
+    """Whether a path without a known suffix is of this kind, by its first bytes (unpacked; empty for a folder)."""
     stream: Callable[[IO[bytes], str, ReadOptions], dict[str, Part]] | None = None
-    """Does what ``parts`` does for a stream and its name; None if the kind cannot be read front to back."""
+    """Do the same for a stream and its name; None if the kind cannot be read sequentially."""
     fields: tuple[str, ...] = VALUE_FIELDS
-    """Keys of the data section that it knows, of those that not every source knows."""
+    """The keys of ``data`` that apply to it, among those that do not apply to every source."""
     is_folder: bool = False

@@ -1,4 +1,4 @@
-"""Chooses which columns of a table are fed, as what and in which order, and finds a model's columns in another table."""
+"""Chooses the columns of a table to feed, and matches the columns of a model with another table."""
 
 import fnmatch
 import json
@@ -12,37 +12,38 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.columns import Column, Columns
 from tiedae_cli.data.sources.cells import MISSING, as_text, is_number, label_text
+from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.tables import NAME_COLUMN, Table
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.system.portability import quoted
 
 log = logging.getLogger(__name__)
 
-LABEL_NAMES = ("label", "labels", "class", "target", "y", "outlier")  # in any case: never fed unless the config names them
+LABEL_NAMES = ("label", "labels", "class", "target", "y", "outlier")  # in any case: fed only if the config names them
 MOST_CATEGORIES = 1000  # of one column
 DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?$|\d\d?[./]\d\d?[./]\d{2,4}([T ].*)?$")
 PLAIN_TEXT = re.compile(r"[^\W\d]([\w .%/()+-]*[\w.%/()+-])?")  # YAML reads it as this text, also in a list
 YAML_WORDS = ("null", "true", "false")  # in any case
-NAMED = 12  # columns that a message names
+LISTED_COLUMNS = 12  # columns that a message names
 
 
 def choose_columns(table: Table, config: DataConfig) -> Columns:
-    """Return which columns of a table a config feeds; what is left out is said.
+    """Return the columns of a table that a config feeds; each ignored column is reported.
 
     Raises:
         ConfigError: the config names a column that is not there, or nothing is left.
-        DataError: columns of text that no field says what to do with.
+        DataError: there are text columns, and the config does not say how to treat them.
     """
     label = _label(table, config)
     chosen = _matching(table, config.columns, "columns") if config.columns is not None else list(table.names)
     ignored = set(_matching(table, config.ignore, "ignore"))
     names = [name for name in chosen if name not in ignored and name != label]
     if config.columns is None:
-        names = [name for name in names if not _is_left_out(table, name)]
-    kinds = {name: _kind(table.head.columns[name], table.decimal) for name in names}
+        names = [name for name in names if not _is_ignored(table, name)]
+    kinds = {name: _kind(table.head.columns[name], table.numbers) for name in names}
     dates = [name for name in names if kinds[name] == "date"]
     if dates:
-        log.info(f"{table.name}: left out as dates: {_listed(dates)}")
+        log.info(f"{table.name}: ignored as dates: {_listed(dates)}")
     names = [name for name in names if kinds[name] != "date"]
     text = [name for name in names if kinds[name] == "text"]
     categories = _categories(table, text, config) if text else {}
@@ -84,21 +85,19 @@ def _matching(table: Table, patterns: Sequence[str], field: str) -> list[str]:
     return [name for name in table.names if name in found]
 
 
-def _is_left_out(table: Table, name: str) -> bool:
-    """Return whether a column that nobody named is no feature, and say so."""
+def _is_ignored(table: Table, name: str) -> bool:
+    """Return whether a column that the config does not name is not a feature, and report it."""
     if not table.named or name == NAME_COLUMN:
         return name == NAME_COLUMN
     plain = name.strip().lower()
     if plain in LABEL_NAMES:
         log.warning(
-            f"{table.name}: the column {name} is called like a label and is left out; "
+            f"{table.name}: the column {name} is named like a label and is ignored; "
             f"{set_option('data.label', name)} keeps it as one, data.columns feeds it"
         )
         return True
     if (not plain or plain.startswith("unnamed") or plain in ("id", "index")) and _counts(table.head.columns[name]):
-        log.info(
-            f"{table.name}: the column {name or '(without a name)'} counts the rows and is left out; data.columns feeds it"
-        )
+        log.info(f"{table.name}: the column {name or '(without a name)'} counts the rows and is ignored; data.columns feeds it")
         return True
     return False
 
@@ -109,8 +108,8 @@ def _counts(values: Any) -> bool:
     return any(cells == [str(start + index) for index in range(len(cells))] for start in (0, 1))
 
 
-def _kind(values: Any, decimal: str) -> str:
-    """Return what a column holds by its first values: number, text or date."""
+def _kind(values: Any, form: NumberFormat) -> str:
+    """Return what a column holds, by its first values: number, text or date."""
     import pyarrow.types as types
 
     kind = values.type
@@ -129,7 +128,7 @@ def _kind(values: Any, decimal: str) -> str:
     cells = [cell.strip() for cell in values.to_pylist() if cell is not None and cell.strip() not in MISSING]
     if cells and all(DATE.match(cell) for cell in cells):
         return "date"
-    numbers = sum(is_number(cell, decimal) for cell in cells)
+    numbers = sum(is_number(form.plain(cell)) for cell in cells)
     return "number" if not cells or numbers > len(cells) / 2 else "text"
 
 
@@ -141,11 +140,11 @@ def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[s
             cells = (cell.strip() for cell in as_text(block.columns[name]))
             counts[name].update(cell for cell in cells if cell not in MISSING)
     if config.categories != "one_hot":
-        found = ", ".join(f"{name or '(without a name)'} ({len(counts[name]):,} distinct)" for name in text[:NAMED])
-        more = f" and {len(text) - NAMED} more" if len(text) > NAMED else ""
+        found = ", ".join(f"{name or '(without a name)'} ({len(counts[name]):,} distinct)" for name in text[:LISTED_COLUMNS])
+        more = f" and {len(text) - LISTED_COLUMNS} more" if len(text) > LISTED_COLUMNS else ""
         raise DataError(
-            f"{table.name}: {table.format}: columns of text: {found}{more}\n"
-            f"Leave them out with {set_option('data.ignore', text)}, or give each value a column with --set data.categories=one_hot"
+            f"{table.name}: {table.format}: text columns: {found}{more}\n"
+            f"Ignore them with {set_option('data.ignore', text)}, or make one feature per distinct value with --set data.categories=one_hot"
         )
     many = [name for name in text if len(counts[name]) > MOST_CATEGORIES]
     if many:
@@ -157,9 +156,9 @@ def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[s
 
 
 def match_columns(table: Table, columns: Columns) -> Columns:
-    """Return the columns of a table that a model was trained on: by their names, else, where the table has none, by their places.
+    """Return the columns of a table that a model was trained on: by name or, if the table has no names, by position.
 
-    Without names a model's columns may also be some of a wider table's, by their places there: where these, or its label's, tell it.
+    Without names a model may also take some columns of a wider table: their names are then positions in it.
 
     Raises:
         DataError: a column is missing; the message names it.
@@ -181,13 +180,13 @@ def match_columns(table: Table, columns: Columns) -> Columns:
 
 
 def all_columns(table: Table) -> Columns:
-    """Return all columns of a table but the names of its items: for a model that was trained on an array."""
+    """Return all columns of a table except the item names, for a model that was trained on an array."""
     return Columns(tuple(Column(name) for name in table.names if name != NAME_COLUMN))
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(name or "(without a name)" for name in names[:NAMED])
-    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
+    shown = ", ".join(name or "(without a name)" for name in names[:LISTED_COLUMNS])
+    return shown if len(names) <= LISTED_COLUMNS else f"{shown} and {len(names) - LISTED_COLUMNS} more"
 
 
 def set_option(key: str, value: str | Sequence[str]) -> str:

@@ -1,16 +1,20 @@
 """The kinds of table files: CSV in its dialects, JSON Lines, Parquet and Feather."""
 
 import codecs
+import logging
 from functools import partial
 from pathlib import Path
 from typing import IO
 
+from tiedae_cli.data.sources.dialect import DialectChoices
 from tiedae_cli.data.sources.part import Part
 from tiedae_cli.data.sources.source import TABLE, VALUE_FIELDS, ReadOptions, Source
 from tiedae_cli.data.sources.table_values import table_part
 from tiedae_cli.data.sources.tables import Table, TableOptions, open_table, stream_table
 
-TABLE_FIELDS = ("label", "columns", "ignore", "categories", "delimiter", "decimal", "header")
+log = logging.getLogger(__name__)
+
+TABLE_FIELDS = ("label", "columns", "ignore", "categories", "delimiter", "decimal", "thousands", "header")
 FIELDS = (*VALUE_FIELDS, *TABLE_FIELDS)
 
 
@@ -23,15 +27,18 @@ def _stream(kind: str, file: IO[bytes], name: str, options: ReadOptions) -> dict
 
 
 def _part(table: Table, options: ReadOptions) -> dict[str, Part]:
+    for note in table.notes:
+        log.info(f"{table.name}: {note}")
     return {"train": table_part(table, options.choose(table))}
 
 
 def _written(options: ReadOptions) -> TableOptions:
-    return TableOptions(options.data.delimiter, options.data.decimal, options.data.header, options.key)
+    data = options.data
+    return TableOptions(DialectChoices(data.delimiter, data.decimal, data.header, data.thousands), options.key)
 
 
 def _text(head: bytes) -> bytes:
-    """Return the text that a file begins with, without white space before it; nothing if it is no text."""
+    """Return the text that a file begins with, without leading white space; empty if it is not text."""
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     netpbm = text[:1] == b"P" and text[1:2] in b"1234567" and text[2:3].isspace()  # an image format that begins as text
     plain = text.isascii() and not any(byte < 32 and byte not in b"\t\r\n" for byte in text)
@@ -43,7 +50,8 @@ def _is_json(path: Path, head: bytes) -> bool:
 
 
 def _is_csv(path: Path, head: bytes) -> bool:
-    return bool(_text(head)) and not _is_json(path, head)
+    wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return wide or (bool(_text(head)) and not _is_json(path, head))
 
 
 CSV = Source(

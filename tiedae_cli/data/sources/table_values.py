@@ -33,7 +33,7 @@ def table_part(table: Table, columns: Columns) -> Part:
                 raw = encoder.encode(part, bad)
                 if len(raw.rows):
                     yield raw
-        encoder.tell_unseen()
+        encoder.report_unseen()
 
     whole = all(column.categories is None for column in columns.fed) and encoder.head_is_whole()
     dtype = np.dtype(np.int64 if whole else np.float64)
@@ -45,8 +45,8 @@ class _Encoder:
     """Turns blocks of a table into numbers.
 
     Args:
-        table: for its name and its decimal mark.
-        columns: what becomes what.
+        table: its name and decimal mark.
+        columns: the columns to encode.
     """
 
     def __init__(self, table: Table, columns: Columns) -> None:
@@ -55,12 +55,12 @@ class _Encoder:
         self.unseen: Counter[str] = Counter()
 
     def head_is_whole(self) -> bool:
-        """Return whether the first rows hold whole numbers above 1 and no others, as pixels are."""
+        """Return whether the first rows hold only whole numbers, some above 1, as pixels are."""
         values = self.encode(self.table.head, lambda problem: None).values
         return bool(len(values)) and bool((values == np.floor(values)).all()) and bool(values.max() > 1)
 
     def encode(self, block: TableBlock, bad: Bad) -> RawBlock:
-        """Return a block's values, (B, D) float64, without the rows that hold a cell that is no number; these are told."""
+        """Return a block's values, (B, D) float64, without the rows that have a cell that is not a number; these are reported."""
         good = np.ones(len(block.rows), dtype=bool)
         parts = []
         for column in self.columns.fed:
@@ -71,7 +71,7 @@ class _Encoder:
                 parts.append(self._one_hot(column, column.categories, cells))
         labels = None
         if self.columns.label is not None:
-            texts = [label_text(cell, self.table.decimal) for cell in as_text(block.columns[self.columns.label])]
+            texts = [label_text(cell, self.table.numbers.decimal) for cell in as_text(block.columns[self.columns.label])]
             labels = np.array(texts, dtype=object)[good]
         values = np.concatenate(parts, 1)[good]
         return RawBlock(block.rows[good].tolist(), values, labels)
@@ -86,44 +86,54 @@ class _Encoder:
         if types.is_dictionary(cells.type):
             cells = compute.cast(cells, pyarrow.string())
         text = compute.utf8_trim_whitespace(cells)
-        if self.table.decimal == ",":
-            text = compute.replace_substring(text, ",", ".")
         text = compute.if_else(compute.is_in(text, pyarrow.array(MISSING)), pyarrow.scalar(None, pyarrow.string()), text)
         try:
-            numbers = compute.cast(text, pyarrow.float64())
+            numbers = compute.cast(self._plain(text), pyarrow.float64())
         except pyarrow.ArrowInvalid:
             numbers = self._one_by_one(name, text.to_pylist(), rows, good, bad)
         return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
 
+    def _plain(self, text: Any) -> Any:
+        """Return numbers in the format of the table as Python writes them, as ``NumberFormat.plain`` does, for a whole column."""
+        import pyarrow.compute as compute
+
+        numbers = self.table.numbers
+        if numbers.thousands is not None:
+            grouped = compute.match_substring_regex(text, numbers.grouped)
+            text = compute.if_else(grouped, compute.replace_substring_regex(text, numbers.separators, ""), text)
+        if numbers.decimal == ",":
+            text = compute.replace_substring(compute.replace_substring(text, ".", "!"), ",", ".")
+        return text
+
     def _one_by_one(self, name: str, cells: list[str | None], rows: np.ndarray, good: np.ndarray, bad: Bad) -> Any:
-        """Read the cells of a column in which at least one is no number, and tell which."""
+        """Parse the cells of a column one by one, and report those that are not numbers."""
         import pyarrow
 
         found: list[float | None] = []
         for index, cell in enumerate(cells):
-            text = None if cell is None else YES_NO.get(cell, cell)
-            if text is None or is_number(text, "."):
+            text = None if cell is None else self.table.numbers.plain(YES_NO.get(cell, cell))
+            if text is None or is_number(text):
                 found.append(None if text is None else float(text))
                 continue
             found.append(None)
             good[index] = False
-            place = f"{self.table.name}: row {rows[index] + 1:,}, column {name or '(without a name)'}"
-            bad(DataError(f"{place}: {text[:40]!r} is not a number ({self.table.format})"))
+            cell_name = f"{self.table.name}: row {rows[index] + 1:,}, column {name or '(without a name)'}"
+            bad(DataError(f"{cell_name}: {str(cell)[:40]!r} is not a number ({self.table.format})"))
         return pyarrow.array(found, pyarrow.float64())
 
     def _one_hot(self, column: Column, categories: tuple[str, ...], cells: Any) -> np.ndarray:
-        places = {category: index for index, category in enumerate(categories)}
+        indices = {category: index for index, category in enumerate(categories)}
         values = np.zeros((len(cells), len(categories)))
         for row, cell in enumerate(as_text(cells)):
-            place = places.get(cell.strip())
-            if place is not None:
-                values[row, place] = 1.0
+            index = indices.get(cell.strip())
+            if index is not None:
+                values[row, index] = 1.0
             elif cell.strip() not in MISSING:
                 self.unseen[column.name] += 1
         return values
 
-    def tell_unseen(self) -> None:
-        """Say how many cells held a category that the model does not know; they became zeros."""
+    def report_unseen(self) -> None:
+        """Report how many cells held a category that the model does not know; they became zeros."""
         for name, count in self.unseen.items():
             log.warning(f"{self.table.name}: column {name}: {count:,} cells hold a category that the model does not know")
         self.unseen.clear()

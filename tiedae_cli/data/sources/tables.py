@@ -1,6 +1,6 @@
-"""Tables: CSV in its dialects, JSON Lines, Parquet and Feather, read block by block by pyarrow, a row an item.
+"""Tables: CSV in its dialects, JSON Lines, Parquet and Feather, read block by block by pyarrow; each row is an item.
 
-Cells of text are kept as text until ``table_columns.py`` says what each column is, so that a bad cell can be named by its row and column.
+Cells of text files stay text until ``table_columns.py`` decides what each column is; a bad cell can then be named by row and column.
 
 Shapes: N rows, B rows a block.
 """
@@ -21,26 +21,33 @@ from typing import IO, Any
 import numpy as np
 
 from tiedae_cli.data.data_errors import data_errors
-from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, find_dialect
+from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, DialectChoices, distinct, find_dialect
+from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.progress import progress
 
 NAME_COLUMN = "item"  # what ``encode`` puts before the numbers of each row
-HEAD_BYTES, HEAD_ROWS = 1 << 16, 1000  # what is looked at before anything is decided
-LARGE = 1 << 26  # bytes of a file whose values are worth a copy in the cache folder
-BLOCK_BYTES = 1 << 22  # of text that is parsed in one go
+HEAD_BYTES, HEAD_ROWS = 1 << 16, 1000  # examined to detect the dialect and the columns
+GZIP = b"\x1f\x8b"
+WIDE_ENCODINGS = [
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+]
+LARGEST_HEAD, HEAD_LINES = 1 << 26, 8  # bytes; lines that are read of a table with long ones
+LARGE = 1 << 26  # bytes; larger files are cached as values
+TEXT_BLOCK_BYTES = 1 << 22  # parsed at once
 
 
 @dataclass(frozen=True)
 class TableOptions:
-    """What the user says of a table; what is None is found."""
+    """The user's choices for a table; None: detected."""
 
-    delimiter: str | None = None
-    decimal: str | None = None
-    header: bool | None = None
+    dialect: DialectChoices = DialectChoices()
     key: str = "values"
-    """Where JSON Lines have an item's numbers, if they are in one list."""
+    """Key of an item's list of numbers in JSON Lines."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,9 @@ class TableBlock:
     """Some rows of a table."""
 
     rows: np.ndarray
-    """(B,) int64: their numbers, from 0."""
+    """(B,) int64: row numbers, from 0."""
     columns: dict[str, Any]
-    """A pyarrow array of B values by the column's name."""
+    """A pyarrow array of B values per column name."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +65,23 @@ class Table:
     """An open table."""
 
     name: str
-    """Of the file, for messages."""
+    """Name of the file, for messages."""
     names: tuple[str, ...]
-    """Of the columns; ``0``, ``1`` ... where the table names none."""
+    """Names of the columns; ``0``, ``1`` ... if the table has no names."""
     named: bool
     """Whether the table itself names its columns."""
-    decimal: str
-    """What stands before a fraction in cells of text."""
+    numbers: NumberFormat
+    """How cells of text write numbers."""
     head: TableBlock
     """The first rows."""
     read: Callable[[Bad], Iterator[TableBlock]]
-    """All rows in order; to be called once where the table is a stream."""
+    """Yield all rows in order; called at most once if the table is a stream."""
     format: str
-    """What was recognized, in words."""
+    """The detected format, for messages."""
+    notes: tuple[str, ...] = ()
+    """For the user, about the detected dialect."""
     key: str | None = None
-    """Of a large file: its path, size and time, and how it is read."""
+    """For large files: path, size, time and options, which identify its cached values."""
 
 
 def open_table(path: Path, kind: str, options: TableOptions) -> Table:
@@ -81,7 +90,7 @@ def open_table(path: Path, kind: str, options: TableOptions) -> Table:
     Args:
         path: the file.
         kind: csv, jsonl, parquet or feather.
-        options: what the user says of it.
+        options: the user's choices.
 
     Raises:
         DataError: it cannot be read, or has no rows.
@@ -95,25 +104,75 @@ def open_table(path: Path, kind: str, options: TableOptions) -> Table:
         if kind == "feather":
             return replace(_columnar(str(path), kind, lambda: _feather_batches(path)), key=key)
         with _opened(path) as file:
-            head = file.read(HEAD_BYTES)
+            head = _read_head(file)
         return replace(_text_table(str(path), kind, options, head, lambda: _opened(path)), key=key)
 
 
 def stream_table(file: IO[bytes], name: str, kind: str, options: TableOptions) -> Table:
-    """Do what ``open_table`` does with a stream of text, which can be read once."""
+    """Open a stream of text, which can be read once, as a table."""
     with data_errors(name, "a table"):
         start = file.read(2)
         whole: IO[bytes] = io.BufferedReader(Joined(start, file))
-        if start == b"\x1f\x8b":
+        if start == GZIP:
             whole = gzip.GzipFile(fileobj=whole)  # type: ignore[assignment]
-        head = _read_fully(whole, HEAD_BYTES)
+        mark = _read_fully(whole, len(codecs.BOM_UTF32_LE))
+        whole = _as_utf8(io.BufferedReader(Joined(mark, whole)), mark)
+        head = _read_head(whole)
         return _text_table(name, kind, options, head, lambda: io.BufferedReader(Joined(head, whole)))
 
 
 def _opened(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if compressed else path.open("rb")  # type: ignore[return-value]
+        compressed = file.read(2) == GZIP
+    file: IO[bytes] = gzip.open(path, "rb") if compressed else path.open("rb")  # type: ignore[assignment]
+    mark = file.read(len(codecs.BOM_UTF32_LE))
+    file.seek(0)
+    return _as_utf8(file, mark)
+
+
+def _as_utf8(file: IO[bytes], mark: bytes) -> IO[bytes]:
+    """Return a text file in UTF-8; UTF-16 and UTF-32 are recognized by the byte order mark that it begins with."""
+    encoding = next((encoding for start, encoding in WIDE_ENCODINGS if mark.startswith(start)), None)
+    return file if encoding is None else io.BufferedReader(_Recoded(file, encoding))
+
+
+class _Recoded(io.RawIOBase):
+    """A text in UTF-16 or UTF-32, read as UTF-8."""
+
+    def __init__(self, file: IO[bytes], encoding: str) -> None:
+        self.file, self.decoder, self.rest = file, codecs.getincrementaldecoder(encoding)(), b""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def close(self) -> None:
+        """Close the file too."""
+        self.file.close()
+        super().close()
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Put the next bytes into the buffer; return how many."""
+        while not self.rest:
+            raw = self.file.read(HEAD_BYTES)
+            self.rest = self.decoder.decode(raw, final=not raw).encode("utf-8", "replace")
+            if not raw and not self.rest:
+                return 0
+        part = self.rest[: len(buffer)]
+        self.rest = self.rest[len(part) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def _read_head(file: IO[bytes]) -> bytes:
+    """Return the first bytes of a file: ``HEAD_BYTES``, or more until they hold two whole lines of a wide table."""
+    head = _read_fully(file, HEAD_BYTES)
+    while len(head) < LARGEST_HEAD and head.count(b"\n") < HEAD_LINES:
+        more = _read_fully(file, HEAD_BYTES)
+        if not more:
+            break
+        head += more
+    return head
 
 
 def _read_fully(file: IO[bytes], size: int) -> bytes:
@@ -127,31 +186,36 @@ def _read_fully(file: IO[bytes], size: int) -> bytes:
 def _text_table(name: str, kind: str, options: TableOptions, head: bytes, reopen: Callable[[], IO[bytes]]) -> Table:
     if kind == "jsonl":
         return _json_lines(name, options, head, reopen)
-    try:
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name}: line {head.count(bytes([10]), 0, error.start) + 1}: not UTF-8 text") from None
-    lines = [line for line in text.splitlines()[: None if len(head) < HEAD_BYTES else -1] if line.strip()][:HEAD_ROWS]
-    if not lines:
-        raise DataError(f"{name}: holds no rows of numbers")
-    dialect = find_dialect(lines, options.delimiter, options.decimal, options.header)
+    text = _decoded(name, head)
+    lines = text.splitlines()[: None if len(head) < HEAD_BYTES else -1][:HEAD_ROWS]
+    if not any(line.strip() for line in lines):
+        raise DataError(f"{name}: no rows of numbers")
+    dialect = find_dialect(lines, options.dialect, name)
     blocks = list(_csv_blocks(io.BytesIO(_whole_lines(head)), name, dialect, lambda problem: None))
     if not blocks or not sum(len(block.rows) for block in blocks):
-        raise DataError(f"{name}: holds no rows of numbers")
-    found = Table(
+        raise DataError(f"{name}: no rows of numbers")
+    return Table(
         name,
         dialect.names,
         dialect.header,
-        dialect.decimal,
+        dialect.numbers,
         _first_rows(blocks),
         lambda bad: _csv_blocks(reopen(), name, dialect, bad),
         dialect.describe(),
+        dialect.notes,
     )
-    return found
+
+
+def _decoded(name: str, head: bytes) -> str:
+    """Return the text of a head, which may end within a character."""
+    try:
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: line {head.count(bytes([10]), 0, error.start) + 1}: not UTF-8 text") from None
 
 
 def _whole_lines(head: bytes) -> bytes:
-    """Cut off a line that goes on after the head."""
+    """Return the head without an incomplete last line."""
     return head if len(head) < HEAD_BYTES or b"\n" not in head else head[: head.rindex(b"\n") + 1]
 
 
@@ -162,12 +226,12 @@ def _first_rows(blocks: Sequence[TableBlock]) -> TableBlock:
 
 
 def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Iterator[TableBlock]:
-    """Yield the rows of a CSV as text; a row of another number of cells is told and left out."""
+    """Yield the rows of a CSV as text; a row with another number of cells is reported and skipped."""
     import pyarrow
     import pyarrow.csv
 
     wrong: list[tuple[int, int]] = []
-    first = 1 + dialect.header  # the physical row of the first item, from 1
+    first = 1 + dialect.header + dialect.units  # the physical row of the first item, from 1
 
     def note(row: Any) -> str:
         wrong.append((row.number - first, row.actual_columns))
@@ -175,17 +239,18 @@ def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Itera
 
     names, text = list(dialect.names), pyarrow.string()
     counted = _Counted(file, name)
+    file = _after_lines(file, dialect.preamble)
     source: IO[bytes] | io.RawIOBase = _Collapsed(file) if dialect.delimiter == WHITE_SPACE else file
     with contextlib.closing(file), data_errors(name, "a table"):
         reader = pyarrow.csv.open_csv(
             source,
             pyarrow.csv.ReadOptions(
-                column_names=names, skip_rows=int(dialect.header), use_threads=False, block_size=BLOCK_BYTES
+                column_names=names, skip_rows=dialect.header + dialect.units, use_threads=False, block_size=TEXT_BLOCK_BYTES
             ),
             pyarrow.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=note),
             pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, text), strings_can_be_null=False),
         )
-        position, told = 0, 0
+        position, reported = 0, 0
         for batch in reader:
             counted.tell()
             rows: list[int] = []
@@ -194,16 +259,23 @@ def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Itera
                 if position not in skipped:
                     rows.append(position)
                 position += 1
-            for number, cells in wrong[told:]:
+            for number, cells in wrong[reported:]:
                 bad(DataError(f"{name}: row {number + 1:,} has {cells:,} cells, not {len(names):,}"))
-            told = len(wrong)
+            reported = len(wrong)
             yield TableBlock(np.array(rows, np.int64), dict(zip(names, batch.columns, strict=True)))
-        for number, cells in wrong[told:]:
+        for number, cells in wrong[reported:]:
             bad(DataError(f"{name}: row {number + 1:,} has {cells:,} cells, not {len(names):,}"))
 
 
+def _after_lines(file: IO[bytes], count: int) -> IO[bytes]:
+    """Return a file without its first lines."""
+    for _ in range(count):
+        file.readline()
+    return file
+
+
 class _Counted:
-    """How much of a file is read: a bar while that takes long."""
+    """Draws a progress bar while a large file is read."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
         self.file, self.name = file, name
@@ -219,7 +291,7 @@ class _Counted:
 
 
 class _Collapsed(io.RawIOBase):
-    """Text whose runs of white space are single blanks, and whose lines neither begin nor end with one."""
+    """Text with runs of white space reduced to single blanks, and stripped lines."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -231,7 +303,7 @@ class _Collapsed(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         """Return the next whole lines."""
-        text = self.rest + self.file.read(BLOCK_BYTES if size is None or size < 0 else size)
+        text = self.rest + self.file.read(TEXT_BLOCK_BYTES if size is None or size < 0 else size)
         if len(text) == len(self.rest):
             self.rest = b""
             return _collapse(text)
@@ -251,7 +323,7 @@ def _json_lines(name: str, options: TableOptions, head: bytes, reopen: Callable[
     whole = _whole_lines(head)
     first = next(_json_records(io.BytesIO(whole), name, options.key, (), early.append), None)
     if first is None:
-        raise early[0] if early else DataError(f"{name}: holds no rows of numbers")
+        raise early[0] if early else DataError(f"{name}: no rows of numbers")
     names = tuple(first[1])
     named = not isinstance(_plain(first[2], options.key), list)
     head_block = next(_record_blocks(_json_records(io.BytesIO(whole), name, options.key, names, lambda problem: None), names))
@@ -259,7 +331,7 @@ def _json_lines(name: str, options: TableOptions, head: bytes, reopen: Callable[
     def read(bad: Bad) -> Iterator[TableBlock]:
         return _record_blocks(_json_records(reopen(), name, options.key, names, bad), names)
 
-    return Table(name, names, named, ".", head_block, read, "JSON Lines")
+    return Table(name, names, named, NumberFormat(), head_block, read, "JSON Lines")
 
 
 def _plain(value: Any, key: str) -> Any:
@@ -276,7 +348,11 @@ def _json_records(
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
+                value = json.loads(line, object_pairs_hook=_once_each)
+            except _RepeatedKeyError as error:
+                bad(DataError(f"{name}: line {number:,}: the key {str(error)!r} appears twice"))
+                row += 1
+                continue
             except (ValueError, RecursionError):
                 value = None
             plain = _plain(value, key)
@@ -292,6 +368,17 @@ def _json_records(
             row += 1
 
 
+class _RepeatedKeyError(ValueError):
+    """A JSON object has a key twice; one of the values would be lost."""
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise _RepeatedKeyError(next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index])))
+    return values
+
+
 def _record_blocks(
     records: Iterable[tuple[int, dict[str, Any], Any]], names: Sequence[str], size: int = 4096
 ) -> Iterator[TableBlock]:
@@ -302,7 +389,7 @@ def _record_blocks(
 
 
 def _json_column(cells: list[Any]) -> Any:
-    """Return the values of a column as text, numbers written so that they read back as they were."""
+    """Return the values of a column as text, with numbers in a form that reads back exactly."""
     import pyarrow
 
     plain = [_cell_text(cell) for cell in cells]
@@ -324,13 +411,13 @@ def _columnar(name: str, kind: str, batches: Callable[[], Iterator[Any]]) -> Tab
             for batch in batches():
                 rows = np.arange(start, start + batch.num_rows)
                 start += batch.num_rows
-                yield TableBlock(rows, dict(zip(batch.schema.names, batch.columns, strict=True)))
+                yield TableBlock(rows, dict(zip(distinct(batch.schema.names), batch.columns, strict=True)))
 
     blocks = read(lambda problem: None)
     first = next((block for block in blocks if len(block.rows)), None)
     if first is None:
-        raise DataError(f"{name}: holds no rows")
-    return Table(name, tuple(first.columns), True, ".", _first_rows([first]), read, kind.capitalize())
+        raise DataError(f"{name}: no rows")
+    return Table(name, tuple(first.columns), True, NumberFormat(), _first_rows([first]), read, kind.capitalize())
 
 
 def _parquet_batches(path: Path) -> Iterator[Any]:
@@ -349,7 +436,7 @@ def _feather_batches(path: Path) -> Iterator[Any]:
 
 
 class Joined(io.RawIOBase):
-    """A stream whose first bytes were already read; the stream itself stays open when this is closed."""
+    """A stream with its first bytes put back; the stream itself stays open when this is closed."""
 
     def __init__(self, head: bytes, rest: IO[bytes]) -> None:
         self.head = head

@@ -1,4 +1,4 @@
-"""A part of a source as a set for training: used where it lies if that can be, else read into memory.
+"""Turns the parts of a source into sets for training: used in place if possible, otherwise read into memory.
 
 Shapes: N items, B items a block, D values an item.
 """
@@ -24,10 +24,10 @@ from tiedae_cli.system.storage import replacing
 
 log = logging.getLogger(__name__)
 
-CACHE_VERSION = 2
+TABLE_CACHE_VERSION = 2
 
 
-def gather(
+def training_sets(
     parts: dict[str, Part], source: str, missing: str = "error", given: tuple[float, float] | None = None
 ) -> dict[str, ItemSet]:
     """Return the splits that a source names as sets of one form.
@@ -35,7 +35,7 @@ def gather(
     Args:
         parts: its parts by the name of their split.
         source: what the data is, for messages.
-        missing: what becomes of vectors with missing values: ``error``, ``drop`` or ``mean`` (they are kept, as NaN).
+        missing: ``data.missing``: ``error``, ``drop`` or ``mean`` (missing values are kept, as NaN).
         given: ``data.range`` of images.
 
     Raises:
@@ -65,7 +65,7 @@ def _range(parts: dict[str, Part], given: tuple[float, float] | None) -> ValueRa
     if found is not None:
         log.info(
             f"{wide[0].name}: {wide[0].dtype} images up to {largest:,}: {found.high:,.0f} is white; "
-            "--set 'data.range=[LOWEST, HIGHEST]' says otherwise"
+            "override: --set 'data.range=[LOWEST, HIGHEST]'"
         )
     return found
 
@@ -75,42 +75,42 @@ def _rows(part: Part) -> int:
 
 
 def _may_miss(part: Part, missing: str) -> bool:
-    """Return whether NaN is let through: of a table also where it is an error, so that all columns that miss values are named."""
+    """Return whether NaN passes for now: for a table always, because all columns with missing values are named at once."""
     return part.columns is not None or missing != "error"
 
 
-def _item_set(part: Part, reading: ItemRules, missing: str) -> ItemSet:
+def _item_set(part: Part, rules: ItemRules, missing: str) -> ItemSet:
     array, labels, names = part.array, part.labels, part.label_names
     size = _rows(part)
-    fits = array is not None and array.dtype == reading.target and array.flags.c_contiguous and not reading.channels_last
-    fits = fits and reading.range is None
-    if array is not None and fits and not (reading.allows_nan and missing == "drop"):
+    fits = array is not None and array.dtype == rules.target and array.flags.c_contiguous and not rules.channels_last
+    fits = fits and rules.range is None
+    if array is not None and fits and not (rules.allows_nan and missing == "drop"):
         for block in part.read(size, stop):
-            reading.convert(block, stop)  # a look at all values
+            rules.convert(block, stop)  # checks all values
     else:
-        array, kept, text = _in_memory(part, reading, size, missing)
+        array, kept, text = _in_memory(part, rules, size, missing)
         labels = labels if labels is None or kept is None else labels[kept]
         if text is not None:
             labels, names = numbered(text)
-    values = np.asarray(array).reshape(len(array), *reading.form.shape)
-    return ItemSet(values, labels, reading.form, label_names=names)
+    values = np.asarray(array).reshape(len(array), *rules.form.shape)
+    return ItemSet(values, labels, rules.form, label_names=names)
 
 
 def _in_memory(
-    part: Part, reading: ItemRules, size: int, missing: str
+    part: Part, rules: ItemRules, size: int, missing: str
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Return all items of a part, (N, D) of the type that training reads; which they are, if some were dropped; labels in words."""
-    converts = part.dtype != reading.target or part.array is not None
+    """Return all items of a part, (N, D) of the type that training reads; the kept rows, if some were dropped; labels as text."""
+    converts = part.dtype != rules.target or part.array is not None
     if part.count is not None:
-        _check_room(part, reading, part.count * reading.form.values_per_item * reading.target.itemsize, converts)
+        _check_room(part, rules, part.count * rules.form.values_per_item * rules.target.itemsize, converts)
     if part.key is not None:
-        return _from_cache(part, reading, size, missing)
-    gaps = _Gaps(part, reading, missing)
+        return _from_cache(part, rules, size, missing)
+    gaps = _Gaps(part, rules, missing)
     blocks: list[RawBlock] = []
-    whole = None if part.count is None else np.empty((part.count, reading.form.values_per_item), reading.target)
+    whole = None if part.count is None else np.empty((part.count, rules.form.values_per_item), rules.target)
     done = seen = 0
     for raw in part.read(size, stop):
-        block = gaps.without(reading.convert(raw, stop))
+        block = gaps.without(rules.convert(raw, stop))
         if whole is None:
             blocks.append(block)
         else:
@@ -125,37 +125,37 @@ def _in_memory(
         whole = np.concatenate([block.values for block in blocks])
     if converts and isinstance(part.array, np.memmap):
         log.info(
-            f"{part.name}: {_what(part, reading)}, converted to {reading.target} in memory ({_gigabytes(whole.nbytes)}); "
-            f"{reading.target} would be memory-mapped"
+            f"{part.name}: {_what(part, rules)}, converted to {rules.target} in memory ({_gigabytes(whole.nbytes)}); "
+            f"{rules.target} would be memory-mapped"
         )
     labels = [block.labels for block in blocks if block.labels is not None]
     return whole[:done], gaps.kept(), np.concatenate(labels) if labels else None
 
 
 def _from_cache(
-    part: Part, reading: ItemRules, size: int, missing: str
+    part: Part, rules: ItemRules, size: int, missing: str
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Return the items of a large table as a map of a file in the user's cache folder, which is made where it is not there.
+    """Return the items of a large table memory-mapped from a file in the user's cache folder, which is written once.
 
-    While it is made one block at a time is in memory; a second start maps the file at once.
+    One block at a time is in memory while it is written.
     """
-    digest = hashlib.sha256(os.fsencode(f"{CACHE_VERSION}{part.key}{missing}{reading.target}")).hexdigest()[:32]
-    place = cache_folder() / "tables" / digest
-    values, labels = place / "values.raw", place / "labels.npy"
+    digest = hashlib.sha256(os.fsencode(f"{TABLE_CACHE_VERSION}{part.key}{missing}{rules.target}")).hexdigest()[:32]
+    folder = cache_folder() / "tables" / digest
+    values, labels = folder / "values.raw", folder / "labels.npy"
     if not values.exists():
-        with taking_turns(place):
+        with taking_turns(folder):
             if not values.exists():
-                _write_cache(part, reading, size, missing, values, labels)
+                _write_cache(part, rules, size, missing, values, labels)
                 log.info(f"{part.name}: read once into {values}")
-    items = np.memmap(values, reading.target, "r").reshape(-1, reading.form.values_per_item)
+    items = np.memmap(values, rules.target, "r").reshape(-1, rules.form.values_per_item)
     return items, None, np.load(labels, allow_pickle=False) if labels.exists() else None
 
 
-def _write_cache(part: Part, reading: ItemRules, size: int, missing: str, values: Path, labels: Path) -> None:
-    gaps, words, done = _Gaps(part, reading, missing), [], 0
+def _write_cache(part: Part, rules: ItemRules, size: int, missing: str, values: Path, labels: Path) -> None:
+    gaps, words, done = _Gaps(part, rules, missing), [], 0
     with replacing(values) as file:
         for raw in part.read(size, stop):
-            block = gaps.without(reading.convert(raw, stop))
+            block = gaps.without(rules.convert(raw, stop))
             file.write(np.ascontiguousarray(block.values).data)
             done += len(block.rows)
             if block.labels is not None:
@@ -169,13 +169,13 @@ def _write_cache(part: Part, reading: ItemRules, size: int, missing: str, values
 
 
 class _Gaps:
-    """Missing values of the vectors that go by: counted by column, and the rows that hold them dropped where that is asked for."""
+    """Counts missing values by column, and drops the rows that have any if the config asks for it."""
 
-    def __init__(self, part: Part, reading: ItemRules, missing: str) -> None:
+    def __init__(self, part: Part, rules: ItemRules, missing: str) -> None:
         self.part = part
         self.missing = missing
-        self.matters = reading.allows_nan and reading.target.kind == "f"
-        self.counts = np.zeros(reading.form.values_per_item, np.int64)
+        self.matters = rules.allows_nan and rules.target.kind == "f"
+        self.counts = np.zeros(rules.form.values_per_item, np.int64)
         self.dropped = 0
         self.rows: list[Sequence[int | str]] = []
 
@@ -197,7 +197,7 @@ class _Gaps:
         return np.array([row for rows in self.rows for row in rows], np.int64) if self.dropped else None
 
     def finish(self, items: int) -> None:
-        """Say what was missing, or raise it."""
+        """Report the missing values, or raise ``DataError``."""
         if not self.counts.any():
             return
         names = self.part.columns.values if self.part.columns is not None else [str(i) for i in range(len(self.counts))]
@@ -206,19 +206,19 @@ class _Gaps:
         if self.missing == "error":
             raise DataError(
                 f"{self.part.name}: missing values in the columns {listed}\n"
-                "Leave out the rows with --set data.missing=drop, or put the column's mean there with --set data.missing=mean"
+                "Skip these rows with --set data.missing=drop, or fill in the column's mean with --set data.missing=mean"
             )
-        done = f"{self.dropped:,} rows are left out" if self.missing == "drop" else "the column's mean stands there"
+        done = f"{self.dropped:,} rows skipped" if self.missing == "drop" else "replaced by the column's mean"
         log.info(f"{self.part.name}: missing values in the columns {listed}: {done}")
 
 
-def _what(part: Part, reading: ItemRules) -> str:
+def _what(part: Part, rules: ItemRules) -> str:
     order = part.array is not None and not part.array.flags.c_contiguous
-    return f"{part.dtype}{' in Fortran order' if order else ''}{', channels last' if reading.channels_last else ''}"
+    return f"{part.dtype}{' in Fortran order' if order else ''}{', channels last' if rules.channels_last else ''}"
 
 
-def _check_room(part: Part, reading: ItemRules, needed: int, converts: bool) -> None:
-    """Refuse what would not fit into memory before an hour is spent on it."""
+def _check_room(part: Part, rules: ItemRules, needed: int, converts: bool) -> None:
+    """Refuse data that does not fit into memory, before time is spent on it."""
     available = available_memory()
     if needed <= (available // 2 if converts else available):
         return
@@ -228,13 +228,13 @@ def _check_room(part: Part, reading: ItemRules, needed: int, converts: bool) -> 
             "save the images as .npy, which is memory-mapped: np.save(file, x)"
         )
     path = Path(part.name)
-    new = path.with_name(f"{path.stem}-{reading.target}.npy")
-    moved = "np.moveaxis(a, -1, 1)" if reading.channels_last else "a"
+    new = path.with_name(f"{path.stem}-{rules.target}.npy")
+    moved = "np.moveaxis(a, -1, 1)" if rules.channels_last else "a"
     raise DataError(
-        f"{part.name}: {_what(part, reading)}: as {reading.target} it would take {_gigabytes(needed)} of "
-        f"{_gigabytes(available)} of free memory; {reading.target} is memory-mapped. Convert the file once:\n"
+        f"{part.name}: {_what(part, rules)}: as {rules.target} it would take {_gigabytes(needed)} of "
+        f"{_gigabytes(available)} of free memory; {rules.target} is memory-mapped. Convert the file once:\n"
         f'python -c "import numpy as np; a = np.load({str(path)!r}, mmap_mode={"r"!r}); a = {moved}; '
-        f'np.lib.format.open_memmap({str(new)!r}, {"w+"!r}, np.{reading.target}, a.shape)[:] = a"'
+        f'np.lib.format.open_memmap({str(new)!r}, {"w+"!r}, np.{rules.target}, a.shape)[:] = a"'
     )
 
 
