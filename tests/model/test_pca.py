@@ -33,7 +33,7 @@ def svd(data: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("count", [1, 3, 20])
-def test_components_are_those_of_the_svd(make_set: MakeSet, count: int) -> None:
+def test_components_match_numpys_svd(make_set: MakeSet, count: int) -> None:
     data = correlated(50, 20)
     fitted = pca.fit(make_set(data), count)
     mean, strengths, vectors = svd(data)
@@ -45,7 +45,7 @@ def test_components_are_those_of_the_svd(make_set: MakeSet, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 19, 20])
-def test_the_error_is_that_of_the_strengths_left_out(make_set: MakeSet, count: int) -> None:
+def test_the_error_is_the_sum_of_the_dropped_eigenvalues(make_set: MakeSet, count: int) -> None:
     """Eckart & Young 1936: the squared error of K components is the sum of the other singular values' squares."""
     data = correlated(50, 20)
     x = torch.tensor(data, dtype=torch.float64)
@@ -57,7 +57,7 @@ def test_the_error_is_that_of_the_strengths_left_out(make_set: MakeSet, count: i
         torch.testing.assert_close(fitted.reconstruct(x), fitted.mean.expand(50, 20))
 
 
-def test_codes_and_reconstructions_keep_the_type(make_set: MakeSet) -> None:
+def test_codes_and_reconstructions_keep_the_dtype(make_set: MakeSet) -> None:
     fitted = pca.fit(make_set(correlated(50, 20)), 4)
     x = torch.zeros(3, 20, dtype=torch.float32)
     assert fitted.codes(x).dtype == fitted.reconstruct(x).dtype == torch.float32
@@ -72,7 +72,7 @@ def test_no_more_components_than_items_or_values(make_set: MakeSet) -> None:
     assert error_sum(fitted.reconstruct, make_set(few), CPU).squared_error < 1e-8
 
 
-def test_blocks_do_not_matter(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_components_do_not_depend_on_the_block_size(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_set(correlated(50, 20))
     whole = pca.fit(data, 3)
     monkeypatch.setattr(pca, "BLOCK_BYTES", 8 * 20 * 7)  # 7 items, and a last block of one
@@ -82,7 +82,9 @@ def test_blocks_do_not_matter(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(("items", "values"), [(300, 60), (25, 60)])
-def test_subspace_iteration_finds_the_same(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch, items: int, values: int) -> None:
+def test_subspace_iteration_gives_the_same_components(
+    make_set: MakeSet, monkeypatch: pytest.MonkeyPatch, items: int, values: int
+) -> None:
     data = correlated(items, values)
     monkeypatch.setattr(pca, "LARGEST_COVARIANCE", 10)
     monkeypatch.setattr(pca, "BLOCK_BYTES", 8 * values * 64)
@@ -94,7 +96,7 @@ def test_subspace_iteration_finds_the_same(make_set: MakeSet, monkeypatch: pytes
     assert (fitted.reconstruct(x) - x).square().sum().item() == pytest.approx((strengths[8:] ** 2).sum(), rel=1e-9)
 
 
-def test_subspace_iteration_where_the_data_has_fewer_dimensions(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subspace_iteration_on_data_of_lower_rank(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch) -> None:
     data = correlated(200, 40, rank=5)
     monkeypatch.setattr(pca, "LARGEST_COVARIANCE", 10)
     fitted = pca.fit(make_set(data), 9)
@@ -102,12 +104,12 @@ def test_subspace_iteration_where_the_data_has_fewer_dimensions(make_set: MakeSe
     assert error_sum(fitted.reconstruct, make_set(data), CPU).squared_error < 1e-6
 
 
-def test_constant_data(make_set: MakeSet) -> None:
+def test_constant_data_gives_finite_components(make_set: MakeSet) -> None:
     fitted = pca.fit(make_set(np.full((30, 6), 0.25, dtype=np.float32)), 2)
     torch.testing.assert_close(fitted.reconstruct(torch.full((1, 6), 0.25)), torch.full((1, 6), 0.25))
 
 
-def test_pca_30_of_mnist_is_the_published_one(mnist_root: str) -> None:
+def test_pca_30_of_mnist_matches_the_published_error(mnist_root: str) -> None:
     """Hinton & Salakhutdinov 2006, figure 2: 13.87 an image, fitted on all 60,000 training images."""
     splits = load_download("mnist", mnist_root, 0)
     assert (len(splits.train), len(splits.test)) == (60_000, 10_000)

@@ -1,6 +1,6 @@
-"""Metrics of reconstructions, one row each, made of sums and counts that are divided once; and measures of how scores rank items.
+"""Metrics of reconstructions, one row each, computed from sums and counts; and ranking metrics of anomaly scores.
 
-Shapes: B items a batch, D values an item.
+Shapes: B items per batch, D values per item.
 """
 
 import math
@@ -15,28 +15,28 @@ from torch import Tensor
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.system.devices import in_float64
 
-LARGEST_QUANTILE = 1 << 24  # what torch.quantile takes
+LARGEST_QUANTILE = 1 << 24  # limit of torch.quantile
 SSIM_WINDOW, SSIM_LEAST, SSIM_SIGMA = 11, 7, 1.5  # pixels
-SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # (K_1 L)^2 and (K_2 L)^2 of Wang et al. 2004, for values that range over L = 1
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # (K_1 L)^2 and (K_2 L)^2 of Wang et al. 2004, for values in a range of L = 1
 
 
 def squares(values: Tensor) -> Tensor:
-    """Return the squares of values in float64, for that of a float32 may be larger than any float32."""
+    """Return the squares of values in float64, because the square of a float32 may overflow."""
     return in_float64(values).square()
 
 
 @dataclass(frozen=True)
 class ErrorSum:
-    """What is summed over the reconstructions of some items; every metric is made of it."""
+    """Sums over the reconstructions of some items, from which every metric is computed."""
 
     squared_error: float
     """Summed over items and values."""
     items: int
-    """Items that were counted."""
+    """Number of items."""
     values: int
-    """D, values of one item."""
+    """D, values per item."""
     own: Mapping[str, float] = field(default_factory=dict)
-    """Of each metric that computes something of its own for an item, by its name: the sum of that over the items."""
+    """For each metric with a per-item function, by name: the sum of its values over the items."""
 
     @property
     def mse_per_value(self) -> float:
@@ -50,54 +50,54 @@ class ErrorSum:
 
     @property
     def psnr_db(self) -> float:
-        """Peak signal-to-noise ratio of the whole split in decibels, for values in [0, 1]; infinite without error."""
+        """Peak signal-to-noise ratio of the whole split in decibels, for values in [0, 1]; infinite if the error is 0."""
         return math.inf if self.squared_error == 0 else -10 * math.log10(self.mse_per_value)
 
     def explained_variance(self, around_mean: "ErrorSum") -> float | None:
-        """Return 1 - error / the error of always answering the training mean; None where that is zero."""
+        """Return 1 - error / the error of always answering the training mean; None if that error is 0."""
         return None if around_mean.squared_error == 0 else 1 - self.squared_error / around_mean.squared_error
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of reconstructions: a row of ``METRICS``, which tables, the report, JSON and the docs walk."""
+    """One metric of reconstructions: a row of ``METRICS``, which tables, report, JSON and docs iterate over."""
 
     name: str
-    """Its key in JSON, with its unit."""
+    """Key in JSON; it includes the unit."""
     heading: str
-    """Of a column; ``{value}`` and ``{item}`` stand for what the data's are called."""
+    """Column heading; ``{value}`` and ``{item}`` are replaced by the words for the data."""
     meaning: str
-    """For the docs."""
+    """Description for the docs."""
     digits: int
-    """Behind the decimal point."""
+    """Digits after the decimal point."""
     value: Callable[[ErrorSum, ErrorSum], float | None]
-    """Of the sums and of those of always answering the training mean; None where it is not defined."""
+    """(sums of the model, sums of always answering the training mean) -> value; None if undefined."""
     unit: str = ""
-    """``%`` for a fraction that people read in percent."""
+    """``%`` for a fraction that is shown in percent."""
     images_only: bool = False
     in_raw_units: bool = False
-    """Whether it is also told in the units of raw features."""
+    """Whether it is also reported in the units of the raw features."""
     per_item: Callable[[Tensor, Tensor, ItemForm], Tensor] | None = None
-    """What it computes of its own: (items, reconstructions, form), (B, D) each -> (B,) float64, which is summed over items."""
+    """Optional per-item function: (items, reconstructions, form), (B, D) each -> (B,) float64, summed over items."""
     measures: Callable[[ItemForm], bool] = lambda form: True
-    """Whether ``per_item`` can be computed for items of a form; where not, the metric is absent."""
+    """Whether ``per_item`` can be computed for items of a form; if not, the metric is absent."""
 
     def known(self, errors: ErrorSum) -> bool:
-        """Return whether its sums were computed."""
+        """Return whether the sums it needs were computed."""
         return self.per_item is None or self.name in errors.own
 
     def text(self, value: float | None) -> str:
-        """Return a value as a cell of a table."""
+        """Format a value as a table cell."""
         return "-" if value is None else f"{value:.{self.digits}{'%' if self.unit == '%' else 'f'}}"
 
     def title(self, images: bool) -> str:
-        """Return the heading in the words of images or of vectors."""
+        """Return the heading, worded for images or for vectors."""
         words = {"value": "pixel", "item": "image"} if images else {"value": "feature", "item": "vector"}
         return self.heading.format(**words)
 
 
 def ssim_window(form: ItemForm) -> int:
-    """Return the side of SSIM's window: the largest odd number of pixels up to 11 that fits into an image."""
+    """Return the side of the SSIM window: the largest odd number of pixels up to 11 that fits in an image."""
     fits = min(SSIM_WINDOW, *form.shape[1:])
     return fits - 1 + fits % 2
 
@@ -105,7 +105,7 @@ def ssim_window(form: ItemForm) -> int:
 def ssim(items: Tensor, reconstructions: Tensor, form: ItemForm) -> Tensor:
     """Return the mean structural similarity of images in [0, 1], averaged over channels, (B, D) -> (B,) float64.
 
-    Wang et al. 2004, equation 13: at each place where a Gaussian window (sigma 1.5) fits, with its weighted means u and population
+    Wang et al. 2004, equation 13: at each position of a Gaussian window (sigma 1.5), with its weighted means u and population
     (co)variances s, (2 u_x u_y + c_1) (2 s_xy + c_2) / ((u_x^2 + u_y^2 + c_1) (s_x^2 + s_y^2 + c_2)).
     """
     side = ssim_window(form)
@@ -172,12 +172,12 @@ METRICS = (
 
 
 def metrics_of(errors: ErrorSum, images: bool) -> list[Metric]:
-    """Return the metrics that have a value for these items: the columns of a table."""
+    """Return the metrics that are defined for these items: the columns of a table."""
     return [metric for metric in METRICS if metric.known(errors) and (images or not metric.images_only)]
 
 
 def metric_values(errors: ErrorSum, around_mean: ErrorSum, images: bool) -> dict[str, float | None]:
-    """Return every metric that was computed, by its name; None where it is not finite or has no meaning for these items."""
+    """Return every computed metric by name; None if it is not finite or not defined for these items."""
     values: dict[str, float | None] = {}
     for metric in METRICS:
         if metric.known(errors):
@@ -187,62 +187,62 @@ def metric_values(errors: ErrorSum, around_mean: ErrorSum, images: bool) -> dict
 
 
 def own_measures(form: ItemForm) -> dict[str, Callable[[Tensor, Tensor, ItemForm], Tensor]]:
-    """Return, by name, what the metrics compute of their own for items of a form."""
+    """Return the per-item functions of the metrics for items of a form, by name."""
     return {metric.name: metric.per_item for metric in METRICS if metric.per_item is not None and metric.measures(form)}
 
 
 def item_sums(items: Tensor, reconstructions: Tensor, form: ItemForm) -> dict[str, float]:
-    """Return the squared error of a block, (B, D) each, and what each metric computes of its own, summed over its items."""
+    """Return the squared error of a block, (B, D) each, and the per-item metrics, summed over its items."""
     sums = {name: measure(items, reconstructions, form).sum().item() for name, measure in own_measures(form).items()}
     return {"squared_error": squares(reconstructions - items).sum().item(), **sums}
 
 
-def auroc(usual: Tensor, intruders: Tensor) -> float:
-    """Return the probability that an intruder's error is larger than a usual item's, ties counted half: the area under the ROC curve.
+def auroc(normal: Tensor, anomalous: Tensor) -> float:
+    """Return the area under the ROC curve: the probability that an anomaly scores higher than a normal item (ties count half).
 
-    It is the Mann-Whitney statistic divided by N M (Hanley & McNeil 1982). 0.5 tells nothing apart.
-
-    Args:
-        usual: errors, (N,), N > 0.
-        intruders: errors, (M,), M > 0, of the same type.
-    """
-    ordered, _ = usual.sort()
-    below, not_above = (torch.searchsorted(ordered, intruders, right=right).sum().item() for right in (False, True))
-    return (below + not_above) / (2 * len(usual) * len(intruders))
-
-
-def average_precision(usual: Tensor, intruders: Tensor) -> float:
-    """Return the average, over the intruders, of the share of intruders among all that score as high: sum (R_i - R_(i-1)) P_i.
-
-    Items of equal scores are taken together, as scikit-learn's ``average_precision_score`` does; the share of intruders tells nothing
-    apart.
+    It is the Mann-Whitney statistic divided by N M (Hanley & McNeil 1982). Random scores give 0.5.
 
     Args:
-        usual: errors, (N,), N > 0.
-        intruders: errors, (M,), M > 0, of the same type.
+        normal: scores of normal items, (N,), N > 0.
+        anomalous: scores of anomalies, (M,), M > 0, of the same dtype.
     """
-    values, counts = torch.unique_consecutive(intruders.sort().values, return_counts=True)
-    reached = counts.flip(0).cumsum(0).flip(0)  # intruders that score as high
-    alarms = len(usual) - torch.searchsorted(usual.sort().values, values)  # usual items that do
+    ordered, _ = normal.sort()
+    below, not_above = (torch.searchsorted(ordered, anomalous, right=right).sum().item() for right in (False, True))
+    return (below + not_above) / (2 * len(normal) * len(anomalous))
+
+
+def average_precision(normal: Tensor, anomalous: Tensor) -> float:
+    """Return the average precision, sum (R_i - R_(i-1)) P_i over the recall R and precision P at each score.
+
+    Items with equal scores are taken together, as in scikit-learn's ``average_precision_score``. Random scores give the
+    fraction of anomalies.
+
+    Args:
+        normal: scores of normal items, (N,), N > 0.
+        anomalous: scores of anomalies, (M,), M > 0, of the same dtype.
+    """
+    values, counts = torch.unique_consecutive(anomalous.sort().values, return_counts=True)
+    reached = counts.flip(0).cumsum(0).flip(0)  # anomalies that score at least as high
+    alarms = len(normal) - torch.searchsorted(normal.sort().values, values)  # normal items that score at least as high
     precisions = reached.to(torch.float64) / (reached + alarms)
-    return float((counts * precisions).sum()) / len(intruders)
+    return float((counts * precisions).sum()) / len(anomalous)
 
 
-def precision_at_n(usual: Tensor, intruders: Tensor) -> float:
-    """Return the share of intruders among the M highest scores, where M is their number; of equal scores each counts in proportion.
+def precision_at_n(normal: Tensor, anomalous: Tensor) -> float:
+    """Return the fraction of anomalies among the M highest scores, M being the number of anomalies; ties count in proportion.
 
     Args:
-        usual: errors, (N,), N > 0.
-        intruders: errors, (M,), M > 0, of the same type.
+        normal: scores of normal items, (N,), N > 0.
+        anomalous: scores of anomalies, (M,), M > 0, of the same dtype.
     """
-    scores = torch.cat([usual, intruders])
-    least = scores.kthvalue(len(usual) + 1).values  # the M-th highest
+    scores = torch.cat([normal, anomalous])
+    least = scores.kthvalue(len(normal) + 1).values  # the M-th highest
     surely = int((scores > least).sum())
-    found, tied = int((intruders > least).sum()), int((intruders == least).sum())
+    found, tied = int((anomalous > least).sum()), int((anomalous == least).sum())
     equal = int((scores == least).sum())
-    return (found + (len(intruders) - surely) * tied / equal) / len(intruders)
+    return (found + (len(anomalous) - surely) * tied / equal) / len(anomalous)
 
 
 def error_quantile(errors: Tensor, quantile: float) -> float:
-    """Return the error, of (N,) float64 on the CPU, that a fraction ``quantile`` does not exceed."""
+    """Return a quantile of errors, (N,) float64 on the CPU."""
     return errors.quantile(quantile).item() if len(errors) < LARGEST_QUANTILE else float(np.quantile(errors, quantile))
