@@ -34,7 +34,7 @@ def test_raw_values_are_scaled() -> None:
     assert evaluation.error_sum(torch.zeros_like, images, CPU).mse_per_value == pytest.approx(0.04, rel=1e-6)
 
 
-def test_squares_that_no_float32_holds(make_set: MakeSet) -> None:
+def test_squares_beyond_float32_do_not_overflow(make_set: MakeSet) -> None:
     images = make_set(np.array([[1e25, 3.0], [0.0, 1.0]], np.float32))
     expected = [float(np.float32(1e25)) ** 2, 1.0]
     assert evaluation.item_errors(torch.zeros_like, images, CPU).tolist() == expected
@@ -42,7 +42,7 @@ def test_squares_that_no_float32_holds(make_set: MakeSet) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 19, 20, 21])
-def test_a_short_last_batch_counts_as_what_it_is(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+def test_a_short_last_batch_is_weighted_by_its_items(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     values = np.random.default_rng(2).random((20, 3))
     sizes = []
 

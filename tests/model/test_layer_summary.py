@@ -17,14 +17,14 @@ def test_layers_of_a_tied_model() -> None:
     ]
 
 
-def test_layers_of_an_untied_model_have_weights_of_their_own() -> None:
+def test_layers_of_an_untied_model_have_their_own_weights() -> None:
     layers = summarize_layers(build_autoencoder(64, ModelConfig(hidden_sizes=(5, 3), tied=False)))
     assert [layer.transpose_of for layer in layers] == [None] * 4
     assert [layer.parameters for layer in layers] == [325, 18, 20, 384]
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_parameter_counts_are_those_that_torch_counts(tied: bool) -> None:
+def test_parameter_counts_match_torchs(tied: bool) -> None:
     model = build_autoencoder(20, ModelConfig(hidden_sizes=(9, 6, 2), tied=tied))
     counted = sum(parameter.numel() for parameter in model.parameters())
     other = build_autoencoder(20, ModelConfig(hidden_sizes=(9, 6, 2), tied=not tied))

@@ -53,7 +53,7 @@ def test_a_weights_gradient_is_the_same_function_for_both_uses(layer: Layer) -> 
 
 @pytest.mark.parametrize(("kernel", "stride"), KERNELS)
 @pytest.mark.parametrize("sides", SIDES)
-def test_every_pixel_is_seen_and_can_be_answered(kernel: int, stride: int, sides: tuple[int, int]) -> None:
+def test_every_pixel_is_read_and_reconstructed(kernel: int, stride: int, sides: tuple[int, int]) -> None:
     """Padding follows from the kernel: ceil(side / stride) numbers a side, and no pixel lies outside of all patches."""
     layer = Convolution((1, *sides), 2, kernel, stride, "linear", "linear", True)
     assert layer.output_shape == (2, *(math.ceil(side / stride) for side in sides))
@@ -74,7 +74,7 @@ def test_a_convolution_sums_over_patches() -> None:
     torch.testing.assert_close(layer.product(x, weight, bias), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_model_of_convolutions_is_torchs_own_layers() -> None:
+def test_a_model_of_convolutions_matches_torchs_layers() -> None:
     """``conv2d`` upwards, ``conv_transpose2d`` of the same weights downwards; between the kinds values lie by channel, row, column."""
     config = ModelConfig(layers=("conv 4 4 2", "conv 5 3 1", "dense 6"), activation="relu", output="sigmoid")
     model = build_autoencoder((3, 8, 6), config, seeded(1)).double()
@@ -95,7 +95,7 @@ def test_a_model_of_convolutions_is_torchs_own_layers() -> None:
     assert len(list(model.parameters())) == 3 + 2 * 3  # three weights for six layers
 
 
-def test_an_untied_model_starts_as_the_tied_one_that_it_is_made_of() -> None:
+def test_an_untied_model_starts_equal_to_its_tied_source() -> None:
     words = ("conv 4 3 2", "conv 2")
     tied = build_autoencoder((1, 5, 5), ModelConfig(layers=words), seeded(1))
     untied = build_autoencoder((1, 5, 5), ModelConfig(layers=words, tied=False))
@@ -119,5 +119,5 @@ def test_initial_kernels_have_the_variance_of_their_fan_in() -> None:
 def test_a_code_of_channels_and_pixels_limits_top_k() -> None:
     words = ("conv 3 4 2",)
     build_autoencoder((1, 6, 6), ModelConfig(layers=words, code_top_k=27))
-    with pytest.raises(ConfigError, match="code_top_k: 28 is asked for; the code has only 27 units"):
+    with pytest.raises(ConfigError, match="code_top_k: must be at most 27, the units of the code; found 28"):
         build_autoencoder((1, 6, 6), ModelConfig(layers=words, code_top_k=28))

@@ -58,7 +58,7 @@ def pair(shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(("shape", "seed"), SCIKIT_IMAGE)
-def test_ssim_is_that_of_scikit_image(shape: tuple[int, ...], seed: int) -> None:
+def test_ssim_matches_scikit_image(shape: tuple[int, ...], seed: int) -> None:
     x, y = (torch.from_numpy(values).reshape(1, -1) for values in pair(shape, seed))
     channels, height, width = (1, 1, *shape)[-3:]
     form = ItemForm((channels, height, width))

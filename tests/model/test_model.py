@@ -63,7 +63,7 @@ def numpy_forward(model: TiedAutoencoder, x: Tensor, **options: object) -> tuple
     return code, h
 
 
-def test_every_activation_has_a_plain_formula_here() -> None:
+def test_every_activation_has_a_reference_formula_here() -> None:
     assert PLAIN.keys() == ACTIVATIONS.keys()
 
 
@@ -79,7 +79,7 @@ def test_parameters_of_the_reference_model() -> None:
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("output", ["linear", "sigmoid"])
 @pytest.mark.parametrize("activation", PLAIN)
-def test_forward_is_the_equations(activation: str, output: str, tied: bool) -> None:
+def test_the_forward_pass_follows_the_equations(activation: str, output: str, tied: bool) -> None:
     options = {"activation": activation, "output": output, "tied": tied}
     model = make(**options)
     code, reconstruction = numpy_forward(model, batch(), **options)
@@ -90,7 +90,7 @@ def test_forward_is_the_equations(activation: str, output: str, tied: bool) -> N
 
 
 @pytest.mark.parametrize("sizes", [(4,), (9, 3), (9, 7, 5, 2)])
-def test_forward_at_every_depth_with_a_code_activation(sizes: tuple[int, ...]) -> None:
+def test_the_forward_pass_follows_the_equations_at_every_depth(sizes: tuple[int, ...]) -> None:
     options = {"activation": "tanh", "code_activation": "linear"}
     model = make(hidden_sizes=sizes, **options)
     code, reconstruction = numpy_forward(model, batch(), **options)

@@ -12,9 +12,7 @@ from tiedae_cli.model.products import SMALLEST, multiply
 @pytest.mark.parametrize("onednn", [False, True])
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize(("m", "k", "n"), [(128, 96, 100), (150, 784, 300), (3, 4, 5)])
-def test_products_are_those_of_float64(
-    m: int, k: int, n: int, biased: bool, onednn: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_products_match_float64(m: int, k: int, n: int, biased: bool, onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if onednn and not torch.backends.mkldnn.is_available():
         pytest.skip("this torch has no oneDNN")
     monkeypatch.setattr(products, "prefers_onednn", lambda: onednn)
@@ -30,7 +28,7 @@ def test_products_are_those_of_float64(
             assert (out[m:] == 7).all()
 
 
-def test_the_library_follows_from_the_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_library_depends_only_on_the_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same product has the same bits each time, and one below the limit has torch's."""
     monkeypatch.setattr(products, "prefers_onednn", lambda: torch.backends.mkldnn.is_available())
     small, large = torch.randn(64, 64), torch.randn(128, 128)

@@ -34,13 +34,13 @@ def test_the_ratio_to_pca(error: float, pca: float, words: str) -> None:
 
 @pytest.mark.parametrize("pca", [0.0, 1e-30, 1e-12])
 @pytest.mark.parametrize("error", [0.01, 1e-13, 0.0])
-def test_no_ratio_to_rounding(error: float, pca: float) -> None:
+def test_an_exact_pca_gives_no_ratio(error: float, pca: float) -> None:
     words = sentence(replace(GOOD, model=error, pca=pca))
     assert "times" not in words and "% " not in words and "exact" in words and f"MSE {error:.6f} per pixel" in words
 
 
 @pytest.mark.parametrize("code", [64, 150])
-def test_a_code_that_is_not_smaller_than_the_data_compresses_nothing(code: int) -> None:
+def test_a_code_as_large_as_the_data_is_reported_as_no_compression(code: int) -> None:
     words = sentence(replace(GOOD, pca=1e-20, components=64, code_size=code))
     assert "times" not in words
     assert f"the code ({code}) is not smaller than the data (64 pixels): PCA is exact, nothing is compressed" in words
@@ -56,7 +56,7 @@ FALLING = (0.4, 0.3, 0.2)
 
 
 @pytest.mark.parametrize(("error", "words"), [(0.2, "worse than"), (0.0701, "no better than"), (0.07, "no better than")])
-def test_a_dead_training_is_compared_with_the_mean_not_with_pca(error: float, words: str) -> None:
+def test_a_failed_training_is_compared_with_the_mean_not_with_pca(error: float, words: str) -> None:
     errors = replace(GOOD, model=error, history=STUCK)
     assert f", {words} always answering the mean (0.070000)" in sentence(errors)
     assert "PCA" not in sentence(errors) and "learning rate that is too high" in sentence(errors)
@@ -64,7 +64,7 @@ def test_a_dead_training_is_compared_with_the_mean_not_with_pca(error: float, wo
 
 
 @pytest.mark.parametrize("history", [FALLING, (0.2,)])
-def test_a_training_that_was_too_short_is_not_called_dead(history: tuple[float, ...]) -> None:
+def test_a_training_that_was_too_short_is_not_called_failed(history: tuple[float, ...]) -> None:
     errors = replace(GOOD, model=0.2, history=history)
     assert "worse than always answering the mean (0.070000): the training was too short" in sentence(errors)
     assert advice(errors, FINE, "x.yaml") == f"try: tiedae train x.yaml epochs={5 * len(history)}"
@@ -75,12 +75,12 @@ def test_without_a_history_no_reason_is_given() -> None:
 
 
 @pytest.mark.parametrize("model", [0.0, 1e-20])
-def test_constant_data_is_no_dead_training(model: float) -> None:
+def test_constant_data_is_not_called_a_failed_training(model: float) -> None:
     errors = Errors(model, pca=0.0, mean=0.0, components=2, code_size=2, values=5)
     assert not errors.is_useless and advice(errors, FINE, "x") == "" and "exact" in sentence(errors)
 
 
-def test_nan_is_a_dead_training() -> None:
+def test_nan_is_called_a_failed_training() -> None:
     assert replace(GOOD, model=float("nan")).is_useless
 
 
@@ -105,5 +105,5 @@ def test_several_causes_share_one_line_to_try() -> None:
     assert words.startswith("likely causes: ") and words.endswith("\ntry: tiedae train my.yaml l2=0 schedule=cosine")
 
 
-def test_without_a_cause_nothing_is_guessed() -> None:
+def test_without_a_known_cause_there_is_no_advice() -> None:
     assert advice(replace(GOOD, model=0.05), FINE, "my.yaml") == ""

@@ -284,7 +284,7 @@ def test_a_signal_while_the_pictures_are_drawn(config, monkeypatch):
         patch.setattr("tiedae_cli.output.figures.loss_curve", draw)
         result = train("-q", "--config", config, code=130)
     assert result.stderr == (
-        "interrupted; the training is done and saved, its pictures are drawn by: tiedae train --resume runs/plain\n"
+        "interrupted; the training is complete and saved; to draw its pictures: tiedae train --resume runs/plain\n"
     )
     assert list(Path("runs/plain").glob(".tiedae-*")) == []
     train("-q", "--resume")

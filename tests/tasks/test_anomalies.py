@@ -140,10 +140,10 @@ def test_unreadable_rows_of_a_stream_are_named_and_skipped(folder: Path) -> None
 @pytest.mark.parametrize(
     ("normal", "anomalies", "settings", "message"),
     [
-        ("alike", 5, (), "all 16 training items are alike: there is nothing to learn from them"),
+        ("alike", 5, (), "all 16 training items are identical; training needs items that differ"),
         ("different", 5, ("data.normal=[fine]",), "data.normal: t.csv: no item has the label fine (it has broken, good)"),
         (2, 9, (), "t.csv has 2 items with the label good; with 1 for test and 1 for validation none is left for training"),
-        (3, 9, (), "t.csv: only one item is for training"),
+        (3, 9, (), "t.csv: there is only one training item"),
         (0, 9, (), "data.normal: t.csv: no item has the label good (it has broken)"),
     ],
 )

@@ -196,7 +196,7 @@ def test_onnx_carries_config_form_and_a_free_batch() -> None:
 
 def test_onnx_beyond_two_gigabytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_graph, "LARGEST_ONNX", 100)
-    with pytest.raises(ExportError, match="ends at 2 GiB"):
+    with pytest.raises(ExportError, match="limited to 2 GiB"):
         onnx_file(untrained(IMAGES), "both", raw=False)
 
 

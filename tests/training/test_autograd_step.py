@@ -138,7 +138,7 @@ def test_engines_differ_by_rounding_in_bfloat16() -> None:
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
-def test_both_engines_move_a_pixel_that_is_stuck_at_one(loss: Loss) -> None:
+def test_both_engines_move_a_pixel_stuck_at_one(loss: Loss) -> None:
     """Autograd sees the pre-activation: the derivative of a saturated sigmoid is 0 in floating point."""
     model = make(torch.float32, output="sigmoid")
     with torch.no_grad():
@@ -170,7 +170,7 @@ def engine_of(config: Config) -> type:
     return type(Trainer(config, load_splits(config.data), CPU).step.gradient)
 
 
-def test_a_training_by_autograd_follows_the_one_by_hand() -> None:
+def test_a_training_by_autograd_matches_the_hand_written_one() -> None:
     variant = {"corruption": "gaussian", "gradient_clip": 1.0, "pretraining_epochs": 1, "sparsity": "l1"}
     by_hand, by_autograd = errors(config(**variant)), errors(config(**variant, engine="autograd"))
     assert by_hand == pytest.approx(by_autograd, rel=1e-3)
@@ -204,7 +204,7 @@ def without_derivative(kind: str, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 
 @pytest.mark.parametrize("kind", ["activation mish", "layer dense 24", "loss huber", "penalty squares"])
-def test_what_has_no_derivative_by_hand_is_trained_by_autograd_and_noted_once(
+def test_models_without_a_hand_written_derivative_use_autograd_with_one_log_line(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     new = without_derivative(kind, monkeypatch)
@@ -215,7 +215,7 @@ def test_what_has_no_derivative_by_hand_is_trained_by_autograd_and_noted_once(
     assert engine_of(new) is AutogradGradient
 
 
-def test_everything_in_the_lists_has_a_derivative_by_hand() -> None:
+def test_everything_in_the_lists_has_a_hand_written_derivative() -> None:
     for name in get_args(ActivationName):
         assert ACTIVATIONS[name].by_hand, name
     for loss, sparsity in itertools.product(get_args(Loss), get_args(Sparsity)):

@@ -65,7 +65,7 @@ def autograd(model: TiedAutoencoder, loss: Tensor) -> Tensor:
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
 @pytest.mark.parametrize("activation", get_args(Activation))
-def test_gradient_is_autograds(activation: str, words: tuple[str, ...], tied: bool) -> None:
+def test_gradient_matches_autograd(activation: str, words: tuple[str, ...], tied: bool) -> None:
     losses = [("squared_error", "linear"), ("mse", "sigmoid"), ("cross_entropy", "sigmoid")]
     for shape, items, (loss, output) in itertools.product(SHAPES, (ITEMS, 1), losses):
         model = make(shape, layers=words, activation=activation, output=output, tied=tied)
@@ -84,7 +84,7 @@ def test_gradient_is_autograds(activation: str, words: tuple[str, ...], tied: bo
 @pytest.mark.parametrize("output", ["linear", "sigmoid"])
 @pytest.mark.parametrize("items", [ITEMS, 1])
 @pytest.mark.parametrize("activation", get_args(Activation))
-def test_gradient_in_float32_is_that_in_float64(activation: str, items: int, output: str) -> None:
+def test_gradient_in_float32_matches_float64(activation: str, items: int, output: str) -> None:
     """Where images lie with channels last beside rows of a dense layer: torch has other kernels for float32 than for float64."""
     exact = make((3, 8, 8), layers=WORDS["convolutions and dense"], activation=activation, output=output)
     x = batch(3 * 64, items=items)
@@ -99,7 +99,7 @@ def test_gradient_in_float32_is_that_in_float64(activation: str, items: int, out
 
 @pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_penalties_top_k_and_noise_are_those_of_the_loss(shape: tuple[int, int, int], words: tuple[str, ...]) -> None:
+def test_penalties_top_k_and_noise_match_the_loss(shape: tuple[int, int, int], words: tuple[str, ...]) -> None:
     training = TrainingConfig(sparsity="l1", sparsity_weight=0.3)
     model = make(shape, layers=words, activation="silu", code_top_k=2)
     x = batch(model.sizes[0])
@@ -110,7 +110,7 @@ def test_penalties_top_k_and_noise_are_those_of_the_loss(shape: tuple[int, int, 
     torch.testing.assert_close(gradient, autograd(model, loss), rtol=1e-9, atol=1e-11)
 
 
-def test_gradient_in_bfloat16_is_a_rounding_away() -> None:
+def test_gradient_in_bfloat16_differs_only_by_rounding() -> None:
     model = make((3, 8, 8), layers=WORDS["convolutions and dense"], activation="silu").float()
     x = batch(3 * 64).float()
     found = []

@@ -112,7 +112,7 @@ def gradients(parameters: FlatParameters, number: int) -> None:
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_muon_is_torchs_for_matrices_and_adam_for_biases(tied: bool) -> None:
+def test_muon_matches_torchs_for_matrices_and_adam_for_biases(tied: bool) -> None:
     """torch.optim.Muon orthogonalises in bfloat16: 8 bits, so each step differs by about 1% of its size."""
     model = model_of(30, 7, tied=tied)
     other = copy.deepcopy(model)
@@ -161,7 +161,7 @@ def test_the_penalty_is_part_of_the_gradient_and_biases_have_none() -> None:
     torch.testing.assert_close(one.master, other.master)
 
 
-def test_a_weight_of_one_row_or_column_is_moved_like_a_bias() -> None:
+def test_a_weight_of_one_row_or_column_is_updated_like_a_bias() -> None:
     """Sizes 20-1-4: both weights are vectors, and Adam's first step moves every parameter by the learning rate."""
     parameters = FlatParameters(model_of(1, 4), torch.float32)
     muon = Muon(parameters, 0.0)
@@ -174,7 +174,7 @@ def test_a_weight_of_one_row_or_column_is_moved_like_a_bias() -> None:
     assert mixed.momentum.numel() == PIXELS * 6 and mixed.adam.first_moment.numel() == 6 + (6 + 1 + 6 + PIXELS)
 
 
-def test_muon_continues_from_its_buffers_to_the_same_bits() -> None:
+def test_muon_resumes_bit_identically_from_its_buffers() -> None:
     def steps(muon: Muon, start: int, stop: int) -> None:
         for number in range(start, stop):
             muon.parameters.gradient.copy_(random(len(muon.parameters.master), seed=number))
@@ -196,7 +196,7 @@ def training_step(**training: object) -> TrainingStep:
     return TrainingStep(model_of(9, 4), images, TrainingConfig(batch_size=20, **training), Place(torch.device("cpu")))
 
 
-def test_momentum_is_that_of_the_optimizer_unless_it_is_given() -> None:
+def test_momentum_defaults_to_that_of_the_optimizer() -> None:
     assert isinstance(training_step().optimizer, type(training_step(optimizer="adam").optimizer))
     assert training_step().optimizer.momentum == 0.9
     assert training_step(momentum=0.5).optimizer.momentum == 0.5

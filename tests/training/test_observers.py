@@ -112,7 +112,7 @@ def test_what_an_observer_raises_ends_the_training_and_each_hears_of_one_end(
     assert all(sum(line.startswith("stopped") for line in toy.heard) <= 1 for toy in (before, failing, after))
 
 
-def test_observers_hear_of_a_divergence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_observers_are_called_after_a_divergence(monkeypatch: pytest.MonkeyPatch) -> None:
     toy = Toy()
     follow(monkeypatch, toy)
     wild = small(

@@ -36,7 +36,7 @@ def test_block_order_is_a_permutation_whose_windows_are_whole_blocks(images: int
             assert set(counts.tolist()) <= {0, block}, "each window takes whole blocks"
 
 
-def test_blocks_and_their_items_are_mixed() -> None:
+def test_blocks_and_their_items_are_shuffled() -> None:
     """Within a window the item before is a neighbour as seldom as in a random order; and every block is as likely to be first."""
     order = block_order(0, 0, 100_000, 100, 50)
     assert (order.diff() == 1).float().mean() < 0.001

@@ -25,7 +25,7 @@ def test_warmup_rises_in_equal_steps_and_reaches_the_rate() -> None:
     assert found[4:] == [0.02] * 16
 
 
-def test_cosine_falls_from_the_rate_to_almost_nothing() -> None:
+def test_cosine_falls_from_the_rate_to_almost_zero() -> None:
     found = rates(100, schedule="cosine")
     assert found == pytest.approx([0.02 * (1 + math.cos(math.pi * step / 100)) / 2 for step in range(100)])
     assert found[0] == 0.02 and found[50] == pytest.approx(0.01) and 0 < found[99] < 1e-5
@@ -81,7 +81,7 @@ def test_seeds_of_neighbours_share_no_stream() -> None:
     assert len(seeds) == 10_000
 
 
-def test_the_order_is_a_permutation_of_its_own_each_epoch_and_seed() -> None:
+def test_the_order_is_a_different_permutation_for_each_epoch_and_seed() -> None:
     orders = {(seed, epoch): epoch_order(seed, epoch, 100) for seed in (0, 1) for epoch in (0, 1)}
     for order in orders.values():
         assert order.dtype == torch.int64 and sorted(order.tolist()) == list(range(100))
@@ -89,7 +89,7 @@ def test_the_order_is_a_permutation_of_its_own_each_epoch_and_seed() -> None:
     assert torch.equal(epoch_order(0, 1, 100), orders[0, 1])
 
 
-def test_every_place_is_as_likely() -> None:
+def test_every_position_is_equally_likely() -> None:
     """The first image of 2,000 epochs: each of 10 images 200 times, give or take five standard deviations of 13."""
     counts = torch.bincount(torch.stack([epoch_order(3, epoch, 10)[0] for epoch in range(2000)]), minlength=10)
     assert (counts - 200).abs().max() < 5 * math.sqrt(2000 * 0.1 * 0.9)

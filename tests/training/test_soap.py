@@ -96,7 +96,7 @@ def test_until_the_first_basis_soap_is_torchs_adam() -> None:
         torch.testing.assert_close(one, two)
 
 
-def test_soap_continues_from_its_buffers_to_the_same_bits() -> None:
+def test_soap_resumes_bit_identically_from_its_buffers() -> None:
     whole, first, second = (Soap(FlatParameters(model_of(torch.float32), torch.float32), 0.01) for _ in range(3))
     run(whole, 0, 3 * EVERY)
     run(first, 0, EVERY + 3)

@@ -79,7 +79,7 @@ def by_hand(
 @pytest.mark.parametrize("depth", SIZES)
 @pytest.mark.parametrize(("loss", "output"), LOSSES)
 @pytest.mark.parametrize("activation", get_args(Activation))
-def test_gradient_is_autograds(activation: str, loss: Loss, output: str, depth: int, tied: bool) -> None:
+def test_gradient_matches_autograd(activation: str, loss: Loss, output: str, depth: int, tied: bool) -> None:
     model = make_model(hidden_sizes=SIZES[depth], activation=activation, output=output, tied=tied)
     squared_error, parameters = by_hand(model, batch(), loss, torch.float64)
     loss_of(model, batch(), loss).backward()
@@ -106,7 +106,7 @@ def test_cross_entropy_is_added_in_the_loss_own_unit(loss: Loss, corrupted: bool
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_pixel_that_is_stuck_at_one_is_moved_by_cross_entropy_alone(dtype: torch.dtype) -> None:
+def test_only_cross_entropy_moves_a_pixel_stuck_at_one(dtype: torch.dtype) -> None:
     """An output of 1 has the derivative 0: the squared error, however large, says nothing to the pixel's bias."""
     slopes = {}
     for weight in (0.0, 0.01):
@@ -135,7 +135,7 @@ def test_gradient_with_a_code_activation(activation: str, code_activation: str) 
     torch.testing.assert_close(parameters.gradient, flat(model, gradient=True), rtol=1e-10, atol=1e-12)
 
 
-def test_gradient_is_the_slope() -> None:
+def test_gradient_matches_finite_differences() -> None:
     """Central differences of the loss, along every single parameter."""
     model = make_model(activation="gelu", output="sigmoid")
     _, parameters = by_hand(model, batch(), "squared_error", torch.float64)
@@ -160,7 +160,7 @@ def test_the_mean_may_be_over_more_items_than_the_batch() -> None:
     torch.testing.assert_close(one_of_two.gradient, alone.gradient / 2, rtol=1e-12, atol=1e-14)
 
 
-def test_gradient_in_bfloat16_is_a_rounding_away() -> None:
+def test_gradient_in_bfloat16_differs_only_by_rounding() -> None:
     """The master parameters and the gradient that Adam sees stay float32; the products are bfloat16 (8 bits: 0.4% a product)."""
     model = make_model(torch.float32, activation="silu")
     _, exact = by_hand(model, batch(), "squared_error", torch.float32)
@@ -202,7 +202,7 @@ def test_small_steps_add_up_in_the_master_of_bfloat16() -> None:
 
 @pytest.mark.parametrize("l2", [0.0, 0.03])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_adam_is_torchs_with_decay_on_the_weights_alone(tied: bool, l2: float) -> None:
+def test_adam_matches_torchs_with_decay_on_weights_only(tied: bool, l2: float) -> None:
     model = make_model(tied=tied)
     other = copy.deepcopy(model)
     parameters = FlatParameters(model, torch.float64)
@@ -225,7 +225,7 @@ def test_adam_is_torchs_with_decay_on_the_weights_alone(tied: bool, l2: float) -
         torch.testing.assert_close(flat(model, gradient=False), flat(other, gradient=False), rtol=1e-10, atol=1e-12)
 
 
-def test_adam_continues_from_its_state_to_the_same_bits() -> None:
+def test_adam_resumes_bit_identically_from_its_state() -> None:
     def steps(adam: Adam, start: int, stop: int) -> None:
         for number in range(start, stop):
             generator = torch.Generator().manual_seed(number)
@@ -282,7 +282,7 @@ def test_adam_does_without_torchs_private_kernel(
 # The flat parameters and the step
 
 
-def test_the_flat_parameters_are_the_models_own() -> None:
+def test_the_models_parameters_are_views_of_the_flat_buffer() -> None:
     model = make_model(torch.float32)
     values = [parameter.detach().clone() for parameter in model.parameters()]
     step = TrainingStep(model, images(), TrainingConfig(batch_size=10), Place(CPU))

@@ -51,7 +51,7 @@ def train(config: Config, splits: Splits) -> tuple[Trainer, list[EpochReport]]:
     ],
     ids=["reference", "untied one-cycle", "squared error", "cross-entropy cosine"],
 )
-def test_two_epochs_are_those_of_a_plain_loop(digits: Splits, assignments: tuple[str, ...]) -> None:
+def test_two_epochs_match_a_plain_loop(digits: Splits, assignments: tuple[str, ...]) -> None:
     """The loop that people write: autograd, torch's Adam, the penalty in the loss; the last 47 of 1,297 images are dropped."""
     config = configured(*assignments)
     training = config.training
@@ -90,7 +90,7 @@ def test_two_epochs_are_those_of_a_plain_loop(digits: Splits, assignments: tuple
     assert reports[-1].validation_mse_per_value == pytest.approx(validation, rel=1e-4)
 
 
-def test_the_train_error_is_the_mean_over_the_epochs_images(digits: Splits) -> None:
+def test_the_train_error_is_the_mean_over_the_epochs_items(digits: Splits) -> None:
     """With a learning rate of next to nothing the model stands still, and the mean is that over its 1,250 images at once."""
     config = configured("training.learning_rate=1e-12", "training.epochs=1")
     trainer, (report,) = train(config, digits)
@@ -130,7 +130,7 @@ def test_best_is_the_lowest_validation_error_so_far(digits: Splits) -> None:
     assert {True, False} == {report.best for report in reports}
 
 
-def test_without_validation_images_the_training_error_chooses(digits: Splits) -> None:
+def test_without_validation_items_the_training_error_selects_the_best_epoch(digits: Splits) -> None:
     splits = replace(digits, validation=digits.validation.slice(0, 0))
     _, reports = train(configured("training.epochs=3"), splits)
     assert all(report.validation_mse_per_value is None for report in reports)
@@ -138,13 +138,13 @@ def test_without_validation_images_the_training_error_chooses(digits: Splits) ->
     assert [report.best for report in reports] == [True] * 3
 
 
-def test_a_batch_larger_than_the_data_is_all_of_it(digits: Splits) -> None:
+def test_a_batch_larger_than_the_data_holds_all_items(digits: Splits) -> None:
     splits = replace(digits, train=digits.train.slice(0, 30))
     trainer, reports = train(configured(), splits)
     assert (trainer.step.steps, len(reports)) == (1, 2)
 
 
-def test_same_seed_same_bits(digits: Splits) -> None:
+def test_the_same_seed_gives_bit_identical_results(digits: Splits) -> None:
     (first, first_reports), (second, second_reports) = (train(configured(), digits) for _ in range(2))
     assert torch.equal(first.step.parameters.master, second.step.parameters.master)
     for one, other in zip(first_reports, second_reports, strict=True):
@@ -154,7 +154,7 @@ def test_same_seed_same_bits(digits: Splits) -> None:
     assert not torch.equal(first.step.parameters.master, other_seed.step.parameters.master)
 
 
-def test_what_happened_before_does_not_matter(digits: Splits) -> None:
+def test_results_do_not_depend_on_earlier_random_numbers(digits: Splits) -> None:
     """Nothing is drawn from torch's global generator."""
     first, _ = train(configured(), digits)
     torch.manual_seed(12345)
@@ -187,7 +187,7 @@ def test_divergence_names_epoch_and_step(digits: Splits) -> None:
     assert len(trainer.history) == 1
 
 
-def test_a_training_that_really_diverges(digits: Splits) -> None:
+def test_a_real_divergence_is_detected(digits: Splits) -> None:
     config = configured(
         "training.learning_rate=10", "training.epochs=200", "model.activation=relu", "model.hidden_sizes=[32, 32, 32, 32, 32]"
     )
@@ -195,7 +195,7 @@ def test_a_training_that_really_diverges(digits: Splits) -> None:
         train(config, digits)
 
 
-def test_a_diverged_state_is_not_worth_keeping(digits: Splits) -> None:
+def test_a_diverged_state_is_not_saved(digits: Splits) -> None:
     trainer, _ = train(configured("training.epochs=1"), digits)
     trainer.state()
     trainer.step.parameters.master[3] = math.inf
@@ -206,7 +206,7 @@ def test_a_diverged_state_is_not_worth_keeping(digits: Splits) -> None:
 # Stopping in the middle and going on
 
 
-def test_a_training_goes_on_from_any_step_to_the_same_bits(digits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_resumes_bit_identically_from_any_step(digits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_module, "REPORT_EVERY", -1.0)
     config = configured("training.schedule=one_cycle")
     whole, reports = train(config, digits)

@@ -208,7 +208,7 @@ def test_gradient_clipping_bounds_the_norm_and_keeps_the_direction():
 @pytest.mark.parametrize(
     "words", [["dense 20", "dense 8"], ["conv 6 4 2", "conv 4 3 1", "dense 8"]], ids=["dense", "convolutions"]
 )
-def test_the_graphs_operations_are_the_plain_steps(words):
+def test_the_captured_operations_match_plain_steps(words):
     """What a CUDA graph captures, run one by one on the CPU: counter, order and rates looked up on the device."""
     splits = load_splits(Config().data)
     optimizers = ({"optimizer": "muon"}, {"optimizer": "soap"})
@@ -242,7 +242,7 @@ def small_config(**training: object) -> Config:
     return Config(model=ModelConfig(hidden_sizes=(32, 16, 8), activation="silu"), training=TrainingConfig(**fields))
 
 
-def test_pretraining_trains_each_layer_on_the_output_below_then_all_together():
+def test_pretraining_trains_each_layer_on_the_output_below_then_all_layers():
     trainer = train(small_config(pretraining_epochs=3))
     phases = [report.phase for report in trainer.history]
     assert phases == [f"layer {n}" for n in (1, 1, 1, 2, 2, 2, 3, 3, 3)] + ["joint"] * 2
@@ -254,7 +254,7 @@ def test_pretraining_trains_each_layer_on_the_output_below_then_all_together():
     assert trainer.history[-2].validation_mse_per_value < plain.history[-2].validation_mse_per_value
 
 
-def test_pretraining_activations_are_the_encoders_own_and_a_layer_trains_in_place_of_the_whole():
+def test_pretraining_uses_the_encoders_activations_and_merges_the_layer():
     config = small_config(pretraining_epochs=1)
     splits = load_splits(config.data)
     model = build_autoencoder(64, config.model, seeded(0))

@@ -1,1 +1,1 @@
-"""The tied autoencoder, how it is measured, and PCA, the yardstick."""
+"""The tied autoencoder, how it is measured, and PCA, its baseline."""

@@ -1,6 +1,6 @@
-"""The one table of activations: each is a function and its ONNX operators, and, by hand, its form in place and its derivative.
+"""The table of activations: a function, its ONNX operators, and a hand-written in-place form with its derivative.
 
-Shapes: any, elementwise. A new activation is a row here and a name in the schema's ``Activation``.
+All functions are elementwise. To add an activation, add a row here and its name to ``Activation`` in the schema.
 """
 
 from collections.abc import Callable
@@ -19,25 +19,25 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et 
 
 @dataclass(frozen=True)
 class ActivationKind:
-    """One activation, as the model, the hand-written step and the exported graph need it."""
+    """One activation, as used by the model, the hand-written step and the exported graph."""
 
     function: Callable[[Tensor], Tensor]
-    """f, for autograd and for use."""
+    """The function itself; autograd can differentiate it."""
     onnx: tuple[tuple[str, dict[str, float]], ...]
-    """Operators in their order, with attributes; a ``Mul`` multiplies by the pre-activation."""
+    """ONNX operators in order, with attributes; ``Mul`` multiplies by the pre-activation."""
     forward: Callable[[Tensor, Tensor], object] | None = None
-    """(pre-activation, result buffer); both may be the same buffer where ``keeps_input`` is false. None: train by autograd."""
+    """(pre-activation, result buffer); both may be one buffer unless ``keeps_input``. None: train by autograd."""
     backward: Callable[[Tensor, Tensor, Tensor], object] | None = None
-    """(gradient at the result; the result, or the pre-activation where ``keeps_input``, as torch's own kernels have it; buffer for the
-    gradient at the pre-activation, which may be that of the first). None: train by autograd."""
+    """(gradient of the result; the result, or with ``keeps_input`` the pre-activation; buffer for the gradient of the
+    pre-activation, which may be the first one). None: train by autograd."""
     keeps_input: bool = False
-    """The derivative needs the pre-activation, which then has a buffer of its own."""
+    """Whether the derivative needs the pre-activation, which then has a buffer of its own."""
     page: str | None = None
-    """Its function in the report's ``scripts/network.js``; None: the page says that it cannot compute the activation."""
+    """Name of the function in the report's ``scripts/network.js``. None: the page reports that it cannot compute it."""
 
     @cached_property
     def by_hand(self) -> bool:
-        """Whether forward and backward exist and agree with autograd on a few values: some call torch's private operators."""
+        """Whether forward and backward exist and match autograd on a few values; some call private operators of torch."""
         if self.forward is None or self.backward is None:
             return False
         x = torch.tensor([-2.0, -0.5, 0.25, 3.0])
@@ -119,7 +119,7 @@ ACTIVATIONS: dict[Activation, ActivationKind] = {
 
 
 def _gelu(x: Tensor, out: Tensor) -> None:
-    """Write GELU; torch's kernel for CPUs (seen in 2.14) writes to wrong places where the result lies in another order than ``x``."""
+    """Write GELU; torch's CPU kernel (seen in 2.14) writes to wrong places if the strides of ``out`` and ``x`` differ."""
     if x.stride() == out.stride():
         aten.gelu.out(x, out=out)
     else:

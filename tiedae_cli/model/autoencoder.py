@@ -1,6 +1,6 @@
 """The model: a stacked autoencoder whose decoder is the transposed encoder.
 
-Shapes: B items a batch, D values an item, H units of a hidden layer, K units of the code (the last hidden size).
+Shapes: B items per batch, D values per item, H units of a hidden layer, K units of the code (the last hidden size).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,17 +23,17 @@ class TiedAutoencoder(nn.Module):
         encode:  h_l = f(W_l h_(l-1) + b_l)            l = 1 ... L; the code is h_L
         decode:  g_(l-1) = f(W_l^T g_l + c_(l-1))      l = L ... 1, g_L = h_L; the last, g_0, has the output activation
 
-    With ``code_top_k`` only the largest units of h_L stay.
+    With ``code_top_k``, only the largest units of h_L are kept.
 
     (Hinton & Salakhutdinov 2006, "Reducing the dimensionality of data with neural networks", figure 1, before unrolling;
-    Vincent et al. 2010, section 2.2.) Each W_l is one parameter: the tie is in ``decode``, not in a copy.
+    Vincent et al. 2010, section 2.2.) Each W_l is one parameter: ``decode`` uses it transposed, without a copy.
 
     Initial weights: He et al. 2015, fan-in, normal truncated at two standard deviations, with the variance 1.3 * 2 / fan_in of
     TensorFlow 1's ``variance_scaling_initializer``; biases zero.
 
     Args:
-        layers: from the values of an item to the code.
-        code_top_k: units of each code that stay; None for all.
+        layers: the encoder's layers, from the item to the code.
+        code_top_k: number of code units to keep per item; None keeps all.
     """
 
     def __init__(self, layers: Sequence[Layer], code_top_k: int | None = None) -> None:
@@ -48,13 +48,13 @@ class TiedAutoencoder(nn.Module):
 
     @property
     def shapes(self) -> str:
-        """The shapes of an item's way through the encoder, for example ``3x32x32-48x16x16-128``."""
+        """The shapes of an item on its way through the encoder, for example ``3x32x32-48x16x16-128``."""
         shapes = (self.layers[0].input_shape, *(layer.output_shape for layer in self.layers))
         return "-".join("x".join(map(str, shape)) for shape in shapes)
 
     @property
     def round_trip(self) -> str:
-        """The shapes of an item's whole way, for example ``784-300-150-300-784``."""
+        """The shapes of an item through encoder and decoder, for example ``784-300-150-300-784``."""
         shapes = self.shapes.split("-")
         return "-".join((*shapes, *reversed(shapes[:-1])))
 
@@ -91,17 +91,17 @@ def build_autoencoder(
     """Return the model that a config describes.
 
     Args:
-        shape: of an item, (C, H, W); D alone is enough for dense layers.
+        shape: shape of an item, (C, H, W); D is enough for dense layers.
         config: layers and activations.
-        generator: where the initial weights are drawn from; None leaves them unset (for loading).
+        generator: draws the initial weights; None leaves them unset (for loading).
 
     Raises:
-        ConfigError: the code is smaller than ``code_top_k``.
+        ConfigError: The code is smaller than ``code_top_k``.
     """
     layers = build_layers((shape,) if isinstance(shape, int) else shape, config)
     if config.code_top_k and config.code_top_k > layers[-1].outputs:
         raise ConfigError(
-            f"model.code_top_k: {config.code_top_k:,} is asked for; the code has only {layers[-1].outputs:,} units"
+            f"model.code_top_k: must be at most {layers[-1].outputs:,}, the units of the code; found {config.code_top_k:,}"
         )
     if generator is not None:
         for layer in layers:
@@ -112,7 +112,7 @@ def build_autoencoder(
 
 
 def untied_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict of the untied model that computes what a tied one does."""
+    """Return the state dict of an untied model that computes the same as a tied one."""
     copies = {name: weight.clone() for name, weight in weights.items() if name.endswith(".weight")}
     return {**weights, **{name.replace(".weight", ".decoder_weight"): copy for name, copy in copies.items()}}
 

@@ -1,6 +1,6 @@
-"""Where items lie in the space of codes, as points of a plane.
+"""Codes of items as points of a plane.
 
-Shapes: N items, K numbers of a code.
+Shapes: N items, K numbers per code.
 """
 
 import logging
@@ -19,7 +19,7 @@ from tiedae_cli.model.item_batches import as_seen
 
 log = logging.getLogger(__name__)
 
-MOST_POINTS = 5_000  # of a map: more only cover each other
+MOST_POINTS = 5_000  # per map; more would only overlap
 
 
 @dataclass(frozen=True)
@@ -31,33 +31,33 @@ class CodeMap:
     labels: np.ndarray | None
     """(N,) int64"""
     axes: tuple[str, str]
-    """What the two coordinates are."""
+    """Descriptions of the two coordinates."""
     label_names: tuple[str, ...] | None = None
-    """What the labels stand for, where they are words."""
+    """Names of the labels if they are words."""
 
 
 @torch.inference_mode()
-def map_codes(model: TiedAutoencoder, images: ItemSet) -> CodeMap:
-    """Return the codes of a split as points: the code itself where it has two numbers, else its two principal components.
+def map_codes(model: TiedAutoencoder, items: ItemSet) -> CodeMap:
+    """Return the codes of a split as points: the code itself if it has two numbers, else its first two principal components.
 
     Args:
         model: on the CPU.
-        images: the split; beyond ``MOST_POINTS`` items a random choice of them, always the same.
+        items: the split; beyond ``MOST_POINTS`` items a fixed random sample.
     """
-    if len(images) > MOST_POINTS:
-        log.info(f"{MOST_POINTS:,} of the {len(images):,} items, chosen at random")
-        images = choose(images, MOST_POINTS, 0)
-    size, cpu = batch_size(images), torch.device("cpu")
-    codes = torch.cat([model.encode(as_seen(images, i, i + size, cpu)) for i in range(0, len(images), size)])  # (N, K)
-    return plane_of(codes, images.labels, images.readable_names)
+    if len(items) > MOST_POINTS:
+        log.info(f"{MOST_POINTS:,} of the {len(items):,} items, chosen at random")
+        items = choose(items, MOST_POINTS, 0)
+    size, cpu = batch_size(items), torch.device("cpu")
+    codes = torch.cat([model.encode(as_seen(items, i, i + size, cpu)) for i in range(0, len(items), size)])  # (N, K)
+    return plane_of(codes, items.labels, items.readable_names)
 
 
 def plane_of(codes: Tensor, labels: np.ndarray | None = None, label_names: tuple[str, ...] | None = None) -> CodeMap:
-    """Return codes, (N, K), as points: the code itself where it has two numbers, else its two principal components."""
+    """Return codes, (N, K), as points: the code itself if it has two numbers, else its first two principal components."""
     points, axes = codes, ("code, number 1", "code, number 2")
     if codes.shape[1] == 1:
         spread = torch.rand(len(codes), 1, generator=torch.Generator().manual_seed(0))
-        points, axes = torch.cat([codes, spread], 1), ("code", "no meaning: spread at random")
+        points, axes = torch.cat([codes, spread], 1), ("code", "no meaning: random spread")
     if codes.shape[1] > 2:
         points, axes = _two_components(codes)
     return CodeMap(points, labels, axes, label_names)

@@ -1,6 +1,6 @@
 """The noise of denoising autoencoders (Vincent et al. 2010, section 3), one function per kind.
 
-Shapes: B items a batch, D values an item.
+Shapes: B items per batch, D values per item.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""How much noise a denoising model removes: its error against the clean items, beside PCA's and beside doing nothing.
+"""How much noise a denoising model removes: its error against the clean items, compared with PCA and with the noisy input itself.
 
-Shapes: B items a batch, D values an item.
+Shapes: B items per batch, D values per item.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from tiedae_cli.system.random_streams import EVALUATION_NOISE, seeded
 
 @dataclass(frozen=True)
 class Denoising:
-    """Errors against the clean items of one split, each corrupted once as in training."""
+    """Errors against the clean items of one split, each item corrupted once, as in training."""
 
     corruption: str
     level: float
@@ -30,14 +30,14 @@ class Denoising:
     pca: ErrorSum
     """The corrupted item projected on the principal components of the clean training split."""
     nothing: ErrorSum
-    """The corrupted item itself as the answer."""
+    """The corrupted item itself as the reconstruction."""
 
 
 @torch.inference_mode()
 def measure_denoising(
-    model: TiedAutoencoder, components: PrincipalComponents, images: ItemSet, training: TrainingConfig, device: torch.device
+    model: TiedAutoencoder, components: PrincipalComponents, items: ItemSet, training: TrainingConfig, device: torch.device
 ) -> Denoising | None:
-    """Measure a model under the noise that it was trained with; None where it was trained without.
+    """Measure a model under the noise it was trained with; None if it was trained without noise.
 
     The noise is drawn on the CPU from the config's seed: every model of that seed and every device sees the same.
     """
@@ -50,15 +50,15 @@ def measure_denoising(
         "nothing": lambda noisy: noisy,
     }
     totals: dict[str, Counter[str]] = {name: Counter() for name in answers}
-    size = batch_size(images)
-    for start in range(0, len(images), size):
-        clean = torch.from_numpy(images.batch(start, start + size))  # (B, D)
+    size = batch_size(items)
+    for start in range(0, len(items), size):
+        clean = torch.from_numpy(items.batch(start, start + size))  # (B, D)
         noise = NOISE[kind](clean.shape, generator=seeded(training.seed, EVALUATION_NOISE, start))
         clean, noisy = clean.to(device), corrupted(clean, kind, level, noise).to(device)
         for name, answer in answers.items():
-            totals[name].update(item_sums(clean, answer(noisy), images.form))
+            totals[name].update(item_sums(clean, answer(noisy), items.form))
     sums = {
-        name: ErrorSum(total.pop("squared_error"), len(images), images.form.values_per_item, total)
+        name: ErrorSum(total.pop("squared_error"), len(items), items.form.values_per_item, total)
         for name, total in totals.items()
     }
     return Denoising(kind, level, **sums)

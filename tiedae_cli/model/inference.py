@@ -1,6 +1,6 @@
-"""Errors of a model over a split, in sums and counts; per-item errors; the mean image and PCA beside it.
+"""Errors of a model over a split, as sums and per item, with PCA and the mean item as baselines.
 
-Shapes: N items, B items a batch, D values an item.
+Shapes: N items, B items per batch, D values per item.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,24 +22,24 @@ from tiedae_cli.system.devices import Ranks, in_float64
 BATCH_VALUES = 1 << 21  # values of one evaluation batch: large enough for full speed, small enough for any memory
 
 
-LEAST_WIDTH = 512  # values that an item is taken to have at least, for hidden layers may be wider than it
+LEAST_WIDTH = 512  # lower bound on values per item, because hidden layers may be wider than the item
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's error on one split beside what it must beat."""
+    """A model's error on one split, with its baselines."""
 
     split: str | None
     """None if the items are of no split of the training data."""
     model: ErrorSum
     pca: ErrorSum
-    """Principal components, fitted on the training split."""
+    """Error of PCA, fitted to the training split."""
     components: int
-    """How many."""
+    """Number of principal components."""
     mean_item: ErrorSum
-    """Answering the training split's mean for everything."""
+    """Error of always answering the training mean."""
     raw: "Evaluation | None" = None
-    """Of feature vectors: the same errors in the raw features' units; the others are of standardized features."""
+    """The same errors in the units of the raw features (feature vectors only)."""
     pca_clipped: ErrorSum | None = None
     """Of images: PCA with its answers clipped to [0, 1]."""
 
@@ -52,8 +52,8 @@ class Evaluation:
         """Return the errors per value, as the verdict compares them.
 
         Args:
-            code_size: K, numbers of the model's code.
-            value_name: what one value of an item is called.
+            code_size: K, size of the code.
+            value_name: word for one value of an item, such as ``pixel``.
             history: the model's error after each epoch.
         """
         model, pca, mean = (rows.mse_per_value for rows in (self.model, self.baseline, self.mean_item))
@@ -62,7 +62,7 @@ class Evaluation:
 
 
 def block_size(form: ItemForm) -> int:
-    """Return how many items of a form to evaluate at once; of small items few enough that a wide layer's output fits as well."""
+    """Return how many items of a form to evaluate at once, so that the outputs of wide layers fit in memory too."""
     return max(1, BATCH_VALUES // max(form.values_per_item, LEAST_WIDTH))
 
 
@@ -79,7 +79,7 @@ def codes(model: TiedAutoencoder, x: np.ndarray | Tensor, device: torch.device) 
 
 @torch.inference_mode()
 def decoded(model: TiedAutoencoder, code: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """Return what a block of codes stands for, (B, K) -> (B, D) float32 on the CPU."""
+    """Decode a block of codes, (B, K) -> (B, D) float32 on the CPU."""
     return model.decode(torch.as_tensor(code, device=device)).cpu()
 
 
@@ -95,9 +95,9 @@ def item_errors(
 
     Args:
         reconstruct: (B, D) -> (B, D), for example a model.
-        items: which.
+        items: the items.
         device: where to compute.
-        raw: in the units of the raw values instead of those that the model sees.
+        raw: measure in the units of the raw values instead of the scaled ones.
         bounds: the first item and the one after the last; None: all.
     """
     first, end = bounds or (0, len(items))
@@ -109,7 +109,7 @@ def item_errors(
         x = as_seen(items, start, stop, device)  # (B, D)
         difference = reconstruct(x) - x
         if raw:
-            difference = in_float64(difference) / scale  # exact also beside a large offset
+            difference = in_float64(difference) / scale  # also exact with a large offset
         errors[start - first : stop - first] = squares(difference).sum(1)
     return errors.cpu()
 
@@ -121,7 +121,7 @@ def error_sum(
     ranks: Ranks | None = None,
     raw: bool = False,
 ) -> ErrorSum:
-    """Return the squared error over a set (see ``item_errors``); several processes share the work, each item is counted once."""
+    """Return the squared error over a set (see ``item_errors``); processes share the work, and each item counts once."""
     ranks = ranks or Ranks()
     start, stop = (len(items) * bound // ranks.count for bound in (ranks.rank, ranks.rank + 1))
     total = item_errors(reconstruct, items, device, raw, (start, stop)).sum()
@@ -131,7 +131,7 @@ def error_sum(
 
 @torch.inference_mode()
 def own_sums(reconstruct: Callable[[Tensor], Tensor], items: ItemBatches, device: torch.device) -> dict[str, float]:
-    """Return, for each metric that computes something of its own for such items, the sum of that over a set."""
+    """Return, for each metric with a per-item function, the sum of its values over a set."""
     form, size = items.form, batch_size(items)
     totals = dict.fromkeys(own_measures(form), 0.0)
     for start in range(0, len(items) if totals else 0, size):
@@ -142,26 +142,26 @@ def own_sums(reconstruct: Callable[[Tensor], Tensor], items: ItemBatches, device
 
 
 def evaluate(
-    model: TiedAutoencoder, components: pca.PrincipalComponents, images: ItemBatches, split: str, device: torch.device
+    model: TiedAutoencoder, components: pca.PrincipalComponents, items: ItemBatches, split: str, device: torch.device
 ) -> Evaluation:
-    """Measure a model, PCA and the mean image on one split; of feature vectors also in the raw features' units.
+    """Measure a model, PCA and the mean item on one split; feature vectors also in raw units.
 
     Raises:
-        DataError: an error is not finite: a value is too large for float32's arithmetic; the message names the item.
+        DataError: An error is not finite because a value is too large for float32; the message names the item.
     """
-    errors = item_errors(model, images, device)
+    errors = item_errors(model, items, device)
     if not errors.isfinite().all():
         row = int((~errors.isfinite()).nonzero()[0].item())
         raise DataError(
-            f"row {row + 1:,} of the {split} split: its values are too large for this model: its error is not finite"
+            f"row {row + 1:,} of the {split} split: its values are too large for this model: its reconstruction error is not finite"
         )
 
     def sums(reconstruct: Callable[[Tensor], Tensor], raw: bool) -> ErrorSum:
-        found = error_sum(reconstruct, images, device, raw=raw)
-        return found if raw else replace(found, own=own_sums(reconstruct, images, device))
+        found = error_sum(reconstruct, items, device, raw=raw)
+        return found if raw else replace(found, own=own_sums(reconstruct, items, device))
 
     def measure(raw: bool, inner: Evaluation | None) -> Evaluation:
-        is_clipped = images.form.kind == "images"
+        is_clipped = items.form.kind == "images"
         return Evaluation(
             split,
             model=sums(model, raw),
@@ -172,12 +172,12 @@ def evaluate(
             pca_clipped=sums(components.reconstruct_clipped, raw) if is_clipped else None,
         )
 
-    return measure(False, measure(True, None) if images.form.kind == "vectors" else None)
+    return measure(False, measure(True, None) if items.form.kind == "vectors" else None)
 
 
 @torch.inference_mode()
 def reconstruct_items(model: TiedAutoencoder, items: ItemBatches, device: torch.device) -> tuple[Tensor, Tensor, list[float]]:
-    """Return a few items as the model sees them and its reconstructions, (N, D) each on the CPU, and each one's squared error."""
+    """Return items as the model sees them, their reconstructions, (N, D) each on the CPU, and their squared errors."""
     originals = as_seen(items, 0, len(items), device)
     reconstructions = model(originals)
     errors = squares(reconstructions - originals).sum(1)

@@ -1,4 +1,4 @@
-"""Items that a model can be run on, batch by batch: arrays in the host's memory, or tensors on a device."""
+"""Items in batches: arrays in host memory, or tensors on a device."""
 
 from typing import Protocol
 
@@ -14,7 +14,7 @@ class ItemBatches(Protocol):
 
     @property
     def form(self) -> ItemForm:
-        """Of an item."""
+        """Form of an item."""
 
     def __len__(self) -> int:
         """N."""

@@ -1,4 +1,4 @@
-"""The layers of a model in words and numbers, encoder then decoder, and how many parameters it has."""
+"""Descriptions of a model's layers, encoder then decoder, and its number of parameters."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ class LayerSummary:
     name: str
     """``encoder 1`` ... ``encoder L``, ``decoder 1`` ... ``decoder L``."""
     kind: str
-    """As the config words it; a decoder's is that of the encoder's layer that it mirrors."""
+    """As written in the config; a decoder layer has the words of the encoder layer it mirrors."""
     inputs: int
     outputs: int
     activation: str
     transpose_of: str | None
-    """The layer whose weight this one uses transposed; None where the weight is its own."""
+    """Name of the layer that provides the weight, used transposed; None if this layer has its own."""
     parameters: int
-    """Of this layer alone: a weight counts where it is first used."""
+    """Number of parameters of this layer; a tied weight counts only in the encoder."""
 
 
 def summarize_layers(model: TiedAutoencoder) -> list[LayerSummary]:
@@ -52,7 +52,7 @@ def summarize_layers(model: TiedAutoencoder) -> list[LayerSummary]:
 
 
 def parameter_count(model: TiedAutoencoder, tied: bool) -> int:
-    """Return the parameters that a model of this shape has, tied or not."""
+    """Return the number of parameters of a model of this shape, tied or untied."""
     return sum(
         layer.weight.numel() * (1 if tied else 2) + layer.encoder_bias.numel() + layer.decoder_bias.numel()
         for layer in model.layers

@@ -1,6 +1,6 @@
-"""Metrics of reconstructions, one row each, made of sums and counts that are divided once.
+"""Metrics of reconstructions, one row each, computed from sums and counts.
 
-Shapes: B items a batch, D values an item.
+Shapes: B items per batch, D values per item.
 """
 
 import math
@@ -15,26 +15,26 @@ from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.system.devices import in_float64
 
 SSIM_WINDOW, SSIM_LEAST, SSIM_SIGMA = 11, 7, 1.5  # pixels
-SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # (K_1 L)^2 and (K_2 L)^2 of Wang et al. 2004, for values that range over L = 1
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2  # (K_1 L)^2 and (K_2 L)^2 of Wang et al. 2004, for values in a range of L = 1
 
 
 def squares(values: Tensor) -> Tensor:
-    """Return the squares of values in float64, for that of a float32 may be larger than any float32."""
+    """Return the squares of values in float64, because the square of a float32 may overflow."""
     return in_float64(values).square()
 
 
 @dataclass(frozen=True)
 class ErrorSum:
-    """What is summed over the reconstructions of some items; every metric is made of it."""
+    """Sums over the reconstructions of some items, from which every metric is computed."""
 
     squared_error: float
     """Summed over items and values."""
     items: int
-    """Items that were counted."""
+    """Number of items."""
     values: int
-    """D, values of one item."""
+    """D, values per item."""
     own: Mapping[str, float] = field(default_factory=dict)
-    """Of each metric that computes something of its own for an item, by its name: the sum of that over the items."""
+    """For each metric with a per-item function, by name: the sum of its values over the items."""
 
     @property
     def mse_per_value(self) -> float:
@@ -48,54 +48,54 @@ class ErrorSum:
 
     @property
     def psnr_db(self) -> float:
-        """Peak signal-to-noise ratio of the whole split in decibels, for values in [0, 1]; infinite without error."""
+        """Peak signal-to-noise ratio of the whole split in decibels, for values in [0, 1]; infinite if the error is 0."""
         return math.inf if self.squared_error == 0 else -10 * math.log10(self.mse_per_value)
 
     def explained_variance(self, around_mean: "ErrorSum") -> float | None:
-        """Return 1 - error / the error of always answering the training mean; None where that is zero."""
+        """Return 1 - error / the error of always answering the training mean; None if that error is 0."""
         return None if around_mean.squared_error == 0 else 1 - self.squared_error / around_mean.squared_error
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of reconstructions: a row of ``METRICS``, which tables, the report, JSON and the docs walk."""
+    """One metric of reconstructions: a row of ``METRICS``, which tables, report, JSON and docs iterate over."""
 
     name: str
-    """Its key in JSON, with its unit."""
+    """Key in JSON; it includes the unit."""
     heading: str
-    """Of a column; ``{value}`` and ``{item}`` stand for what the data's are called."""
+    """Column heading; ``{value}`` and ``{item}`` are replaced by the words for the data."""
     meaning: str
-    """For the docs."""
+    """Description for the docs."""
     digits: int
-    """Behind the decimal point."""
+    """Digits after the decimal point."""
     value: Callable[[ErrorSum, ErrorSum], float | None]
-    """Of the sums and of those of always answering the training mean; None where it is not defined."""
+    """(sums of the model, sums of always answering the training mean) -> value; None if undefined."""
     unit: str = ""
-    """``%`` for a fraction that people read in percent."""
+    """``%`` for a fraction that is shown in percent."""
     images_only: bool = False
     in_raw_units: bool = False
-    """Whether it is also told in the units of raw features."""
+    """Whether it is also reported in the units of the raw features."""
     per_item: Callable[[Tensor, Tensor, ItemForm], Tensor] | None = None
-    """What it computes of its own: (items, reconstructions, form), (B, D) each -> (B,) float64, which is summed over items."""
+    """Optional per-item function: (items, reconstructions, form), (B, D) each -> (B,) float64, summed over items."""
     measures: Callable[[ItemForm], bool] = lambda form: True
-    """Whether ``per_item`` can be computed for items of a form; where not, the metric is absent."""
+    """Whether ``per_item`` can be computed for items of a form; if not, the metric is absent."""
 
     def known(self, errors: ErrorSum) -> bool:
-        """Return whether its sums were computed."""
+        """Return whether the sums it needs were computed."""
         return self.per_item is None or self.name in errors.own
 
     def text(self, value: float | None) -> str:
-        """Return a value as a cell of a table."""
+        """Format a value as a table cell."""
         return "-" if value is None else f"{value:.{self.digits}{'%' if self.unit == '%' else 'f'}}"
 
     def title(self, images: bool) -> str:
-        """Return the heading in the words of images or of vectors."""
+        """Return the heading, worded for images or for vectors."""
         words = {"value": "pixel", "item": "image"} if images else {"value": "feature", "item": "vector"}
         return self.heading.format(**words)
 
 
 def ssim_window(form: ItemForm) -> int:
-    """Return the side of SSIM's window: the largest odd number of pixels up to 11 that fits into an image."""
+    """Return the side of the SSIM window: the largest odd number of pixels up to 11 that fits in an image."""
     fits = min(SSIM_WINDOW, *form.shape[1:])
     return fits - 1 + fits % 2
 
@@ -103,7 +103,7 @@ def ssim_window(form: ItemForm) -> int:
 def ssim(items: Tensor, reconstructions: Tensor, form: ItemForm) -> Tensor:
     """Return the mean structural similarity of images in [0, 1], averaged over channels, (B, D) -> (B,) float64.
 
-    Wang et al. 2004, equation 13: at each place where a Gaussian window (sigma 1.5) fits, with its weighted means u and population
+    Wang et al. 2004, equation 13: at each position of a Gaussian window (sigma 1.5), with its weighted means u and population
     (co)variances s, (2 u_x u_y + c_1) (2 s_xy + c_2) / ((u_x^2 + u_y^2 + c_1) (s_x^2 + s_y^2 + c_2)).
     """
     side = ssim_window(form)
@@ -170,12 +170,12 @@ METRICS = (
 
 
 def metrics_of(errors: ErrorSum, images: bool) -> list[Metric]:
-    """Return the metrics that have a value for these items: the columns of a table."""
+    """Return the metrics that are defined for these items: the columns of a table."""
     return [metric for metric in METRICS if metric.known(errors) and (images or not metric.images_only)]
 
 
 def metric_values(errors: ErrorSum, around_mean: ErrorSum, images: bool) -> dict[str, float | None]:
-    """Return every metric that was computed, by its name; None where it is not finite or has no meaning for these items."""
+    """Return every computed metric by name; None if it is not finite or not defined for these items."""
     values: dict[str, float | None] = {}
     for metric in METRICS:
         if metric.known(errors):
@@ -185,11 +185,11 @@ def metric_values(errors: ErrorSum, around_mean: ErrorSum, images: bool) -> dict
 
 
 def own_measures(form: ItemForm) -> dict[str, Callable[[Tensor, Tensor, ItemForm], Tensor]]:
-    """Return, by name, what the metrics compute of their own for items of a form."""
+    """Return the per-item functions of the metrics for items of a form, by name."""
     return {metric.name: metric.per_item for metric in METRICS if metric.per_item is not None and metric.measures(form)}
 
 
 def item_sums(items: Tensor, reconstructions: Tensor, form: ItemForm) -> dict[str, float]:
-    """Return the squared error of a block, (B, D) each, and what each metric computes of its own, summed over its items."""
+    """Return the squared error of a block, (B, D) each, and the per-item metrics, summed over its items."""
     sums = {name: measure(items, reconstructions, form).sum().item() for name, measure in own_measures(form).items()}
     return {"squared_error": squares(reconstructions - items).sum().item(), **sums}

@@ -1,6 +1,6 @@
-"""A model as an ONNX graph: one node after another, each tied weight one tensor in the file.
+"""Build an ONNX graph of a model; each tied weight is one tensor in the file.
 
-Shapes: B items a batch, D values an item, K numbers of a code.
+Shapes: B items per batch, D values per item, K numbers per code.
 """
 
 from dataclasses import dataclass, field
@@ -21,34 +21,34 @@ from tiedae_cli.system.optional_packages import optional_package
 
 Part = Literal["encoder", "decoder", "both"]
 OPSET, IR_VERSION = 20, 9  # the first opset with Gelu; runtimes since the end of 2023 read it
-LARGEST_ONNX = 2**31 - 2**20  # bytes: a protobuf file ends at 2 GiB
+LARGEST_ONNX = 2**31 - 2**20  # bytes; protobuf files are limited to 2 GiB
 
 
 @dataclass
 class _Graph:
-    """An ONNX graph that grows by a node at a time at its end."""
+    """An ONNX graph that is built by appending nodes."""
 
     onnx: Any
     last: str
     """The name of the newest value."""
     shape: Shape
-    """Of an item of the newest value."""
+    """Item shape of the newest value."""
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> None:
-        """Append a node; without inputs it takes the newest value."""
+        """Append a node; by default its input is the newest value."""
         output = f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(kind, inputs or (self.last,), (output,), **attributes))
         self.last = output
 
     def constant(self, name: str, value: Tensor) -> str:
-        """Keep a tensor in the file, once, however often it is used."""
+        """Store a tensor in the file once, however often it is used."""
         self.constants[name] = self.onnx.numpy_helper.from_array(value.detach().numpy(), name)
         return name
 
     def reshape(self, shape: Shape) -> None:
-        """Append what gives the items of the newest value another shape, if it is another."""
+        """Append a reshape of the newest value if its item shape differs."""
         if shape != self.shape:
             name = "x".join(["shape", *map(str, shape)])
             self.add("Reshape", self.last, self.constant(name, torch.tensor([-1, *shape])))
@@ -71,7 +71,7 @@ class _Graph:
             self.add(kind, *inputs, **values)
 
     def keep_largest(self, count: int) -> None:
-        """Append what sets all but the largest numbers of each item to zero."""
+        """Append nodes that set all but the ``count`` largest numbers of each item to 0."""
         rows = self.last
         self.add("Shape")
         self.add("ConstantOfShape")  # zeros
@@ -91,18 +91,20 @@ def build_onnx(model: TiedAutoencoder, form: ItemForm, part: Part, raw: bool, me
 
     Args:
         model: on the CPU.
-        form: of an item.
-        part: which half.
-        raw: input and reconstruction are in the data's own values (0 to 255 for 8-bit images), not in what the model sees.
-        metadata: what travels in the file.
+        form: form of an item.
+        part: encoder, decoder or both.
+        raw: whether input and reconstruction are raw values (0 to 255 for 8-bit images) instead of scaled ones.
+        metadata: key-value pairs to store in the file.
 
     Raises:
-        InputError: the package is not installed.
-        ExportError: the file would be larger than 2 GiB, where the format ends.
+        InputError: The package is not installed.
+        ExportError: The file would exceed 2 GiB, the limit of the format.
     """
     onnx = optional_package("onnx", "onnx", "writing ONNX")
     if sum(4 * weight.numel() for weight in model.state_dict().values()) > LARGEST_ONNX:
-        raise ExportError("an ONNX file ends at 2 GiB, and these weights are larger; a .safetensors file takes them")
+        raise ExportError(
+            "ONNX files are limited to 2 GiB, and these weights are larger; export to a .safetensors file instead"
+        )
     items, code = (model.sizes[0],), (model.sizes[-1],)
     graph = _Graph(onnx, "code", code) if part == "decoder" else _Graph(onnx, "input", items)
     if part != "decoder":
@@ -170,7 +172,7 @@ def _serialize(graph: _Graph, model: TiedAutoencoder, part: Part, description: s
 
 
 def interface(part: Part) -> tuple[str, tuple[str, ...]]:
-    """Return the names of the input and of the outputs of a part."""
+    """Return the names of the input and the outputs of a part."""
     return {
         "encoder": ("input", ("code",)),
         "decoder": ("code", ("reconstruction",)),

@@ -1,6 +1,6 @@
-"""Items as a model sees them, as pictures that can be drawn.
+"""Convert items as a model sees them to pictures.
 
-Shapes: N items, D values an item, H x W pixels.
+Shapes: N items, D values per item, H x W pixels.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
-"""Matrix products by the faster of the two libraries that torch brings.
+"""Matrix products by the faster of torch's two libraries, MKL and oneDNN.
 
 torch's float32 products are MKL's, which leaves AVX-512 unused on AMD's processors; oneDNN, beside it in torch, does not: on an EPYC
-it is twice as fast. Which one is used is a function of the processor and the shapes alone, so that a resumed training has the same bits.
+it is twice as fast. The choice depends only on the processor and the shapes, so a resumed training is bit-identical.
 """
 
 import functools
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from tiedae_cli.system.portability import is_amd
 
-SMALLEST = 1 << 20  # multiplications of a product for which the call's own time does not matter
+SMALLEST = 1 << 20  # multiplications per product, above which the overhead of a call is negligible
 
 
 @functools.cache
 def prefers_onednn() -> bool:
-    """Return whether large float32 products on this processor are oneDNN's."""
+    """Return whether large float32 products use oneDNN on this processor."""
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return available and torch.backends.cpu.get_cpu_capability() == "AVX512" and is_amd() and onednn_multiplies()
 
@@ -37,7 +37,7 @@ def _onednn_product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def multiply(a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Write A B, plus a bias to each row, into given memory; without gradients.
+    """Write A B, plus a bias on each row, to ``out``; no gradients.
 
     Args:
         a: (m, k)

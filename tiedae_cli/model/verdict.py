@@ -1,16 +1,16 @@
-"""What an error means beside PCA and beside always answering the mean, in words; plain numbers, no tensors.
+"""Describe an error in words, compared with PCA and with always answering the mean; plain numbers, no tensors.
 
-Errors are mean squared errors per value, all of the same items. D is the number of values of an item.
+Errors are mean squared errors per value, all of the same items. D is the number of values per item.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-EXACT = 1e-9  # PCA's error beside the mean's: below it, what is left of the error is rounding
+EXACT = 1e-9  # PCA's error relative to the mean's; below it, PCA's error is only rounding
 CLOSE = 1.05  # ratio below which a percentage is more telling
 SAME = 0.005  # relative difference below which two errors are called equal
-LARGE_PENALTY = 0.25  # of the error: above it the penalty is a likely cause
+LARGE_PENALTY = 0.25  # fraction of the error above which the penalty is a likely cause
 UNUSED_SHARE = 0.25  # of the code's units
 STILL_HIGH = 0.5  # of the peak learning rate
 FALLING = 0.98  # last error, relative to that of the middle epoch
@@ -19,7 +19,7 @@ LONGER = 5  # times as many epochs for a training that was too short
 
 @dataclass(frozen=True)
 class Errors:
-    """One model's error and what it is compared with."""
+    """One model's error and its baselines."""
 
     model: float
     pca: float
@@ -44,7 +44,7 @@ class Errors:
 
     @property
     def pca_is_exact(self) -> bool:
-        """Whether PCA leaves nothing but rounding, so that no ratio to it means anything."""
+        """Whether PCA's error is only rounding, so that a ratio to it is meaningless."""
         return self.components >= self.values or self.pca <= EXACT * self.mean
 
     @property
@@ -63,7 +63,7 @@ class Errors:
 
 
 def sentence(errors: Errors) -> str:
-    """Return a model's error and how it stands beside PCA's or the mean's, without a full stop."""
+    """Return a model's error compared with PCA's or the mean's, without a full stop."""
     parts = [f"MSE {errors.model:.6f} per {errors.value_name}{_beside(errors)}"]
     if not errors.is_compressed:
         code, values = f"the code ({errors.code_size:,})", f"the data ({errors.values:,} {errors.value_name}s)"
@@ -75,7 +75,7 @@ def sentence(errors: Errors) -> str:
 
 
 def _beside(errors: Errors) -> str:
-    """Return ", 2.1 times less than PCA ..." or ", worse than ..."; empty if only rounding is there to compare with."""
+    """Return ", 2.1 times less than PCA ..." or ", worse than ..."; empty if PCA is exact."""
     if errors.is_useless:
         return f", {_useless(errors)}"
     if errors.pca_is_exact:
@@ -85,7 +85,7 @@ def _beside(errors: Errors) -> str:
 
 
 def ratio(error: float, pca: float) -> str:
-    """Return "2.1 times less than", "3% more than" or "as much as"; PCA's error must not be rounding."""
+    """Return "2.1 times less than", "3% more than" or "as much as"; PCA must not be exact."""
     less = error < pca
     times, share = pca / max(error, 1e-12) if less else error / pca, f"{abs(error / pca - 1):.0%}"
     how_much = f"{times:,.1f} times" if times >= CLOSE else share
@@ -108,7 +108,7 @@ def _numbers(errors: Errors) -> str:
 
 @dataclass(frozen=True)
 class Training:
-    """What a finished training tells about why its error is larger than PCA's."""
+    """Facts about a finished training that may explain an error above PCA's."""
 
     penalty: float
     """The L2 term of the loss."""
@@ -127,9 +127,9 @@ def advice(errors: Errors, training: Training, config: str) -> str:
     """Return the likely causes of an error above PCA's and the line to try; empty if there is nothing to explain.
 
     Args:
-        errors: of the best epoch.
-        training: how it was reached.
-        config: what `tiedae train` calls the config, quoted for the shell.
+        errors: errors of the best epoch.
+        training: facts about the training.
+        config: the config's path, quoted for the shell.
     """
     if errors.pca_is_exact and not errors.is_useless:
         return ""

@@ -15,11 +15,11 @@ from tiedae_cli.runs.run_folder import find_checkpoint
 
 
 def initial_weights(config: Config, form: ItemForm) -> dict[str, Tensor]:
-    """Return the weights of ``training.init_from``; where they are tied and the config is not, the decoder starts as their transpose.
+    """Return the weights of ``training.init_from``; if only they are tied, the decoder starts as their transpose.
 
     Raises:
-        InputError: nothing of that name, or a model of another shape.
-        CheckpointError: the checkpoint is damaged.
+        InputError: No such model, or its shape differs.
+        CheckpointError: The checkpoint is damaged.
     """
     source = find_checkpoint(os.path.expanduser(str(config.training.init_from)), Path(os.path.expanduser(config.output.runs)))
     found = checkpoints.load(source)
@@ -34,5 +34,5 @@ def initial_weights(config: Config, form: ItemForm) -> dict[str, Tensor]:
 
 
 def _build(model: TiedAutoencoder) -> str:
-    """Return what has to agree between two models whose weights are to be exchanged."""
+    """Return a description that must match between two models to exchange weights."""
     return f"{model.shapes} ({', '.join(layer.describe() for layer in model.layers)})"

@@ -1,4 +1,4 @@
-"""The order in which an epoch visits the items: all mixed, or block by block where the data is larger than the memory."""
+"""The order in which an epoch visits the items: shuffled as a whole, or in blocks if the data is larger than memory."""
 
 import logging
 
@@ -12,32 +12,32 @@ from tiedae_cli.training.training_set import TrainingSet
 
 log = logging.getLogger(__name__)
 
-BLOCK_BYTES = 8 << 20  # of neighboring items: a disk reads so much at once almost as fast as without end
-WINDOW = 64  # blocks whose items are mixed: 512 MB, which any machine that trains has
+BLOCK_BYTES = 8 << 20  # per block of neighboring items; disks read blocks of this size at almost full speed
+WINDOW = 64  # blocks that are shuffled together, 512 MB
 PAGE = 4096  # bytes
 
 
 def shuffle_of(items: ItemSet, asked: str) -> str:
-    """Return how a set is shuffled, ``items`` or ``blocks``: as asked, else by its size beside the whole memory of this machine."""
+    """Return how to shuffle a set, ``items`` or ``blocks``; ``auto`` depends on its size and this machine's memory."""
     if asked != "auto":
         return asked
     size, memory = len(items) * items.form.values_per_item * items.values.itemsize, total_memory()
     if size <= memory // 2:
         return "items"
     log.info(
-        f"{size / 1e9:.1f} GB of training items, {memory / 1e9:.1f} GB of memory: shuffled in blocks, so that the disk is read "
-        "forwards (training.shuffle=items mixes all)"
+        f"{size / 1e9:.1f} GB of training items, {memory / 1e9:.1f} GB of memory: shuffled in blocks to read the disk "
+        "sequentially (training.shuffle=items shuffles all items)"
     )
     return "blocks"
 
 
 class Order:
-    """The order of the items of a set in each epoch, a function of (seed, epoch), and reading ahead of it.
+    """The order of the items in each epoch, a function of (seed, epoch), with read-ahead.
 
     Args:
         items: the training split.
         shuffle: ``items`` or ``blocks``.
-        seed: of all orders.
+        seed: random seed.
     """
 
     def __init__(self, items: TrainingSet, shuffle: str, seed: int) -> None:
@@ -45,11 +45,11 @@ class Order:
         self.in_blocks = shuffle == "blocks"
         self.block = max(1, BLOCK_BYTES // max(1, items.form.values_per_item * items.rows.element_size()))
         self.window = self.block * WINDOW
-        """Items that are mixed."""
+        """Number of items that are shuffled together."""
         self.read = -1
 
     def of(self, epoch: int) -> Tensor:
-        """Return an epoch's order as positions in ``items.rows``, (N,) int64 on the CPU."""
+        """Return the order of an epoch as positions in ``items.rows``, (N,) int64 on the CPU."""
         self.read = -1
         count = len(self.items)
         order = (
@@ -58,12 +58,12 @@ class Order:
         return self.items.positions(order)
 
     def read_ahead(self, order: Tensor, item: int) -> None:
-        """Before the ``item``-th item of an order is needed: read its window forwards from the disk, if that was not done yet."""
+        """Read the window of the ``item``-th item of an order sequentially from disk, unless that is done."""
         if not self.in_blocks or item // self.window == self.read or self.items.rows.device.type != "cpu":
             return
         self.read = item // self.window
         within = order[self.read * self.window : (self.read + 1) * self.window].sort().values
         rows = self.items.rows
-        gaps = (within.diff() > self.block).nonzero().view(-1) + 1  # a run of rows without a hole as large as a block
+        gaps = (within.diff() > self.block).nonzero().view(-1) + 1  # runs of rows without a gap as large as a block
         for run in torch.tensor_split(within, gaps.cpu()):
             rows[int(run[0]) : int(run[-1]) + 1, :: max(1, PAGE // rows.element_size())].max()  # touches each of its pages

@@ -1,4 +1,4 @@
-"""Greedy layer-wise pretraining: each layer alone on the activations of those below, then all together.
+"""Greedy layer-wise pretraining: each layer alone on the activations of those below, then all layers together.
 
 (Hinton & Salakhutdinov 2006; Bengio et al. 2007, "Greedy layer-wise training of deep networks", with autoencoders as layers.)
 """
@@ -22,22 +22,22 @@ class Phase:
     """One training of one model on one set."""
 
     name: str
-    """``joint`` or ``layer 1``, ``layer 2`` ..."""
+    """``joint``, or ``layer 1``, ``layer 2`` ..."""
     model: TiedAutoencoder
     train: TrainingSet
     validation: TrainingSet
     training: TrainingConfig
-    """Epochs, loss and the rest of this phase."""
+    """Training config of this phase."""
 
 
 class Phases:
-    """The phases of a training, made one after the other, since each needs the trained layers of those before.
+    """The phases of a training, created one by one because each needs the trained layers of the previous ones.
 
     Args:
         model: the whole model, on the device; finished phases are merged into it.
         splits: the data.
-        training: the config; ``pretraining_epochs`` 0 leaves the joint phase alone.
-        device: where activations are computed and kept.
+        training: the config; with ``pretraining_epochs`` 0 there is only the joint phase.
+        device: device that computes and holds activations.
     """
 
     def __init__(self, model: TiedAutoencoder, splits: Splits, training: TrainingConfig, device: torch.device) -> None:
@@ -59,7 +59,7 @@ class Phases:
         return self.named(self.names[position]) if position < len(self.names) else None
 
     def named(self, name: str) -> Phase:
-        """Return a phase, starting from the whole model's weights; the activations that it needs are computed once, here."""
+        """Return a phase, starting from the whole model's weights; compute the activations that it needs."""
         if name == JOINT:
             train, validation = (training_set(items, self.device) for items in (self.splits.train, self.splits.validation))
             return Phase(JOINT, self.model, train, validation, self.training)
@@ -73,7 +73,7 @@ class Phases:
             self._copy_into_whole(phase.model, self.names.index(phase.name))
 
     def _single_layer(self, layer: int) -> TiedAutoencoder:
-        """Return a copy of layer ``layer`` as an autoencoder of its own."""
+        """Return a copy of layer ``layer`` as an autoencoder."""
         whole = self.model
         top_k = whole.code_top_k if layer == len(whole.layers) - 1 else None
         return TiedAutoencoder([copy.deepcopy(whole.layers[layer])], top_k).to(self.device)
@@ -85,7 +85,7 @@ class Phases:
 
     def _layer_training(self, layer: int) -> TrainingConfig:
         update: dict[str, object] = {"epochs": self.training.pretraining_epochs, "early_stopping": None}
-        if layer:  # activations are no pixels: no cross-entropy, no shifts, no flips; and each layer has an order of its own
+        if layer:  # activations are not pixels: no cross-entropy, shifts or flips; each layer has an order of its own
             update |= {
                 "shift": 0,
                 "flip": False,

@@ -1,10 +1,10 @@
-"""How long a training is, and its learning rate as a pure function of the position, so that resuming needs no state."""
+"""The length of a training, and its learning rate as a pure function of the position, so resuming needs no state."""
 
 import math
 
 from tiedae_cli.config import Config, TrainingConfig
 
-RISE, START, END = 0.3, 25.0, 1e4  # one-cycle: the part that rises, and what the rate is divided by at its start and end
+RISE, START, END = 0.3, 25.0, 1e4  # one-cycle: the rising fraction, and the divisors of the rate at start and end
 
 
 def learning_rate(training: TrainingConfig, step: int, steps: int) -> float:
@@ -30,7 +30,7 @@ def _cosine(start: float, end: float, progress: float) -> float:
 
 
 def in_epochs(config: Config, items: int) -> Config:
-    """Return the config with ``training.steps`` as whole epochs of so many training items, at least one."""
+    """Return the config with ``training.steps`` converted to whole epochs of ``items`` training items, at least one."""
     training = config.training
     if training.steps is None:
         return config

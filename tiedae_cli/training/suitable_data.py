@@ -1,4 +1,4 @@
-"""The data that a training starts on: loaded, and refused if the config cannot be trained on it."""
+"""Load the data of a training; refuse data that the config cannot be trained on."""
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import ItemSet, Splits
@@ -11,12 +11,12 @@ def data_to_train_on(config: Config, may_fill_root: bool = True) -> Splits:
     """Load a config's data.
 
     Args:
-        config: the config.
+        config: the whole config.
         may_fill_root: as in ``load_splits``.
 
     Raises:
-        DataError: the data is missing, damaged or of no use, such as rows that are all alike.
-        ConfigError: the data and the config do not go together.
+        DataError: The data is missing, damaged or useless, such as identical rows.
+        ConfigError: The config does not fit the data.
     """
     splits = load_splits(config.data, may_fill_root)
     if splits.form.kind == "vectors" and config.model.output == "sigmoid":
@@ -24,21 +24,21 @@ def data_to_train_on(config: Config, may_fill_root: bool = True) -> Splits:
             "model.output: sigmoid stays in [0, 1], but features are standardized (mean 0, deviation 1): use linear"
         )
     if splits.form.kind == "vectors" and any(words.takes_images for words in config.model.encoder):
-        raise ConfigError(
-            f"model.layers: convolutions look at neighboring pixels; {splits.source} holds {splits.form.describe()}: use dense"
-        )
+        raise ConfigError(f"model.layers: convolutions need images; {splits.source} holds {splits.form.describe()}: use dense")
     for key, what in (("shift", "moves"), ("flip", "mirrors")):
         if splits.form.kind == "vectors" and getattr(config.training, key):
             raise ConfigError(f"training.{key}: {what} images; {splits.source} holds {splits.form.describe()}")
     if splits.form.kind == "vectors" and _all_alike(splits.train):
         count = (
-            f"all {len(splits.train):,} training items are alike" if len(splits.train) > 1 else "only one item is for training"
+            f"all {len(splits.train):,} training items are identical"
+            if len(splits.train) > 1
+            else "there is only one training item"
         )
-        raise DataError(f"{splits.source}: {count}: there is nothing to learn from them")
+        raise DataError(f"{splits.source}: {count}; training needs items that differ")
     return splits
 
 
 def _all_alike(items: ItemSet) -> bool:
-    """Return whether no item differs from the first one; a few are read where the second one differs."""
+    """Return whether all items equal the first one; stop reading at the first block that differs."""
     first, size = items.batch(0, 1), batch_size(items)
     return all(bool((items.batch(i, i + size) == first).all()) for i in range(0, len(items), size))

@@ -1,4 +1,4 @@
-"""The training loop: it yields a report a few times a second and after each epoch, and knows neither the terminal nor files."""
+"""The training loop: yields a report a few times per second and after each epoch; independent of terminal and files."""
 
 import logging
 import math
@@ -26,19 +26,19 @@ from tiedae_cli.training.step import TrainingStep, missing_derivative
 log = logging.getLogger(__name__)
 
 REPORT_EVERY = 0.1  # seconds between progress reports of a single process
-REPORT_STEPS = 20  # steps between those of several
+REPORT_STEPS = 20  # steps between progress reports of several processes
 
 
 class Trainer:
-    """A training that can stop after any step and go on to the same bits.
+    """A training that can stop after any step and resume with bit-identical results.
 
-    Everything random is a function of (seed, phase, epoch, step), so the position is three numbers.
+    Every random choice is a function of (seed, phase, epoch, step), so three numbers describe the position.
 
     Args:
         config: the whole config.
         splits: the data.
-        place: where to compute.
-        weights: a state dict to start from instead of random weights.
+        place: device, precision and processes.
+        weights: state dict to start from; None: random weights.
     """
 
     def __init__(self, config: Config, splits: Splits, place: Place, weights: Mapping[str, Tensor] | None = None) -> None:
@@ -57,9 +57,7 @@ class Trainer:
         self.step_in_epoch = 0
         self.seconds = 0.0
         self.history: list[EpochReport] = []
-        self.initial_mse: float | None = (
-            None  # validation error before the first step, where training starts from given weights
-        )
+        self.initial_mse: float | None = None  # validation error before the first step, if training starts from given weights
         if weights is not None:
             self.initial_mse = error_sum(self.model, splits.validation or splits.train, self.device, self.ranks).mse_per_value
         self._enter(self.phases.first())
@@ -71,15 +69,15 @@ class Trainer:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to train."""
+        """Whether the training is complete."""
         joint = self.phase.name == JOINT and self.step_in_epoch == 0
         return joint and (self.epoch >= self.training.epochs or self._stops_early())
 
     def train(self) -> Iterator[Progress | EpochReport]:
-        """Train from the current position to the last epoch of the last phase, or to where early stopping ends it.
+        """Train from the current position to the last epoch of the last phase, or until early stopping.
 
         Raises:
-            DivergedError: the loss of an epoch is not finite; raised before the epoch is reported.
+            DivergedError: The loss of an epoch is not finite; raised before the epoch is reported.
         """
         while True:
             while self.epoch < self.phase.training.epochs and not self._stops_early():
@@ -107,15 +105,15 @@ class Trainer:
             if self._reports(now - reported):
                 self.seconds = before + now - began
                 yield self.progress()
-                # What the reader of the report did meanwhile (drawing, saving) is not training time.
+                # The consumer's work (drawing, saving) is not training time.
                 before, began = self.seconds, time.perf_counter()
                 reported = began
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # once an epoch, so that the seconds are those of the work
+            torch.cuda.synchronize(self.device)  # once per epoch, so that the seconds include all work
         self.seconds = before + time.perf_counter() - began
 
     def _reports(self, seconds: float) -> bool:
-        """Return whether to report now; several processes, which may have to save together, do so after the same steps."""
+        """Return whether to report now; several processes report after the same steps, because they save together."""
         return seconds > REPORT_EVERY if self.ranks.count == 1 else self.step_in_epoch % REPORT_STEPS == 0
 
     def progress(self) -> Progress:
@@ -125,7 +123,7 @@ class Trainer:
         return Progress(self.phase.name, self.epoch + 1, epochs, done, self.step.steps, items, self.seconds)
 
     def _finish_epoch(self) -> EpochReport:
-        images = self.step.steps * self.step.batch_size
+        items = self.step.steps * self.step.batch_size
         train = self._errors().sum().item()
         self._refuse_divergence()
         validation = None
@@ -137,10 +135,10 @@ class Trainer:
             phase=self.phase.name,
             epoch=self.epoch + 1,
             epochs=self.phase.training.epochs,
-            train_mse_per_value=train / (images * self.phase.train.form.values_per_item),
+            train_mse_per_value=train / (items * self.phase.train.form.values_per_item),
             validation_mse_per_value=validation,
             seconds=self.seconds,
-            items_per_second=images / max(self.seconds, 1e-9),
+            items_per_second=items / max(self.seconds, 1e-9),
             learning_rate=self.step.rates[-1],
             best=False,
         )
@@ -155,7 +153,7 @@ class Trainer:
         return min((past.selection_mse for past in self.history if past.best), default=math.inf)
 
     def _stops_early(self) -> bool:
-        """Return whether the joint phase has gone on for ``early_stopping`` epochs without a new best one."""
+        """Return whether the joint phase had no new best epoch for ``early_stopping`` epochs."""
         patience = self.training.early_stopping
         if patience is None or self.phase.name != JOINT or not self.epoch:
             return False
@@ -163,10 +161,10 @@ class Trainer:
         return self.epoch - max((report.epoch for report in done if report.best), default=self.epoch) >= patience
 
     def _errors(self) -> Tensor:
-        """Return the squared error of the steps of this epoch so far, (steps,) float64 on the CPU, over all processes.
+        """Return the squared error of each step of this epoch so far, (steps,) float64 on the CPU, over all processes.
 
         Raises:
-            DivergedError: one is not finite; names epoch and step. The device is asked once for all of them.
+            DivergedError: An error is not finite; names epoch and step. The device is synchronized once.
         """
         errors = self.step.errors[: self.step_in_epoch].cpu().to(torch.float64)
         self.ranks.add(errors)
@@ -179,16 +177,16 @@ class Trainer:
         return errors
 
     def _refuse_divergence(self) -> None:
-        """Raise ``DivergedError`` if a weight or what the optimizer remembers of it is not finite."""
-        remembered = (self.step.parameters.master, *self.step.optimizer.buffers().values())
-        if not all(bool(values.isfinite().all()) for values in remembered):
+        """Raise ``DivergedError`` if a weight or the optimizer's state is not finite."""
+        values_kept = (self.step.parameters.master, *self.step.optimizer.buffers().values())
+        if not all(bool(values.isfinite().all()) for values in values_kept):
             raise DivergedError(f"epoch {self.epoch + 1}, step {self.step_in_epoch}: a weight is not finite\n{_advice()}")
 
     def state(self) -> TrainingState:
-        """Return all that ``restore`` needs beside the weights. All processes must ask together.
+        """Return the state that ``restore`` needs beside the weights. All processes must call it together.
 
         Raises:
-            DivergedError: a loss of this epoch or a weight is not finite, so this state is not worth keeping.
+            DivergedError: A loss of this epoch or a weight is not finite, so this state must not be saved.
         """
         errors = self._errors()
         self._refuse_divergence()
@@ -205,14 +203,14 @@ class Trainer:
         )
 
     def restore(self, weights: Mapping[str, Tensor], state: TrainingState) -> None:
-        """Go back to a saved position.
+        """Restore a saved position.
 
         Args:
             weights: the model's state dict.
-            state: a ``state()``.
+            state: returned by ``state``.
 
         Raises:
-            CheckpointError: it is not a state of this training.
+            CheckpointError: The state does not fit this training.
         """
         try:
             self._restore(weights, state)
@@ -222,13 +220,13 @@ class Trainer:
 
     def _restore(self, weights: Mapping[str, Tensor], state: TrainingState) -> None:
         if state.phase not in self.phases.names:
-            raise ValueError(f"no phase is called {state.phase[:40]!r}")
+            raise ValueError(f"unknown phase {state.phase[:40]!r}")
         self.model.load_state_dict(weights)
         self._enter(self.phases.named(state.phase))
         numbers = [report.epoch for report in state.history if report.phase == state.phase]
         in_epoch = 0 <= state.step <= self.step.steps and state.errors.shape == (state.step,)
         if numbers != list(range(1, state.epoch + 1)) or not in_epoch:
-            raise ValueError("its position is not in its history")
+            raise ValueError("its position does not match its history")
         self.step.restore(state.optimizer)
         if self.ranks.leads:  # the saved errors are the sums over all processes
             self.step.errors[: state.step] = state.errors.to(self.device)
@@ -236,10 +234,10 @@ class Trainer:
         self.epoch, self.step_in_epoch, self.seconds = state.epoch, state.step, state.seconds
 
     def forget_best(self, stand_in: bool) -> None:
-        """Choose the best epoch anew, because the weights of the old one are lost.
+        """Choose a new best epoch because the weights of the old one are lost.
 
         Args:
-            stand_in: the last epoch counts as the best so far.
+            stand_in: whether the last epoch counts as the best so far.
         """
         last = len(self.history) - 1
         self.history = [replace(report, best=stand_in and number == last) for number, report in enumerate(self.history)]

@@ -1,4 +1,4 @@
-"""The loop of a training: it drives the trainer, obeys signals and tells the observers; it knows neither files nor the terminal."""
+"""Drive a trainer, obey signals and call the observers; independent of files and terminal."""
 
 import contextlib
 import signal
@@ -16,42 +16,42 @@ from tiedae_cli.training.trainer import Trainer
 
 
 class TrainingRun:
-    """A training that is ready to go, and whatever follows it.
+    """A training that is ready to start, and its observers.
 
     Args:
         config: the whole config.
         splits: the data.
-        trainer: at the position where training starts or resumes.
+        trainer: trainer at the position to start or resume from.
         run: the run folder, for observers and messages.
-        observers: in the order in which they are told.
+        observers: observers, in the order in which they are called.
     """
 
     def __init__(self, config: Config, splits: Splits, trainer: Trainer, run: Run, observers: Sequence[Observer]) -> None:
         self.config, self.splits, self.trainer, self.run = config, splits, trainer, run
         self.observers = observers
         self.ranks = trainer.ranks
-        self._following: list[Observer] = []  # that were started and have not heard of the end
+        self._following: list[Observer] = []  # started, and not yet called for the end
 
     def train(self) -> None:
-        """Train to the end, and tell the observers.
+        """Train to the end and call the observers.
 
         Raises:
-            Interrupted: a signal arrived; the state is saved.
-            DivergedError: the loss is not finite; the last good checkpoint stays.
-            StorageError: something cannot be written; the last good checkpoint stays.
+            Interrupted: A signal arrived; the state is saved.
+            DivergedError: The loss is not finite; the last good checkpoint is kept.
+            StorageError: A file cannot be written; the last good checkpoint is kept.
         """
         trainer = self.trainer
         start = TrainingStart(
             self.config, self.splits, self.run, trainer.model, trainer.device, tuple(trainer.history), trainer.initial_mse
         )
-        with StopSignals() as stop, self._errors_told():
+        with StopSignals() as stop, self._errors_reported():
             for observer in self.observers:
                 self._following.append(observer)
                 observer.started(start)
             self._until_stopped(stop)
             interrupted = self.ranks.any(stop.received is not None)
             if interrupted:
-                self._tell_stopped(None)
+                self._report_stopped(None)
         if interrupted:
             message = f"interrupted and saved; continue with: {self._resume_command()}"
             raise Interrupted(message, stop.received or signal.SIGTERM)
@@ -59,14 +59,14 @@ class TrainingRun:
             try:
                 self._finish(start)
             except Interrupted as stopped:
-                message = f"interrupted; the training is done and saved, its pictures are drawn by: {self._resume_command()}"
+                message = f"interrupted; the training is complete and saved; to draw its pictures: {self._resume_command()}"
                 raise Interrupted(message, stopped.signal_number) from None
             except StorageError as error:
                 done = "the training is done and saved; after making room, this completes its pictures and reports"
                 raise StorageError(f"{error}\n{done}: {self._resume_command()}") from None
 
     def _until_stopped(self, stop: StopSignals) -> None:
-        """Train to the end or to a signal."""
+        """Train until the end or a signal."""
         for report in self.trainer.train():
             for observer in self._following:
                 if isinstance(report, EpochReport):
@@ -77,34 +77,34 @@ class TrainingRun:
                 return
 
     def _finish(self, start: TrainingStart) -> None:
-        """Tell the observers what was reached."""
+        """Call the observers with the result."""
         history = tuple(self.trainer.history)
-        with self._errors_told():
+        with self._errors_reported():
             best = next((report for report in reversed(history) if report.best), None)
-            if best is None:  # best.safetensors was lost in the middle of an epoch, and no further one was asked for
+            if best is None:  # best.safetensors was lost within an epoch, and no epoch followed
                 command = f"{self._resume_command()} --set training.epochs=N"
-                raise CheckpointError(f"{self.run.best}: lost; one more epoch makes it again: {command}")
+                raise CheckpointError(f"{self.run.best}: missing; train one more epoch to restore it: {command}")
             result = TrainingResult(start, history, best)
             while self._following:
                 self._following[0].finished(result)
                 del self._following[0]
 
     @contextlib.contextmanager
-    def _errors_told(self) -> Iterator[None]:
-        """Tell the observers of an error that ends the training."""
+    def _errors_reported(self) -> Iterator[None]:
+        """Report an error that ends the training to the observers."""
         try:
             yield
         except BaseException as error:
-            self._tell_stopped(error)
+            self._report_stopped(error)
             if isinstance(error, DivergedError):
                 raise DivergedError(f"{error}\nThe last good state is {self.run.last}") from None
             raise
 
-    def _tell_stopped(self, error: BaseException | None) -> None:
-        """Tell each observer of the end, also if another one raises."""
+    def _report_stopped(self, error: BaseException | None) -> None:
+        """Call ``stopped`` of each observer, even if another one raises."""
         following, self._following = self._following, []
         with contextlib.ExitStack() as calls:
-            for observer in reversed(following):  # which the stack calls the other way round
+            for observer in reversed(following):  # the stack calls them in reverse order
                 calls.callback(observer.stopped, error)
 
     def _resume_command(self) -> str:

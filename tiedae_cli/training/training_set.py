@@ -1,6 +1,6 @@
-"""A set of items as tensors: the whole of it on the device, or in the host's memory where it does not fit.
+"""A set of items as tensors: on the device, or in host memory if it does not fit there.
 
-Shapes: N items of a set, M items of its tensor, D values per item, B items per batch.
+Shapes: N items of a set, M rows of its tensor, D values per item, B items per batch.
 """
 
 import warnings
@@ -13,18 +13,20 @@ from tiedae_cli.data.item_set import BLOCK_BYTES, ItemForm, ItemSet
 
 
 class TrainingSet:
-    """Items that lie as raw values in one tensor, and the constants of their form on the device.
+    """Items as raw values in one tensor, with the constants of their form on the device.
 
     Args:
-        rows: (M, D) raw values, on the device or in the host's memory; overlapping views if items are windows. Never written to.
-        form: of an item.
-        device: where batches are computed.
-        indices: (N,) int64 in the host's memory: which of the M are items, in this order; None: all of them.
+        rows: (M, D) raw values, on the device or in host memory; overlapping views if items are windows. Read-only.
+        form: form of an item.
+        device: device of the batches.
+        indices: (N,) int64 in host memory: the rows that are items, in this order; None: all rows.
     """
 
     def __init__(self, rows: Tensor, form: ItemForm, device: torch.device, indices: Tensor | None = None) -> None:
         self.rows, self.form, self.device, self.indices = rows, form, device, indices
-        self.dtype = torch.float64 if rows.dtype == torch.float64 else torch.float32  # of the arithmetic, as in ``ItemForm``
+        self.dtype = (
+            torch.float64 if rows.dtype == torch.float64 else torch.float32
+        )  # dtype of the arithmetic, as in ``ItemForm``
         self.offset, self.fill = (None if value is None else self._constant(value) for value in (form.offset, form.fill))
         self.scale = self._constant(form.scale) if isinstance(form.scale, np.ndarray) else form.scale
 
@@ -35,11 +37,11 @@ class TrainingSet:
         return len(self.rows) if self.indices is None else len(self.indices)
 
     def positions(self, items: Tensor) -> Tensor:
-        """Return in which of ``rows`` the items are, (B,) int64 -> (B,) int64."""
+        """Return the rows of items, (B,) int64 -> (B,) int64."""
         return items if self.indices is None else self.indices[items]
 
     def normalize(self, raw: Tensor) -> Tensor:
-        """Return what the model sees of raw values on the device, (B, D) -> (B, D) float32; the bits are those of ``ItemForm``."""
+        """Scale raw values on the device, (B, D) -> (B, D) float32; bit-identical to ``ItemForm``."""
         values = raw.to(self.dtype)
         if self.fill is not None:
             values = torch.where(values.isnan(), self.fill, values)
@@ -54,7 +56,7 @@ class TrainingSet:
 
 
 def training_set(items: ItemSet, device: torch.device) -> TrainingSet:
-    """Return a set for a device: on the CPU without a copy; on a GPU copied in blocks, if it takes at most half of the free memory."""
+    """Return a set for a device: on the CPU without a copy; on a GPU copied in blocks if it fits in half of the free memory."""
     if device.type == "cpu" or _is_too_large(items, device):
         indices = None if items.indices is None else torch.from_numpy(items.indices)
         return TrainingSet(_tensor(items.rows), items.form, device, indices)
@@ -75,5 +77,5 @@ def _is_too_large(items: ItemSet, device: torch.device) -> bool:
 
 def _tensor(rows: np.ndarray) -> Tensor:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing writes to it
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # the tensor is read-only
         return torch.from_numpy(rows)

@@ -1,4 +1,4 @@
-"""The kinds of layers, a file each: a weight that encodes, its transpose that decodes, two biases and two activations."""
+"""The kinds of layers, one file per kind: a weight that encodes, its transpose that decodes, two biases, two activations."""
 
 from tiedae_cli.model.layers.convolution import Convolution
 from tiedae_cli.model.layers.dense import Dense

@@ -1,4 +1,4 @@
-"""The convolution: W is a kernel that moves over the image, and its transpose is the transposed convolution of the same kernel.
+"""The convolutional layer: W is a convolution, and W^T is the transposed convolution with the same kernel.
 
 Shapes: B items, C channels of H x W pixels in, K channels of h x w out, a kernel of k x k values every s pixels.
 """
@@ -18,20 +18,20 @@ aten = torch.ops.aten
 class Convolution(Layer):
     """W x is the cross-correlation with a kernel W, (K, C, k, k), every s pixels; W^T h is its adjoint, the transposed convolution.
 
-    (Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", section 4.) One bias a channel.
+    (Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", section 4.) One bias per channel.
 
-    The image is padded with zeros so that h = ceil(H / s) and w = ceil(W / s), by as much on all sides. Where s does not divide H or W,
-    the last row or column of the padding is not read; the transpose pads and crops the same rows and columns, so that it is the adjoint,
-    and gives H x W pixels again, at every size.
+    The image is padded with zeros so that h = ceil(H / s) and w = ceil(W / s), by as much on all sides. If s does not divide H or W,
+    the last row or column of the padding is not read. The transpose pads and crops the same rows and columns, so it is the adjoint
+    and returns H x W pixels at every size.
 
     Args:
         shape: (C, H, W).
         channels: K.
-        kernel: k, at least s; odd where s is 1.
+        kernel: k, at least s; odd if s is 1.
         stride: s.
-        activation: after the encoder's half, by name.
-        decoder_activation: after the decoder's half, by name.
-        tied: whether ``decode`` uses W.
+        activation: name of the encoder's activation.
+        decoder_activation: name of the decoder's activation.
+        tied: whether ``decode`` uses W; else it has a weight of its own.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class Convolution(Layer):
         super().__init__(shape, outputs, (channels, shape[0], kernel, kernel), activation, decoder_activation, tied)
         self.kernel, self.stride = kernel, stride
         self.padding = [-(-max(0, (o - 1) * stride + kernel - i) // 2) for i, o in zip(shape[1:], sides, strict=True)]
-        # What the kernel does not read at the bottom and on the right, of the image with its padding.
+        # Rows at the bottom and columns on the right of the padded image that the kernel does not read.
         self.rest = [i + 2 * p - kernel - (o - 1) * stride for i, o, p in zip(shape[1:], sides, self.padding, strict=True)]
 
     def describe(self) -> str:
-        """Return the layer as the config words it."""
+        """Return the layer as written in the config."""
         return f"conv {self.output_shape[0]} {self.kernel} {self.stride}"
 
     def fan_in(self, part: str) -> float:
-        """Return C k^2 for the encoder; a pixel of the decoder is a sum over K (k / s)^2 values."""
+        """Return C k^2 for the encoder; for the decoder K (k / s)^2, the values that add up to a pixel."""
         if part == "encoder":
             return self.weight[0].numel()
         return self.output_shape[0] * (self.kernel / self.stride) ** 2
@@ -71,7 +71,7 @@ class Convolution(Layer):
         return F.conv_transpose2d(_laid_out(h), weight, bias, self.stride, self.padding, self.rest)
 
     def weight_gradient(self, below: Tensor, above: Tensor, out: Tensor) -> None:
-        """Write the sum over pairs and positions of above times the patch of below that the kernel lay on, (K, C, k, k)."""
+        """Write the sum over pairs and positions of ``above`` times the patch of ``below`` under the kernel, (K, C, k, k)."""
         arguments = ([self.stride] * 2, self.padding, [1, 1], False, [0, 0], 1, [False, True, False])
         out.copy_(aten.convolution_backward(above, below, out, None, *arguments)[1])
 
@@ -82,18 +82,18 @@ class Convolution(Layer):
             return "Conv", attributes
         return "ConvTranspose", {**attributes, "output_padding": self.rest}
 
-    fills_given_memory = False  # the kernels of convolutions make their results
+    fills_given_memory = False  # torch's convolutions allocate their results
 
     def buffer(self, items: int, shape: Shape, like: Tensor) -> Tensor:
-        """Return zeros, (items, *shape), channels last where the products are faster so."""
+        """Return zeros, (items, *shape), with channels last if that makes the products faster."""
         return like.new_zeros(items, *shape).contiguous(memory_format=_memory_format(like))
 
 
 def _memory_format(values: Tensor) -> torch.memory_format:
-    """Return the order of an image's values in memory that the products are fastest in.
+    """Return the memory format in which the products are fastest.
 
-    On CPUs pixels with their channels beside them: measured 1.1 times the speed of a step on CIFAR's images, five times for the first
-    layer alone. On GPUs the same holds for the tensor cores' types only.
+    On CPUs channels last: measured 1.1 times the speed of a step on CIFAR images, and five times for the first layer alone.
+    On GPUs only for the types of the tensor cores.
     """
     plain = values.device.type != "cpu" and values.dtype in (torch.float32, torch.float64)
     return torch.contiguous_format if plain else torch.channels_last

@@ -11,21 +11,21 @@ from tiedae_cli.model.products import multiply
 
 
 class Dense(Layer):
-    """W x is the product with a matrix W, (O, I); W^T h is that with its transpose.
+    """W x is the product with a matrix W, (O, I); W^T h is the product with its transpose.
 
     Args:
         inputs: I.
         outputs: O.
-        activation: after the encoder's half, by name.
-        decoder_activation: after the decoder's half, by name.
-        tied: whether ``decode`` uses W.
+        activation: name of the encoder's activation.
+        decoder_activation: name of the decoder's activation.
+        tied: whether ``decode`` uses W; else it has a weight of its own.
     """
 
     def __init__(self, inputs: int, outputs: int, activation: Activation, decoder_activation: Activation, tied: bool) -> None:
         super().__init__((inputs,), (outputs,), (outputs, inputs), activation, decoder_activation, tied)
 
     def describe(self) -> str:
-        """Return the layer as the config words it."""
+        """Return the layer as written in the config."""
         return f"dense {self.outputs}"
 
     def fan_in(self, part: str) -> float:

@@ -1,4 +1,4 @@
-"""The list of layer kinds: what a config's words build."""
+"""The list of layer kinds, and how a config's words become layers."""
 
 import math
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from tiedae_cli.model.layers.layer import Layer, Shape
 
 
 def build_layers(shape: Shape, config: ModelConfig) -> Sequence[Layer]:
-    """Return the layers that a config describes, from the values of an item to the code; their weights are not yet drawn.
+    """Return the layers that a config describes, from the item to the code; the weights are not drawn yet.
 
     Args:
-        shape: of an item: (C, H, W), or (D,) where no layer looks at its neighbours.
+        shape: shape of an item: (C, H, W), or (D,) if all layers are dense.
         config: layers and activations.
     """
     layers: list[Layer] = []

@@ -1,7 +1,7 @@
-"""What all layers have in common: a weight, its transpose, two biases and two activations.
+"""The base class of layers: a weight, its transpose, two biases and two activations.
 
-Shapes: B items a batch; I values in and O values out on the encoder's way (the decoder's way is the other one round). A layer has these
-values as rows, (B, I) and (B, O), for its users, and in shapes of its own, (B, *input_shape) and (B, *output_shape), for its products.
+Shapes: B items per batch; the encoder takes I values and returns O (the decoder the reverse). Callers pass rows, (B, I) and
+(B, O); the products use the layer's own shapes, (B, *input_shape) and (B, *output_shape).
 """
 
 import math
@@ -20,16 +20,16 @@ Shape = tuple[int, ...]
 class Layer(nn.Module, ABC):
     """A linear map W and its mirror: ``encode`` is f(W x + b), (B, I) -> (B, O); ``decode`` is g(W^T h + c), (B, O) -> (B, I).
 
-    W is one parameter, and the tie is in ``decode``, not in a copy; an untied layer has a second weight of the same shape. A kind of
-    layer says what W x, W^T h and the gradient of W are; that W^T is the adjoint, <W x, h> = <x, W^T h>, is what tied means.
+    W is one parameter that ``decode`` uses transposed, without a copy; an untied layer has a second weight of the same shape. A
+    subclass defines W x, W^T h and the gradient of W. Tied means that W^T is the adjoint: <W x, h> = <x, W^T h>.
 
     Args:
-        input_shape: of an item on its way in; the first number is that of the decoder's biases.
-        output_shape: of an item on its way out; the first number is that of the encoder's biases.
-        weight_shape: of W.
-        activation: f, by name.
-        decoder_activation: g, by name.
-        tied: whether ``decode`` uses W.
+        input_shape: shape of the encoder's input; its first number is the number of decoder biases.
+        output_shape: shape of the encoder's output; its first number is the number of encoder biases.
+        weight_shape: shape of W.
+        activation: name of f.
+        decoder_activation: name of g.
+        tied: whether ``decode`` uses W; else it has a weight of its own.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Layer(nn.Module, ABC):
         self.tied = tied
         self.weight = nn.Parameter(torch.empty(weight_shape))
         if not tied:
-            self.decoder_weight = nn.Parameter(torch.empty(weight_shape))  # oriented as the encoder's
+            self.decoder_weight = nn.Parameter(torch.empty(weight_shape))  # same orientation as the encoder's
         self.encoder_bias = nn.Parameter(torch.zeros(output_shape[0]))
         self.decoder_bias = nn.Parameter(torch.zeros(input_shape[0]))
 
@@ -63,7 +63,7 @@ class Layer(nn.Module, ABC):
 
     @property
     def transposed(self) -> Tensor:
-        """The weight whose transpose decodes."""
+        """The weight that ``decode`` transposes."""
         return self.weight if self.tied else self.decoder_weight
 
     def encode(self, x: Tensor) -> Tensor:
@@ -78,12 +78,12 @@ class Layer(nn.Module, ABC):
 
     @torch.no_grad()
     def draw(self, generator: torch.Generator) -> None:
-        """Draw the encoder's weight, as ``TiedAutoencoder`` says."""
+        """Draw the encoder's weight (see ``TiedAutoencoder``)."""
         _draw(self.weight, self.fan_in("encoder"), generator)
 
     @torch.no_grad()
     def draw_decoder(self, generator: torch.Generator) -> None:
-        """Draw the decoder's weight where it is another."""
+        """Draw the decoder's weight if the layer is untied."""
         if not self.tied:
             _draw(self.decoder_weight, self.fan_in("decoder"), generator)
 
@@ -93,54 +93,54 @@ class Layer(nn.Module, ABC):
         return weight, f"{part}_bias"
 
     def features(self, item_shape: Shape) -> Tensor:
-        """Return what each output looks at in an item, on the CPU: its row of W, (O, *item_shape), or its kernel, (K, C, k, k).
+        """Return the weights of each output, on the CPU: its row of W, (O, *item_shape), or its kernel, (K, C, k, k).
 
         Args:
-            item_shape: of the items, where this is the first layer.
+            item_shape: shape of an item; use it only for the first layer.
         """
         rows = self.weight.detach().cpu()
         return rows.view(-1, *item_shape) if rows.dim() == 2 else rows
 
-    # What a kind of layer says of itself
+    # What each kind of layer defines
 
     @abstractmethod
     def describe(self) -> str:
-        """Return the layer as the config words it."""
+        """Return the layer as written in the config."""
 
     @abstractmethod
     def fan_in(self, part: str) -> float:
-        """Return how many values an output of ``encoder`` or ``decoder`` is a sum of."""
+        """Return the number of values that add up to an output of ``encoder`` or ``decoder``."""
 
     @abstractmethod
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """Return W x + b, (B, *input_shape) -> (B, *output_shape).
 
         Args:
-            x: the input.
-            weight: W, perhaps in another type than the parameter.
-            bias: b; None for none.
-            out: where the result may be written instead of into new memory.
+            x: input.
+            weight: W, possibly in another dtype than the parameter.
+            bias: b; None for no bias.
+            out: optional memory for the result.
         """
 
     @abstractmethod
     def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-        """Return W^T h + c, (B, *output_shape) -> (B, *input_shape); the arguments are those of ``product``."""
+        """Return W^T h + c, (B, *output_shape) -> (B, *input_shape); same arguments as ``product``."""
 
     @property
     def by_hand(self) -> bool:
-        """Whether this kind has a ``weight_gradient``; without one, training takes the gradient by autograd."""
+        """Whether this kind defines ``weight_gradient``; if not, training uses autograd."""
         return type(self).weight_gradient is not Layer.weight_gradient
 
     def weight_gradient(self, below: Tensor, above: Tensor, out: Tensor) -> None:
-        """Write the gradient of W: of W x for pairs of x and the gradient at W x, of W^T h for pairs of the gradient at W^T h and h.
+        """Write the gradient of W, summed over pairs.
 
-        Both are the same function, so that the sum over both uses of a tied weight is one call over the pairs of both. A kind may
-        lack it (see ``by_hand``).
+        For W x the pairs are x and the gradient of W x; for W^T h the gradient of W^T h and h. Both uses are the same function, so
+        the gradient of a tied weight is one call over the pairs of both. Optional (see ``by_hand``).
 
         Args:
             below: (pairs, *input_shape).
             above: (pairs, *output_shape).
-            out: of the weight's shape.
+            out: same shape as the weight.
         """
         raise NotImplementedError
 
@@ -148,17 +148,17 @@ class Layer(nn.Module, ABC):
     def operator(self, part: str) -> tuple[str, dict[str, Any]]:
         """Return the ONNX operator that applies weight and bias of ``encoder`` or ``decoder``, with its attributes."""
 
-    # How the products like their memory
+    # Memory layout of the products
 
     fills_given_memory = True
-    """Whether the products write into ``out``."""
+    """Whether the products write to ``out``."""
 
     def buffer(self, items: int, shape: Shape, like: Tensor) -> Tensor:
-        """Return zeros, (items, *shape), laid out as the products are fastest; type and device are those of ``like``."""
+        """Return zeros, (items, *shape), in the layout in which products are fastest; dtype and device as ``like``."""
         return like.new_zeros(items, *shape)
 
     def transposed_difference(self, h: Tensor, weight: Tensor, bias: Tensor, target: Tensor, out: Tensor) -> Tensor:
-        """Write W^T h + c - target into ``out`` and return it, all but h of shape (B, *input_shape)."""
+        """Write W^T h + c - target to ``out``, (B, *input_shape), and return it."""
         return torch.sub(self.transposed_product(h, weight, bias), target, out=out)
 
 

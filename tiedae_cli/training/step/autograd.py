@@ -1,6 +1,6 @@
-"""The gradient by autograd, into the same buffers as the one by hand: slower, for anything without a hand-written derivative.
+"""The gradient by autograd, in the same buffers as the hand-written one: slower, for models without a hand-written derivative.
 
-B items a batch (of this process), D values an item, H units of a layer, K units of the code.
+B items per batch (of this process), D values per item, H units of a layer, K units of the code.
 """
 
 import torch
@@ -15,7 +15,7 @@ from tiedae_cli.training.step.penalty import CodePenalty
 
 
 class AutogradGradient:
-    """The gradient of the loss for one batch, into ``parameters.gradient``; arguments and use are those of ``Gradient``."""
+    """The gradient of the loss for one batch, in ``parameters.gradient``; same interface as ``Gradient``."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class AutogradGradient:
     def run(self) -> Tensor:
         """Compute the gradient of the batch in ``input``; return its squared error, summed over batch and values, a scalar."""
         self.parameters.refresh_compute()
-        flat = self.parameters.compute.detach().requires_grad_()  # (P,), the same memory
+        flat = self.parameters.compute.detach().requires_grad_()  # (P,), shares memory
         flat.grad = self.parameters.compute_gradient.zero_()
         with torch.enable_grad():
             self._loss(self.parameters.views(flat)).backward()  # type: ignore[no-untyped-call]
@@ -45,7 +45,7 @@ class AutogradGradient:
         return self.squared_error
 
     def _loss(self, values: dict[str, Tensor]) -> Tensor:
-        """Return the loss of the batch, and keep its squared error."""
+        """Return the loss of the batch and store its squared error."""
         model, precise = self.model, self.parameters.master.dtype
         h = self.input
         for index in range(len(model.layers)):
@@ -64,7 +64,7 @@ class AutogradGradient:
         return loss if self.penalty is None else loss + self.penalty.value(code)
 
     def _half(self, index: int, part: str, h: Tensor, values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return pre-activation and output of a layer's ``encoder`` or ``decoder``, as rows; the input is rows as well."""
+        """Return pre-activation and output of a layer's ``encoder`` or ``decoder``, as rows; the input is rows too."""
         layer = self.model.layers[index]
         weight, bias = (values[f"layers.{index}.{name}"] for name in layer.names(part))
         if part == "encoder":

@@ -1,6 +1,6 @@
-"""How a batch reaches the model: gathered, flipped, shifted, normalized and corrupted, into buffers that are made once.
+"""Prepare a batch for the model: gather, flip, shift, scale and corrupt items in reusable buffers.
 
-B items a batch (of this process), D values an item.
+B items per batch (of this process), D values per item.
 """
 
 import torch
@@ -19,9 +19,9 @@ class Batch:
     Args:
         items: the training split, for the device of the buffers.
         training: corruption, flip and shift.
-        input: (B, D), what the model sees.
-        target: (B, D), what its reconstruction is compared with; the same memory as ``input`` unless it is corrupted.
-        share: which part of the global batch this process takes, and of how many.
+        input: (B, D), input of the model.
+        target: (B, D), target of the reconstruction; the same memory as ``input`` unless the input is corrupted.
+        share: index of this process's part of the global batch, and the number of parts.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class Batch:
         self.scale = torch.as_tensor(self.form.scale, dtype=input.dtype, device=input.device)
         self.generator = torch.Generator(device=input.device)
         self.mirrored = [mirrored(side, training.shift).to(input.device) for side in self.form.shape[1:]]
-        # Whether the host takes part in each step: it seeds random choices, and it holds data that does not fit on the device.
+        # Whether each step needs the host: to seed random choices, or to read data that does not fit on the device.
         draws = training.corruption != "none" or training.shift > 0 or training.flip
         self.needs_host = draws or self.rows.device != input.device
 
     def fill(self, indices: Tensor, epoch: int, step: int) -> None:
-        """Write the items at the indices, (B,); random choices are a function of (seed, epoch, step)."""
+        """Fill the buffers with the items at ``indices``, (B,); random choices are a function of (seed, epoch, step)."""
         torch.index_select(self.rows, 0, indices.to(self.rows.device), out=self.raw)
         raw = self.raw.to(self.input.device)
         if self.training.flip:
@@ -51,7 +51,7 @@ class Batch:
         if self.training.shift:
             raw = self._shifted(raw, epoch, step)
         if self.form.offset is not None:
-            self.target.copy_(self.items.normalize(raw))  # in float32: a large offset leaves nothing of a bfloat16
+            self.target.copy_(self.items.normalize(raw))  # in float32: bfloat16 would lose everything beside a large offset
         else:
             self.target.copy_(raw).mul_(self.scale)  # converted, then scaled: faster than a product of mixed types
         if self.training.corruption != "none":
@@ -65,13 +65,13 @@ class Batch:
         return numbers[part * shape[0] : (part + 1) * shape[0]]
 
     def _flipped(self, raw: Tensor, epoch: int, step: int) -> Tensor:
-        """Return the raw batch, (B, D), with each image mirrored, left for right, or not, as likely as not."""
+        """Return the raw batch, (B, D), with each image mirrored horizontally with probability 1/2."""
         images = raw.view(-1, *self.form.shape)
         mirrored = self._noise(torch.rand, (len(images), 1, 1, 1), FLIPS, epoch, step) < 0.5
         return torch.where(mirrored, images.flip(3), images).view(len(images), -1)
 
     def _shifted(self, raw: Tensor, epoch: int, step: int) -> Tensor:
-        """Return the raw batch with each image moved by up to ``shift`` pixels in both directions; zeros or mirrored pixels move in."""
+        """Return the raw batch with each image shifted by up to ``shift`` pixels, filled with zeros or mirrored pixels."""
         reach, (channels, height, width) = self.training.shift, self.form.shape
         images = raw.view(-1, channels, height, width)
         if self.training.shift_edges == "mirror":
@@ -85,16 +85,16 @@ class Batch:
         return windows[torch.arange(count, device=images.device), :, moves[:, 0], moves[:, 1]].reshape(count, -1)
 
     def _corrupt(self, epoch: int, step: int) -> None:
-        """Write the corrupted batch into ``input``; the target stays clean (Vincent et al. 2010, section 3)."""
+        """Write the corrupted batch to ``input``; the target stays clean (Vincent et al. 2010, section 3)."""
         kind = self.training.corruption
         noise = self._noise(NOISE[kind], tuple(self.target.shape), CORRUPTION, epoch, step)
         self.input.copy_(corrupted(self.target, kind, self.training.corruption_level, noise))
 
 
 def mirrored(side: int, reach: int) -> Tensor:
-    """Return which pixel of a side is seen at each place from ``reach`` before it to ``reach`` after it, (side + 2 reach,) int64.
+    """Return the indices that pad a side by ``reach`` mirrored pixels at both ends, (side + 2 reach,) int64.
 
-    The pixels at the ends are mirrors: 2 1 0 1 2 1 0 of three pixels and a reach of two.
+    The end pixels are not repeated: three pixels and a reach of two give 2 1 0 1 2 1 0.
     """
     period = max(1, 2 * (side - 1))
     places = torch.arange(-reach, side + reach) % period

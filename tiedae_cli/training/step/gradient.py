@@ -1,13 +1,14 @@
-"""Forward and backward of the tied autoencoder by hand, into buffers that are made once.
+"""Hand-written forward and backward pass of the tied autoencoder, in reusable buffers.
 
-Autograd would compute the two gradients of a tied weight apart and add them. Here each weight W_l owns two buffers,
+Autograd would compute the two gradients of a tied weight separately and add them. Here each weight W_l has two buffers,
 
-    below (2B, inputs):   first half the encoder's input,    second half the gradient at the decoder's output
-    above (2B, outputs):  first half the gradient at the encoder's output, second half the decoder's input
+    below (2B, inputs):   first half the encoder's input,    second half the gradient of the decoder's output
+    above (2B, outputs):  first half the gradient of the encoder's output, second half the decoder's input
 
-so that the sum over both uses is one call over the 2B pairs of both, whatever kind of layer W_l is (of a dense one it is the matrix
-product above^T below), and every activation and gradient is written where it is needed next. B items a batch (of this process), D values
-an item; a layer has its inputs and outputs in shapes of its own, (B, *shape).
+so the sum over both uses is one call over 2B pairs (for a dense layer the matrix product above^T below), and every activation and
+gradient is written to the place that needs it next.
+
+Shapes: B items per batch (of this process), D values per item; layers use their own shapes, (B, *shape).
 """
 
 from collections.abc import Callable
@@ -29,33 +30,33 @@ Product = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 
 @dataclass
 class Half:
-    """One of the 2L affine maps with its activation; its buffers are views into those of the weights."""
+    """One of the 2L affine maps with its activation; its buffers are views of the weights' buffers."""
 
     product: Product
-    """W x + b of an encoder's half, W^T h + c of a decoder's."""
+    """W x + b in the encoder, W^T h + c in the decoder."""
     adjoint: Product
-    """The other one: carries the gradient at the output to the input."""
+    """The other one; it maps the gradient of the output to that of the input."""
     weight: Tensor
     bias: Tensor
     bias_gradient: Tensor
     input: Tensor
     """(B, *inputs)"""
     output: Tensor
-    """(B, *outputs), where the next half reads, in the shape of the layer nearer to the image."""
+    """(B, *outputs), read by the next half, in the shape of the layer closer to the image."""
     gradient: Tensor
-    """(B, *outputs), where the weight's product reads; may share memory with ``output`` at the last half."""
+    """(B, *outputs), read by the weight's gradient; the last half may share it with ``output``."""
     activation: ActivationKind
     scratch: Tensor | None
-    """Where the product may write; None: into new memory."""
+    """Memory for the product; None: new memory."""
     preactivation: Tensor
-    """(B, *outputs), of the newest batch; where the product fills given memory, always the same view of it."""
+    """(B, *outputs), of the newest batch; with ``scratch`` always the same view of it."""
 
     def __post_init__(self) -> None:
-        """Make the views that every step needs: small calls between two products cost ten times their time alone."""
-        same = self.gradient.shape == self.output.shape  # then no view: of one item it may have other strides
+        """Make the views that every step needs, because small calls between two products are expensive."""
+        same = self.gradient.shape == self.output.shape  # no view: with one item the strides may differ
         self.gradient_as_output = self.gradient if same else self.gradient.view(self.output.shape)
         self.bias_dimensions = [0, *range(2, self.gradient.dim())]
-        self.fills = False  # whether the gradient at the input goes straight to where the half before reads it
+        self.fills = False  # whether the gradient of the input is written where the previous half reads it
         if self.scratch is not None:
             self.preactivation = self.scratch.view(self.output.shape)
         assert self.activation.forward and self.activation.backward, "no hand-written derivative: see missing_derivative"
@@ -69,29 +70,29 @@ class Half:
         self.activate(self.preactivation, self.output)
 
     def backward(self, gradient: Tensor) -> None:
-        """Turn the gradient at the output into that at the pre-activation, and sum that for the bias."""
+        """Compute the gradients of the pre-activation and the bias from that of the output."""
         kept = self.preactivation if self.activation.keeps_input else self.output
         self.derive(gradient, kept, self.gradient_as_output)
         self.sum_bias()
 
     def sum_bias(self) -> None:
-        """Compute the bias's gradient: the sum over all but its own dimension."""
+        """Compute the gradient of the bias: the sum over all dimensions but its own."""
         torch.sum(self.gradient, self.bias_dimensions, out=self.bias_gradient)
 
 
 class Gradient:
-    """The gradient of the loss for one batch, into ``parameters.gradient``.
+    """The gradient of the loss for one batch, in ``parameters.gradient``.
 
     Args:
-        model: the autoencoder whose parameters live in ``parameters``.
+        model: the autoencoder that owns ``parameters``.
         parameters: the flat parameters.
         batch_size: B, items of this process.
         loss: ``squared_error``, (1 / n) sum (y - x)^2; ``mse``, the same divided by D; ``cross_entropy``,
             -(1 / n) sum x log y + (1 - x) log (1 - y).
         cross_entropy_weight: w; adds w times the cross-entropy to the other two, divided as they are.
-        items: n, the items that the mean is taken over: B times the number of processes.
-        penalty: what the loss adds on the code; None for nothing.
-        corrupted: the input gets a buffer apart from the target.
+        items: n, the items of the mean: B times the number of processes.
+        penalty: penalty on the code; None for none.
+        corrupted: whether the input needs a buffer apart from the target.
     """
 
     def __init__(
@@ -112,19 +113,19 @@ class Gradient:
         self.below = [layer.buffer(2 * batch_size, layer.input_shape, like) for layer in model.layers]
         self.above = [layer.buffer(2 * batch_size, layer.output_shape, like) for layer in model.layers]
         first, size = self.below[0][:batch_size], model.sizes[0]
-        # (B, D): the batch is written here; where the first layer lays its images out in another order, it is copied there.
+        # (B, D): buffer for the batch; copied to the first layer's buffer if that has another memory layout.
         self.input = first.view(batch_size, size) if first.is_contiguous() else like.new_zeros(batch_size, size)
         self.first = first
-        # (B, D): what the reconstruction is compared with
+        # (B, D): target of the reconstruction
         self.target = torch.zeros_like(self.input) if corrupted else self.input
         self.compared = self.target.view(first.shape) if corrupted else first
-        # Sigmoid and cross-entropy together: the gradient at the pre-activation is y - x, the activation's derivative cancels.
+        # Sigmoid and cross-entropy: the gradient of the pre-activation is y - x, the activation's derivative cancels.
         kind = LOSSES[loss]
         assert kind.slope is not None, "no hand-written derivative: see missing_derivative"
         self.skips_output_derivative = kind.at_preactivation
         factor = (kind.slope / size if kind.per_value else kind.slope) / items
-        self.factor = parameters.compute.new_tensor(factor)  # a tensor: a Python number would become one in each step
-        # (y - x)^2 and w times the cross-entropy have the gradient 2 (y - x) (y' + w / 2) at the pre-activation.
+        self.factor = parameters.compute.new_tensor(factor)  # a tensor, because a Python number would be converted in each step
+        # (y - x)^2 and w times the cross-entropy have the gradient 2 (y - x) (y' + w / 2) of the pre-activation.
         self.leak = cross_entropy_weight / 2
         self.leaked = like.new_zeros(batch_size * size if self.leak else 0)
         self.halves = self._encoder(model) + self._decoder(model)
@@ -149,7 +150,7 @@ class Gradient:
             gradient = self.below[i][half:]
             output = self.above[i - 1][half:] if i else gradient
             if i == 0 and layer.decoder_activation != "linear" and not self.skips_output_derivative:
-                output = torch.zeros_like(gradient)  # the derivative needs it beside the gradient
+                output = torch.zeros_like(gradient)  # the derivative needs both output and gradient
             halves.append(self._half(i, layer, "decoder", self.above[i][half:], output, gradient))
         return halves
 
@@ -180,7 +181,7 @@ class Gradient:
         )
 
     def _weight_gradients(self, model: TiedAutoencoder) -> list[tuple[Layer, Tensor, Tensor, Tensor]]:
-        """Return (layer, below, above, out) of each weight's gradient: one over both uses of a tied weight, one each of untied ones."""
+        """Return (layer, below, above, out) of each weight's gradient: one over both uses of a tied weight, two for an untied one."""
         gradients, half = self.parameters.views(self.parameters.compute_gradient), self.half
         products = []
         for i, (layer, below, above) in enumerate(zip(model.layers, self.below, self.above, strict=True)):
@@ -193,7 +194,7 @@ class Gradient:
         return products
 
     def run(self) -> Tensor:
-        """Compute the gradient of the batch in ``input``; return its squared error, summed over batch and pixels, a scalar."""
+        """Compute the gradient of the batch in ``input``; return its squared error, summed over batch and values, a scalar."""
         self.parameters.refresh_compute()
         if self.input.data_ptr() != self.first.data_ptr():
             self.first.copy_(self.input.view(self.first.shape))
@@ -229,7 +230,7 @@ class Gradient:
         return squared_error
 
     def _difference(self, last: Half) -> Tensor:
-        """Compute the reconstruction less the target, (B, *shape), into the last half's gradient."""
+        """Write reconstruction - target, (B, *shape), to the last half's gradient."""
         if last.activation is ACTIVATIONS["linear"]:
             return self.last_layer.transposed_difference(last.input, last.weight, last.bias, self.compared, last.gradient)
         last.forward()
@@ -237,7 +238,7 @@ class Gradient:
 
 
 def missing_derivative(model: TiedAutoencoder, training: TrainingConfig) -> str | None:
-    """Return which layer, activation, loss or penalty has no hand-written derivative, in words; None if all have one."""
+    """Return which layer, activation, loss or penalty has no hand-written derivative, or None if all have one."""
     for layer in model.layers:
         if not layer.by_hand:
             return f"the layer {layer.describe()}"
@@ -252,7 +253,7 @@ def missing_derivative(model: TiedAutoencoder, training: TrainingConfig) -> str 
 
 
 def _in_memory_order(values: Tensor) -> Tensor:
-    """Return all values as one row, without a copy: of images whose channels are last, a pixel's channels stand together."""
+    """Return all values as one row without a copy, in memory order (channels last for some images)."""
     return values.view(-1) if values.is_contiguous() else values.permute(0, 2, 3, 1).view(-1)
 
 

@@ -1,7 +1,7 @@
-"""A step without launches: the whole of it is captured once in a CUDA graph and replayed, its position counted on the device.
+"""A step without kernel launches: captured once in a CUDA graph and replayed, with a step counter on the device.
 
-Nothing in the captured part depends on the host: the batch's indices, the learning rate and the place of the error are looked up with
-a counter that lives on the device and that the graph itself advances.
+The captured part does not depend on the host: batch indices, learning rate and the position of the error are looked up with a
+counter on the device, which the graph itself advances.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from tiedae_cli.training.step.batch import Batch
 from tiedae_cli.training.step.gradient import Gradient
 from tiedae_cli.training.step.parameters import FlatParameters
 
-WARM_UP_RUNS = 3  # before a capture, so that libraries have made their workspaces
+WARM_UP_RUNS = 3  # before a capture, so that libraries allocate their workspaces
 
 
 class Step(Protocol):
-    """The parts of a ``TrainingStep`` that are captured."""
+    """The captured parts of a ``TrainingStep``."""
 
     batch: Batch
     gradient: Gradient | AutogradGradient
@@ -37,11 +37,11 @@ class Step(Protocol):
 
 
 class CapturedStep:
-    """A training step as one graph; where random choices are made, or the data lies on the host, gathering stays outside.
+    """A training step as one graph; gathering stays outside if it needs the host (random choices, data in host memory).
 
     Args:
-        step: the step whose parts are captured; its parameters are as before when this returns.
-        capture: False runs the same operations one by one, which needs no CUDA.
+        step: step to capture; its parameters are unchanged afterwards.
+        capture: whether to capture; False runs the same operations one by one, without CUDA.
     """
 
     def __init__(self, step: Step, capture: bool = True) -> None:
@@ -50,18 +50,18 @@ class CapturedStep:
         self.order = torch.zeros(step.steps, step.share, dtype=torch.int64, device=device)
         self.rates = torch.zeros(step.steps, dtype=torch.float32, device=device)
         self.counter = torch.zeros(1, dtype=torch.int64, device=device)
-        self.seen = torch.zeros(1, dtype=torch.int64, pin_memory=capture)  # the counter as the host last heard of it
+        self.seen = torch.zeros(1, dtype=torch.int64, pin_memory=capture)  # the host's latest copy of the counter
         self.graph = self._capture() if capture else None
 
     def begin_epoch(self, order: Tensor, rates: Sequence[float], step: int) -> None:
-        """Put an epoch's order and learning rates on the device."""
+        """Copy an epoch's order and learning rates to the device."""
         self.order.copy_(order)
         self.rates.copy_(torch.tensor(rates, dtype=torch.float32))
         self.counter.fill_(step)
         self.seen.fill_(step)
 
     def run(self, step: int) -> None:
-        """Run the step that the device's counter stands at; the host's number only seeds random choices."""
+        """Run the step of the device's counter; the host's ``step`` only seeds random choices."""
         if self.step.batch.needs_host:
             self.step.batch.fill(self.order[step], self.step.epoch, step)
         if self.graph is None:
@@ -70,7 +70,7 @@ class CapturedStep:
             self.graph.replay()
 
     def done(self) -> int:
-        """Return how many steps of the epoch the device had done a moment ago; asks for news without waiting for them."""
+        """Return how many steps of the epoch the device has finished, without synchronizing (it may lag)."""
         done = int(self.seen.item())
         self.seen.copy_(self.counter, non_blocking=True)
         return done

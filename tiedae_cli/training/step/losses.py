@@ -1,6 +1,6 @@
-"""The list of losses: each is a function, and, by hand, the factor of its gradient.
+"""The list of losses: a function each, with the factor of its hand-written gradient.
 
-Shapes: B items a batch, D values an item. A new loss is a row here and a name in the schema's ``Loss``.
+Shapes: B items per batch, D values per item. To add a loss, add a row here and its name to ``Loss`` in the schema.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ class LossKind:
     function: Callable[[Tensor, Tensor, Tensor], Tensor]
     """(reconstruction y, its pre-activation, target x), (B, D) each -> (B,): each item's loss, summed over its values."""
     per_value: bool = False
-    """The sum over an item's values is divided by D."""
+    """Whether the sum over an item's values is divided by D."""
     slope: float | None = None
-    """The gradient is this times y - x, at y or, if ``at_preactivation``, at its pre-activation. None: train by autograd."""
+    """The gradient of y (of its pre-activation if ``at_preactivation``) is this times y - x. None: train by autograd."""
     at_preactivation: bool = False
-    """The output activation is a sigmoid, whose derivative cancels against that of the loss."""
+    """Whether the output activation is a sigmoid whose derivative cancels with that of the loss."""
 
 
 def _squared_error(y: Tensor, _: Tensor, x: Tensor) -> Tensor:

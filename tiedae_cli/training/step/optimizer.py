@@ -1,4 +1,4 @@
-"""What an optimizer is, and which one a config names."""
+"""The optimizer protocol, and the optimizer that a config names."""
 
 import importlib
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from tiedae_cli.training.step.parameters import FlatParameters
 
 
 class Optimizer(Protocol):
-    """Moves the flat parameters by the gradient beside them.
+    """Updates the flat parameters from their gradient.
 
-    A module of ``optimizers/`` has the name that the config uses and a function ``create`` that returns one.
+    A module of ``optimizers/`` has the name used in the config and a function ``create`` that returns the optimizer.
     """
 
     def prepare(self, step: int) -> None:

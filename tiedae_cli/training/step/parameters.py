@@ -1,4 +1,4 @@
-"""All parameters of a model in one flat buffer, so that Adam, gradient norms and all-reduce are one operation each."""
+"""All parameters of a model in one flat buffer, so Adam, gradient norms and all-reduce are one operation each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 
 @dataclass(frozen=True)
 class Matrix:
-    """Where a weight lies in a flat buffer, and its rows (a layer's units) and columns, which are those of ``flatten(1)``."""
+    """Position of a weight in a flat buffer, with its rows (units) and columns as in ``flatten(1)``."""
 
     start: int
     rows: int
@@ -19,7 +19,7 @@ class Matrix:
 
     @property
     def stop(self) -> int:
-        """Its end in the flat buffer."""
+        """End in the flat buffer."""
         return self.start + self.rows * self.columns
 
     def of(self, flat: Tensor) -> Tensor:
@@ -33,11 +33,11 @@ class Matrix:
 
 
 class FlatParameters:
-    """A model's parameters moved into one buffer, weights first, then biases; the model sees views of it.
+    """A model's parameters moved into one buffer, weights first, then biases; the model holds views of it.
 
     Args:
-        model: its parameters are re-pointed into ``master``.
-        compute_dtype: the type of the matrix products; another than the model's own makes copies in that type.
+        model: its parameters become views of ``master``.
+        compute_dtype: dtype of the matrix products; if it differs from the model's, copies are made.
     """
 
     def __init__(self, model: TiedAutoencoder, compute_dtype: torch.dtype) -> None:
@@ -62,7 +62,7 @@ class FlatParameters:
         return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
 
     def matrices(self) -> list[Matrix]:
-        """Return the weights of more than one row and more than one column."""
+        """Return the weights with more than one row and more than one column."""
         return [
             Matrix(int(value.storage_offset()), len(value), value[0].numel())
             for value in self.views(self.master).values()
@@ -70,7 +70,7 @@ class FlatParameters:
         ]
 
     def others(self, matrices: Sequence[Matrix]) -> list[tuple[int, int]]:
-        """Return [start, stop) of all but these: other weights, and the biases together."""
+        """Return the [start, stop) ranges of all other weights, and of the biases together."""
         taken = {matrix.start for matrix in matrices}
         weights = [view for view in self.views(self.master).values() if view.dim() > 1]
         starts = [(int(weight.storage_offset()), weight.numel()) for weight in weights]
@@ -78,11 +78,11 @@ class FlatParameters:
         return [*ranges, (self.weight_count, len(self.master))]
 
     def refresh_compute(self) -> None:
-        """Copy the master parameters into the type of the products, before a step."""
+        """Convert the master parameters to the dtype of the products, before a step."""
         if self.mixed:
             self.compute.copy_(self.master)
 
     def collect_gradient(self) -> None:
-        """Copy the gradient into the master's type, after the products."""
+        """Convert the gradient to the master's dtype, after the products."""
         if self.mixed:
             self.gradient.copy_(self.compute_gradient)

@@ -1,8 +1,8 @@
-"""What the loss adds on the code: the list of sparsity penalties, and the top-k mask, as gradients in place.
+"""Sparsity penalties on the code, and the top-k mask, as in-place gradients.
 
-A new penalty is a row of ``PENALTIES`` and a name in the schema's ``Sparsity``.
+To add a penalty, add a row to ``PENALTIES`` and its name to ``Sparsity`` in the schema.
 
-B items a batch (of this process), K units of the code, n items of the global batch.
+B items per batch (of this process), K units of the code, n items of the global batch.
 """
 
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from torch import Tensor
 from tiedae_cli.config import Sparsity, TrainingConfig
 from tiedae_cli.model.autoencoder import top_k_mask
 
-LEAST_MEAN = 1e-6  # of a unit whose mean is 0 or 1, where the divergence is infinite
+LEAST_MEAN = 1e-6  # bounds a unit's mean away from 0 and 1, where the divergence is infinite
 
 
 class CodePenalty:
-    """The code's part of forward and backward: a sparsity penalty, times its weight, and the top-k mask.
+    """The code's part of the forward and backward pass: a weighted sparsity penalty and the top-k mask.
 
     Args:
-        top_k: units of each code that stay; None for all.
-        training: the penalty, its weight and target.
+        top_k: number of code units to keep per item; None keeps all.
+        training: config with the penalty, its weight and target.
         items: n.
         sum_over_processes: adds a tensor over all processes in place; None for a single process.
     """
@@ -50,7 +50,7 @@ class CodePenalty:
             code.mul_(self.mask)
 
     def backward(self, code: Tensor, gradient: Tensor) -> None:
-        """Add the penalty's gradient to that of the code, (B, K), in place, then mask it as the code was masked."""
+        """Add the penalty's gradient to that of the code, (B, K), in place, then apply the mask of the code."""
         if self.gradient is not None:
             gradient.add_(self.gradient(code, self), alpha=self.weight / self.items)
         if self.mask is not None:
@@ -70,7 +70,7 @@ class CodePenalty:
 
 @dataclass(frozen=True)
 class PenaltyKind:
-    """One sparsity penalty; both functions take the code, (B, K), and the ``CodePenalty`` that holds n, target and means."""
+    """One sparsity penalty; both functions take the code, (B, K), and the ``CodePenalty`` with n, target and means."""
 
     function: Callable[[Tensor, CodePenalty], Tensor]
     """The penalty, (), before it is multiplied by its weight."""

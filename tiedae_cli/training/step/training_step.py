@@ -1,8 +1,8 @@
-"""The pieces of the hot path become one optimization step.
+"""One optimization step, assembled from the parts of the hot path.
 
-``batch.py`` how a batch reaches the model; ``gradient.py`` forward and backward by hand, ``autograd.py`` by torch; ``losses.py`` the
-losses, ``penalty.py`` what they add on the code; ``parameters.py`` the flat buffer; ``optimizers/`` the update; ``graph.py`` their
-capture on CUDA; here they become a step.
+``batch.py`` prepares a batch; ``gradient.py`` has the hand-written forward and backward pass, ``autograd.py`` torch's; ``losses.py``
+the losses, ``penalty.py`` penalties on the code; ``parameters.py`` the flat buffer; ``optimizers/`` the updates; ``graph.py`` the
+capture on CUDA.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,31 +24,31 @@ from tiedae_cli.training.training_set import TrainingSet
 
 
 class TrainingStep:
-    """The steps of an epoch: gather a batch, its gradient, its sum over the processes, the optimizer.
+    """The steps of an epoch: gather a batch, compute its gradient, sum it over the processes, update.
 
     Args:
-        model: on the device of the images; its parameters are moved into one flat buffer.
-        images: the training split.
-        training: batch size, loss, penalties, noise.
-        place: the type of the matrix products, and the processes among which each batch is cut.
+        model: model on the device of the items; its parameters are moved to one flat buffer.
+        items: the training split.
+        training: config with batch size, loss, penalties, noise.
+        place: dtype of the matrix products, and the processes that share each batch.
 
     Attributes:
-        batch_size: items of the global batch: as configured, at most the whole set, a multiple of the processes.
-        steps: of an epoch; the last, partial batch is dropped.
-        errors: (steps,) float32, the squared error of each step of this epoch, of this process's items, before the step.
+        batch_size: items per global batch: as configured, at most the whole set, a multiple of the number of processes.
+        steps: steps per epoch; the last, partial batch is dropped.
+        errors: (steps,) float32, squared error of each step of this epoch over this process's items, before the update.
     """
 
     def __init__(
         self,
         model: TiedAutoencoder,
-        images: TrainingSet,
+        items: TrainingSet,
         training: TrainingConfig,
         place: Place,
     ) -> None:
         self.ranks = place.ranks
-        self.share = min(training.batch_size, len(images)) // self.ranks.count
+        self.share = min(training.batch_size, len(items)) // self.ranks.count
         self.batch_size = self.share * self.ranks.count
-        self.steps = len(images) // self.batch_size
+        self.steps = len(items) // self.batch_size
         self.clip = training.gradient_clip
         self.parameters = FlatParameters(model, place.dtype)
         penalized = training.sparsity != "none" or model.code_top_k is not None
@@ -60,7 +60,7 @@ class TrainingStep:
             model, self.parameters, self.share, training.loss, self.batch_size, penalty, noisy, training.cross_entropy_weight
         )
         part = (self.ranks.rank, self.ranks.count)
-        self.batch = Batch(images, training, self.gradient.input, self.gradient.target, part)
+        self.batch = Batch(items, training, self.gradient.input, self.gradient.target, part)
         self.optimizer = create_optimizer(self.parameters, training)
         self.errors = torch.zeros(self.steps, dtype=torch.float32, device=place.device)
         self.epoch = 0
@@ -73,10 +73,10 @@ class TrainingStep:
         """Prepare the steps of an epoch.
 
         Args:
-            epoch: its number, of which random choices are a function.
-            order: (N,) int64, the order in which the items are visited.
-            rates: the learning rate of each step.
-            step: the first one to be run.
+            epoch: its number; random choices are a function of it.
+            order: (N,) int64, order of the items.
+            rates: learning rate of each step.
+            step: first step to run.
         """
         self.epoch, self.rates = epoch, rates
         # (steps, B) -> (steps, B of this process): each global batch is cut by rank.
@@ -88,7 +88,7 @@ class TrainingStep:
             self.order = mine
 
     def run(self, step: int) -> None:
-        """Take one step of the epoch; its squared error goes to ``errors``."""
+        """Take one step of the epoch and store its squared error in ``errors``."""
         self.optimizer.prepare(self.epoch * self.steps + step)
         if self.captured is not None:
             self.captured.run(step)
@@ -98,27 +98,27 @@ class TrainingStep:
         self.update(self.rates[step])
 
     def done(self, step: int) -> int:
-        """Return how many steps of the epoch are done, of ``step`` that were begun: a GPU lags behind."""
+        """Return how many of the ``step`` steps begun in this epoch are finished; a GPU lags behind."""
         return step if self.captured is None else self.captured.done()
 
     def update(self, rate: float | Tensor) -> None:
-        """Move the parameters by the gradient that ``gradient.run`` left."""
+        """Update the parameters from the gradient of ``gradient.run``."""
         gradient = self.parameters.gradient
         self.ranks.add(gradient)
         if self.clip is not None:
             norm = torch.linalg.vector_norm(gradient)
-            gradient.mul_((self.clip / (norm + 1e-12)).clamp(max=1.0))  # stays on the device: no synchronisation
+            gradient.mul_((self.clip / (norm + 1e-12)).clamp(max=1.0))  # stays on the device: no synchronization
         self.optimizer.step(rate)
 
     def state(self) -> dict[str, Tensor]:
-        """Return copies of what the optimizer must remember, on the CPU."""
+        """Return copies of the optimizer's state, on the CPU."""
         return {name: buffer.detach().to("cpu", copy=True) for name, buffer in self.optimizer.buffers().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a ``state()``.
+        """Restore a state returned by ``state``.
 
         Raises:
-            ValueError: it is another optimizer's, or of other parameters; the message says which.
+            ValueError: The state is of another optimizer or of other parameters.
         """
         buffers = self.optimizer.buffers()
         if state.keys() != buffers.keys():

@@ -1,4 +1,4 @@
-"""Adam over flat parameters in one fused kernel a group."""
+"""Adam over flat parameters, one fused kernel per group."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Flat(Protocol):
 
 @dataclass(frozen=True)
 class Group:
-    """A range of the flat parameters that shares one weight decay; each tensor in a list, as the kernel takes them."""
+    """A range of the flat parameters that shares one weight decay; each tensor in a list, as the kernel requires."""
 
     values: list[Tensor]
     gradients: list[Tensor]
@@ -42,13 +42,13 @@ class Group:
 class Adam:
     """Adam (Kingma & Ba 2015, algorithm 1) with an L2 penalty on the weights, not on the biases.
 
-    The penalty l2 * 1/2 * sum(W^2) adds l2 * W to the gradient, which the fused kernel does on its way.
+    The penalty l2 * 1/2 * sum(W^2) adds l2 * W to the gradient, within the fused kernel.
 
     Args:
-        parameters: what is moved, weights first.
+        parameters: parameters to update, weights first.
         l2: the penalty's factor.
         momentum: beta_1, the weight of the past in the first moment.
-        ranges: [start, stop) of the parameters that it moves, each within the weights or the biases; all of them by default.
+        ranges: [start, stop) ranges of the parameters to update, each within the weights or the biases. Default: all.
         beta2: the weight of the past in the second moment.
     """
 
@@ -69,7 +69,7 @@ class Adam:
         self.first_moment = parameters.master.new_zeros(count)
         self.second_moment = parameters.master.new_zeros(count)
         self.steps = torch.zeros((), dtype=torch.float32, device=parameters.master.device)  # shared by the groups
-        self.one = torch.ones_like(self.steps)  # a tensor: a Python number would be turned into one in each step
+        self.one = torch.ones_like(self.steps)  # a tensor, because a Python number would be converted in each step
         self.groups = self._groups(ranges, l2)
         self.update = update_function(parameters.master)
 
@@ -155,7 +155,7 @@ def plain_update(
     amsgrad: bool,
     maximize: bool,
 ) -> None:
-    """Do what ``torch._fused_adam_`` does, with public operations and without AMSGrad or maximization."""
+    """Update as ``torch._fused_adam_`` does, with public operations; no AMSGrad, no maximization."""
     for value, gradient, first, second, step in zip(values, gradients, first_moments, second_moments, steps, strict=True):
         gradient = gradient.add(value, alpha=weight_decay)
         first.lerp_(gradient, 1 - beta1)

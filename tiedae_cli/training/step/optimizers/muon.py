@@ -1,6 +1,6 @@
-"""Muon: momentum made orthogonal, one matrix at a time, by products of small matrices.
+"""Muon: orthogonalized momentum, one matrix at a time, computed with products of small matrices.
 
-m rows and n columns a weight, m <= n (a taller weight is seen transposed).
+A weight has m rows and n columns, m <= n (a taller weight is transposed).
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from tiedae_cli.training.step.optimizers.adam import Adam
 from tiedae_cli.training.step.parameters import FlatParameters
 
 MOMENTUM = 0.95
-RMS = 0.2  # root of the mean square of a step's entries, over the learning rate: about that of Adam's steps
+RMS = 0.2  # root mean square of a step's entries relative to the learning rate, about that of Adam
 # Polynomials p(x) = a x + b x^3 + c x^5 whose composition comes nearest to 1 over singular values from 0.001 to 1 (Amsel, Persson,
 # Musco & Gower 2025, "The Polar Express"): each has the least largest error over the interval onto which the ones before it map.
 POLYNOMIALS = (
@@ -27,13 +27,13 @@ POLYNOMIALS = (
     (3.961857, -2.954064, 0.562976),
     (3.286586, -2.464720, 0.507358),
 )
-DAMPING = 1e-6  # of the Gram matrix, over its largest eigenvalue: float32's rounding makes no eigenvalue negative
-LEAST_TRACE = 1e-30  # of the Gram matrix: of a gradient so small the step goes to 0 with it, before float32 loses its square
+DAMPING = 1e-6  # of the Gram matrix, relative to its largest eigenvalue: keeps eigenvalues positive despite rounding
+LEAST_TRACE = 1e-30  # of the Gram matrix; below it the step shrinks to 0 with the gradient instead of underflowing
 
 
 @dataclass(frozen=True)
 class MovedMatrix:
-    """A weight, the wider side second, with its gradient, its momentum and the buffers of its products."""
+    """A weight as a wide matrix, with its gradient, momentum and work buffers."""
 
     value: Tensor
     """(m, n)"""
@@ -43,7 +43,7 @@ class MovedMatrix:
     """(m, n)"""
     factor: "PolarFactor"
     scale: float
-    """What the learning rate is multiplied by."""
+    """Factor of the learning rate."""
 
 
 class PolarFactor:
@@ -58,8 +58,8 @@ class PolarFactor:
     is at hand: a bound on its largest eigenvalue.
 
     Args:
-        like: (m, n), a matrix of the size and type to come.
-        polynomials: (a, b, c) of each iteration.
+        like: (m, n), a matrix of the same size and dtype.
+        polynomials: (a, b, c) per iteration.
     """
 
     def __init__(self, like: Tensor, polynomials: tuple[tuple[float, float, float], ...] = POLYNOMIALS) -> None:
@@ -70,7 +70,7 @@ class PolarFactor:
         self.one = torch.ones_like(self.gram[0])
 
     def of(self, matrix: Tensor) -> Tensor:
-        """Return Q, (m, m), for X, (m, n); the memory is used again by the next call. Zeros stay zeros."""
+        """Return Q, (m, m), for X, (m, n); the next call reuses the memory. A zero matrix gives zeros."""
         gram, square, q = self.gram, self.square, self.step
         multiply(matrix, matrix.t(), gram)
         trace = gram.diagonal().sum().clamp_min(LEAST_TRACE)
@@ -97,7 +97,7 @@ class PolarFactor:
 
 
 class Muon:
-    """Muon (Jordan et al. 2024) with Nesterov's momentum, for the weights; Adam for the biases.
+    """Muon (Jordan et al. 2024) with Nesterov's momentum, for weights; Adam for biases.
 
     For a weight W, (m, n), with gradient G (of a tied weight the sum over both uses), momentum mu and learning rate r:
 
@@ -107,7 +107,7 @@ class Muon:
     polar(X) has the singular vectors of X and singular values near 1. The factor gives each step about the size of one of Adam's, so
     that a learning rate means the same for both and for every width (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2).
     The penalty l2 * 1/2 * sum(W^2) adds l2 * W to G. A weight of more than two dimensions is the matrix ``flatten(1)``. A weight of one
-    row or one column is a vector, and Adam moves it like a bias.
+    row or one column is a vector, which Adam updates like a bias.
 
     Args:
         parameters: the flat parameters, weights first.
@@ -153,18 +153,18 @@ class Muon:
         self.adam.step(learning_rate)
 
     def buffers(self) -> dict[str, Tensor]:
-        """Return what it remembers, not copied: the matrices' momentum, and Adam's moments and count of steps for the rest."""
+        """Return its state, not copied: the matrices' momentum, and Adam's moments and step count for the rest."""
         return {"momentum": self.momentum, **self.adam.buffers()}
 
 
 def create(parameters: FlatParameters, training: TrainingConfig) -> Optimizer:
-    """Return Muon as a config describes it."""
+    """Return Muon as configured."""
     return Muon(parameters, training.l2, MOMENTUM if training.momentum is None else training.momentum)
 
 
 @contextlib.contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
-    """Keep TF32 from the products: a Gram matrix squares what is rounded away."""
+    """Disable TF32, because a Gram matrix squares its rounding errors."""
     before = torch.get_float32_matmul_precision()
     if device.type == "cpu" or before == "highest":
         yield

@@ -1,6 +1,6 @@
-"""SOAP on one side: Adam in the eigenbasis of each layer's units, where their gradients are least correlated.
+"""One-sided SOAP: Adam in the eigenbasis of each layer's units, in which their gradients are uncorrelated.
 
-m rows (the layer's units) and n columns (its inputs) a weight.
+A weight has m rows (the layer's units) and n columns (its inputs).
 """
 
 from dataclasses import dataclass
@@ -15,16 +15,14 @@ from tiedae_cli.training.step.optimizers.adam import Adam
 from tiedae_cli.training.step.parameters import FlatParameters
 
 MOMENTUM = 0.9
-BETA = 0.95  # weight of the past in the covariance and in the second moment; Adam's 0.999 is slower to the same error
-TALLEST = (
-    2  # rows over columns: of more units than that most directions hold no gradient but rounding, which Adam would enlarge
-)
-EVERY = 10  # steps between two eigenbases: an eigendecomposition takes as long as ten products of the step
+BETA = 0.95  # decay rate of the covariance and the second moment; Adam's 0.999 takes longer to the same error
+TALLEST = 2  # rows over columns; in taller weights most directions hold only rounding, which Adam would amplify
+EVERY = 10  # steps between eigendecompositions, each of which takes as long as ten products of the step
 
 
 @dataclass(frozen=True)
 class Turned:
-    """Every parameter's gradient, and the step that Adam makes of it, in the weights' eigenbases; all else as it is."""
+    """Gradient and Adam's step, weights in their eigenbases, all else unchanged."""
 
     master: Tensor
     """(P,) the step, zero before it."""
@@ -52,7 +50,7 @@ class TurnedMatrix:
     basis: Tensor
     """(m, m) Q, its eigenvectors as columns"""
     square: Tensor
-    """(m, m) room for G G^T"""
+    """(m, m) buffer for G G^T"""
 
 
 class Soap:
@@ -60,13 +58,14 @@ class Soap:
 
     For a weight W, (m, n), with gradient G (of a tied weight the sum over both uses), learning rate r:
 
-        L <- beta L + (1 - beta) G G^T         Q the eigenvectors of L, anew every 10 steps
+        L <- beta L + (1 - beta) G G^T         Q the eigenvectors of L, updated every 10 steps
         W <- W - r Q Adam(Q^T G)               Adam's moments are kept in the basis Q; the first one turns with it
 
-    Where Q is the unit matrix this is Adam, and a learning rate means the same for both. It is the side of the units also where that of
-    the inputs is smaller: pixels have directions without variance, where there is only noise to be enlarged (784-1000-500-250-30 stops
-    near PCA's error that way). Biases, weights of one row or one column, and those of more than twice as many units as inputs are moved
-    by Adam. The penalty l2 * 1/2 * sum(W^2) adds l2 * W to G.
+    If Q is the identity this is Adam, so learning rates are comparable. The basis is always that of the units, even if there are fewer
+    inputs: pixels have directions without variance, in which only noise would be amplified (784-1000-500-250-30 stops near PCA's
+    error that way). Adam updates biases, weights of one row or one column, and weights with more than twice as many units as inputs.
+
+    The penalty l2 * 1/2 * sum(W^2) adds l2 * W to G.
 
     Args:
         parameters: the flat parameters, weights first.
@@ -99,10 +98,10 @@ class Soap:
         self.others = [slice(start, stop) for start, stop in parameters.others(found)]
 
     def prepare(self, step: int) -> None:
-        """Before a step, of the whole training: take each weight's eigenbasis anew if it is time."""
+        """Recompute the eigenbasis of each weight every ``EVERY`` steps of the training."""
         if step % EVERY == 1:
             for matrix in self.matrices:
-                if matrix.covariance.isfinite().all():  # a training that diverged is told by its loss
+                if matrix.covariance.isfinite().all():  # the loss reports a divergence
                     _turn(matrix)
 
     def step(self, learning_rate: float | Tensor) -> None:
@@ -124,17 +123,17 @@ class Soap:
             values[other].add_(turned.master[other])
 
     def buffers(self) -> dict[str, Tensor]:
-        """Return what it remembers, not copied: Adam's moments and count of steps, the covariances and the bases, (sum of m^2,) each."""
+        """Return its state, not copied: Adam's moments and step count, the covariances and the bases, (sum of m^2,) each."""
         return {**self.adam.buffers(), "covariances": self.covariances, "bases": self.bases}
 
 
 def create(parameters: FlatParameters, training: TrainingConfig) -> Optimizer:
-    """Return SOAP as a config describes it."""
+    """Return SOAP as configured."""
     return Soap(parameters, training.l2, MOMENTUM if training.momentum is None else training.momentum)
 
 
 def _turn(matrix: TurnedMatrix) -> None:
-    """Replace a basis by the eigenvectors of the covariance, and turn the first moment into it."""
+    """Replace the basis by the eigenvectors of the covariance, and rotate the first moment into it."""
     _, vectors = torch.linalg.eigh(matrix.covariance)
     change = vectors.t() @ matrix.basis  # (m, m)
     matrix.first_moment.copy_(change @ matrix.first_moment)
