@@ -194,9 +194,8 @@ def test_another_tools_name_of_a_key_is_answered_with_ours() -> None:
         ("eval nope", "nope: no such checkpoint or run folder (runs under runs/: digits)"),
     ],
 )
-def test_a_refusal_ends_with_a_line_to_type(line: str, told: str) -> None:
+def test_a_refusal_ends_with_a_line_to_type(line: str, told: str, digits_run: Path) -> None:
     Path("holder").mkdir()
-    assert tiedae("train", "-q", *QUICK)[0] == 0
     code, out, err = tiedae(*line.split())
     assert (code, out) == (2, "") and told in err, err
 
