@@ -226,7 +226,9 @@ def test_a_value_too_large_for_float32_squares_is_named_by_column(
     assert tiedae_cli.load("run").score(rows[:20]) == pytest.approx(numbers(lines, ranked), rel=1e-4)
 
 
-def test_against_measures_how_well_known_anomalies_are_separated(model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_against_measures_how_well_known_anomalies_are_separated(
+    model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tiedae_cli.model.inference.LEAST_WIDTH", 1)
     monkeypatch.setattr("tiedae_cli.model.inference.BATCH_VALUES", 7 * 64)
     lines, _ = run("--against", "x.npy", "--quantile", "0.9")
