@@ -154,6 +154,7 @@ def test_two_alternative_keys_contradict_each_other(epochs: int, tiedae: Tiedae)
     assert settled(tiedae, "digits", "steps=100").training.steps == 100  # what is printed reads back
 
 
+@pytest.mark.slow
 def test_another_tools_name_of_a_key_is_answered_with_ours(tiedae: Tiedae) -> None:
     code, _, err = tiedae("train", "digits", "--lr", "1e-2", "--latent-dim", "4", "--epochs", "1")
     assert code == 0 and "lr: training.learning_rate\n" in err and "latent-dim: the last of model.hidden_sizes\n" in err
@@ -222,6 +223,7 @@ def test_keys_of_other_tools_in_yaml_are_answered_with_ours(text: str, told: str
     assert code == 2 and told in err
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_says_how_to_train_longer(tiedae: Tiedae) -> None:
     assert tiedae("train", "-q", *QUICK)[0] == 0
     code, _, err = tiedae("train", "--resume", "digits")
@@ -231,6 +233,7 @@ def test_resuming_a_finished_run_says_how_to_train_longer(tiedae: Tiedae) -> Non
     assert [json.loads(line)["epochs"] for line in tiedae("runs", "--json")[1].splitlines()] == [2]
 
 
+@pytest.mark.slow
 def test_a_long_training_in_a_pipe_has_few_lines_and_all_of_its_epochs_in_the_metrics(tiedae: Tiedae) -> None:
     _, _, err = tiedae("train", "digits", "epochs=60", "hidden_sizes=4", "batch_size=500")
     told = [line.split()[1] for line in err.splitlines() if line.startswith("epoch ")]
@@ -238,6 +241,7 @@ def test_a_long_training_in_a_pipe_has_few_lines_and_all_of_its_epochs_in_the_me
     assert len(Path("runs/digits/metrics.jsonl").read_text().splitlines()) == 60
 
 
+@pytest.mark.slow
 def test_runs_lists_every_run_with_its_state(tiedae: Tiedae) -> None:
     assert tiedae("train", "-q", *QUICK)[0] == 0
     assert tiedae("train", "-q", *QUICK, "training.learning_rate=10", "training.loss=squared_error", "output=sigmoid")[0] in (
@@ -267,6 +271,7 @@ def test_runs_lists_every_run_with_its_state(tiedae: Tiedae) -> None:
     assert states["digits"] == "stopped"
 
 
+@pytest.mark.slow
 def test_a_tilde_in_yaml_is_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
     own_data()
     monkeypatch.setenv("HOME", str(folder))

@@ -75,6 +75,7 @@ def test_a_header_alone(write_mnist: WriteMnist, tiedae: Tiedae) -> None:
     assert refused(tiedae, path.parents[2]).startswith(f"{path}: cut off: 16 bytes")
 
 
+@pytest.mark.slow
 def test_pictures_that_do_not_decode(tiedae: Tiedae) -> None:
     arguments = ["--set", "training.epochs=1", "--set", "model.hidden_sizes=[4]", "--run-dir", "run"]
     assert tiedae("train", "-q", *arguments).code == 0

@@ -107,6 +107,7 @@ def test_constant_data(make_set: MakeSet) -> None:
     torch.testing.assert_close(fitted.reconstruct(torch.full((1, 6), 0.25)), torch.full((1, 6), 0.25))
 
 
+@pytest.mark.slow
 def test_pca_30_of_mnist_is_the_published_one(mnist_root: str) -> None:
     """Hinton & Salakhutdinov 2006, figure 2: 13.87 an image, fitted on all 60,000 training images."""
     splits = load_download("mnist", mnist_root, 0)

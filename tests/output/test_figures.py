@@ -253,6 +253,7 @@ def test_the_error_map_is_pale_at_no_error_and_dark_at_the_largest() -> None:
     assert (heat(np.zeros((1, 2, 2))) == HEAT[0]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 4])
 def test_the_plot_of_a_series_colors_the_rows_above_the_threshold(width: int) -> None:
     count = 50

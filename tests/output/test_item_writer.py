@@ -40,6 +40,7 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+@pytest.mark.slow
 @given(COLUMNS, st.integers(0, 4), st.lists(st.one_of(st.none(), st.lists(st.floats())), min_size=4, max_size=4))
 def test_json_lines_equal_those_of_the_json_module(columns: dict[str, list[Any]], count: int, extra: list[Any]) -> None:
     columns = {key: values[:count] for key, values in columns.items()}

@@ -53,6 +53,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @needs_mlflow
 def test_a_resumed_training_continues_its_mlflow_run(run_folder: Path) -> None:
     client, run = opened(f"sqlite:///{run_folder}/mlflow/mlflow.db", "tiedae")

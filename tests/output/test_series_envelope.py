@@ -70,6 +70,7 @@ def test_rows_are_numbered_across_sources() -> None:
     assert RowNumbers().of(["a/1.png", "a/2.png"]).tolist() == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [1, 4])
 def test_a_plot_shows_each_row_at_its_number(window: int, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
     """Of a table and of windows: where the JSON lines leave rows out, the plot has a gap, and each score stands at its row."""

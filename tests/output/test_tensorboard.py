@@ -42,6 +42,7 @@ def events(folder: str) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_scalars_equal_the_metrics_file_even_after_resuming(tiedae: Tiedae) -> None:
     train(tiedae, *SMALL, "--set", "training.epochs=2", "--run-dir", "run")
     train(tiedae, "--device", "cpu", "-q", "--resume", "run", "--set", "training.epochs=3")
@@ -54,6 +55,7 @@ def test_scalars_equal_the_metrics_file_even_after_resuming(tiedae: Tiedae) -> N
         assert written == [(line["epoch"], float(np.float32(line[name]))) for line in lines]
 
 
+@pytest.mark.slow
 def test_pictures_show_originals_above_reconstructions(tiedae: Tiedae) -> None:
     train(tiedae, *SMALL, "--set", "training.epochs=1", "--run-dir", "run")
     found = events("run/tensorboard")
@@ -67,6 +69,7 @@ def test_pictures_show_originals_above_reconstructions(tiedae: Tiedae) -> None:
     np.testing.assert_allclose(picture[8:], rebuilt, atol=1 / 200)
 
 
+@pytest.mark.slow
 def test_projector_codes_equal_those_of_encode_and_have_labels(tiedae: Tiedae) -> None:
     train(tiedae, *SMALL, "--set", "training.epochs=1", "--run-dir", "run")
     folder = Path("run/tensorboard/00001/code")

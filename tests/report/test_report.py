@@ -82,6 +82,7 @@ def document(page: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text(page: Path) -> None:
     text = page.read_text()
     assert "<img" not in text and html.escape(HOSTILE) in text
@@ -143,6 +144,7 @@ def test_vectors_have_tables_in_the_datas_units(tmp_path: Path, tiedae: Tiedae) 
     assert "<b>f" not in Path("run/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_training_writes_a_report_if_configured_and_otherwise_prints_the_command(tmp_path: Path, tiedae: Tiedae) -> None:
     given = ["--set", "training.epochs=1", "--set", "model.hidden_sizes=[8]"]
     asked = tiedae("train", "--run-dir", "asked", *given, "--set", "output.report=true")

@@ -26,6 +26,7 @@ def lines(tiedae: Tiedae, *arguments: str, text: str | None = None) -> list[dict
     return [json.loads(line) for line in result.out.splitlines() if line.startswith("{")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 3])
 @pytest.mark.parametrize("block", [1 << 21, 5 * 512])
 def test_rows_of_a_series(stride: int, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:

@@ -437,6 +437,7 @@ REFUSED: dict[str, Callable[[np.ndarray], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", REFUSED)
 def test_every_command_refuses_bad_data_with_the_same_message(form: str, empty_folder: Path, tiedae: Tiedae) -> None:
     x = np.random.default_rng(3).integers(0, 256, (40, 5, 4), dtype=np.uint8)

@@ -84,6 +84,7 @@ def test_the_scale_of_the_features_runs_from_below_zero_to_above(channels: int) 
         assert ramp[0].max() < 5 and ramp[-1].min() > 250 and abs(ramp[85] - 128).max() < 3  # black, middle gray, white
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [None, 3, 12, 47])
 def test_code_maps_are_drawn_with_and_without_labels(classes: int | None) -> None:
     points = torch.randn(94, 2, generator=torch.Generator().manual_seed(0))

@@ -36,12 +36,14 @@ def train() -> str:
     return run("train", "--run-dir", "run", *(word for setting in settings for word in ("--set", setting)))[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_reports_conversions(command: str) -> None:
     (note,) = [line for line in train().splitlines() if "converted to float64" in line]
     assert note in run(*COMMANDS[command])[1].splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["encode", "score", "inspect"])
 def test_every_command_scales_vectors_as_in_training(command: str) -> None:
     """The training items change, and with them their statistics; validation and test stay, and so does all that is said of them."""
