@@ -17,8 +17,7 @@ from tiedae_cli.output import figures
 VECTORS = ItemForm((1, 1, 6), "vectors", np.arange(6.0), np.full(6, 2.0))
 
 
-@pytest.mark.slow
-def test_a_code_of_two_numbers_is_the_map() -> None:
+def test_a_code_of_two_numbers_is_used_as_the_map() -> None:
     test = load_splits(untrained(VECTORS).config.data).test
     model = untrained(test.form, hidden_sizes=[9, 2]).model(CPU)
     code_map = silently(map_codes, model, test)
@@ -48,13 +47,13 @@ def test_a_longer_code_is_projected_on_its_two_principal_components() -> None:
     assert code_map.axes[1] == f"codes, second principal component: {shares[1]:.0f}% of their variance"
 
 
-def test_a_code_of_one_number_is_spread_at_random_and_says_so() -> None:
+def test_a_code_of_one_number_is_spread_randomly_and_labelled_so() -> None:
     test = load_splits(untrained(VECTORS).config.data).test
     model = untrained(test.form, hidden_sizes=[1]).model(CPU)
     code_map = silently(map_codes, model, test)
     with torch.inference_mode():
         torch.testing.assert_close(code_map.points[:, :1], model.encode(torch.from_numpy(test.batch(0, 300))))
-    assert code_map.axes == ("code", "no meaning: spread at random")
+    assert code_map.axes == ("code", "no meaning: random spread")
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -66,7 +65,7 @@ def test_a_map_of_one_or_two_equal_items_has_no_nan(count: int) -> None:
     assert all("0% of their variance" in name for name in code_map.axes)
 
 
-def test_a_map_takes_a_choice_of_many_items_with_their_own_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_map_of_many_items_is_a_sample_with_matching_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code_maps, "MOST_POINTS", 40)
     test = load_splits(untrained(VECTORS).config.data).test
     model = untrained(test.form, hidden_sizes=[2]).model(CPU)

@@ -23,11 +23,11 @@ def measure(**training: object):
     return measure_denoising(model, fit(splits.train, 16), splits.test, TrainingConfig(**training), CPU)
 
 
-def test_without_noise_there_is_nothing_to_measure():
+def test_denoising_is_not_measured_without_noise():
     assert measure() is None
 
 
-def test_doing_nothing_leaves_all_the_noise():
+def test_the_noisy_input_itself_keeps_all_the_noise():
     """Gaussian noise of deviation s has s^2 a pixel; masking a fraction p leaves p times the mean square of the pixels."""
     assert measure(corruption="gaussian", corruption_level=0.5).nothing.mse_per_value == pytest.approx(0.25, rel=0.04)
     pixels = torch.from_numpy(load_digits().test.batch(0, 300))
@@ -44,8 +44,7 @@ def test_pca_removes_the_noise_outside_of_its_components():
     assert found.pca.mse_per_value == pytest.approx(0.25 * 16 / 64 + lost, rel=0.06)
 
 
-@pytest.mark.slow
-def test_eval_reports_it_and_training_on_noise_pays(tmp_path, monkeypatch):
+def test_eval_reports_denoising_and_training_on_noise_helps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runner = CliRunner()
     settings = ["training.epochs=25", "training.corruption=gaussian", "training.corruption_level=0.4"]

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Tiedae
 from PIL import Image
 from tiny_models import random_bytes
+from typer.testing import CliRunner
 
 import tiedae_cli
+from tiedae_cli.cli.app import app
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import find_checkpoint
@@ -78,9 +79,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_what_has_a_runs_name_does_not_hide_it(command: list[str], name: str, opened: list[Path], tiedae: Tiedae) -> None:
-    result = tiedae(*[word.replace("MODEL", name) for word in command])
-    assert result.code == 0, result.err
+def test_what_has_a_runs_name_does_not_hide_it(command: list[str], name: str, opened: list[Path]) -> None:
+    result = CliRunner().invoke(app, [word.replace("MODEL", name) for word in command])
+    assert result.exit_code == 0, result.stderr
     assert opened[0] == RUNS / name / ("last.safetensors" if "--resume" in command else "best.safetensors")
 
 
@@ -89,16 +90,16 @@ def test_the_python_api(name: str, opened: list[Path]) -> None:
     assert opened == [RUNS / name / "best.safetensors"]
 
 
-def test_a_word_that_says_where_it_lies_is_no_name(digits_run: Path, tiedae: Tiedae) -> None:
+def test_a_word_that_says_where_it_lies_is_no_name(digits_run: Path) -> None:
     """``photos/`` and ``./photos`` are the folder; of a run that is not here its name may end in a slash."""
     folder_of_images(Path("digits"))
     for word in ("digits/", "./digits"):
-        result = tiedae("eval", word)
+        result = CliRunner().invoke(app, ["eval", word])
         expected = (
             "digits: no best.safetensors in this folder: expected a checkpoint or a run folder (runs under runs/: digits)"
         )
-        assert result.code == 2 and expected in result.err
-        items = tiedae("score", "-q", word).out.splitlines()
+        assert result.exit_code == 2 and expected in result.stderr
+        items = CliRunner().invoke(app, ["score", "-q", word]).stdout.splitlines()
         assert len(items) == 4
     shutil.rmtree("digits")
     assert find_checkpoint("digits/", RUNS) == digits_run / "best.safetensors"
