@@ -7,9 +7,8 @@ import struct
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 # Before torch is imported: on a busy machine two threads of one small product wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,8 +21,7 @@ IDX_TYPES = {np.dtype(np.uint8): 8, np.dtype(np.int32): 12}
 WriteMnist = Callable[..., Path]
 
 
-@dataclass(frozen=True)
-class Ran:
+class Ran(NamedTuple):
     """What a command left: its exit code and what it wrote."""
 
     code: int
@@ -150,7 +148,7 @@ def digits_run(trained_once: Path, empty_folder: Path) -> Path:
     return copy
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiedae() -> Tiedae:
     """Return a runner of commands in this process: ``tiedae("eval", "run", "--json").lines``; ``stdin`` is a keyword."""
     from typer.testing import CliRunner

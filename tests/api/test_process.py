@@ -39,6 +39,7 @@ def state() -> dict[str, object]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quiet", [True, False])
 def test_a_training_leaves_nothing_behind(quiet: bool, empty_folder: Path) -> None:
     train = tiedae.train  # rich draws a random number when it is first imported
@@ -57,6 +58,7 @@ def test_a_training_that_fails_leaves_nothing_behind(empty_folder: Path) -> None
     assert state() == before
 
 
+@pytest.mark.slow
 def test_trackers_leave_nothing_behind(empty_folder: Path) -> None:
     pytest.importorskip("tensorboard")
     tiedae.train("digits", quiet=True, trackers=["tensorboard"], **SMALL)  # TensorBoard's own imports
@@ -65,6 +67,7 @@ def test_trackers_leave_nothing_behind(empty_folder: Path) -> None:
     assert state() == before
 
 
+@pytest.mark.slow
 def test_quiet_prints_nothing_and_whoever_listens_hears_all(
     empty_folder: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -85,6 +88,7 @@ def test_both_names_hand_on_the_same_objects_and_list_them() -> None:
             package.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_the_import_is_fast_and_leaves_the_process_as_it_was() -> None:
     """It waits for no torch, and only the loggers of the package are new."""
     code = """

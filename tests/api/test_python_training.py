@@ -15,6 +15,7 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "python.md"
 X = np.random.default_rng(1).integers(0, 256, (5, 8, 8), dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_the_page_runs(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -24,6 +25,7 @@ def test_the_page_runs(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", ["runs/digits", "digits", "runs/digits/best.safetensors", Path("runs/digits"), None])
 def test_a_model_is_found_by_whatever_names_it(digits_run: Path, named: object) -> None:
     assert tiedae.load(named).path == Path("runs/digits/best.safetensors")  # type: ignore[arg-type]
@@ -66,6 +68,7 @@ def test_wrong_input_gets_one_sentence(digits_run: Path, x: np.ndarray, said: st
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_vectors_come_back_in_their_own_units(empty_folder: Path) -> None:
     rows = np.random.default_rng(0).normal([5.0, -300.0, 1e4], [1.0, 20.0, 500.0], (200, 3)).astype(np.float32)
     np.save("rows.npy", rows)
@@ -77,6 +80,7 @@ def test_vectors_come_back_in_their_own_units(empty_folder: Path) -> None:
     assert np.abs((model.reconstruct(rows) - rows).mean(0) / rows.std(0)).max() < 0.2
 
 
+@pytest.mark.slow
 def test_training_takes_what_names_a_config(empty_folder: Path) -> None:
     Path("my.yaml").write_text("training: {epochs: 1}\n")
     for config, name in (("my.yaml", "my"), (Path("my.yaml"), "my-2"), (Config(), "digits"), ({}, "digits-2")):

@@ -87,6 +87,7 @@ print(*{{name.partition(".")[0] for name in sys.modules}}, file=sys.stderr)
 # The whole way
 
 
+@pytest.mark.slow
 def test_eval_and_reconstruct_need_no_model_argument_after_train(empty_folder: Path) -> None:
     trained = tiedae("train", *QUICK)
     assert (trained.exit_code, trained.stdout) == (0, "runs/digits/best.safetensors\n")
@@ -110,6 +111,7 @@ def test_eval_and_reconstruct_need_no_model_argument_after_train(empty_folder: P
         assert image.size == (800, 600)
 
 
+@pytest.mark.slow
 def test_a_second_run_gets_its_own_folder_and_repeats_the_first() -> None:
     assert tiedae("train", "-q", *QUICK).stdout == "runs/digits/best.safetensors\n"
     again = tiedae("train", "-q", "--config", "runs/digits/config.yaml", "--device", "cpu")
@@ -124,6 +126,7 @@ def test_a_second_run_gets_its_own_folder_and_repeats_the_first() -> None:
     assert metrics[0] == metrics[1] and len(metrics[0]) == 2
 
 
+@pytest.mark.slow
 def test_train_prints_json_lines() -> None:
     result = tiedae("train", "--json", "-q", "--run-dir", "here", *QUICK)
     first, second, done = (json.loads(line) for line in result.stdout.splitlines())
@@ -145,6 +148,7 @@ def test_eval_prints_json(digits_run: Path) -> None:
     assert values["explained_variance"] == pytest.approx(1 - values["mse_per_value"] / values["mean_item"]["mse_per_value"])
 
 
+@pytest.mark.slow
 def test_reconstruct_prints_json_and_a_seed_chooses_images(digits_run: Path) -> None:
     def errors(*arguments: str) -> list[float]:
         found = json.loads(tiedae("reconstruct", "--json", "--n", "12", "-o", "x.png", *arguments).stdout)
@@ -172,6 +176,7 @@ def test_reconstruct_takes_the_users_images(digits_run: Path, named: bool) -> No
     assert result.stderr == "b.png: 50x50 L, converted to 8x8 gray\n"
 
 
+@pytest.mark.slow
 def test_reconstruct_never_replaces_another_picture(digits_run: Path) -> None:
     def drawn(*arguments: str) -> str:
         return tiedae("reconstruct", "-q", *arguments).stdout
@@ -184,6 +189,7 @@ def test_reconstruct_never_replaces_another_picture(digits_run: Path) -> None:
     assert Path(first.strip()).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_checkpoint_whose_config_contradicts_itself_is_refused_by_every_command(digits_run: Path) -> None:
     good = checkpoint.load(str(digits_run / "best.safetensors"))
     model = good.config.model.model_copy(update={"code_top_k": 9})
@@ -214,6 +220,7 @@ def test_score_without_results_keeps_the_old_file(digits_run: Path) -> None:
     assert (result.exit_code, result.stdout, Path("scores.jsonl").read_text()) == (2, "", "older\n")
 
 
+@pytest.mark.slow
 def test_a_run_finds_its_data_from_every_folder(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save("x.npy", np.random.default_rng(0).integers(0, 256, (60, 5, 4), dtype=np.uint8))
     assert tiedae("train", "--config", "folder", "--set", "data.dataset=x.npy", *QUICK).exit_code == 0
@@ -225,6 +232,7 @@ def test_a_run_finds_its_data_from_every_folder(empty_folder: Path, monkeypatch:
     assert tiedae("train", "--config", "../runs/x/config.yaml", "--set", "training.epochs=1").exit_code == 0
 
 
+@pytest.mark.slow
 def test_the_name_of_a_run_wins_over_a_path_with_a_note(empty_folder: Path, digits_run: Path) -> None:
     Path("digits").mkdir()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("digits/a.png")
@@ -235,6 +243,7 @@ def test_the_name_of_a_run_wins_over_a_path_with_a_note(empty_folder: Path, digi
     assert json.loads(tiedae("score", "runs/digits", "--against", "./digits").stdout)["intruders"] == 1
 
 
+@pytest.mark.slow
 def test_quiet_is_silent_about_a_download(empty_folder: Path) -> None:
     loud, quiet = (tiedae("train", *options, "--config", "mnist", "--set", "data.root=nowhere") for options in ((), ("-q",)))
     assert "mnist: not in nowhere; downloading it once\n" in loud.stderr
@@ -262,6 +271,7 @@ def test_print_config_prints_the_resolved_config_and_stops() -> None:
     assert (result.exit_code, result.stderr) == (0, "") and not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_config_is_read_from_stdin() -> None:
     result = CliRunner().invoke(app, ["train", "-q", "--config", "-", *QUICK], input="output: {runs: elsewhere}\n")
     assert (result.exit_code, result.stdout) == (0, "elsewhere/stdin/best.safetensors\n")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Tiedae
 from PIL import Image
-from typer.testing import CliRunner
 
 from tiedae_cli.cli import completion
-from tiedae_cli.cli.app import _wrapped, app
+from tiedae_cli.cli.app import _wrapped
 from tiedae_cli.cli.config_options import as_assignments
 from tiedae_cli.config import Config, keys
 from tiedae_cli.config.samples import sample_configs
@@ -26,12 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def tiedae(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, list(arguments))
-    return result.exit_code, result.stdout, result.stderr
-
-
-def settled(*arguments: str) -> Config:
+def settled(tiedae: Tiedae, *arguments: str) -> Config:
     """Return the config that a command line asks for."""
     code, out, err = tiedae("train", *arguments, "--print-config")
     assert code == 0, err
@@ -72,7 +67,7 @@ def own_data() -> None:
         ("--data table.csv --config vectors", "table", None),
     ],
 )
-def test_train_takes_data_and_configs_by_name(words: str, run: str, sample: str | None) -> None:
+def test_train_takes_data_and_configs_by_name(words: str, run: str, sample: str | None, tiedae: Tiedae) -> None:
     own_data()
     code, out, err = tiedae("train", *words.split(), *QUICK)
     assert (code, out) == (0, f"runs/{run}/best.safetensors\n"), err
@@ -82,7 +77,7 @@ def test_train_takes_data_and_configs_by_name(words: str, run: str, sample: str 
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes and links")
-def test_photographs_are_recognized_behind_links_hidden_files_and_pipes() -> None:
+def test_photographs_are_recognized_behind_links_hidden_files_and_pipes(tiedae: Tiedae) -> None:
     """What training leaves out decides nothing, and nobody waits for a pipe."""
     own_data()
     Path("all").mkdir()
@@ -128,9 +123,9 @@ def test_photographs_are_recognized_behind_links_hidden_files_and_pipes() -> Non
         ("--steps 300", "training.steps", 300),
     ],
 )
-def test_keys_are_accepted_in_every_spelling(words: str, key: str, value: object) -> None:
+def test_keys_are_accepted_in_every_spelling(words: str, key: str, value: object, tiedae: Tiedae) -> None:
     section, name = key.split(".")
-    assert getattr(getattr(settled("digits", *words.split()), section), name) == value
+    assert getattr(getattr(settled(tiedae, "digits", *words.split()), section), name) == value
 
 
 @pytest.mark.parametrize(
@@ -141,23 +136,26 @@ def test_keys_are_accepted_in_every_spelling(words: str, key: str, value: object
         ("anomalies", "epochs=7", "training.epochs", "training.steps"),
     ],
 )
-def test_a_typed_key_replaces_the_configs_alternative_key(config: str, words: str, kept: str, gone: str) -> None:
+def test_a_typed_key_replaces_the_configs_alternative_key(
+    config: str, words: str, kept: str, gone: str, tiedae: Tiedae
+) -> None:
     own_data()
-    found = settled(config, "features.npy", words) if config == "anomalies" else settled(config, words)
+    found = settled(tiedae, config, "features.npy", words) if config == "anomalies" else settled(tiedae, config, words)
     value = {name: getattr(getattr(found, name.split(".")[0]), name.split(".")[1]) for name in (kept, gone)}
     assert value[gone] is None and (value[kept] == int(words[-1]) if kept == "training.epochs" else value[kept])
 
 
 @pytest.mark.parametrize("epochs", [5, 7])
-def test_two_alternative_keys_contradict_each_other(epochs: int) -> None:
+def test_two_alternative_keys_contradict_each_other(epochs: int, tiedae: Tiedae) -> None:
     Path("my.yaml").write_text(f"training: {{epochs: {epochs}, steps: 100}}")
     for words in (("my.yaml",), ("digits", f"epochs={epochs}", "steps=100")):
         code, _, err = tiedae("train", *words)
         assert code == 2 and "training.steps: conflicts with training.epochs" in err, words
-    assert settled("digits", "steps=100").training.steps == 100  # what is printed reads back
+    assert settled(tiedae, "digits", "steps=100").training.steps == 100  # what is printed reads back
 
 
-def test_another_tools_name_of_a_key_is_answered_with_ours() -> None:
+@pytest.mark.slow
+def test_another_tools_name_of_a_key_is_answered_with_ours(tiedae: Tiedae) -> None:
     code, _, err = tiedae("train", "digits", "--lr", "1e-2", "--latent-dim", "4", "--epochs", "1")
     assert code == 0 and "lr: training.learning_rate\n" in err and "latent-dim: the last of model.hidden_sizes\n" in err
 
@@ -194,15 +192,14 @@ def test_another_tools_name_of_a_key_is_answered_with_ours() -> None:
         ("eval nope", "nope: no such checkpoint or run folder (runs under runs/: digits)"),
     ],
 )
-def test_a_refusal_ends_with_a_line_to_type(line: str, told: str) -> None:
+def test_a_refusal_ends_with_a_line_to_type(line: str, told: str, digits_run: Path, tiedae: Tiedae) -> None:
     Path("holder").mkdir()
-    assert tiedae("train", "-q", *QUICK)[0] == 0
     code, out, err = tiedae(*line.split())
     assert (code, out) == (2, "") and told in err, err
 
 
 @pytest.mark.parametrize("command", ["eval", "reconstruct", "inspect", "encode", "score", "export"])
-def test_without_a_run_every_command_tells_how_to_train_one(command: str) -> None:
+def test_without_a_run_every_command_tells_how_to_train_one(command: str, tiedae: Tiedae) -> None:
     code, _, err = tiedae(command)
     assert (code, err) == (2, "error: no run under runs/ yet: train one with `tiedae train`, or name a checkpoint\n")
 
@@ -220,13 +217,14 @@ def test_without_a_run_every_command_tells_how_to_train_one(command: str) -> Non
         ("latent_dim: 7", "the code size is the last entry of model.hidden_sizes: `model: {hidden_sizes: [300, 7]}`"),
     ],
 )
-def test_keys_of_other_tools_in_yaml_are_answered_with_ours(text: str, told: str) -> None:
+def test_keys_of_other_tools_in_yaml_are_answered_with_ours(text: str, told: str, tiedae: Tiedae) -> None:
     Path("my.yaml").write_text(text)
     code, _, err = tiedae("train", "my.yaml")
     assert code == 2 and told in err
 
 
-def test_resuming_a_finished_run_says_how_to_train_longer() -> None:
+@pytest.mark.slow
+def test_resuming_a_finished_run_says_how_to_train_longer(tiedae: Tiedae) -> None:
     assert tiedae("train", "-q", *QUICK)[0] == 0
     code, _, err = tiedae("train", "--resume", "digits")
     assert code == 0 and "all 1 epochs are done; to train longer: tiedae train --resume runs/digits --epochs 2\n" in err
@@ -235,14 +233,16 @@ def test_resuming_a_finished_run_says_how_to_train_longer() -> None:
     assert [json.loads(line)["epochs"] for line in tiedae("runs", "--json")[1].splitlines()] == [2]
 
 
-def test_a_long_training_in_a_pipe_has_few_lines_and_all_of_its_epochs_in_the_metrics() -> None:
+@pytest.mark.slow
+def test_a_long_training_in_a_pipe_has_few_lines_and_all_of_its_epochs_in_the_metrics(tiedae: Tiedae) -> None:
     _, _, err = tiedae("train", "digits", "epochs=60", "hidden_sizes=4", "batch_size=500")
     told = [line.split()[1] for line in err.splitlines() if line.startswith("epoch ")]
     assert told == ["1/60", *(f"{epoch}/60" for epoch in range(5, 61, 5))]
     assert len(Path("runs/digits/metrics.jsonl").read_text().splitlines()) == 60
 
 
-def test_runs_lists_every_run_with_its_state() -> None:
+@pytest.mark.slow
+def test_runs_lists_every_run_with_its_state(tiedae: Tiedae) -> None:
     assert tiedae("train", "-q", *QUICK)[0] == 0
     assert tiedae("train", "-q", *QUICK, "training.learning_rate=10", "training.loss=squared_error", "output=sigmoid")[0] in (
         0,
@@ -271,18 +271,19 @@ def test_runs_lists_every_run_with_its_state() -> None:
     assert states["digits"] == "stopped"
 
 
-def test_a_tilde_in_yaml_is_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_a_tilde_in_yaml_is_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
     own_data()
     monkeypatch.setenv("HOME", str(folder))
     Path("home.yaml").write_text("data: {dataset: ~/table.csv}\noutput: {runs: ~/mine}\nmodel: {hidden_sizes: 2}\n")
     assert tiedae("train", "home.yaml", "epochs=1")[:2] == (0, f"{folder}/mine/home/best.safetensors\n")
 
 
-def test_generated_configs_name_the_schema_for_editors() -> None:
+def test_generated_configs_name_the_schema_for_editors(tiedae: Tiedae) -> None:
     assert tiedae("train", "--print-config")[1].startswith("# yaml-language-server: $schema=tiedae.schema.json")
 
 
-def test_configs_schema_and_help_print_what_they_promise() -> None:
+def test_configs_schema_and_help_print_what_they_promise(tiedae: Tiedae) -> None:
     code, out, _ = tiedae("configs")
     assert code == 0 and re.findall(r"^([\w-]+): ", out, re.MULTILINE) == list(sample_configs())
     for name in ("-", "nope", "my.yaml"):
@@ -297,7 +298,7 @@ def test_configs_schema_and_help_print_what_they_promise() -> None:
     assert tiedae("-V")[1] == tiedae("--version")[1]
 
 
-def test_every_key_is_an_option_with_its_help() -> None:
+def test_every_key_is_an_option_with_its_help(tiedae: Tiedae) -> None:
     text = tiedae("train", "--help", "--all")[1]
     for section, key in keys.properties():
         assert f"  --{key.replace('_', '-')} " in text and f"Keys of the config, {section}:" in text

@@ -283,6 +283,7 @@ def test_a_false_alarm_rate_that_is_not_a_fraction_is_refused(run: str, text: st
     assert fact in refused(f"score {run} x.npy --false-alarms {text}")
 
 
+@pytest.mark.slow
 def test_next_has_one_command_per_line_and_each_of_them_runs(run: str) -> None:
     err = tiedae("train", "digits", *QUICK)[2]
     lines = re.findall(r"^(?:next:|     ) tiedae (.*)$", err, re.MULTILINE)
@@ -292,6 +293,7 @@ def test_next_has_one_command_per_line_and_each_of_them_runs(run: str) -> None:
         assert code == 0, told
 
 
+@pytest.mark.slow
 def test_next_names_the_path_of_a_run_that_its_name_does_not_find(run: str) -> None:
     Path("x").mkdir()
     Path("x/last.safetensors").write_bytes(Path("runs/x/last.safetensors").read_bytes())
@@ -299,6 +301,7 @@ def test_next_names_the_path_of_a_run_that_its_name_does_not_find(run: str) -> N
     assert "next: tiedae eval runs/x\n" in tiedae("train", "--resume", "runs/x", "epochs=2")[2]
 
 
+@pytest.mark.slow
 def test_from_python_next_is_python(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     import tiedae_cli
 
@@ -315,6 +318,7 @@ def told_in_every_command(run: str) -> list[str]:
     return [*said, Path("page.html").read_text()]
 
 
+@pytest.mark.slow
 def test_every_command_reports_a_code_that_is_not_smaller_than_the_data(run: str) -> None:
     trained = tiedae("train", "x.npy", "epochs=2", "hidden_sizes=8", "--run-dir", "runs/wide")[2]
     for text in (trained, *told_in_every_command("wide")):
@@ -322,6 +326,7 @@ def test_every_command_reports_a_code_that_is_not_smaller_than_the_data(run: str
         assert not re.search(r"times (more|less) than PCA", text)
 
 
+@pytest.mark.slow
 def test_every_command_reports_a_dead_training() -> None:
     stuck = ("activation=relu", "training.learning_rate=5", "epochs=6", "hidden_sizes=8", "schedule=constant")
     trained = tiedae("train", "digits", *stuck, "--run-dir", "runs/dead")[2]
@@ -333,6 +338,7 @@ def test_every_command_reports_a_dead_training() -> None:
     parses(found[1])
 
 
+@pytest.mark.slow
 def test_a_large_penalty_is_named_as_the_cause_with_the_line_to_try() -> None:
     trained = tiedae("train", "digits", "epochs=15", "hidden_sizes=16", "l2=0.001", "schedule=constant", "loss=mse")[2]
     assert "likely cause" in trained and "the L2 penalty is " in trained and "the learning rate is still " in trained
@@ -341,6 +347,7 @@ def test_a_large_penalty_is_named_as_the_cause_with_the_line_to_try() -> None:
     parses(found[1])
 
 
+@pytest.mark.slow
 def test_forced_color_in_a_pipe_has_color_but_no_bar_and_no_carriage_return(run: str) -> None:
     command = [sys.executable, "-m", "tiedae_cli"]
     environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color"}

@@ -317,6 +317,7 @@ CONFIGS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(CONFIGS)
 def test_a_dumped_config_loads_to_an_equal_config(config: Config) -> None:

@@ -451,6 +451,7 @@ def test_statistics_of_the_wrong_kind_are_not_believed(field: str, value: object
         checkpoint.load(Path("x.pt"))
 
 
+@pytest.mark.slow
 def test_an_empty_test_split_is_no_obstacle() -> None:
     load(images.repeat(9, 0))
     words = ["--set", "data.dataset=x.npy", "--set", "data.test=0", "--set", "training.epochs=1", "--run-dir", "run"]

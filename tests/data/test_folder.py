@@ -251,6 +251,7 @@ def test_what_does_not_go_together_is_refused(fields: dict[str, object], message
         load_splits(DataConfig(**fields))
 
 
+@pytest.mark.slow
 def test_color_images_go_through_train_eval_and_reconstruct() -> None:
     for index in range(60):
         write(f"pics/{index % 3}/{index:02}.png", picture(index % 6, 8, 8, color=True))
@@ -327,6 +328,7 @@ def test_images_of_more_than_8_bits_are_scaled_by_the_bits_in_use(largest: int, 
     assert given.train.values[0].max() == 255
 
 
+@pytest.mark.slow
 def test_wide_arrays_are_scaled_by_the_bits_in_use_and_their_range_lives_in_the_checkpoint() -> None:
     x = np.random.default_rng(0).integers(0, 4096, (40, 5, 4)).astype(np.uint16)
     x[0, 0, 0] = 4095

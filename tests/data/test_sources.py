@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from conftest import Tiedae
 
-from tiedae_cli.cli.app import app
 from tiedae_cli.data.sources import detection
 from tiedae_cli.data.sources.detection import SOURCES, formats, source_of
 from tiedae_cli.data.sources.part import Part, array_part
@@ -23,17 +22,19 @@ def toy_parts(path: Path, options: ReadOptions) -> dict[str, Part]:
 TOY = Source("toy", "a toy", toy_parts, (".toy",))
 
 
-def test_keys_that_a_source_does_not_know_are_refused(monkeypatch: pytest.MonkeyPatch, empty_folder: Path) -> None:
+def test_keys_that_a_source_does_not_know_are_refused(
+    monkeypatch: pytest.MonkeyPatch, empty_folder: Path, tiedae: Tiedae
+) -> None:
     Path("x.toy").write_bytes(ROWS.tobytes())
     monkeypatch.setattr(detection, "SOURCES", [*SOURCES, TOY])
-    refused = CliRunner().invoke(app, ["train", "x.toy", "data.label=y"])
-    assert refused.exit_code == 2 and "data.label: x.toy: is only for a table" in refused.stderr
+    refused = tiedae("train", "x.toy", "data.label=y")
+    assert refused.code == 2 and "data.label: x.toy: is only for a table" in refused.err
 
 
-def test_formats_in_messages_are_those_of_the_list(empty_folder: Path) -> None:
+def test_formats_in_messages_are_those_of_the_list(empty_folder: Path, tiedae: Tiedae) -> None:
     Path("one.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    refused = CliRunner().invoke(app, ["train", "data.dataset=one.png"])
-    assert formats() in refused.stderr
+    refused = tiedae("train", "data.dataset=one.png")
+    assert formats() in refused.err
     assert all(suffix in formats() for source in SOURCES for suffix in source.suffixes)
     assert formats(of_streams=True) == "an array (.npy) or a table (.csv, .tsv, .txt, .tab, .data, .dat, .jsonl, .ndjson)"
 

@@ -316,6 +316,7 @@ def test_underscores_are_no_part_of_a_number() -> None:
         load(write("x.csv", lines() + "1_0,2,3\n"))
 
 
+@pytest.mark.slow
 def test_a_bad_cell_far_down_is_named(tmp_path: Path) -> None:
     count = 812_345
     with open("x.csv", "w") as file:
@@ -366,6 +367,7 @@ REAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "width", "count"), REAL)
 def test_real_files(name: str, width: int, count: int) -> None:
     folder = Path(os.environ.get("TIEDAE_DATA", "")) / "forms"
@@ -375,6 +377,7 @@ def test_real_files(name: str, width: int, count: int) -> None:
     assert found.form.values_per_item == width and len(found) == count
 
 
+@pytest.mark.slow
 def test_decode_gives_the_columns_back_in_their_own_units() -> None:
     path = with_text()
     config = {"data": {"dataset": path, "categories": "one_hot"}, "model": {"hidden_sizes": [6], "activation": "linear"}}

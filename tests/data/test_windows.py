@@ -130,6 +130,7 @@ def scores(*arguments: str, text: str | None = None) -> list[dict[str, float]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_each_row_keeps_its_label(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tiedae_cli.runs.trained_run.block_size", lambda form: size)

@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 import pyarrow.parquet
 import pytest
+from conftest import Tiedae
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -39,6 +40,7 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+@pytest.mark.slow
 @given(COLUMNS, st.integers(0, 4), st.lists(st.one_of(st.none(), st.lists(st.floats())), min_size=4, max_size=4))
 def test_json_lines_equal_those_of_the_json_module(columns: dict[str, list[Any]], count: int, extra: list[Any]) -> None:
     columns = {key: values[:count] for key, values in columns.items()}
@@ -140,7 +142,7 @@ def test_codes_decode_alike_from_parquet_and_npy(digits_run: Path) -> None:
     assert found == [json.loads(line) for line in lines]
 
 
-def test_adding_a_format_takes_one_row(digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adding_a_format_takes_one_row(digits_run: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
     """A function and a row in the list, and options and suffixes know it."""
 
     def write_tabs(file: IO[bytes], blocks: Iterator[Records], layout: Layout) -> None:
@@ -149,9 +151,9 @@ def test_adding_a_format_takes_one_row(digits_run: Path, monkeypatch: pytest.Mon
                 file.write(("\t".join(map(str, [item, *numbers.tolist()])) + "\n").encode())
 
     monkeypatch.setitem(FORMATS, "tsv", ItemFormat("TSV", write_tabs))
-    result = CliRunner().invoke(app, ["encode", "digits", "-q", "-o", "codes.tsv"])
-    assert result.exit_code == 0, result.output
-    CliRunner().invoke(app, ["encode", "digits", "-q", "-o", "codes.npy"])
+    result = tiedae("encode", "digits", "-q", "-o", "codes.tsv")
+    assert result.code == 0, result.err
+    tiedae("encode", "digits", "-q", "-o", "codes.npy")
     assert np.allclose(np.loadtxt("codes.tsv", delimiter="\t")[:, 1:], np.load("codes.npy"))
-    with pytest.raises(InputError, match="known: npy, csv, jsonl, parquet, tsv"):
+    with pytest.raises(InputError, match="choose npy, csv, jsonl, parquet or tsv"):
         choose_format("xml", False, "-", FORMATS, "csv")

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Tiedae
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from tiedae_cli.cli.app import app
 from tiedae_cli.output import figures
 from tiedae_cli.output import series_envelope as envelope_module
 from tiedae_cli.output.figures import Envelope
@@ -71,8 +70,9 @@ def test_rows_are_numbered_across_sources() -> None:
     assert RowNumbers().of(["a/1.png", "a/2.png"]).tolist() == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [1, 4])
-def test_a_plot_shows_each_row_at_its_number(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plot_shows_each_row_at_its_number(window: int, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
     """Of a table and of windows: where the JSON lines leave rows out, the plot has a gap, and each score stands at its row."""
     rows = np.random.default_rng(0).normal(size=(120, 2)).cumsum(0)
     np.savetxt("x.csv", rows, delimiter=",", fmt="%.6f")
@@ -80,12 +80,12 @@ def test_a_plot_shows_each_row_at_its_number(window: int, monkeypatch: pytest.Mo
     series_plot = figures.series_plot
     monkeypatch.setattr(figures, "series_plot", lambda series, *rest: (drawn.append(series), series_plot(series, *rest))[1])
     keys = ["epochs=1", "hidden_sizes=2", f"data.window={window}"]
-    assert CliRunner().invoke(app, ["train", "-q", "x.csv", *keys]).exit_code == 0
+    assert tiedae("train", "-q", "x.csv", *keys).code == 0
     lines = ["a,b", *Path("x.csv").read_text().splitlines()]
     lines[1] = lines[2] = lines[51] = lines[60] = "nan,1"
     Path("y.csv").write_text("\n".join(lines[1:]) + "\n")
-    result = CliRunner().invoke(app, ["score", "x", "y.csv", "--plot", "out.png"])
-    found = [json.loads(line) for line in result.stdout.splitlines()]
+    result = tiedae("score", "x", "y.csv", "--plot", "out.png")
+    found = [json.loads(line) for line in result.out.splitlines()]
     assert {item["item"] for item in found} == set(range(120)) - {0, 1, 50, 59}
     (series,) = drawn
     assert (series.first, series.rows, series.width) == (2, 118, 1)

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Tiedae
 from PIL import Image
-from typer.testing import CliRunner
 
 from tiedae_cli.api.trained_model import load
-from tiedae_cli.cli.app import app
 
 pytest.importorskip("tensorboard")
 SMALL = (
@@ -29,10 +28,10 @@ SMALL = (
 )
 
 
-def train(*words: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, ["train", *words])
-    assert result.exit_code == code, result.output
-    return result.stderr
+def train(tiedae: Tiedae, *words: str, code: int = 0) -> str:
+    result = tiedae("train", *words)
+    assert result.code == code, result.err
+    return result.err
 
 
 def events(folder: str) -> Any:
@@ -43,9 +42,10 @@ def events(folder: str) -> Any:
     return found
 
 
-def test_scalars_equal_the_metrics_file_even_after_resuming() -> None:
-    train(*SMALL, "--set", "training.epochs=2", "--run-dir", "run")
-    train("--device", "cpu", "-q", "--resume", "run", "--set", "training.epochs=3")
+@pytest.mark.slow
+def test_scalars_equal_the_metrics_file_even_after_resuming(tiedae: Tiedae) -> None:
+    train(tiedae, *SMALL, "--set", "training.epochs=2", "--run-dir", "run")
+    train(tiedae, "--device", "cpu", "-q", "--resume", "run", "--set", "training.epochs=3")
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     found = events("run/tensorboard")
     names = ["train_mse_per_value", "validation_mse_per_value", "learning_rate", "items_per_second"]
@@ -55,8 +55,9 @@ def test_scalars_equal_the_metrics_file_even_after_resuming() -> None:
         assert written == [(line["epoch"], float(np.float32(line[name]))) for line in lines]
 
 
-def test_pictures_show_originals_above_reconstructions() -> None:
-    train(*SMALL, "--set", "training.epochs=1", "--run-dir", "run")
+@pytest.mark.slow
+def test_pictures_show_originals_above_reconstructions(tiedae: Tiedae) -> None:
+    train(tiedae, *SMALL, "--set", "training.epochs=1", "--run-dir", "run")
     found = events("run/tensorboard")
     (event,) = found.Images("originals over reconstructions")
     picture = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)).convert("L")) / 255
@@ -68,8 +69,9 @@ def test_pictures_show_originals_above_reconstructions() -> None:
     np.testing.assert_allclose(picture[8:], rebuilt, atol=1 / 200)
 
 
-def test_projector_codes_equal_those_of_encode_and_have_labels() -> None:
-    train(*SMALL, "--set", "training.epochs=1", "--run-dir", "run")
+@pytest.mark.slow
+def test_projector_codes_equal_those_of_encode_and_have_labels(tiedae: Tiedae) -> None:
+    train(tiedae, *SMALL, "--set", "training.epochs=1", "--run-dir", "run")
     folder = Path("run/tensorboard/00001/code")
     codes = np.loadtxt(folder / "tensors.tsv", delimiter="\t")
     assert codes.shape == (len(_test_digits()), 3)
@@ -80,15 +82,17 @@ def test_projector_codes_equal_those_of_encode_and_have_labels() -> None:
 
 def test_a_missing_package_is_reported_with_its_install_command_before_a_run_is_created(
     monkeypatch: pytest.MonkeyPatch,
+    tiedae: Tiedae,
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    assert "pip install 'tiedae[tensorboard]'" in train(*SMALL, "--run-dir", "run", code=2)
+    assert "pip install 'tiedae[tensorboard]'" in train(tiedae, *SMALL, "--run-dir", "run", code=2)
     assert not Path("run").exists()
 
 
-def test_vectors_have_scalars_and_codes_but_no_pictures() -> None:
+def test_vectors_have_scalars_and_codes_but_no_pictures(tiedae: Tiedae) -> None:
     np.save("x.npy", np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32))
     train(
+        tiedae,
         *SMALL,
         "--set",
         "data.dataset=x.npy",

@@ -77,6 +77,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_what_has_a_runs_name_does_not_hide_it(command: list[str], name: str, opened: list[Path]) -> None:
     result = CliRunner().invoke(app, [word.replace("MODEL", name) for word in command])

@@ -30,6 +30,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("successor", [True, False])
 def test_a_run_that_is_renamed_while_it_is_trained_is_never_mixed_with_its_successor(successor: bool, tiedae: Tiedae) -> None:
     """It stops with the line to type, and continues in the renamed folder; another run begun under its old name stays whole."""

@@ -105,6 +105,7 @@ def test_a_name_in_a_checkpoint(name: str, command: str, digits_run: Path) -> No
         assert shown(name) in result.stdout.replace("\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["caf\udce9", TITLE.removesuffix(".png"), "two\nlines"])
 def test_a_run_of_any_name_in_a_folder_of_any_name(name: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path(name).mkdir()
@@ -158,6 +159,7 @@ def test_arguments_in_messages(arguments: tuple[str, ...], digits_run: Path) -> 
     assert not COMMANDING.search(result.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", ["float16", "constant", "infinity"])
 def test_nothing_of_python_is_shown(values: str) -> None:
     x = np.random.default_rng(0).random((60, 6)).astype(np.float16)

@@ -68,6 +68,7 @@ def test_a_checkpoint_holds_finite_numbers(value: float, where: str, digits_run:
         assert result.exit_code == 1 and "not finite" in result.stderr, (command, result.output)
 
 
+@pytest.mark.slow
 def test_a_value_that_is_too_large_for_the_model_is_named(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(80, 4)).astype(np.float32)
     x[17] = 3e38

@@ -28,6 +28,7 @@ def photos(name: str, sizes: list[tuple[int, int]]) -> None:
         Image.fromarray(np.random.default_rng(index).integers(0, 256, size, dtype=np.uint8)).save(f"{name}/{index:02}.png")
 
 
+@pytest.mark.slow
 def test_no_message_says_width_before_height() -> None:
     """Images of 20 x 50 in every command and every refusal: nothing says 50x20."""
     photos("wide", [(20, 50)] * 20)
@@ -55,6 +56,7 @@ def test_no_message_says_width_before_height() -> None:
     assert ItemForm((3, 24, 32)).describe() == "24x32 color images"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("window", "unit"), [(1, "rows"), (4, "windows")])
 def test_the_speed_counts_what_the_items_are(window: int, unit: str) -> None:
     np.savetxt("x.csv", np.random.default_rng(0).normal(size=(60, 2)), delimiter=",")
@@ -63,6 +65,7 @@ def test_the_speed_counts_what_the_items_are(window: int, unit: str) -> None:
     assert " images/s\n" in tiedae("train", "digits", "epochs=1")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "muon", "soap"])
 def test_inspect_names_the_optimizer(optimizer: str) -> None:
     tiedae("train", "-q", "digits", "epochs=1", f"optimizer={optimizer}")
@@ -90,6 +93,7 @@ def test_every_sample_config_says_what_it_is_for_its_data_time_and_promise() -> 
         assert set(one) in ({"config", "for", "data", "run", "time", reached} for reached in ("promise", "goal"))
 
 
+@pytest.mark.slow
 def test_one_problem_is_said_once() -> None:
     tiedae("train", "-q", "digits", "epochs=1")
     np.save("wrong.npy", np.zeros((3, 5, 4), dtype=np.uint8))
@@ -100,6 +104,7 @@ def test_one_problem_is_said_once() -> None:
     assert "wrong.npy" in told.partition("error: ")[0]  # told of as soon as it is met, and in the list at the end
 
 
+@pytest.mark.slow
 def test_a_choice_that_is_none() -> None:
     tiedae("train", "-q", "digits", "epochs=1")
     _, told = tiedae("export", "--part", "middle", "-o", "x.onnx", code=2)

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Tiedae
 from PIL import Image
 from small_runs import train_small
-from typer.testing import CliRunner
 
-from tiedae_cli.cli.app import app
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.report import live_network as network
 from tiedae_cli.report.live_network import LEVELS, rounded
@@ -32,7 +31,7 @@ READY = "return document.documentElement.classList.contains('ready') || document
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(tmp_path_factory: pytest.TempPathFactory, tiedae: Tiedae) -> Path:
     """The report of three runs, one of them with a hostile name."""
     folder = tmp_path_factory.mktemp("reports")
     runs = [
@@ -43,28 +42,30 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     ]
     target = folder / "all.html"
-    result = CliRunner().invoke(app, ["report", *(str(run.folder) for run in runs), "-o", str(target), "-q"])
-    assert result.exit_code == 0, result.output
-    assert result.stdout == f"{target}\n"
+    result = tiedae("report", *(str(run.folder) for run in runs), "-o", str(target), "-q")
+    assert result.code == 0, result.err
+    assert result.out == f"{target}\n"
     return target
 
 
-def test_the_page_names_layers_that_it_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_names_layers_that_it_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
     monkeypatch.setattr(network, "LIVE", {"Gemm"})
     run = train_small(tmp_path / "run", hidden_sizes=None, layers=["conv 3 3 2", "dense 5"])
-    result = CliRunner().invoke(app, ["report", str(run.folder), "-o", str(tmp_path / "run.html"), "-q"])
-    assert result.exit_code == 0, result.output
+    result = tiedae("report", str(run.folder), "-o", str(tmp_path / "run.html"), "-q")
+    assert result.code == 0, result.err
     said = "small cannot run in this page: a page cannot run its Conv layers."
     assert said.replace("small", "run") in (tmp_path / "run.html").read_text()
 
 
-def test_the_page_names_an_activation_that_it_cannot_run(browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_names_an_activation_that_it_cannot_run(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae
+) -> None:
     """An activation without a function in the page: the model is not live there, and all else is shown."""
     run = train_small(tmp_path / "run", activation="tanh")
     monkeypatch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], page=None))
     target = tmp_path / "run.html"
-    result = CliRunner().invoke(app, ["report", str(run.folder), "-o", str(target), "-q"])
-    assert result.exit_code == 0, result.output
+    result = tiedae("report", str(run.folder), "-o", str(target), "-q")
+    assert result.code == 0, result.err
     assert document(target)["runs"][0]["network"] == {"missing": "a page cannot run the activation tanh"}
     browser.get(target.as_uri())
     wait_until_ready(browser)
@@ -81,6 +82,7 @@ def document(page: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text(page: Path) -> None:
     text = page.read_text()
     assert "<img" not in text and html.escape(HOSTILE) in text
@@ -96,31 +98,31 @@ def test_the_security_policy_allows_one_script_and_nothing_else(page: Path) -> N
     assert not re.findall(r"(?:src|href)=\"(?!#|data:)", text) and " style=" not in text.partition("<script>")[0]
 
 
-def test_the_page_has_the_numbers_of_compare(page: Path) -> None:
+def test_the_page_has_the_numbers_of_compare(page: Path, tiedae: Tiedae) -> None:
     names = [str(page.parent / name) for name in NAMES]
-    found = CliRunner().invoke(app, ["compare", *names, "--json", "-q"])
-    told = [run["squared_error_per_item"] for run in json.loads(found.stdout)["runs"]]
+    found = tiedae("compare", *names, "--json", "-q")
+    told = [run["squared_error_per_item"] for run in json.loads(found.out)["runs"]]
     assert [run["errors"][0]["values"]["squared_error_per_item"] for run in document(page)["runs"]] == pytest.approx(told)
 
 
-def test_the_report_is_written_to_the_run_folder(digits_run: Path) -> None:
-    result = CliRunner().invoke(app, ["report", "digits", "-q"])
-    assert (result.exit_code, result.stdout) == (0, "runs/digits/report.html\n"), result.output
+def test_the_report_is_written_to_the_run_folder(digits_run: Path, tiedae: Tiedae) -> None:
+    result = tiedae("report", "digits", "-q")
+    assert (result.code, result.out) == (0, "runs/digits/report.html\n"), result.err
     facts = document(digits_run / "report.html")
     keys = {setting["key"] for setting in facts["runs"][0]["settings"]}
     assert {"model.hidden_sizes", "training.epochs"} <= keys and "training.seed" not in keys
     assert facts["runs"][0]["command"] == "tiedae train --config runs/digits/config.yaml"
 
 
-def test_a_report_reads_the_last_checkpoint_once(digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_reads_the_last_checkpoint_once(digits_run: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
     read: list[str] = []
     load = checkpoints.load
     monkeypatch.setattr(checkpoints, "load", lambda path, *rest: (read.append(path.name), load(path, *rest))[1])
-    assert CliRunner().invoke(app, ["report", "digits", "-q"]).exit_code == 0
+    assert tiedae("report", "digits", "-q").code == 0
     assert sorted(read) == ["best.safetensors", "last.safetensors"]
 
 
-def test_vectors_have_tables_in_the_datas_units(tmp_path: Path) -> None:
+def test_vectors_have_tables_in_the_datas_units(tmp_path: Path, tiedae: Tiedae) -> None:
     rows = np.random.default_rng(0).normal(100, 5, (120, 6))
     header = "a,b,c,d,e,</script><b>f"
     np.savetxt(tmp_path / "table.csv", rows, delimiter=",", header=header, comments="")
@@ -132,9 +134,9 @@ def test_vectors_have_tables_in_the_datas_units(tmp_path: Path) -> None:
         "training.batch_size=20",
     ]
     given = [word for setting in settings for word in ("--set", setting)]
-    assert CliRunner().invoke(app, ["train", "-q", "--run-dir", "run", *given]).exit_code == 0
-    result = CliRunner().invoke(app, ["report", "run", "-q"])
-    assert result.exit_code == 0, result.output
+    assert tiedae("train", "-q", "--run-dir", "run", *given).code == 0
+    result = tiedae("report", "run", "-q")
+    assert result.code == 0, result.err
     facts = document(Path("run/report.html"))
     assert facts["form"]["columns"] == header.split(",")
     values = [cell["value"] for vector in facts["shown"]["values"] for cell in vector]
@@ -142,18 +144,19 @@ def test_vectors_have_tables_in_the_datas_units(tmp_path: Path) -> None:
     assert "<b>f" not in Path("run/report.html").read_text()
 
 
-def test_training_writes_a_report_if_configured_and_otherwise_prints_the_command(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_training_writes_a_report_if_configured_and_otherwise_prints_the_command(tmp_path: Path, tiedae: Tiedae) -> None:
     given = ["--set", "training.epochs=1", "--set", "model.hidden_sizes=[8]"]
-    asked = CliRunner().invoke(app, ["train", "--run-dir", "asked", *given, "--set", "output.report=true"])
-    silent = CliRunner().invoke(app, ["train", "--run-dir", "silent", *given])
-    assert (asked.exit_code, silent.exit_code) == (0, 0)
-    assert "report: asked/report.html" in asked.stderr and document(Path("asked/report.html"))["split"] == "test"
-    assert "\n      tiedae report silent\n" in silent.stderr and not Path("silent/report.html").exists()
+    asked = tiedae("train", "--run-dir", "asked", *given, "--set", "output.report=true")
+    silent = tiedae("train", "--run-dir", "silent", *given)
+    assert (asked.code, silent.code) == (0, 0)
+    assert "report: asked/report.html" in asked.err and document(Path("asked/report.html"))["split"] == "test"
+    assert "\n      tiedae report silent\n" in silent.err and not Path("silent/report.html").exists()
 
 
-def test_more_runs_than_a_page_holds_are_refused(digits_run: Path) -> None:
-    result = CliRunner().invoke(app, ["report", *["digits"] * 9])
-    assert result.exit_code == 2 and "at most 8" in result.stderr
+def test_more_runs_than_a_page_holds_are_refused(digits_run: Path, tiedae: Tiedae) -> None:
+    result = tiedae("report", *["digits"] * 9)
+    assert result.code == 2 and "at most 8" in result.err
 
 
 def test_rounding_keeps_each_weight_within_half_a_step() -> None:
@@ -289,21 +292,18 @@ def test_moving_a_slider_back_restores_the_pixels(shown: Any) -> None:
 
 
 @pytest.mark.parametrize("rank", ["squared_error", "region"])
-def test_the_page_judges_an_image_as_score_does(browser: Any, rank: str) -> None:
+def test_the_page_judges_an_image_as_score_does(browser: Any, rank: str, tiedae: Tiedae) -> None:
     """A drawn image's score and the threshold are those of ``score.rank``; color images, whose two sides differ."""
     images = np.random.default_rng(0).integers(0, 256, (80, 3, 16, 24)).astype(np.uint8)
     np.save("x.npy", images)
     given = ["--set", "model.layers=[conv 4 4 2, dense 6]", "--set", f"score.rank={rank}", "--epochs", "1"]
-    assert CliRunner().invoke(app, ["train", "x.npy", "-q", "--run-dir", "run", *given]).exit_code == 0
-    assert CliRunner().invoke(app, ["report", "run", "-q", "-o", "run.html", "--quantile", "0.5"]).exit_code == 0
+    assert tiedae("train", "x.npy", "-q", "--run-dir", "run", *given).code == 0
+    assert tiedae("report", "run", "-q", "-o", "run.html", "--quantile", "0.5").code == 0
     run = document(Path("run.html"))["runs"][0]
-    told = CliRunner().invoke(app, ["score", "run", "--split", "validation", "-q"]).stdout.splitlines()
+    told = tiedae("score", "run", "--split", "validation", "-q").out.splitlines()
     scores = sorted(json.loads(line).get("score", json.loads(line)["squared_error"]) for line in told)
     assert run["threshold"] == pytest.approx(scores[4]) and run["region"] == (2 if rank == "region" else None)
-    tested = [
-        json.loads(line)
-        for line in CliRunner().invoke(app, ["score", "run", "--threshold", str(run["threshold"]), "-q"]).stdout.splitlines()
-    ]
+    tested = [json.loads(line) for line in tiedae("score", "run", "--threshold", str(run["threshold"]), "-q").out.splitlines()]
     assert run["above"] == sum(line["outlier"] for line in tested)
     browser.get(Path("run.html").resolve().as_uri())
     wait_until_ready(browser)
@@ -315,7 +315,7 @@ def test_the_page_judges_an_image_as_score_does(browser: Any, rank: str) -> None
         drawn.tolist(),
     )
     np.save("one.npy", images[7:8])
-    (line,) = CliRunner().invoke(app, ["score", "run", "one.npy", "-q"]).stdout.splitlines()
+    (line,) = tiedae("score", "run", "one.npy", "-q").out.splitlines()
     expected = json.loads(line).get("score", json.loads(line)["squared_error"])
     assert found == pytest.approx(expected, rel=0.01)
     assert ("Most anomalous 2 x 2 pixels" in said) == (rank == "region") and "the threshold" in said

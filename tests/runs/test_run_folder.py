@@ -107,6 +107,7 @@ def test_a_trained_run_holds_what_the_design_says(digits_run: Path) -> None:
     assert lines == [json_text({"event": "epoch", **asdict(report)}) for report in history] and len(lines) == 4
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_the_one_of_the_lowest_validation_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second of four epochs, by the errors that are given here in place of the measured ones."""
     errors = iter((0.05, 0.03, 0.04, 0.03))

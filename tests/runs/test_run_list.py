@@ -36,6 +36,7 @@ def expected(state: str, **others: object) -> dict[str, object]:
     return {"data": "digits", "shape": "6-4", "epochs": 0, "asked": 3, "mse_per_value": None, "state": state, **others}
 
 
+@pytest.mark.slow
 def test_a_run_in_its_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs, or was stopped: no epoch is finished, so no ``metrics.jsonl`` is there."""
 

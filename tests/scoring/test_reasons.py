@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Tiedae
 from tiny_models import DIGITS, random_bytes, save_run
-from typer.testing import CliRunner
 
 import tiedae_cli
-from tiedae_cli.cli.app import app
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.windows import window_starts
 from tiedae_cli.scoring.reasons import evidence
@@ -21,20 +20,21 @@ ROWS = np.random.default_rng(0).normal(size=(N, D)) * [1, 10, 100] + [5, 0, -7]
 SMALL = "--set model.hidden_sizes=[4] --set training.epochs=1 --set training.batch_size=4".split()
 
 
-def lines(*arguments: str, text: str | None = None) -> list[dict[str, object]]:
-    result = CliRunner().invoke(app, arguments, input=text)
-    assert result.exit_code == 0, result.output
-    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+def lines(tiedae: Tiedae, *arguments: str, text: str | None = None) -> list[dict[str, object]]:
+    result = tiedae(*arguments, stdin=text)
+    assert result.code == 0, result.err
+    return [json.loads(line) for line in result.out.splitlines() if line.startswith("{")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 3])
 @pytest.mark.parametrize("block", [1 << 21, 5 * 512])
-def test_rows_of_a_series(stride: int, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_a_series(stride: int, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
     """The worst window of each row, by the row's own error, and its cells in order of their share."""
     monkeypatch.chdir(tmp_path)
     Path("x.csv").write_text("a,b,c\n" + "\n".join(",".join(map(repr, row)) for row in ROWS.tolist()))
     windows = ["--set", "data.dataset=x.csv", "--set", f"data.window={W}", "--set", f"data.stride={stride}"]
-    lines("train", "-q", "--config", "vectors", *windows, *SMALL, "--run-dir", "run")
+    lines(tiedae, "train", "-q", "--config", "vectors", *windows, *SMALL, "--run-dir", "run")
     model = tiedae_cli.load("run")
     worst: list[tuple[float, np.ndarray, np.ndarray, int]] = [(-1.0, np.zeros(0), np.zeros(0), 0)] * N
     for start in window_starts(0, N, W, stride):
@@ -49,7 +49,7 @@ def test_rows_of_a_series(stride: int, block: int, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("tiedae_cli.model.inference.BATCH_VALUES", block)
     arguments = ["score", "run", "-q", "--threshold", "-1", "--explain", "4"]
     text = Path("x.csv").read_text()
-    for found in (lines(*arguments, "x.csv"), lines(*arguments, "-", text=text)):
+    for found in (lines(tiedae, *arguments, "x.csv"), lines(tiedae, *arguments, "-", text=text)):
         assert [line["item"] for line in found] == list(range(N))
         for line, (_, errors, answer, start) in zip(found, worst, strict=True):
             because = line["because"]
@@ -63,15 +63,16 @@ def test_rows_of_a_series(stride: int, block: int, tmp_path: Path, monkeypatch: 
                 [ROWS[start + cell // D, cell % D] for cell in cells], rel=1e-5, abs=1e-4
             )
             assert [reason["expected"] for reason in because] == pytest.approx(answer.flatten()[cells], rel=1e-3, abs=1e-3)
-    few = lines(*arguments, "--top", "3", "x.csv")
+    few = lines(tiedae, *arguments, "--top", "3", "x.csv")
     assert [line["because"] for line in few] == [found[int(str(line["item"]))]["because"] for line in few]
 
 
-def test_two_series_name_their_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_series_name_their_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", ROWS)
     np.save("y.npy", ROWS[:20])
     lines(
+        tiedae,
         "train",
         "-q",
         "--config",
@@ -84,7 +85,7 @@ def test_two_series_name_their_own_rows(tmp_path: Path, monkeypatch: pytest.Monk
         "--run-dir",
         "r",
     )
-    found = lines("score", "r", "x.npy", "y.npy", "-q", "--threshold", "-1", "--explain", "1")
+    found = lines(tiedae, "score", "r", "x.npy", "y.npy", "-q", "--threshold", "-1", "--explain", "1")
     for line in found:
         name = str(line["item"]).split("[")[0]
         assert str(line["because"][0]["row"]).startswith(f"{name}[")  # type: ignore[index]
@@ -117,22 +118,22 @@ def test_regions_are_the_squares_with_the_largest_errors(shape: tuple[int, int, 
     assert (everything.shares.clamp(min=0).sum(1) <= 1 + 1e-6).all()
 
 
-def test_numbers_are_written_as_the_table_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_are_written_as_the_table_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(1)
     rows = np.stack([random.integers(0, 100, 60) / 10, random.integers(0, 9, 60) + 1e6, random.integers(0, 999, 60) * 100], 1)
     Path("x.csv").write_text("a,b,c\n" + "\n".join(",".join(map(repr, row)) for row in rows.tolist()))
-    lines("train", "-q", "--config", "vectors", "--set", "data.dataset=x.csv", *SMALL, "--run-dir", "run")
-    for line in lines("score", "run", "x.csv", "-q", "--threshold", "-1", "--explain", "3"):
+    lines(tiedae, "train", "-q", "--config", "vectors", "--set", "data.dataset=x.csv", *SMALL, "--run-dir", "run")
+    for line in lines(tiedae, "score", "run", "x.csv", "-q", "--threshold", "-1", "--explain", "3"):
         for reason in line["because"]:  # type: ignore[attr-defined]
             assert reason["value"] == rows[int(str(line["item"])), "abc".index(reason["column"])]
 
 
-def test_regions_of_image_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_regions_of_image_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
     monkeypatch.chdir(tmp_path)
     save_run(Path("runs"), "digits", DIGITS)
     np.save("x.npy", random_bytes(5, 8, 8).numpy())
-    found = lines("score", "digits", "x.npy", "-q", "--threshold", "0", "--explain", "2")
+    found = lines(tiedae, "score", "digits", "x.npy", "-q", "--threshold", "0", "--explain", "2")
     for line in found:
         because = line["because"]
         assert isinstance(because, list) and len(because) == 2

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
+from conftest import Tiedae
 
 import tiedae_cli
-from tiedae_cli.cli.app import app
 from tiedae_cli.runs.trained_run import open_run
 from tiedae_cli.scoring.scorer import Scorer
 
@@ -20,22 +19,22 @@ SETTINGS = (f"data.window={W}", f"data.validation={HELD_OUT}", "data.test=25", "
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, tiedae: Tiedae) -> Path:
     folder = tmp_path_factory.mktemp("series")
     np.save(folder / "x.npy", ROWS)
     given = [word for setting in (f"data.dataset={folder / 'x.npy'}", *SETTINGS) for word in ("--set", setting)]
-    invoke("train", "-q", "--config", "vectors", *given, "--run-dir", str(folder / "run"))
+    invoke(tiedae, "train", "-q", "--config", "vectors", *given, "--run-dir", str(folder / "run"))
     return folder / "run"
 
 
-def invoke(*arguments: str) -> tuple[str, str]:
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.stderr
-    return result.stdout, result.stderr
+def invoke(tiedae: Tiedae, *arguments: str) -> tuple[str, str]:
+    result = tiedae(*arguments)
+    assert result.code == 0, result.err
+    return result.out, result.err
 
 
-def test_score_judges_rows_by_the_row_scores_of_the_validation_rows(run: Path) -> None:
-    stdout, stderr = invoke("score", str(run), "--summary", "--false-alarms", "0.1")
+def test_score_judges_rows_by_the_row_scores_of_the_validation_rows(run: Path, tiedae: Tiedae) -> None:
+    stdout, stderr = invoke(tiedae, "score", str(run), "--summary", "--false-alarms", "0.1")
     said = json.loads(stdout)
     held_out = tiedae_cli.load(run).score(ROWS[N - 25 - HELD_OUT : N - 25])
     assert held_out.shape == (HELD_OUT,)
@@ -45,8 +44,8 @@ def test_score_judges_rows_by_the_row_scores_of_the_validation_rows(run: Path) -
     assert "false_alarm_rate_interval" not in said and "interval" not in stderr  # rows of a series are not independent
 
 
-def test_a_report_judges_whole_windows_and_says_so(run: Path, tmp_path: Path) -> None:
-    invoke("report", str(run), "-o", str(tmp_path / "page.html"), "--quantile", "0.8", "-q")
+def test_a_report_judges_whole_windows_and_says_so(run: Path, tmp_path: Path, tiedae: Tiedae) -> None:
+    invoke(tiedae, "report", str(run), "-o", str(tmp_path / "page.html"), "--quantile", "0.8", "-q")
     page = (tmp_path / "page.html").read_text()
     opened = open_run(run, "cpu")
     windows = opened.splits.validation

@@ -32,6 +32,7 @@ def test_which_order_statistic() -> None:
     assert [least_items(rate) for rate in (0.5, 0.01, 0.001)] == [1, 99, 999]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("items", "rate"), [(150, 0.01), (300, 0.05), (2000, 0.01)])
 def test_the_realised_rate_is_in_the_interval_as_often_as_stated(items: int, rate: float) -> None:
     random = np.random.default_rng(items)

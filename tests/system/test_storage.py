@@ -188,6 +188,7 @@ def test_remove_temporaries(tmp_path):
     assert [path.name for path in run.iterdir()] == ["last.safetensors"]
 
 
+@pytest.mark.slow
 def test_training_on_a_full_disk_keeps_both_generations_and_goes_on_later(config, tmp_path, monkeypatch):
     """The file that holds the history grows a little with each epoch, until it is larger than the disk takes."""
     monkeypatch.setattr("tiedae_cli.training.checkpointing.AT_MOST_LOST", 0.0)  # each epoch is saved
@@ -225,6 +226,7 @@ def test_figures_on_a_full_disk_leave_the_trained_model(config, tmp_path):
     assert checkpoint.load(tmp_path / "run" / "best.safetensors").training.epoch >= 1
 
 
+@pytest.mark.slow
 def test_a_small_disk_that_fills_up(config, small_disk):
     """Two generations and the best fit, until something else fills the disk."""
     run = small_disk / "run"
@@ -243,6 +245,7 @@ def test_a_small_disk_that_fills_up(config, small_disk):
     assert checkpoint.load(run / "last.safetensors").training.epoch == 4
 
 
+@pytest.mark.slow
 def test_a_read_only_file_system(config, small_disk):
     assert train("--config", config, "--run-dir", small_disk / "run", "--set", "training.epochs=1").exit_code == 0
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)

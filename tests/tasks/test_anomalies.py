@@ -41,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_a_number_of_steps_becomes_whole_epochs(folder: Path) -> None:
     config = load_config(folder / "run" / "config.yaml")
     assert (config.training.steps, config.training.epochs) == (None, 20)  # 222 rows are 3 batches of 64
@@ -161,6 +162,7 @@ def test_tables_with_nothing_to_learn_are_refused(
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_table_of_normal_rows_only_trains_but_gives_no_auroc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with open("t.csv", "w", newline="") as file:

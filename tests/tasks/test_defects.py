@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Tiedae
 from PIL import Image
-from typer.testing import CliRunner
 
-import tiedae_cli as tiedae
-from tiedae_cli.cli.app import app
 from tiedae_cli.runs import checkpoint
 
 pytestmark = pytest.mark.slow
@@ -30,10 +28,10 @@ def part(random: np.random.Generator) -> np.ndarray:
     return (disc * random.uniform(180, 250)).astype(np.uint8)
 
 
-def invoke(*arguments: str, code: int = 0) -> list[dict[str, object]]:
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == code, result.output
-    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+def invoke(tiedae: Tiedae, *arguments: str, code: int = 0) -> list[dict[str, object]]:
+    result = tiedae(*arguments)
+    assert result.code == code, result.err
+    return [json.loads(line) for line in result.out.splitlines() if line.startswith("{")]
 
 
 def sets(*assignments: str) -> list[str]:
@@ -41,7 +39,7 @@ def sets(*assignments: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, tiedae: Tiedae) -> Path:
     """Good parts, parts of which every fifth lacks a piece, and a run on the good ones."""
     place = tmp_path_factory.mktemp("defects")
     random = np.random.default_rng(0)
@@ -53,13 +51,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 image[6:10, 5 : 5 + 4] = 0
             Image.fromarray(image).save(place / name / f"{number:03}.png")
     invoke(
-        "train", "-q", "--config", "defects", *sets(f"data.dataset={place / 'good'}", *SMALL), "--run-dir", str(place / "run")
+        tiedae,
+        "train",
+        "-q",
+        "--config",
+        "defects",
+        *sets(f"data.dataset={place / 'good'}", *SMALL),
+        "--run-dir",
+        str(place / "run"),
     )
     return place
 
 
-def test_defective_parts_rank_first_and_the_defect_is_located(folder: Path) -> None:
-    found = invoke("score", str(folder / "run"), str(folder / "new"), "-q", "--top", "10", "--explain", "1", "--threshold", "0")
+def test_defective_parts_rank_first_and_the_defect_is_located(folder: Path, tiedae: Tiedae) -> None:
+    found = invoke(
+        tiedae, "score", str(folder / "run"), str(folder / "new"), "-q", "--top", "10", "--explain", "1", "--threshold", "0"
+    )
     assert {Path(str(line["item"])).stem for line in found} == {f"{number:03}" for number in range(0, 50, 5)}
     for line in found:
         (reason,) = line["because"]  # type: ignore[misc]
@@ -68,24 +75,24 @@ def test_defective_parts_rank_first_and_the_defect_is_located(folder: Path) -> N
         assert line["score"] == pytest.approx(float(reason["share"]) * float(str(line["squared_error"])), rel=1e-4)
 
 
-def test_python_gives_the_same_scores_as_the_command(folder: Path) -> None:
+def test_python_gives_the_same_scores_as_the_command(folder: Path, tiedae: Tiedae) -> None:
     images = np.stack([np.asarray(Image.open(path)) for path in sorted((folder / "new").iterdir())])
-    found = invoke("score", str(folder / "run"), str(folder / "new"), "-q")
+    found = invoke(tiedae, "score", str(folder / "run"), str(folder / "new"), "-q")
     assert tiedae.load(folder / "run").score(images) == pytest.approx([line["score"] for line in found], rel=1e-4)
 
 
-def test_ranking_by_region_needs_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranking_by_region_needs_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.random.default_rng(0).normal(size=(40, 3)))
     for more, message in (
         (("score.rank=region",), "score.rank: region looks at parts of images; x.npy holds vectors of 3 features"),
         (("score.rank=region", "data.window=4"), "score.rank: region works on images"),
     ):
-        result = CliRunner().invoke(app, ["train", "--config", "vectors", *sets("data.dataset=x.npy", *more)])
-        assert result.exit_code == 2 and message in result.stderr, result.output
+        result = tiedae("train", "--config", "vectors", *sets("data.dataset=x.npy", *more))
+        assert result.code == 2 and message in result.err, result.err
 
 
-def test_neighbours_rank_alike_after_training_on_one_or_two_processes(folder: Path) -> None:
+def test_neighbours_rank_alike_after_training_on_one_or_two_processes(folder: Path, tiedae: Tiedae) -> None:
     """The leading process alone makes the statistics; they are those of the weights that both have."""
     given = sets(f"data.dataset={folder / 'good'}", *SMALL, "score.rank=neighbours", "training.optimizer=adam")
     for count in (1, 2):
@@ -107,7 +114,7 @@ def test_neighbours_rank_alike_after_training_on_one_or_two_processes(folder: Pa
             assert child.returncode == 0, errors
         kept = checkpoint.load(f"{name}/best.safetensors").score
         assert kept["references"].shape == (160, 2 * SIDE * SIDE)
-        found = invoke("score", name, str(folder / "new"), "-q", "--top", "10")
+        found = invoke(tiedae, "score", name, str(folder / "new"), "-q", "--top", "10")
         assert {Path(str(line["item"])).stem for line in found} == {f"{number:03}" for number in range(0, 50, 5)}
-    one, two = (invoke("score", str(folder / f"of-{count}"), str(folder / "new"), "-q") for count in (1, 2))
+    one, two = (invoke(tiedae, "score", str(folder / f"of-{count}"), str(folder / "new"), "-q") for count in (1, 2))
     assert [line["score"] for line in two] == pytest.approx([line["score"] for line in one], rel=0.05)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from conftest import idx_bytes
+from conftest import Tiedae, idx_bytes
 from PIL import Image
 from tiny_models import COLOR, DIGITS, VECTORS, random_bytes, save_run
 from typer.testing import CliRunner
@@ -397,7 +397,7 @@ FORMS: dict[str, Callable[[np.ndarray], str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
-def test_data_that_trains_can_be_encoded_and_scored_from_the_same_path(form: str, empty_folder: Path) -> None:
+def test_data_that_trains_can_be_encoded_and_scored_from_the_same_path(form: str, empty_folder: Path, tiedae: Tiedae) -> None:
     """Item for item in the same order: what training gathered is what the reader of inputs gives."""
     x = np.random.default_rng(3).integers(0, 256, (40, 5, 4), dtype=np.uint8)
     path = FORMS[form](x)
@@ -412,8 +412,8 @@ def test_data_that_trains_can_be_encoded_and_scored_from_the_same_path(form: str
     places = [read.tolist().index(row) for row in train]
     assert places == sorted(places)  # training keeps the source's order
     for command in (("encode", "-o", "codes.npy"), ("score", "-o", "scores.jsonl", "--threshold", "1")):
-        result = CliRunner().invoke(app, [command[0], str(run.folder), path, *command[1:]])
-        assert result.exit_code == 0, result.output
+        result = tiedae(command[0], str(run.folder), path, *command[1:])
+        assert result.code == 0, result.err
     with torch.inference_mode():
         model = trained.model(torch.device("cpu"))
         seen = torch.from_numpy(read)
@@ -437,15 +437,16 @@ REFUSED: dict[str, Callable[[np.ndarray], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", REFUSED)
-def test_every_command_refuses_bad_data_with_the_same_message(form: str, empty_folder: Path) -> None:
+def test_every_command_refuses_bad_data_with_the_same_message(form: str, empty_folder: Path, tiedae: Tiedae) -> None:
     x = np.random.default_rng(3).integers(0, 256, (40, 5, 4), dtype=np.uint8)
     run = tiedae_cli.train({"data": {"dataset": write_npy(x)}}, run_dir="run", epochs=1, batch_size=10, quiet=True)
     path = REFUSED[form](x)
     commands = (["train", "--set", f"data.dataset={path}"], ["encode", str(run.folder), path], ["score", str(run.folder), path])
     told = []
     for command in commands:
-        result = CliRunner().invoke(app, [command[0], "-q", *command[1:]])
-        assert result.exit_code == 2, result.output
-        told.append(result.stderr)
+        result = tiedae(command[0], "-q", *command[1:])
+        assert result.code == 2, result.err
+        told.append(result.err)
     assert told[0] == told[1] == told[2]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Tiedae
 from PIL import Image
 from small_runs import train_small, untrained
 from typer.testing import CliRunner
@@ -83,6 +84,7 @@ def test_the_scale_of_the_features_runs_from_below_zero_to_above(channels: int) 
         assert ramp[0].max() < 5 and ramp[-1].min() > 250 and abs(ramp[85] - 128).max() < 3  # black, middle gray, white
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [None, 3, 12, 47])
 def test_code_maps_are_drawn_with_and_without_labels(classes: int | None) -> None:
     points = torch.randn(94, 2, generator=torch.Generator().manual_seed(0))
@@ -110,21 +112,21 @@ def test_label_names_are_not_parsed_as_formulas(monkeypatch: pytest.MonkeyPatch)
     assert [text.get_text() for text in texts] == ["$\\frac$", "_hidden", "bell\\x07", "no label"]
 
 
-def test_inspect_prints_layers_parameters_and_training(run: Run) -> None:
-    result = CliRunner().invoke(app, ["inspect", str(run.folder)])
-    assert result.exit_code == 0, result.output
-    assert "encoder 2, transposed" in result.stdout
-    assert "895 tied; the same shape untied: 1,699" in result.stdout
-    assert "digits: 8x8 gray images, 1 x 8 x 8, values in [0, 1]" in result.stdout
-    assert "3 of 3; this checkpoint is from epoch 1" in result.stdout
+def test_inspect_prints_layers_parameters_and_training(run: Run, tiedae: Tiedae) -> None:
+    result = tiedae("inspect", str(run.folder))
+    assert result.code == 0, result.err
+    assert "encoder 2, transposed" in result.out
+    assert "895 tied; the same shape untied: 1,699" in result.out
+    assert "digits: 8x8 gray images, 1 x 8 x 8, values in [0, 1]" in result.out
+    assert "3 of 3; this checkpoint is from epoch 1" in result.out
 
 
-def test_inspect_writes_json_and_both_pictures(run: Run, tmp_path: Path) -> None:
+def test_inspect_writes_json_and_both_pictures(run: Run, tmp_path: Path, tiedae: Tiedae) -> None:
     features, codes = tmp_path / "features.png", tmp_path / "codes.png"
     arguments = ["inspect", str(run.folder), "--features", str(features), "--codes", str(codes), "--json"]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
-    values = json.loads(result.stdout)
+    result = tiedae(*arguments)
+    assert result.code == 0, result.err
+    values = json.loads(result.out)
     assert (values["parameters"], values["parameters_tied"], values["parameters_untied"]) == (895, 895, 1699)
     assert [layer["transpose_of"] for layer in values["layers"]] == [None, None, "encoder 2", "encoder 1"]
     assert values["form"] == {"kind": "images", "shape": [1, 8, 8]}
@@ -140,19 +142,19 @@ def test_a_picture_on_stdout_is_not_mixed_with_text(run: Run) -> None:
     assert decoded(result.stdout_bytes).shape[0] == 76 + 3 * 72 + 8 + 12
 
 
-def test_two_pictures_need_two_files(run: Run) -> None:
-    result = CliRunner().invoke(app, ["inspect", str(run.folder), "--features", "-", "--codes", "-"])
-    assert result.exit_code == 2
-    assert result.stderr == "error: -: two results would be mixed on stdout; give a file name for one of them\n"
+def test_two_pictures_need_two_files(run: Run, tiedae: Tiedae) -> None:
+    result = tiedae("inspect", str(run.folder), "--features", "-", "--codes", "-")
+    assert result.code == 2
+    assert result.err == "error: -: two results would be mixed on stdout; give a file name for one of them\n"
 
 
-def test_features_of_vectors_are_refused(tmp_path: Path) -> None:
+def test_features_of_vectors_are_refused(tmp_path: Path, tiedae: Tiedae) -> None:
     path = tmp_path / "vectors.pt"
     untrained(VECTORS).save(path)
-    result = CliRunner().invoke(app, ["inspect", str(path), "--features", str(tmp_path / "f.png")])
-    assert result.exit_code == 2
-    assert f"--features needs an image model; {path} takes vectors of 6 features" in result.stderr
+    result = tiedae("inspect", str(path), "--features", str(tmp_path / "f.png"))
+    assert result.code == 2
+    assert f"--features needs an image model; {path} takes vectors of 6 features" in result.err
     assert not (tmp_path / "f.png").exists()
-    plain = CliRunner().invoke(app, ["inspect", str(path)])
-    assert plain.exit_code == 0, plain.output
-    assert "vectors of 6 features, 1 x 1 x 6, standardized by the training split" in plain.stdout
+    plain = tiedae("inspect", str(path))
+    assert plain.code == 0, plain.err
+    assert "vectors of 6 features, 1 x 1 x 6, standardized by the training split" in plain.out

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Tiedae
 from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
@@ -35,12 +36,14 @@ def train() -> str:
     return run("train", "--run-dir", "run", *(word for setting in settings for word in ("--set", setting)))[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_reports_conversions(command: str) -> None:
     (note,) = [line for line in train().splitlines() if "converted to float64" in line]
     assert note in run(*COMMANDS[command])[1].splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["encode", "score", "inspect"])
 def test_every_command_scales_vectors_as_in_training(command: str) -> None:
     """The training items change, and with them their statistics; validation and test stay, and so does all that is said of them."""
@@ -55,10 +58,10 @@ def test_every_command_scales_vectors_as_in_training(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["encode", "score", "inspect", "compare"])
-def test_every_command_refuses_data_of_another_form(command: str) -> None:
+def test_every_command_refuses_data_of_another_form(command: str, tiedae: Tiedae) -> None:
     train()
     np.save("x.npy", ARRAY[:, :3])
-    result = CliRunner().invoke(app, COMMANDS[command])
-    assert result.exit_code == 2
-    assert "made for vectors of 4 features, but x.npy now has vectors of 3 features" in result.stderr
+    result = tiedae(*COMMANDS[command])
+    assert result.code == 2
+    assert "made for vectors of 4 features, but x.npy now has vectors of 3 features" in result.err
     assert not Path("run.onnx").exists()

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from conftest import Tiedae
 from hearing import heard
-from typer.testing import CliRunner
 
-from tiedae_cli.cli.app import app
 from tiedae_cli.config import TrainingConfig
 from tiedae_cli.system.devices import Ranks
 from tiedae_cli.training import arithmetic
@@ -33,12 +32,14 @@ def test_precision(precision: str, native: bool, dtype: torch.dtype, said: list[
     assert (place.dtype, place.device, warnings) == (dtype, CPU, said)
 
 
-def test_train_warns_of_an_emulated_precision_and_names_the_one_that_auto_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_warns_of_an_emulated_precision_and_names_the_one_that_auto_takes(
+    monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae
+) -> None:
     def notes(precision: str) -> list[str]:
         settings = ("training.epochs=1", "model.hidden_sizes=[4]", f"training.precision={precision}")
-        result = CliRunner().invoke(app, ["train", "--device", "cpu", *(word for one in settings for word in ("--set", one))])
-        assert result.exit_code == 0, result.output
-        return result.stderr.splitlines()
+        result = tiedae("train", "--device", "cpu", *(word for one in settings for word in ("--set", one)))
+        assert result.code == 0, result.err
+        return result.err.splitlines()
 
     monkeypatch.setattr(arithmetic, "has_bfloat16", lambda device: False)
     warning, described = notes("bfloat16")[:2]

@@ -70,6 +70,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, *added: Observer) -> None:
     monkeypatch.setattr(training_module, "REPORT_EVERY", -1.0)
 
 
+@pytest.mark.slow
 def test_an_observer_is_a_file_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     toy = Toy()
     follow(monkeypatch, toy)

@@ -75,6 +75,7 @@ def test_reading_ahead_touches_each_window_once_and_forwards(monkeypatch: pytest
     assert len(touched) < 1.5 * len(kept)
 
 
+@pytest.mark.slow
 def test_data_larger_than_half_of_the_memory_is_shuffled_in_blocks_and_stays_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
