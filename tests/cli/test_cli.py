@@ -52,7 +52,7 @@ def test_help_names_every_command() -> None:
 def test_each_command_has_help(command: str) -> None:
     text = tiedae(command, "--help", *(["--all"] if command == "train" else [])).stdout
     only_prints = command in ("runs", "configs", "schema", "help")  # they print stored facts and need no options
-    assert all(option in text for option in (() if tells else ("--quiet", "--json", "--debug"))) and "--help" in text
+    assert all(option in text for option in (() if only_prints else ("--quiet", "--json", "--debug"))) and "--help" in text
     assert ("--device" in text) == (
         command not in ("export", "inspect") and not only_prints
     )  # they compute too little for a GPU

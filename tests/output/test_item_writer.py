@@ -153,5 +153,5 @@ def test_adding_a_format_takes_one_row(digits_run: Path, monkeypatch: pytest.Mon
     assert result.exit_code == 0, result.output
     CliRunner().invoke(app, ["encode", "digits", "-q", "-o", "codes.npy"])
     assert np.allclose(np.loadtxt("codes.tsv", delimiter="\t")[:, 1:], np.load("codes.npy"))
-    with pytest.raises(InputError, match="known: npy, csv, jsonl, parquet, tsv"):
+    with pytest.raises(InputError, match="choose npy, csv, jsonl, parquet or tsv"):
         choose_format("xml", False, "-", FORMATS, "csv")
