@@ -4,6 +4,7 @@
 """
 
 import ast
+import functools
 import io
 import re
 import tokenize
@@ -58,8 +59,13 @@ class Text:
     """docstring, comment, literal or page."""
 
 
-def texts() -> Iterator[Text]:
-    """Yield every docstring, comment and string literal of the package, and every line of its pages and of the docs."""
+@functools.cache
+def texts() -> tuple[Text, ...]:
+    """Return every docstring, comment and string literal of the package, and every line of its pages and of the docs."""
+    return tuple(_texts())
+
+
+def _texts() -> Iterator[Text]:
     for path in sorted((ROOT / "tiedae_cli").rglob("*.py")):
         yield from _python_texts(path)
     for pattern in (*PAGES, *ASSETS):
@@ -74,7 +80,9 @@ def _python_texts(path: Path) -> Iterator[Text]:
         if token.type == tokenize.COMMENT:
             yield Text(name, token.start[0], token.string, "comment")
     tree = ast.parse(source)
-    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
+    docstrings = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
     parts: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):

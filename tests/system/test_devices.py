@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hearing import heard
+from log_capture import captured_log
 from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
@@ -27,7 +27,7 @@ EMULATED = "cpu has no bfloat16 arithmetic and emulates it slowly; training.prec
 )
 def test_precision(precision: str, native: bool, dtype: torch.dtype, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "has_bfloat16", lambda device: native)
-    with heard() as warnings:
+    with captured_log() as warnings:
         place = choose_place(CPU, TrainingConfig.model_validate({"precision": precision}), Ranks())
     assert (place.dtype, place.device, warnings) == (dtype, CPU, said)
 
