@@ -1,4 +1,4 @@
-"""The command line: what it prints where, its exit codes, and what it does not import."""
+"""The command line: its output, its exit codes, and the imports that it avoids."""
 
 import io
 import json
@@ -32,7 +32,7 @@ def tiedae(*arguments: str) -> Result:
 
 
 def refused(*arguments: str, code: int = 2) -> str:
-    """Run what must fail; return its message, which is the only thing it prints."""
+    """Run a command that must fail; return its message, which must be its only output."""
     result = tiedae(*arguments)
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr.startswith("error: ") and "Traceback" not in result.stderr
@@ -51,9 +51,11 @@ def test_help_names_every_command() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help(command: str) -> None:
     text = tiedae(command, "--help", *(["--all"] if command == "train" else [])).stdout
-    tells = command in ("runs", "configs", "schema", "help")  # they print what is there, and nothing beside it
-    assert all(option in text for option in (() if tells else ("--quiet", "--json", "--debug"))) and "--help" in text
-    assert ("--device" in text) == (command not in ("export", "inspect") and not tells)  # they compute nothing worth a GPU
+    only_prints = command in ("runs", "configs", "schema", "help")  # they print stored facts and need no options
+    assert all(option in text for option in (() if only_prints else ("--quiet", "--json", "--debug"))) and "--help" in text
+    assert ("--device" in text) == (
+        command not in ("export", "inspect") and not only_prints
+    )  # they compute too little for a GPU
 
 
 def test_without_arguments_it_shows_its_help() -> None:
@@ -80,11 +82,11 @@ print(*{{name.partition(".")[0] for name in sys.modules}}, file=sys.stderr)
     assert found.returncode == 0 and found.stdout
     slow = {"torch", "torchvision", "matplotlib", "numpy", "PIL", "yaml"}
     if len(arguments) == 1:
-        slow.add("pydantic")  # which typer itself imports for a command's own arguments
+        slow.add("pydantic")  # typer imports it for a command's arguments
     assert not slow & set(found.stderr.split())
 
 
-# The whole way
+# From training to pictures
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What people type first: it works, or the refusal ends with the line to type, with their own values in it."""
+"""First guesses of new users work, or the refusal ends with the line to type, with the user's values."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_train_takes_data_and_configs_by_name(words: str, run: str, sample: str 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes and links")
 def test_photographs_are_recognized_behind_links_hidden_files_and_pipes(tiedae: Tiedae) -> None:
-    """What training leaves out decides nothing, and nobody waits for a pipe."""
+    """Files that training skips do not decide, and named pipes are never read."""
     own_data()
     Path("all").mkdir()
     Path("all/.thumbnail.png").write_bytes(Path("photos/0.png").read_bytes())
@@ -151,7 +151,7 @@ def test_two_alternative_keys_contradict_each_other(epochs: int, tiedae: Tiedae)
     for words in (("my.yaml",), ("digits", f"epochs={epochs}", "steps=100")):
         code, _, err = tiedae("train", *words)
         assert code == 2 and "training.steps: conflicts with training.epochs" in err, words
-    assert settled(tiedae, "digits", "steps=100").training.steps == 100  # what is printed reads back
+    assert settled(tiedae, "digits", "steps=100").training.steps == 100  # the printed config loads again
 
 
 @pytest.mark.slow

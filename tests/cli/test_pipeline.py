@@ -1,4 +1,4 @@
-"""The tool as a Unix program among others: real processes, real pipes, a shell."""
+"""tiedae in a shell: real processes and real pipes."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_checkpoint_path_in_a_variable_and_a_picture_on_stdout_work() -> None:
-    """What runs here is in the README; the second command reads nothing but the first one's line."""
+    """The second command of this line from the docs reads only the first one's output."""
     found = shell(f'ckpt=$(tiedae train -q {QUICK}) && echo "$ckpt" && tiedae reconstruct "$ckpt" --n 2 --output - > pair.png')
     assert (found.returncode, found.stdout, found.stderr) == (0, "runs/digits/best.safetensors\n", "")
     with Image.open("pair.png") as image:
@@ -40,7 +40,7 @@ def test_a_checkpoint_path_in_a_variable_and_a_picture_on_stdout_work() -> None:
 
 
 def test_a_reader_that_closes_the_pipe_ends_the_command_quietly() -> None:
-    """``head`` leaves after a line; the training of 100,000 epochs ends with SIGPIPE's exit code and not a word."""
+    """``head`` exits after a line; a training of 100,000 epochs then ends silently with the exit code of SIGPIPE."""
     found = shell(f'tiedae train --json -q {QUICK} --set training.epochs=100000 | head -1; echo "${{PIPESTATUS[*]}}"')
     line, statuses = found.stdout.splitlines()
     assert json.loads(line)["epoch"] == 1
@@ -61,7 +61,7 @@ def on_a_terminal(*arguments: str, **environment: str) -> tuple[str, str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, env=settings(**environment)) as process:
         os.close(terminal)
         shown = b""
-        with contextlib.suppress(OSError):  # how Linux says that the other side has closed
+        with contextlib.suppress(OSError):  # Linux reports a closed terminal this way
             while part := os.read(master, 65_536):
                 shown += part
         os.close(master)
@@ -79,9 +79,7 @@ def test_a_terminal_shows_a_preview_unless_no_color_is_set(digits_run: Path, no_
     if no_color:
         assert shown == ""
     else:
-        assert (
-            shown.count("▀") == 2 * 3 * 24 * 12
-        )  # two items, PCA's and the model's, 24 x 24 pixels each, two of them a character
+        assert shown.count("▀") == 2 * 3 * 24 * 12  # two items, PCA's and the model's, 24 x 24 pixels each, two per character
         assert "\x1b[38;" in shown
 
 

@@ -1,4 +1,4 @@
-"""What people type wrongly: one line says what is wrong and what to type; a line that is offered is a valid command."""
+"""Wrong guesses: one line says what is wrong and what to type, and the suggested line is a valid command."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def tiedae(*arguments: str) -> tuple[int, str, str]:
 
 
 def refused(line: str) -> str:
-    """Return the one line that refuses a command line."""
+    """Return the one-line refusal of a command line."""
     code, out, err = tiedae(*shlex.split(line))
     assert (code, out) == (2, ""), err
     assert err.startswith("error: ") and err.count("\n") == 1, err
@@ -45,7 +45,7 @@ def offered(message: str) -> str:
 
 
 def parses(line: str) -> None:
-    """Assert that a line is a valid command: of ``train`` its config is printed, of others the options are all known."""
+    """Assert that a line is a valid command: ``train`` prints its config, and other commands have all its options."""
     words = shlex.split(line)
     if words[0] == "train":
         code, out, err = tiedae(*words, "--print-config")

@@ -1,4 +1,4 @@
-"""The schema and the reader of config files: every problem at once, each with its place, its key and what would be right."""
+"""The schema and the reader of configs: all problems at once, each with line, key and the right form."""
 
 import re
 from pathlib import Path
@@ -177,7 +177,7 @@ def test_all_problems_are_reported_at_once() -> None:
 
 
 def test_problems_come_in_the_order_of_the_file() -> None:
-    """Not in that of the schema, in which data comes before training."""
+    """Problems are not in the schema's order, in which data comes before training."""
     found = problems("training:\n  seed: x\n  epochs: 0\nzebra: 1\ndata: {dataset: 3}\n")
     assert [line.split(": ")[0] for line in found] == ["my.yaml:2", "my.yaml:3", "my.yaml:4", "my.yaml:5"]
 
@@ -216,7 +216,7 @@ def test_unreadable_config_files_are_reported(tmp_path: Path) -> None:
     path.write_text("#" * (LARGEST_FILE + 1))
     with pytest.raises(ConfigError, match="larger than 32 KiB"):
         load_config(path)
-    path.write_bytes(b"\xef\xbb\xbftraining: {epochs: 3}\n")  # a byte order mark, as some editors write it
+    path.write_bytes(b"\xef\xbb\xbftraining: {epochs: 3}\n")  # some editors write a byte order mark
     assert load_config(path).training.epochs == 3
 
 
@@ -273,7 +273,7 @@ def test_wrong_assignments_are_refused(assignment: str, line: str) -> None:
     ],
 )
 def test_floats_are_parsed_by_yaml_1_2(text: str, value: float) -> None:
-    """YAML 1.1, which PyYAML reads, takes ``3e-3`` for a string."""
+    """PyYAML's YAML 1.1 would read ``3e-3`` as a string."""
     assert parse_config(f"training: {{learning_rate: {text}}}", "my.yaml").training.learning_rate == value
 
 
@@ -378,7 +378,7 @@ def test_a_config_is_found_by_path_or_name(empty_folder: Path) -> None:
 
 
 def test_a_folder_does_not_hide_a_sample(empty_folder: Path) -> None:
-    """With ``output.runs: .`` the run folder of ``digits`` is called ``digits``; the next ``tiedae train`` still means the sample."""
+    """With ``output.runs: .`` the run folder is ``digits``; the next ``tiedae train digits`` still means the sample."""
     Path("digits").mkdir()
     assert find_config("digits") == sample_configs()["digits"]
 

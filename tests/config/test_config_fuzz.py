@@ -1,4 +1,4 @@
-"""Whatever a config file or ``--set`` says, the answer is a config or a ``ConfigError`` (HYPOTHESIS_PROFILE=soak: 2,000 examples)."""
+"""Any config file or ``--set`` gives a config or a ``ConfigError`` (HYPOTHESIS_PROFILE=soak: 2,000 examples)."""
 
 import os
 
@@ -13,7 +13,7 @@ from tiedae_cli.errors import ConfigError
 
 pytestmark = pytest.mark.slow
 
-# Examples are not timed: a shared machine is slow at times.
+# No deadline: shared machines are slow at times.
 COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
 settings.register_profile("suite", max_examples=100, **COMMON)
 settings.register_profile("soak", max_examples=2000, **COMMON)
@@ -67,7 +67,7 @@ RAW_TEXT = st.one_of(
 
 
 def check(text: str, assignments: tuple[str, ...] = ()) -> None:
-    """A config that survives being written and read again, or a ``ConfigError`` of lines that say where."""
+    """Check for a config that survives a round trip, or a ``ConfigError`` with a location in each line."""
     try:
         config = parse_config(text, "fuzz.yaml", assignments)
     except ConfigError as error:

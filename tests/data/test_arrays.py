@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hearing import heard
+from log_capture import captured_log
 from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
@@ -44,7 +44,7 @@ def random() -> np.random.Generator:
 
 def load(array: np.ndarray, **fields: object) -> tuple[Splits, list[str]]:
     np.save("x.npy", array)
-    with heard() as notes:
+    with captured_log() as notes:
         return load_splits(DataConfig(dataset="x.npy", **fields)), notes
 
 

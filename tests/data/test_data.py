@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hearing import heard, silently
+from log_capture import captured_log, silently
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split, choose
@@ -292,7 +292,7 @@ def test_choose() -> None:
     assert np.array_equal(chosen.values, choose(images, 100, 3).values)
     assert not np.array_equal(chosen.values, choose(images, 100, 4).values)
     assert len(np.unique(chosen.rows, axis=0)) == 100
-    with heard() as said:
+    with captured_log() as said:
         assert len(choose(images, 1000, 3)) == 300
     assert said == ["only 300 images in this split; 1,000 were asked for"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hearing import heard
+from log_capture import captured_log
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -41,7 +41,7 @@ def write(path: str, pixels: np.ndarray) -> np.ndarray:
 
 
 def load(**fields: object) -> tuple[Splits, list[str]]:
-    with heard() as notes:
+    with captured_log() as notes:
         return load_splits(DataConfig(dataset="pics", **fields)), notes
 
 
@@ -190,7 +190,7 @@ def test_a_cache_that_was_cut_off_is_made_anew() -> None:
 
 def _load_in_process(barrier: Any, results: Any) -> None:
     barrier.wait()
-    with heard() as notes:
+    with captured_log() as notes:
         splits = load_splits(DataConfig(dataset="pics", validation=0, test=0))
     built = sum("decoded once" in note for note in notes)
     results.put((built, int(splits.train.values.sum(dtype=np.int64))))
@@ -333,7 +333,7 @@ def test_wide_arrays_are_scaled_by_the_bits_in_use_and_their_range_lives_in_the_
     x = np.random.default_rng(0).integers(0, 4096, (40, 5, 4)).astype(np.uint16)
     x[0, 0, 0] = 4095
     np.save("x.npy", x)
-    with heard() as notes:
+    with captured_log() as notes:
         run = tiedae_cli.train({"data": {"dataset": "x.npy"}}, run_dir="run", epochs=1, hidden_sizes=[3], quiet=True)
     assert any(note.startswith("x.npy: uint16 images up to 4,095: 4,095 is white") for note in notes)
     model = tiedae_cli.load(run)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hearing import heard
+from log_capture import captured_log
 from PIL import Image
 
 from tiedae_cli.data.image_files import images_under, is_image_file, load_image_files, read_image
@@ -25,7 +25,7 @@ def save(name: str, pixels: np.ndarray, **options: object) -> Path:
 
 
 def load(path: Path, form: ItemForm = GRAY) -> tuple[np.ndarray, list[str]]:
-    with heard() as said:
+    with captured_log() as said:
         images = load_image_files([path], form)
     assert len(images) == 1 and images.form.shape == form.shape and images.form.scale == 1 / 255
     return images.values[0], said

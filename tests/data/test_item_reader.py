@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hearing import heard
 from hypothesis import given
 from hypothesis import strategies as st
+from log_capture import captured_log
 from PIL import Image
 from tiny_models import COLOR, DIGITS, VECTORS, random_bytes
 
@@ -325,7 +325,7 @@ def test_an_image_on_stdin(tmp_path: Path, stdin) -> None:
 def test_few_conversions_are_told_and_the_others_counted(tmp_path: Path) -> None:
     for index in range(5):
         picture(tmp_path / f"{index}.png", np.zeros((4, 4), np.uint8))
-    with heard() as said:
+    with captured_log() as said:
         values(ItemReader(DIGITS, 10).open([str(tmp_path)]))
     assert len(said) == 4
     assert said[-1] == "and 2 more files converted to the model's size and colors"

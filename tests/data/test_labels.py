@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
-from hearing import heard, silently
+from log_capture import captured_log, silently
 from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
@@ -215,7 +215,7 @@ def gaps(missing: str) -> str:
 @pytest.mark.parametrize("missing", ["", "NA", "nan"])
 def test_rows_without_a_label_are_neither_trained_on_nor_judged(missing: str) -> None:
     config = DataConfig.model_validate({"dataset": gaps(missing), "label": "kind", "normal": 0, "validation": 10, "test": 10})
-    with heard() as said:
+    with captured_log() as said:
         splits = load_splits(config)
     assert said == ["x.csv: 12 unlabelled items are in the test split, and excluded from label-based metrics"]
     assert [len(splits.get(name)) for name in ("train", "validation", "test")] == [68, 10, 42]
@@ -236,7 +236,7 @@ def test_a_table_whose_labels_all_miss_is_told_so() -> None:
 @pytest.mark.parametrize("value", [np.inf, np.nan, 0.5, 1e19, np.uint64(2**63)])
 def test_an_array_that_no_whole_numbers_hold_is_left_out(value: float) -> None:
     labels = np.array([value, *[0] * (COUNT - 1)], dtype=type(value))
-    with heard() as said:
+    with captured_log() as said:
         found = load_splits(DataConfig(dataset=archive(labels), validation=0, test=0)).train
     assert found.labels is None
     assert said == [f"x.npz: y: 120 {labels.dtype}; labels are 120 whole numbers or words, one per item; ignored"]

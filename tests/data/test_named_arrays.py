@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from hearing import heard, silently
+from log_capture import captured_log, silently
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.item_set import Splits
@@ -66,11 +66,11 @@ def test_one_array_of_items_and_one_of_labels(items: str, labels: str) -> None:
 
 def test_what_is_not_used_is_said() -> None:
     np.savez("x.npz", data=X, mean_item=X[:1].astype(float))
-    with heard() as said:
+    with captured_log() as said:
         load("x.npz")
     assert said == ["x.npz: the items are data; ignored: mean_item"]
     np.savez("o.npz", X=X, y=np.array(["a", None] * 15, dtype=object))
-    with heard() as said:
+    with captured_log() as said:
         assert load("o.npz").train.labels is None
     assert said[0].startswith("o.npz: y: holds Python objects, which are never unpickled") and said[0].endswith("; ignored")
     with pytest.raises(DataError, match="o.npz: y: holds Python objects, which are never unpickled"):
@@ -79,7 +79,7 @@ def test_what_is_not_used_is_said() -> None:
     with pytest.raises(DataError, match="w.npz: names: its type is <U1, not numbers"):
         load("w.npz", arrays={"train": "names"})
     np.savez("y.npz", X=X, y=np.linspace(0, 1, 30))
-    with heard() as said:
+    with captured_log() as said:
         assert load("y.npz").train.labels is None
     assert said == ["y.npz: y: 30 float64; labels are 30 whole numbers or words, one per item; ignored"]
 

@@ -16,7 +16,7 @@ import pyarrow
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
-from hearing import heard, silently
+from log_capture import captured_log, silently
 from typer.testing import CliRunner
 
 import tiedae_cli
@@ -117,7 +117,7 @@ def test_an_index_that_pandas_wrote_is_left_out_and_said() -> None:
         f"{',' if index == 0 else f'{index - 1},'}{line}\n"
         for index, line in enumerate(lines(names=("0", "1", "2")).split("\n")[:-1])
     )
-    with heard() as said:
+    with captured_log() as said:
         found = load(write("x.csv", numbered))
     assert said == ["x.csv: the column (without a name) counts the rows and is ignored; data.columns feeds it"]
     np.testing.assert_array_equal(found.raw(0, 999), ROWS)
@@ -131,7 +131,7 @@ def labelled(name: str = "class", values: tuple[object, ...] = ("good", "bad", "
 
 @pytest.mark.parametrize("name", ["label", "Class", "TARGET", "y"])
 def test_what_is_called_like_a_label_is_never_fed_silently(name: str) -> None:
-    with heard() as said:
+    with captured_log() as said:
         found = load(labelled(name, (0, 1, 1)))
     assert found.form.values_per_item == 3 and found.labels is None
     assert said == [
@@ -194,7 +194,7 @@ def with_text() -> str:
 
 
 def test_columns_of_text_are_named_with_both_ways_out() -> None:
-    with heard() as said, pytest.raises(DataError) as caught:
+    with captured_log() as said, pytest.raises(DataError) as caught:
         load(with_text())
     assert said == ["x.csv: ignored as dates: when"]
     assert "text columns: color (3 distinct)" in str(caught.value)
@@ -258,7 +258,7 @@ def test_missing_values_are_counted_dropped_or_filled() -> None:
         DataError, match=r"missing values in the columns a \(2\), b c \(1\)\n.*data\.missing=drop.*data\.missing=mean"
     ):
         load(path)
-    with heard() as said:
+    with captured_log() as said:
         dropped = load(path, missing="drop")
     assert said == ["x.csv: missing values in the columns a (2), b c (1): 2 rows skipped"]
     np.testing.assert_array_equal(dropped.raw(0, 99), np.delete(ROWS, [4, 6], 0))
@@ -292,7 +292,7 @@ def test_scalings_are_their_definitions(scaling: str) -> None:
 
 def test_constant_columns_become_zeros_and_are_named() -> None:
     rows = [f"{row},{'e' if index == 0 else 7}" for index, row in enumerate(lines().split("\n")[:-1])]
-    with heard() as said:
+    with captured_log() as said:
         found = load(write("x.csv", "\n".join(rows)))
     assert said == ["constant features (no information): e"]
     assert not found.batch(0, 99)[:, 3].any()
@@ -403,7 +403,7 @@ def test_a_large_table_is_read_once_into_the_cache(monkeypatch: pytest.MonkeyPat
     path = labelled()
     small = load(path, label="class")
     monkeypatch.setattr("tiedae_cli.data.sources.tables.LARGE", 100)
-    with heard() as said:
+    with captured_log() as said:
         first = load(path, label="class")
     assert len(said) == 1 and said[0].startswith("x.csv: read once into ")
     monkeypatch.setattr("tiedae_cli.data.training_sets._write_cache", lambda *_: pytest.fail("read again"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hearing import silently
+from log_capture import silently
 from typer.testing import CliRunner
 
 import tiedae_cli

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hearing import heard, silently
+from log_capture import captured_log, silently
 from small_runs import CPU, untrained
 
 from tiedae_cli.data.item_set import ItemForm, ItemSet
@@ -69,7 +69,7 @@ def test_a_map_of_many_items_is_a_sample_with_matching_labels(monkeypatch: pytes
     monkeypatch.setattr(code_maps, "MOST_POINTS", 40)
     test = load_splits(untrained(VECTORS).config.data).test
     model = untrained(test.form, hidden_sizes=[2]).model(CPU)
-    with heard() as said:
+    with captured_log() as said:
         code_map = map_codes(model, test)
     assert said == ["40 of the 300 items, chosen at random"]
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The PNG files: their sizes, and that the grid's pixels are the images' own, each over its partner."""
+"""The PNG files: their sizes, and that grids show the exact pixels of their images."""
 
 import io
 import math
@@ -41,7 +41,7 @@ def random_rows(count: int, form: ItemForm, seed: int) -> torch.Tensor:
 
 
 def grid_cells(canvas: np.ndarray, count: int, height: int, width: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Find the pairs in a grid by its layout: columns of at most 10 up to 100 images, then as many as make it about square."""
+    """Find the pairs in a grid by its layout: at most 10 columns for up to 100 images, then about square."""
     columns = min(count, 10) if count <= 100 else math.ceil(math.sqrt(count * 2 * height / width))
     rows = -(-count // columns)
     factor = next(
@@ -118,7 +118,7 @@ def level(value: float, count: int, side: int = 28) -> np.ndarray:
 @pytest.mark.parametrize("count", [1, 2, 8])
 @pytest.mark.parametrize("answers", [2, 3])
 def test_up_to_eight_items_have_the_layout_of_the_reference_figure(count: int, answers: int) -> None:
-    """8 x 3n inches at 100 dots: a row an item, original left, reconstruction right, PCA between them."""
+    """The page is 8 x 3n inches at 100 dpi: one row per item, with original, PCA and reconstruction."""
     shown = [Answers("a", "", level(0.2 * index, count), [1.0] * count if index else None) for index in range(answers)]
     canvas = decode(answers_picture(shown, ("a", "b")))
     assert canvas.shape == (300 * count, 800, 3)
@@ -132,10 +132,10 @@ def test_up_to_eight_items_have_the_layout_of_the_reference_figure(count: int, a
 @pytest.mark.parametrize("answers", [2, 3])
 @pytest.mark.parametrize(("height", "width"), [(20, 50), (50, 20), (23, 37), (37, 23), (8, 32), (32, 8), (240, 640)])
 def test_the_canvas_follows_the_images(count: int, answers: int, height: int, width: int) -> None:
-    """Every picture is whole and stands in its own cell; a page of images that are not square is no emptier than one of squares."""
+    """Each picture is complete and in its own cell; pages of images that are not square have no more empty space."""
 
     def red(height: int, width: int) -> np.ndarray:
-        """Return where the pictures are on the page, which has no red elsewhere."""
+        """Return where the pictures are: only they are red."""
         pictures = np.zeros((count, height, width, 3))
         pictures[..., 0] = 1
         shown = [Answers("reconstruction", "", pictures, [1234.5] * count if index else None) for index in range(answers)]
@@ -143,12 +143,12 @@ def test_the_canvas_follows_the_images(count: int, answers: int, height: int, wi
         return np.asarray((canvas == [255, 0, 0]).all(2))
 
     def ranges(line: np.ndarray) -> np.ndarray:
-        """Return the uninterrupted ranges of true, (n, 2)."""
+        """Return the ranges of consecutive true values, (n, 2)."""
         return np.flatnonzero(np.diff(np.concatenate([[0], line.astype(int), [0]]))).reshape(-1, 2)
 
     found = red(height, width)
     rows, columns = ranges(found.any(1)), ranges(found.any(0))
-    large = resized(np.zeros((1, height, width)), 222, 222).shape[1:3]  # what the reference's figure has room for
+    large = resized(np.zeros((1, height, width)), 222, 222).shape[1:3]  # the room in the reference figure
     assert rows.shape == (count, 2) and columns.shape == (answers, 2)
     assert (rows[:, 1] - rows[:, 0] >= large[0]).all() and (columns[:, 1] - columns[:, 0] >= large[1]).all()
     assert (rows[1:, 0] - rows[:-1, 1] >= 18).all() and rows[0, 0] >= 46 + 16  # room for the captions between them
@@ -157,7 +157,7 @@ def test_the_canvas_follows_the_images(count: int, answers: int, height: int, wi
 
 
 def test_more_than_eight_items_are_stacked_in_blocks_of_ten() -> None:
-    """Columns of plain levels: original, PCA and reconstruction from top to bottom, ten items a block."""
+    """Original, PCA and reconstruction are stacked from top to bottom, ten items per block."""
     shown = [Answers(name, "", level(value, 11), None) for name, value in (("o", 0.2), ("p", 0.4), ("r", 0.6))]
     canvas = decode(answers_picture(shown, ("a", "b")))
     found = [int(value) for value in canvas[:, canvas.shape[1] - 60, 0] if value in (51, 102, 153)]
@@ -186,7 +186,7 @@ def test_images_of_twenty_pixels_and_more_are_sharp_and_smaller_ones_smooth() ->
     step[:, :, 4:] = 1
     line = resized(step, 96, 320)[0, 40, :, 0].astype(int)
     assert len(line) == 96 and line[:24].max() == 0 and line[-24:].min() == 255
-    assert (np.diff(line) >= -8).all() and len(set(line.tolist())) > 8  # a ramp, where squares have one step
+    assert (np.diff(line) >= -8).all() and len(set(line.tolist())) > 8  # a ramp; sharp squares would have one step
 
 
 def test_large_images_are_shrunk_to_fit() -> None:
@@ -229,15 +229,15 @@ def report(epoch: int, train: float, validation: float | None) -> EpochReport:
     return EpochReport(JOINT, epoch, 40, train, validation, 1.0, 1000.0, 0.01, True)
 
 
-@pytest.mark.parametrize("yardstick", [None, 0.01])
+@pytest.mark.parametrize("pca_error", [None, 0.01])
 @pytest.mark.parametrize("validation", [None, 0.02])
 @pytest.mark.parametrize("epochs", [1, 2, 40])
-def test_the_loss_curve_shows_pca_if_its_error_is_known(epochs: int, validation: float | None, yardstick: float | None) -> None:
+def test_the_loss_curve_shows_pca_if_its_error_is_known(epochs: int, validation: float | None, pca_error: float | None) -> None:
     history = [report(epoch, 0.05 / epoch, validation) for epoch in range(1, epochs + 1)]
-    canvas = decode(loss_curve("run", history, yardstick, 16))
+    canvas = decode(loss_curve("run", history, pca_error, 16))
     assert canvas.shape == (450, 800, 3)
     orange = (np.abs(canvas.astype(int) - [0xC8, 0x50, 0x1E]).max(2) < 12).sum()
-    assert bool(orange > 100) is (yardstick is not None)
+    assert bool(orange > 100) is (pca_error is not None)
     blue = (np.abs(canvas.astype(int) - [0x1F, 0x5F, 0xA8]).max(2) < 12).sum()
     assert bool(blue > 20) is (validation is not None)
 

@@ -1,4 +1,4 @@
-"""Objects written many at a time are those that json and csv would write one by one."""
+"""Records written in blocks equal those that ``json`` and ``csv`` write one by one."""
 
 import csv
 import io
@@ -143,7 +143,7 @@ def test_codes_decode_alike_from_parquet_and_npy(digits_run: Path) -> None:
 
 
 def test_adding_a_format_takes_one_row(digits_run: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
-    """A function and a row in the list, and options and suffixes know it."""
+    """A function and a row of ``FORMATS`` add the format to options and suffixes."""
 
     def write_tabs(file: IO[bytes], blocks: Iterator[Records], layout: Layout) -> None:
         for block in blocks:

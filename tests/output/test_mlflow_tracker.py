@@ -1,4 +1,4 @@
-"""MLflow's own client reads back a run: parameters, the numbers of ``metrics.jsonl``, artifacts, and one run after a resume."""
+"""The MLflow tracker, read back with MLflow's client: parameters, metrics, artifacts, and one run after resuming."""
 
 import importlib.util
 import json
@@ -52,7 +52,7 @@ def left_behind() -> tuple[object, ...]:
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs that was resumed for a third; MLflow takes seconds to make its database, so it is made once."""
+    """A run of two epochs that was resumed for a third; made once, because MLflow takes seconds to create its database."""
     folder = tmp_path_factory.mktemp("mlflow") / "run"
     before = left_behind()
     result = train(*SMALL, "--epochs", "2", "--run-dir", str(folder))

@@ -1,4 +1,4 @@
-"""A series in bins: whatever blocks it arrives in, each bin holds the lowest and highest values and the highest score of its rows."""
+"""The bins of a series hold the extremes of their rows, whatever blocks the rows arrive in."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_each_bin_holds_the_extremes_of_its_rows(sizes: list[int], columns: int)
 
 @given(st.lists(st.tuples(st.integers(1, 1000), st.integers(1, 9)), min_size=1, max_size=8), st.integers(0, 50))
 def test_skipped_rows_keep_their_numbers(blocks: list[tuple[int, int]], first: int) -> None:
-    """Each block of rows comes after a gap; a bin is NaN only where none of its rows was."""
+    """Each block of rows follows a gap; a bin is NaN only if it has no rows."""
     places, start = [], first
     for gap, size in blocks:
         places.append(np.arange(start, start + size))
@@ -73,7 +73,7 @@ def test_rows_are_numbered_across_sources() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("window", [1, 4])
 def test_a_plot_shows_each_row_at_its_number(window: int, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
-    """Of a table and of windows: where the JSON lines leave rows out, the plot has a gap, and each score stands at its row."""
+    """For tables and windows, the plot has gaps for skipped rows, and each score is at its row's number."""
     rows = np.random.default_rng(0).normal(size=(120, 2)).cumsum(0)
     np.savetxt("x.csv", rows, delimiter=",", fmt="%.6f")
     drawn: list[Envelope] = []

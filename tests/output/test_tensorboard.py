@@ -1,4 +1,4 @@
-"""TensorBoard's files, read back by TensorBoard's own reader: the numbers of ``metrics.jsonl``, pictures, and the codes."""
+"""The TensorBoard tracker, read back with TensorBoard's reader: metrics, pictures and codes."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What people see on stderr and pipelines read on stdout."""
+"""The terminal: what goes to stderr for people and to stdout for pipelines."""
 
 import io
 import json
@@ -36,7 +36,7 @@ EVALUATION = Evaluation("test", ErrorSum(20.0, 10, 4), ErrorSum(30.0, 10, 4), 2,
 
 @contextmanager
 def displayed(terminal: Terminal) -> Iterator[TrainingDisplay]:
-    """Show a training whose data is of no account, from its start to its stop."""
+    """Show a training from its start to its stop; its data does not matter."""
     display = TrainingDisplay(terminal)
     display.started(cast(TrainingStart, None))
     yield display
@@ -44,7 +44,7 @@ def displayed(terminal: Terminal) -> Iterator[TrainingDisplay]:
 
 
 def on_a_terminal(quiet: bool = False, **options: object) -> tuple[Terminal, io.StringIO]:
-    """Return a terminal whose stderr shows color, 80 characters wide, and what it shows."""
+    """Return a terminal with color on stderr, 80 characters wide, and its output."""
     shown = io.StringIO()
     terminal = Terminal(quiet)
     settings = {"color_system": "truecolor", "width": 80, "highlight": False, **options}
@@ -54,14 +54,14 @@ def on_a_terminal(quiet: bool = False, **options: object) -> tuple[Terminal, io.
 
 def test_notes_go_to_stderr_and_results_to_stdout(capsys: Captured) -> None:
     terminal = Terminal()
-    terminal.note("a note that is longer than the eighty columns which rich assumes where there is no terminal to ask [x]")
+    terminal.note("a note that is longer than the eighty columns which rich assumes if there is no terminal to ask [x]")
     terminal.warn("careful")
     terminal.result("runs/x/best.safetensors")
     terminal.json_line(event="epoch")
     found = capsys.readouterr()
     assert found.out == "runs/x/best.safetensors\n"
     assert found.err.splitlines() == [
-        "a note that is longer than the eighty columns which rich assumes where there is no terminal to ask [x]",
+        "a note that is longer than the eighty columns which rich assumes if there is no terminal to ask [x]",
         "warning: careful",
     ]
 
@@ -155,12 +155,12 @@ def test_the_rows_of_a_training_fit_a_window(epochs: int, rows: int) -> None:
         display.epoch(EpochReport(JOINT, epoch, epochs, 0.5, 0.04, 1.25, 1000.0, 0.01, False))
     kept = [line.split()[0] for line in shown.getvalue().splitlines() if "/" in line]
     assert kept[0] == f"1/{epochs}" and kept[-1] == f"{epochs}/{epochs}"
-    assert len(kept) in (rows, rows + 1)  # the last epoch may be none of the k-th
+    assert len(kept) in (rows, rows + 1)  # the last epoch need not be a k-th one
 
 
 def wide_table() -> Table:
     table = Table(title="runs/mnist/best.safetensors on mnist, test split, 10,000 images of the kind that people draw by hand")
-    for heading in ("run", "squared error per image", "needless", "PSNR dB"):
+    for heading in ("run", "squared error per image", "optional", "PSNR dB"):
         table.add_column(heading, justify="left" if heading == "run" else "right")
     table.add_row("runs/mnist-best", "0.9886", "1234567", "28.99")
     table.add_row(Text("PCA, 150 components"), "2.6842", "7654321", "24.66")
@@ -171,18 +171,18 @@ def wide_table() -> Table:
 def test_no_width_breaks_a_word_of_a_table(width: int, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("FORCE_COLOR", "1")
-    Terminal().table(wide_table(), ("needless", "PSNR dB"))
+    Terminal().table(wide_table(), ("optional", "PSNR dB"))
     found = capsys.readouterr()
     shown = re.sub(r"\x1b\[[0-9;]*m", "", found.out)
     assert all(word in re.split(r"[\s│┃:]+", shown) for word in ("0.9886", "2.6842", "components", "squared", "image"))
     assert (width < 15) or "runs/mnist-best" in shown
-    assert ("7654321" in shown) is ("needless" not in found.err)
+    assert ("7654321" in shown) is ("optional" not in found.err)
     if width >= 30:
         assert max(map(len, shown.splitlines())) <= width
 
 
 def test_a_table_without_a_terminal_has_all_its_columns(capsys: Captured) -> None:
-    Terminal().table(wide_table(), ("needless", "PSNR dB"))
+    Terminal().table(wide_table(), ("optional", "PSNR dB"))
     found = capsys.readouterr()
     assert "7654321" in found.out and "28.99" in found.out and found.err == ""
 
@@ -190,7 +190,7 @@ def test_a_table_without_a_terminal_has_all_its_columns(capsys: Captured) -> Non
 def test_a_table_that_cannot_fit_becomes_a_list(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     monkeypatch.setenv("COLUMNS", "22")
     monkeypatch.setenv("FORCE_COLOR", "1")
-    Terminal().table(wide_table(), ("needless", "PSNR dB"))
+    Terminal().table(wide_table(), ("optional", "PSNR dB"))
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()]
     assert "run: runs/mnist-best" in lines and "PSNR dB: 28.99" in lines
 
@@ -251,7 +251,7 @@ def test_json_of_an_evaluation_has_the_same_values_as_the_table() -> None:
 
 
 def test_undefined_metrics_of_constant_data_are_null_in_json_and_a_dash_in_the_table() -> None:
-    """A perfect answer to constant images: infinite PSNR and no variance to explain are null in JSON and a dash in the table."""
+    """A perfect reconstruction of constant images has infinite PSNR and no variance to explain."""
     nothing = ErrorSum(0.0, 10, 4)
     values = json.loads(json_text(evaluation_values(Evaluation("test", nothing, nothing, 1, nothing))))
     assert values["psnr_db"] is None and values["pca"]["psnr_db"] is None and values["explained_variance"] is None
@@ -279,7 +279,7 @@ def test_the_preview_draws_two_pixels_per_character() -> None:
     terminal.preview([Answers("original", "", top), Answers("reconstruction", "", 1 - top, [1.0])], TITLE)
     line = next(line for line in shown.getvalue().splitlines() if "▀" in line)
     assert line.startswith("\x1b[38;2;0;0;0;48;2;51;51;51m▀\x1b[0m\x1b[38;2;255;255;255;48;2;102;102;102m▀")
-    assert "\x1b[38;2;255;255;255;48;2;204;204;204m▀" in line  # the reconstruction stands beside it, as in the PNG
+    assert "\x1b[38;2;255;255;255;48;2;204;204;204m▀" in line  # the reconstruction is beside it, as in the PNG
 
 
 @pytest.mark.parametrize(("width", "together"), [(80, 2), (120, 3)])

@@ -1,4 +1,4 @@
-"""The report: what the page holds, that no name becomes markup, and, in a real browser, that its model is the Python model."""
+"""The report: its content, the escaping of names and, in a real browser, that its model equals the Python model."""
 
 import base64
 import hashlib
@@ -60,7 +60,7 @@ def test_the_page_names_layers_that_it_cannot_run(tmp_path: Path, monkeypatch: p
 def test_the_page_names_an_activation_that_it_cannot_run(
     browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae
 ) -> None:
-    """An activation without a function in the page: the model is not live there, and all else is shown."""
+    """If the page cannot compute an activation, the model is not live, but everything else is shown."""
     run = train_small(tmp_path / "run", activation="tanh")
     monkeypatch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], page=None))
     target = tmp_path / "run.html"
@@ -255,13 +255,13 @@ def test_the_page_fits_and_its_pictures_are_painted(shown: Any, tmp_path: Path, 
 
 
 def test_the_page_cannot_reach_the_network(shown: Any) -> None:
-    """A request from the page's own scripts is refused by its policy."""
+    """The security policy refuses a request, even from the page's scripts."""
     refused = shown.execute_async_script(
         "const done = arguments[0]; document.addEventListener('securitypolicyviolation', (event) => done(event.effectiveDirective));"
         "fetch('http://127.0.0.1:9/').catch(() => {});"
     )
     assert refused == "connect-src"
-    shown.get_log("browser")  # which tells of the refusal
+    shown.get_log("browser")  # discard the log entry about the refusal
 
 
 def test_the_keyboard_draws_on_the_board(shown: Any) -> None:
@@ -293,7 +293,7 @@ def test_moving_a_slider_back_restores_the_pixels(shown: Any) -> None:
 
 @pytest.mark.parametrize("rank", ["squared_error", "region"])
 def test_the_page_judges_an_image_as_score_does(browser: Any, rank: str, tiedae: Tiedae) -> None:
-    """A drawn image's score and the threshold are those of ``score.rank``; color images, whose two sides differ."""
+    """A drawn image is scored by ``score.rank``; the images are in color and not square."""
     images = np.random.default_rng(0).integers(0, 256, (80, 3, 16, 24)).astype(np.uint8)
     np.save("x.npy", images)
     given = ["--set", "model.layers=[conv 4 4 2, dense 6]", "--set", f"score.rank={rank}", "--epochs", "1"]

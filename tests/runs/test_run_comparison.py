@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hearing import heard, silently
+from log_capture import captured_log, silently
 from PIL import Image
 from small_runs import CPU, train_small, untrained
 from typer.testing import CliRunner
@@ -129,13 +129,13 @@ def test_a_run_of_other_items_is_named() -> None:
         return replace(digits, test=digits.validation) if name == "other" else digits
 
     candidates = [candidate(on(name, untrained(DIGITS)), name) for name in ("digits", "other", "same", "gone")]
-    with heard() as said:
+    with captured_log() as said:
         assert common_splits(candidates, "test", load_by_name) is digits
     assert said == [
         "other: its own test split has other items; measured here on that of digits",
         "gone: its own test split has other items; measured here on that of digits",
     ]
-    with heard() as said:
+    with captured_log() as said:
         common_splits(candidates, "validation", load_by_name)
     assert said == ["gone: its own validation split has other items; measured here on that of digits"]
 
@@ -151,7 +151,7 @@ def test_runs_whose_splits_differ_only_in_their_seed_have_other_items() -> None:
         for seed in (0, 1)
     }
     candidates = [candidate(of_seed, name) for name, of_seed in seeds.items()]
-    with heard() as said:
+    with captured_log() as said:
         common_splits(candidates, "test", load)
     assert said == ["1: its own test split has other items; measured here on that of 0"]
 

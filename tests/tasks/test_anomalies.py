@@ -1,4 +1,4 @@
-"""The recipe ``anomalies`` end to end: trained on the usual rows of a table with labels, scored, judged and explained."""
+"""The recipe ``anomalies`` end to end: trained on the normal rows of a labelled table, then scored and explained."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ def invoke(*arguments: str, code: int = 0) -> tuple[list[dict[str, object]], str
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table whose columns depend on each other, and a run of the recipe on its normal rows."""
+    """A table with dependent columns, and a run of the recipe on its normal rows."""
     place = tmp_path_factory.mktemp("anomalies")
     random = np.random.default_rng(0)
     base = random.normal(size=(400, 2))
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_number_of_steps_becomes_whole_epochs(folder: Path) -> None:
     config = load_config(folder / "run" / "config.yaml")
     assert (config.training.steps, config.training.epochs) == (None, 20)  # 222 rows are 3 batches of 64
-    invoke("train", "--resume", str(folder / "run"), "-q")  # the statistics are made again
+    invoke("train", "--resume", str(folder / "run"), "-q")  # the statistics are fitted again
 
 
 def test_rows_get_scores_verdicts_and_labels(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The recipe ``defects``: a folder of good parts in, defective ones first, and the defect named; other ranks on convolutions."""
+"""The recipe ``defects``: trained on good parts, it ranks defective ones first and locates the defect."""
 
 import json
 import os
@@ -21,7 +21,7 @@ SMALL = ["training.steps=60", "training.batch_size=32", "model.layers=[conv 4 4 
 
 
 def part(random: np.random.Generator) -> np.ndarray:
-    """Return a bright disc, somewhat off the middle, (SIDE, SIDE) uint8."""
+    """Return a bright disc, slightly off center, (SIDE, SIDE) uint8."""
     rows, columns = np.mgrid[:SIDE, :SIDE]
     y, x = SIDE / 2 + random.uniform(-1, 1, 2)
     disc = np.clip(6.5 - np.hypot(rows - y, columns - x), 0, 1)
@@ -40,7 +40,7 @@ def sets(*assignments: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiedae: Tiedae) -> Path:
-    """Good parts, parts of which every fifth lacks a piece, and a run on the good ones."""
+    """Good parts, other parts with a piece missing from every fifth, and a run on the good ones."""
     place = tmp_path_factory.mktemp("defects")
     random = np.random.default_rng(0)
     for name in ("good", "new"):
@@ -93,7 +93,7 @@ def test_ranking_by_region_needs_images(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_neighbours_rank_alike_after_training_on_one_or_two_processes(folder: Path, tiedae: Tiedae) -> None:
-    """The leading process alone makes the statistics; they are those of the weights that both have."""
+    """Only the leading process fits the statistics, from the weights that all processes share."""
     given = sets(f"data.dataset={folder / 'good'}", *SMALL, "score.rank=neighbours", "training.optimizer=adam")
     for count in (1, 2):
         name = str(folder / f"of-{count}")

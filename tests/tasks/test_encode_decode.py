@@ -1,4 +1,4 @@
-"""``encode`` and ``decode``: the numbers are the model's, in every format and through real pipes."""
+"""``encode`` and ``decode`` give the model's numbers, in every format and through real pipes."""
 
 import gzip
 import io
@@ -65,12 +65,12 @@ def test_encode_writes_the_models_codes(model: TiedAutoencoder) -> None:
     codes = load(stdout)
     assert codes.dtype == np.float32
     assert close(codes, codes_of(model, X))
-    assert np.array_equal(load(run("encode", "x.npy")[0]), codes)  # MODEL left out
+    assert np.array_equal(load(run("encode", "x.npy")[0]), codes)  # without MODEL
 
 
 @pytest.fixture(autouse=True)
 def newest(tmp_path: Path, model: TiedAutoencoder) -> None:
-    os.link("runs/digits/best.safetensors", "runs/digits/last.safetensors")  # the newest run is the one that was saved last
+    os.link("runs/digits/best.safetensors", "runs/digits/last.safetensors")  # the newest run is the last one saved
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
@@ -282,7 +282,7 @@ def test_a_closed_pipe_ends_quietly() -> None:
     assert encoder.wait() == 141
 
 
-# Whatever trains can be encoded and scored from the same path
+# Data that trains can be encoded and scored from the same path
 
 
 def write_folder(x: np.ndarray, names: Callable[[int], str]) -> str:
@@ -338,7 +338,7 @@ def write_matlab(**arrays: np.ndarray) -> str:
 
 
 def write_matlab_73(x: np.ndarray) -> str:
-    """As MATLAB writes it: HDF5 after a block of text, the dimensions reversed."""
+    """Write HDF5 as MATLAB does: after a block of text, with reversed dimensions."""
     with h5py.File("x.mat", "w", userblock_size=512) as file:
         file["X"] = x.reshape(40, -1).astype(float).T
         file["y"] = LABELS[None].astype(float)
@@ -398,7 +398,7 @@ FORMS: dict[str, Callable[[np.ndarray], str]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_data_that_trains_can_be_encoded_and_scored_from_the_same_path(form: str, empty_folder: Path, tiedae: Tiedae) -> None:
-    """Item for item in the same order: what training gathered is what the reader of inputs gives."""
+    """Training and the reader of inputs give the same items in the same order."""
     x = np.random.default_rng(3).integers(0, 256, (40, 5, 4), dtype=np.uint8)
     path = FORMS[form](x)
     run = tiedae_cli.train({"data": {"dataset": path}}, epochs=1, batch_size=10, hidden_sizes=[6, 3], quiet=True)
@@ -423,7 +423,7 @@ def test_data_that_trains_can_be_encoded_and_scored_from_the_same_path(form: str
     np.testing.assert_allclose(scores, errors, rtol=1e-4, atol=1e-5)
 
 
-# Each is refused by training, by encode and by score alike
+# Training, encode and score refuse each of these alike
 REFUSED: dict[str, Callable[[np.ndarray], str]] = {
     "floats of 0 to 255": lambda x: write_npy(x.astype(np.float32)),
     "floats a little above 1": lambda x: write_npy(x.astype(np.float32) / 200),

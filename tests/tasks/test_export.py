@@ -1,4 +1,4 @@
-"""ONNX and safetensors files answer as the model does."""
+"""Exported ONNX and safetensors files compute the same as the model."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def answers(content: bytes, values: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what onnxruntime makes of a file's one input, by the outputs' names."""
+    """Run a file with one input in onnxruntime; return the outputs by name."""
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     found = session.run(names, {session.get_inputs()[0].name: values.astype(np.float32)})

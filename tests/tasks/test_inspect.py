@@ -1,4 +1,4 @@
-"""What `tiedae inspect` says and draws."""
+"""The tables and pictures of ``tiedae inspect``."""
 
 import io
 import json

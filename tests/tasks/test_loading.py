@@ -1,4 +1,4 @@
-"""Data as every command reads it: what is converted is said, and vectors are seen with the statistics of the trained model."""
+"""Every command reports conversions and scales vectors with the statistics of the trained model."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def test_every_command_reports_conversions(command: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["encode", "score", "inspect"])
 def test_every_command_scales_vectors_as_in_training(command: str) -> None:
-    """The training items change, and with them their statistics; validation and test stay, and so does all that is said of them."""
+    """Changed training items change their statistics, but no result on validation and test items."""
     train()
     before, _ = run(*COMMANDS[command])
     trained_on = load_splits(DataConfig(dataset="x.npy")).train.indices

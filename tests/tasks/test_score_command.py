@@ -1,4 +1,4 @@
-"""``score``: errors, thresholds, the worst and the AUROC are what their definitions say; a bad file does not stop a screening."""
+"""``score``: errors, thresholds, ranking and AUROC match their definitions; an unreadable file does not stop it."""
 
 import csv
 import io
@@ -175,7 +175,7 @@ def test_unreadable_rows_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyP
     save_run(Path("runs"), "vectors", VECTORS, dataset="nowhere", output="linear")
     rows = np.ones((30, 6), np.float32)
     rows[5:20, 2] = np.nan
-    rows[25], rows[26] = 1e25, 3e38  # the square of the first is no float32; of the second the model makes none
+    rows[25], rows[26] = 1e25, 3e38  # the first one's square overflows float32; the second overflows in the model
     np.save("v.npy", rows)
     lines, stderr = run("vectors", "v.npy", code=1)
     assert [line["item"] for line in lines] == [*range(5), *range(20, 26), *range(27, 30)]
@@ -184,7 +184,7 @@ def test_unreadable_rows_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with torch.inference_mode():
         own = (found.module(seen).double() - seen.double()).square().sum().item()
     assert lines[10]["squared_error"] == pytest.approx(own, rel=1e-6) and own > 1e50
-    assert list(lines[0]) == ["item", "squared_error", "mse_per_value"]  # without its data a model has no threshold
+    assert list(lines[0]) == ["item", "squared_error", "mse_per_value"]  # without its data, the model has no threshold
     assert "warning: no threshold, for the model's data cannot be read" in stderr
     assert stderr.count("; left out") == 10
     assert stderr.endswith("and 6 more\n")
@@ -258,7 +258,7 @@ def test_against_measures_how_well_known_anomalies_are_separated(
             "detection_rate": pytest.approx((others > threshold).to(torch.float64).mean().item()),
         }
     ]
-    assert run("--against", "digits")[0][0]["auroc"] == 0.5  # a data set's test split, here the very same one
+    assert run("--against", "digits")[0][0]["auroc"] == 0.5  # a data set's test split, which is the same one here
     assert run("x.npy", "--against", "digits")[0][0]["auroc"] == pytest.approx(1 - pairs, abs=1e-12)
     for option in ("--top", "--explain"):
         assert "cannot be combined with --top or --explain" in run("--against", "x.npy", option, "3", code=2)[1]
@@ -283,4 +283,4 @@ def test_the_contact_sheet_shows_the_worst_sharply(model: TiedAutoencoder) -> No
         assert (cell == cell[:, :1, :, :1]).all()
         assert np.abs(cell[:, 0, :, 0].astype(int) - PIXELS[line["item"]].numpy().astype(int)).max() <= 1  # type: ignore[index]
         caption = np.asarray(Image.open("worst.png").convert("RGB"))[146:180, left : left + 60].astype(int)
-        assert (caption[..., 0] - caption[..., 2]).max() > 100  # in the warning color
+        assert (caption[..., 0] - caption[..., 2]).max() > 100  # in the accent color

@@ -334,7 +334,7 @@ class TrainingConfig(Section):
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 150
     """Items per optimization step, over all processes."""
     shuffle: Shuffle = "auto"
-    """How the training items are shuffled each epoch: `items` uniformly; `blocks` in blocks of 8 MB, 64 of which are mixed
+    """How the training items are shuffled each epoch: `items` uniformly; `blocks` in blocks of 8 MB, with 64 blocks mixed
     at a time, so data larger than memory is read sequentially; `auto` uses `blocks` for data larger than half of the
     memory."""
     optimizer: Optimizer = "adam"

@@ -53,7 +53,7 @@ def reconstruct_images(
 
     Args:
         model: on ``device``.
-        images: the images to reconstruct, all of which are drawn.
+        images: the images to reconstruct; all are drawn.
         components: PCA; None to draw the model alone.
         title: two lines: the run with its shape, and what is shown.
         device: where to compute.

@@ -255,7 +255,7 @@ class Answer {
     this.errors = IMAGES ? pictureCanvas(`Error map of ${this.run.name}`, "picture small") : null;
     this.needle = svg("rect", { y: 2, height: 10, rx: 2, class: `needle run-${r}` });
     this.mark = svg("path", { class: "limit" });
-    this.text = el("p", { class: "judgement" });
+    this.text = el("p", { class: "verdict-line" });
     this.pane = el("figure", { class: "answer" },
       el("figcaption", {}, DATA.runs.length > 1 ? this.run.name : "Reconstruction"),
       el("div", { class: "beside" }, this.canvas, this.errors),

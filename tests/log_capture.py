@@ -1,4 +1,4 @@
-"""What the program says by ``logging``, as a list of lines."""
+"""Captures the messages that the program logs, as a list of lines."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class _Ear(logging.Handler):
+class _ListHandler(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.lines: list[str] = []
@@ -18,22 +18,22 @@ class _Ear(logging.Handler):
 
 
 @contextmanager
-def heard() -> Iterator[list[str]]:
-    """Give the list that each note and warning of this block is appended to."""
-    ear, logger = _Ear(), logging.getLogger("tiedae_cli")
+def captured_log() -> Iterator[list[str]]:
+    """Yield a list to which each message logged in this block is appended."""
+    handler, logger = _ListHandler(), logging.getLogger("tiedae_cli")
     level = logger.level
-    logger.addHandler(ear)
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        yield ear.lines
+        yield handler.lines
     finally:
-        logger.removeHandler(ear)
+        logger.removeHandler(handler)
         logger.setLevel(level)
 
 
 def silently(call: Callable[..., T], *args: object, **options: object) -> T:
-    """Return what a call returns, which must say nothing."""
-    with heard() as lines:
+    """Call a function that must not log anything; return its result."""
+    with captured_log() as lines:
         result = call(*args, **options)
     assert lines == []
     return result
