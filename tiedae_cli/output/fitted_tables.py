@@ -24,6 +24,14 @@ class Fitted:
     """Headings of the columns that do not fit."""
 
 
+class PipedConsole(Console):
+    """A console that raises ``BrokenPipeError`` like any other stream; rich's own would exit with code 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error that is being handled."""
+        raise
+
+
 def print_table(table: Table, needless: Sequence[str] = ()) -> str:
     """Print a table on stdout as it fits the window, in full where stdout is no terminal; return what was left out, if anything.
 
@@ -31,9 +39,9 @@ def print_table(table: Table, needless: Sequence[str] = ()) -> str:
         table: its title is printed over it; its cells are text, no markup.
         needless: headings of columns that may go where the window is too narrow, the first one first.
     """
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = PipedConsole(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=200)
+        console = PipedConsole(highlight=False, markup=False, emoji=False, width=200)
     table = shown_table(table)
     if table.title:
         console.print(Text(str(table.title), style="italic"))

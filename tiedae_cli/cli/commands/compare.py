@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, Json, Quiet, Split
+from tiedae_cli.cli.commands.options import Debug, Device, Json, Quiet, Split, output_target
 
 
 def compare(
@@ -18,6 +18,7 @@ def compare(
             "--output",
             "-o",
             metavar="FILE|-",
+            callback=output_target,
             show_default=False,
             help="Write a PNG of the same images, one row per run; - is stdout.",
         ),
