@@ -84,4 +84,4 @@ def test_a_reader_that_has_gone_ends_every_command_with_141(words: str) -> None:
         result = tiedae(words, stdout=write)
     finally:
         os.close(write)
-    assert (result.returncode, b"rror" in result.stderr) == (141, False)
+    assert (result.returncode, b"error:" in result.stderr) == (141, False)

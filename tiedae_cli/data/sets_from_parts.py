@@ -18,7 +18,7 @@ from tiedae_cli.data.sources.cells import numbered
 from tiedae_cli.data.sources.part import Part, RawBlock, stop
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.cache import cache_folder, taking_turns
-from tiedae_cli.system.memory import available_memory
+from tiedae_cli.system.memory import available_memory, require_memory
 from tiedae_cli.system.progress import progress
 from tiedae_cli.system.storage import replacing
 
@@ -108,11 +108,13 @@ def _in_memory(
     gaps = _Gaps(part, reading, missing)
     blocks: list[RawBlock] = []
     whole = None if part.count is None else np.empty((part.count, reading.form.values_per_item), reading.target)
-    done = seen = 0
+    done = seen = held = 0
     for raw in part.read(size, stop):
         block = gaps.without(reading.convert(raw, stop))
         if whole is None:
             blocks.append(block)
+            held += block.values.nbytes
+            require_memory(part.name, held)  # once more, to put the blocks together
         else:
             whole[done : done + len(block.rows)] = block.values
         done, seen = done + len(block.rows), seen + len(raw.rows)

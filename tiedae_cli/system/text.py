@@ -23,6 +23,11 @@ def shown(text: str) -> str:
     return HIDDEN.sub(_escaped, text) if HIDDEN.search(text) else text
 
 
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most ``most`` characters, with its middle replaced by an ellipsis if it is longer."""
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[len(text) - most // 2 + 3 :]}"
+
+
 def set_option(key: str, value: str | Sequence[str]) -> str:
     """Return the option that sets a key to a string or a list of strings, quoted for the shell."""
     text = _in_yaml(value) if isinstance(value, str) else f"[{', '.join(map(_in_yaml, value))}]"
