@@ -17,7 +17,7 @@ from tiedae_cli.data.item_set import BLOCK_BYTES, ItemSet, ValueRange, range_of
 from tiedae_cli.data.sources.cells import numbered
 from tiedae_cli.data.sources.part import Part, RawBlock, stop
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.cache import cache_folder, taking_turns
+from tiedae_cli.system.cache import cache_folder, seal, taking_turns, undamaged_files
 from tiedae_cli.system.memory import available_memory, require_memory
 from tiedae_cli.system.progress import progress
 from tiedae_cli.system.storage import replacing
@@ -144,13 +144,14 @@ def _from_cache(
     digest = hashlib.sha256(os.fsencode(f"{CACHE_VERSION}{part.key}{missing}{reading.target}")).hexdigest()[:32]
     place = cache_folder() / "tables" / digest
     values, labels = place / "values.raw", place / "labels.npy"
-    if not values.exists():
+    if not (files := undamaged_files(place)):
         with taking_turns(place):
-            if not values.exists():
+            if not (files := undamaged_files(place)):
                 _write_cache(part, reading, size, missing, values, labels)
+                files = {path.name for path in (values, labels) if path.exists()}
                 log.info(f"{part.name}: read once into {values}")
     items = np.memmap(values, reading.target, "r").reshape(-1, reading.form.values_per_item)
-    return items, None, np.load(labels, allow_pickle=False) if labels.exists() else None
+    return items, None, np.load(labels, allow_pickle=False) if labels.name in files else None
 
 
 def _write_cache(part: Part, reading: ItemRules, size: int, missing: str, values: Path, labels: Path) -> None:
@@ -168,6 +169,9 @@ def _write_cache(part: Part, reading: ItemRules, size: int, missing: str, values
         if words:
             with replacing(labels) as file_of_labels:
                 np.save(file_of_labels, np.concatenate(words))
+    if not words:
+        labels.unlink(missing_ok=True)
+    seal([values, labels] if words else [values])
 
 
 class _Gaps:
