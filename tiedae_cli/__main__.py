@@ -83,8 +83,10 @@ def _run() -> None:
     if not sys.warnoptions:  # warnings of libraries are for programmers; `python -W` shows them
         warnings.simplefilter("ignore")
     logging.getLogger().addHandler(logging.NullHandler())  # nor do users need what libraries log
-    from tiedae_cli.cli.app import run
-
+    try:
+        from tiedae_cli.cli.app import run
+    except OSError as error:  # for example too many open files
+        _refuse(f"the program cannot be loaded: {error.strerror or error}")
     run()
 
 

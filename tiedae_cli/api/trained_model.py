@@ -12,6 +12,7 @@ from torch import Tensor
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_reader import ItemReader, raw_array, raw_shape
 from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.errors import InputError
 from tiedae_cli.model import inference as evaluation
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.runs.trained_run import OpenRun, open_run
@@ -116,6 +117,8 @@ class Model:
 
 
 def _as_array(x: Array) -> np.ndarray:
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise InputError("x: a masked array; fill its masked values, for example with x.filled(numpy.nan)")
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
 
 

@@ -35,7 +35,7 @@ from tiedae_cli.system.files_in_use import tracking_files_in_use
 from tiedae_cli.system.interruption import stopping_at_once
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.standard_streams import LastingStream, open_closed_streams
-from tiedae_cli.system.text import note_names, shown_lines
+from tiedae_cli.system.text import note_names, shortened, shown_lines
 
 CLOSED_PIPE = 141  # 128 + SIGPIPE: what Unix tools return when their reader has gone
 INTERRUPTED = 130  # 128 + SIGINT
@@ -53,6 +53,8 @@ ELSEWHERE = {  # names of commands in other tools
     **dict.fromkeys(("config", "samples", "examples", "recipes"), "configs"),
     **dict.fromkeys(("version", "about"), "--version"),
 }
+WRONG_PATH = (errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EACCES, errno.EINVAL)
+LONGEST_NAME = 200  # characters of a path in a message
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # stdout is full, lost or closed
 
 
@@ -69,6 +71,9 @@ class ErrorsToExitCodes(TyperGroup):
             rest: list[str] = super().parse_args(ctx, args)
         except typer.TyperException as error:
             self._refuse(ctx, error)
+        except BrokenPipeError:  # while --help is printed
+            _give_up_stdout()
+            raise typer.Exit(CLOSED_PIPE) from None
         return rest
 
     @staticmethod
@@ -138,6 +143,13 @@ def _exit_code(error: BaseException, debug: bool) -> int:
     if isinstance(error, OSError) and error.filename is None and error.errno in UNWRITABLE:  # StorageError names its file
         _say(f"error: stdout: cannot be written: {error.strerror}")
         return 1
+    if isinstance(error, OSError):  # of a path that no module expected to fail
+        name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        _say(f"error: {shortened(name, LONGEST_NAME)}{error.strerror or error}")
+        return 2 if error.errno in WRONG_PATH else 1
+    if isinstance(error, RecursionError):
+        _say("error: nested too deeply (folders in folders, or lists in lists of a file)")
+        return 2
     reason = (str(error).strip().splitlines() or [""])[0][:200]
     _say(f"error: unexpected {type(error).__name__}: {reason} (run the command again with --debug for the traceback)")
     return 1

@@ -30,6 +30,7 @@ def scaled(train: ItemSet, scaling: str, fills: bool = False) -> ItemForm:
         fills: missing values are replaced by the feature's mean.
     """
     mean, deviation = _moments(train)
+    rounding = np.abs(mean) * RESOLUTION.get(train.values.dtype.name, 1e-7)
     if scaling == "standard":
         offset, spread = mean, deviation
     elif scaling == "none":
@@ -38,9 +39,8 @@ def scaled(train: ItemSet, scaling: str, fills: bool = False) -> ItemForm:
         quantiles = (0.25, 0.5, 0.75) if scaling == "robust" else (0.0, 0.0, 1.0)
         low, offset, high = _quantiles(train, quantiles)
         spread = high - low
-        if scaling == "robust":  # more than half of the values are equal: use the deviation
-            spread = np.where(spread > 0, spread, deviation)
-    rounding = np.abs(mean) * RESOLUTION.get(train.values.dtype.name, 1e-7)
+        if scaling == "robust":  # at least half of the values are equal up to rounding: use the deviation
+            spread = np.where(spread > np.maximum(rounding, SMALLEST_SPREAD), spread, deviation)
     constant = (deviation <= np.maximum(rounding, SMALLEST_SPREAD)) & (scaling != "none")
     _name_constants(train, constant)
     scale = 1 / np.where(constant, 1.0, spread)

@@ -17,8 +17,8 @@ from tiedae_cli.data.item_set import BLOCK_BYTES, ItemSet, ValueRange, range_of
 from tiedae_cli.data.sources.cells import numbered
 from tiedae_cli.data.sources.part import Part, RawBlock, stop
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.cache import cache_folder, taking_turns
-from tiedae_cli.system.memory import available_memory
+from tiedae_cli.system.cache import cache_folder, seal, taking_turns, undamaged_files
+from tiedae_cli.system.memory import available_memory, require_memory
 from tiedae_cli.system.progress import progress
 from tiedae_cli.system.storage import replacing
 
@@ -108,11 +108,13 @@ def _in_memory(
     gaps = _Gaps(part, rules, missing)
     blocks: list[RawBlock] = []
     whole = None if part.count is None else np.empty((part.count, rules.form.values_per_item), rules.target)
-    done = seen = 0
+    done = seen = held = 0
     for raw in part.read(size, stop):
         block = gaps.without(rules.convert(raw, stop))
         if whole is None:
             blocks.append(block)
+            held += block.values.nbytes
+            require_memory(part.name, held)  # once more, to put the blocks together
         else:
             whole[done : done + len(block.rows)] = block.values
         done, seen = done + len(block.rows), seen + len(raw.rows)
@@ -142,13 +144,14 @@ def _from_cache(
     digest = hashlib.sha256(os.fsencode(f"{TABLE_CACHE_VERSION}{part.key}{missing}{rules.target}")).hexdigest()[:32]
     folder = cache_folder() / "tables" / digest
     values, labels = folder / "values.raw", folder / "labels.npy"
-    if not values.exists():
+    if not (files := undamaged_files(folder)):
         with taking_turns(folder):
-            if not values.exists():
+            if not (files := undamaged_files(folder)):
                 _write_cache(part, rules, size, missing, values, labels)
+                files = {path.name for path in (values, labels) if path.exists()}
                 log.info(f"{part.name}: read once into {values}")
     items = np.memmap(values, rules.target, "r").reshape(-1, rules.form.values_per_item)
-    return items, None, np.load(labels, allow_pickle=False) if labels.exists() else None
+    return items, None, np.load(labels, allow_pickle=False) if labels.name in files else None
 
 
 def _write_cache(part: Part, rules: ItemRules, size: int, missing: str, values: Path, labels: Path) -> None:
@@ -166,6 +169,9 @@ def _write_cache(part: Part, rules: ItemRules, size: int, missing: str, values: 
         if words:
             with replacing(labels) as file_of_labels:
                 np.save(file_of_labels, np.concatenate(words))
+    if not words:
+        labels.unlink(missing_ok=True)
+    seal([values, labels] if words else [values])
 
 
 class _Gaps:

@@ -27,6 +27,14 @@ class Fitted:
     """Headings of the columns that do not fit."""
 
 
+class PipedConsole(Console):
+    """A console that raises ``BrokenPipeError`` like any other stream; rich's own would exit with code 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error that is being handled."""
+        raise
+
+
 def print_table(table: Table, optional: Sequence[str] = ()) -> str:
     """Print a table to stdout, fitted to the window if stdout is a terminal; return a note about hidden columns, or "".
 
@@ -34,9 +42,9 @@ def print_table(table: Table, optional: Sequence[str] = ()) -> str:
         table: its title is printed above it; its cells are plain text, not markup.
         optional: headings of columns to hide if the window is too narrow, the first one first.
     """
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = PipedConsole(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=200)
+        console = PipedConsole(highlight=False, markup=False, emoji=False, width=200)
     table = shown_table(table)
     if table.title:
         console.print(Text(str(table.title), style="italic"))

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from tiedae_cli.output.figures import Answers
-from tiedae_cli.output.fitted_tables import print_table
+from tiedae_cli.output.fitted_tables import PipedConsole, print_table
 from tiedae_cli.output.output_targets import opened_output, refuse_binary_on_terminal
 from tiedae_cli.output.preview import preview_lines
 from tiedae_cli.system.json_text import json_text
@@ -34,7 +33,7 @@ class Terminal:
         self.prints = prints
         self.quiet = quiet
         self.as_json = as_json
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.console = PipedConsole(stderr=True, quiet=quiet, highlight=False)
 
     def __enter__(self) -> "Terminal":
         """Show log messages and the progress of slow work until the block ends."""

@@ -34,7 +34,7 @@ class Threshold:
 
 def least_items(rate: float) -> int:
     """Return how many held-out items a false-alarm rate needs: the expected rate of the largest of n is 1 / (n + 1)."""
-    return math.ceil(1 / rate - 1 - 1e-9)
+    return math.ceil(min(1 / rate, 1e18) - 1 - 1e-9)  # 1 / 1e-320 is infinite
 
 
 def threshold_of(calibration: Calibration, rate: float) -> Threshold:

@@ -1,18 +1,24 @@
-"""The user's cache folder, and how processes take turns in one of its subfolders."""
+"""The user's cache folder: how processes take turns in one of its subfolders, and how damaged files in it are detected."""
 
 import contextlib
+import hashlib
+import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
 from tiedae_cli.errors import StorageError
 from tiedae_cli.system.locks import holding
-from tiedae_cli.system.storage import remove_temporaries, storage_errors
+from tiedae_cli.system.regular_files import open_regular
+from tiedae_cli.system.storage import remove_temporaries, replacing, storage_errors
 
 log = logging.getLogger(__name__)
+
+SEAL = "seal.json"  # sizes, digests and times of the files of a cache entry
+ALWAYS_DIGESTED = 1 << 30  # bytes; the digest of a larger file is compared only if its time has changed
 
 
 def cache_folder() -> Path:
@@ -52,3 +58,41 @@ def taking_turns(folder: Path) -> Iterator[None]:
         if held:  # on a file system without locks both do the work, and the second file replaces an equal one
             remove_temporaries(folder)
         yield
+
+
+def seal(files: Sequence[Path]) -> None:
+    """Record the sizes and digests of the files of a cache entry, all in one folder, after they have been written.
+
+    Raises:
+        StorageError: the record cannot be written.
+    """
+    entries = {path.name: _entry(path) for path in files}
+    with replacing(files[0].parent / SEAL) as file:
+        file.write(json.dumps(entries).encode())
+
+
+def undamaged_files(folder: Path) -> set[str]:
+    """Return the names of the files of a cache entry; empty if there is none, or any file differs from its record."""
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
+        with open_regular(folder / SEAL) as file:
+            entries = json.loads(file.read(1 << 16))
+        if all(_is_undamaged(folder / name, entry) for name, entry in entries.items()):
+            return set(entries)
+    return set()
+
+
+def _entry(path: Path) -> dict[str, object]:
+    with storage_errors(path, "read"), open_regular(path) as file:
+        information = os.fstat(file.fileno())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": information.st_size, "mtime_ns": information.st_mtime_ns, "sha256": digest}
+
+
+def _is_undamaged(path: Path, entry: dict[str, object]) -> bool:
+    with open_regular(path) as file:
+        information = os.fstat(file.fileno())
+        if information.st_size != entry["bytes"]:
+            return False
+        if information.st_size > ALWAYS_DIGESTED and information.st_mtime_ns == entry["mtime_ns"]:
+            return True
+        return hashlib.file_digest(file, "sha256").hexdigest() == entry["sha256"]

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tiedae_cli.errors import DeviceError, LostProcessError
+from tiedae_cli.errors import DeviceError, InputError, LostProcessError
 
 T = TypeVar("T")
 LOST_AFTER = timedelta(minutes=10)  # a process that is silent for longer counts as lost
@@ -101,7 +101,7 @@ class Ranks:
 @contextlib.contextmanager
 def joined_ranks() -> Iterator[Ranks]:
     """Join the processes that ``torchrun`` started (gloo on the CPU, NCCL on CUDA); without torchrun, a single process."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count = _processes()
     if count == 1:
         yield Ranks()
         return
@@ -113,6 +113,24 @@ def joined_ranks() -> Iterator[Ranks]:
     finally:
         if torch.cuda.is_available():  # required by NCCL; gloo in torch 2.6 may hang here, and the process ends anyway
             torch.distributed.destroy_process_group()
+
+
+def _processes() -> int:
+    """Return how many processes train together, from the variables that ``torchrun`` sets.
+
+    Raises:
+        InputError: they are incomplete or not numbers.
+    """
+    count, rank = os.environ.get("WORLD_SIZE", "1"), os.environ.get("RANK", "")
+    if count == "1":
+        return 1
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing or not (count.isdecimal() and rank.isdecimal() and int(rank) < int(count)):
+        wrong = f"but not {', '.join(missing)}" if missing else f"and RANK={rank}"
+        raise InputError(
+            f"WORLD_SIZE={count} is set, {wrong}; start several processes with torchrun, or unset WORLD_SIZE for one"
+        )
+    return int(count)
 
 
 @contextlib.contextmanager

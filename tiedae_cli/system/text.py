@@ -18,6 +18,11 @@ def shown(text: str) -> str:
     return HIDDEN.sub(_escaped, text) if HIDDEN.search(text) else text
 
 
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most ``most`` characters, with its middle replaced by an ellipsis if it is longer."""
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[len(text) - most // 2 + 3 :]}"
+
+
 def shown_lines(text: str) -> str:
     """Return a message with control characters escaped; its own line breaks stay, those in noted names are escaped."""
     for part in sorted(_broken, key=len, reverse=True):

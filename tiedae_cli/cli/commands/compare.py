@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, Json, Quiet, Split
+from tiedae_cli.cli.commands.options import Debug, Device, Json, Quiet, Split, output_target
 
 if TYPE_CHECKING:
     from tiedae_cli.runs.run_comparison import ComparedRun
@@ -31,6 +31,7 @@ def compare(
             "--output",
             "-o",
             metavar="FILE|-",
+            callback=output_target,
             show_default=False,
             help="Write a PNG of the same images, one row per run; - is stdout.",
         ),

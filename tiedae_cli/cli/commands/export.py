@@ -5,14 +5,22 @@ from typing import Annotated, Literal
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Json, Model, Quiet
+from tiedae_cli.cli.commands.options import Debug, Json, Model, Quiet, output_target
 
 FORMATS = ("onnx", "safetensors")
 
 
 def export(
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE|-", show_default=False, help="FILE.onnx or FILE.safetensors.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE|-",
+            callback=output_target,
+            show_default=False,
+            help="FILE.onnx or FILE.safetensors.",
+        ),
     ],
     model: Model = None,
     part: Annotated[

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Json, Model, Quiet, Split
+from tiedae_cli.cli.commands.options import Debug, Json, Model, Quiet, Split, output_target
 
 
 def inspect(
@@ -14,6 +14,7 @@ def inspect(
         typer.Option(
             "--features",
             metavar="FILE|-",
+            callback=output_target,
             show_default=False,
             help="Draw the weights of the first layer, strongest first, as a PNG; - is stdout.",
         ),
@@ -23,6 +24,7 @@ def inspect(
         typer.Option(
             "--codes",
             metavar="FILE|-",
+            callback=output_target,
             show_default=False,
             help="Draw the codes of a split in two dimensions, as a PNG; - is stdout.",
         ),

@@ -6,6 +6,7 @@ import typer
 
 from tiedae_cli.cli import completion
 
+STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 ALL = "tiedae.all"  # in the context's meta: whether help shows every option
 
 
@@ -21,6 +22,11 @@ def _some_model(context: typer.Context, value: str | None) -> str | None:
 
         require_runs(RUNS)
     return value
+
+
+def output_target(value: str | None) -> str | None:
+    """Return the target of an output option, with ``-`` for the other names of stdout, such as ``/dev/stdout``."""
+    return "-" if value in STDOUT else value
 
 
 def fraction(text: str) -> float:
@@ -61,7 +67,9 @@ Inputs = Annotated[
         help="Files and folders of images, arrays or tables, or - for stdin. Default: a split of the run's data.",
     ),
 ]
-Output = Annotated[str, typer.Option("--output", "-o", metavar="FILE|-", help="Output file; - is stdout.")]
+Output = Annotated[
+    str, typer.Option("--output", "-o", metavar="FILE|-", callback=output_target, help="Output file; - is stdout.")
+]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", autocompletion=completion.devices, help="auto, cpu, cuda, cuda:N or mps.")
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, Json, Model, Quiet, Split
+from tiedae_cli.cli.commands.options import Debug, Device, Json, Model, Quiet, Split, output_target
 
 
 def reconstruct(
@@ -33,6 +33,7 @@ def reconstruct(
             "--output",
             "-o",
             metavar="FILE|-",
+            callback=output_target,
             show_default="reconstructions-N.png in the run folder",
             help="Output file; - is stdout.",
         ),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, Json, Quiet, Split
+from tiedae_cli.cli.commands.options import Debug, Device, Json, Quiet, Split, output_target
 from tiedae_cli.scoring.false_alarms import QUANTILE
 
 
@@ -23,6 +23,7 @@ def report(
             "--output",
             "-o",
             metavar="FILE|-",
+            callback=output_target,
             show_default="report.html in the run folder",
             help="Output file; - is stdout.",
         ),

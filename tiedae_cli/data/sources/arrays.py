@@ -23,6 +23,7 @@ from tiedae_cli.data.sources.named_arrays import NUMBERS, TEXT, NamedArray, open
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
 from tiedae_cli.data.sources.source import ARRAY, VALUE_FIELDS, Source
 from tiedae_cli.errors import DataError
+from tiedae_cli.system.memory import require_memory
 from tiedae_cli.system.regular_files import open_regular
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,8 @@ def _whole(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
     name = f"{path}: {member.filename.removesuffix('.npy')}"
     with data_errors(path, "an .npz archive"), zipfile.ZipFile(path) as archive, archive.open(member) as file:
         header = _read_header(file, name, NUMBERS + TEXT)
-        raw = file.read()
+        require_memory(name, header.bytes)
+        raw = file.read(header.bytes + 1)  # one byte more shows that the header is wrong
     if len(raw) != header.bytes:
         raise DataError(f"{name}: damaged: {len(raw):,} bytes of values, its header says {header.bytes:,}")
     return np.frombuffer(raw, header.dtype).reshape(header.shape, order="F" if header.column_major else "C")

@@ -33,7 +33,7 @@ from tiedae_cli.data.sources.named_arrays import split_of_name
 from tiedae_cli.data.sources.part import Part, array_part
 from tiedae_cli.data.sources.source import Source
 from tiedae_cli.errors import DataError, StorageError
-from tiedae_cli.system.cache import cache_folder, taking_turns
+from tiedae_cli.system.cache import cache_folder, seal, taking_turns, undamaged_files
 from tiedae_cli.system.progress import progress
 from tiedae_cli.system.storage import replacing
 
@@ -208,6 +208,7 @@ def _cached(listing: Listing, config: DataConfig) -> np.ndarray:
         images = _open(path, len(listing.names))  # made by the process that was waited for?
         if images is None:
             _build(listing, config, path)
+            seal([path])
             images = open_npy(path)["train"].array
             assert images is not None
             _remove_others(path)
@@ -216,7 +217,9 @@ def _cached(listing: Listing, config: DataConfig) -> np.ndarray:
 
 
 def _open(path: Path, count: int) -> np.ndarray | None:
-    """Return a cached array; None if it does not exist, is cut off or has another number of images."""
+    """Return a cached array, or None if there is none of this many images or it is damaged."""
+    if path.name not in undamaged_files(path.parent):
+        return None
     with contextlib.suppress(DataError):
         images = open_npy(path)["train"].array
         if images is not None and images.ndim == 4 and len(images) == count and images.dtype == np.uint8:

@@ -1,6 +1,8 @@
 """Arrays in HDF5 and MATLAB files, by their names; both need the extra ``hdf5``."""
 
 import logging
+import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -12,11 +14,15 @@ from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.sources.named_arrays import NUMBERS, TEXT, NamedArray, is_called_label, open_arrays
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
 from tiedae_cli.data.sources.source import ARRAY, VALUE_FIELDS, Source
+from tiedae_cli.errors import DataError
+from tiedae_cli.system.memory import require_memory
 from tiedae_cli.system.optional_packages import optional_package
+from tiedae_cli.system.text import shown
 
 log = logging.getLogger(__name__)
 
 MATLAB_5, MATLAB_73 = b"MATLAB 5.0", b"MATLAB 7.3"
+MATLAB_BYTES = {"int8": 1, "uint8": 1, "logical": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "single": 4}
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
@@ -38,12 +44,43 @@ def open_hdf5(path: Path, requested: Mapping[str, str]) -> dict[str, Part]:
         if isinstance(value, h5py.Dataset) and value.shape and "#refs#" not in name:
             kind = np.dtype(str) if h5py.check_string_dtype(value.dtype) else value.dtype
             if kind.kind in NUMBERS + TEXT:
+                _refuse_other_files(path, h5py, value)
+                require_memory(f"{path}: {name}", math.prod(value.chunks or ()) * value.dtype.itemsize)
                 shape = tuple(reversed(value.shape)) if reversed_ else tuple(value.shape)
                 arrays[name] = _data_set(path, h5py, name, shape, kind, reversed_)
 
     with data_errors(path, "an HDF5 file"), h5py.File(path, "r") as file:
         file.visititems(visit)
     return open_arrays(str(path), arrays, requested)
+
+
+def _refuse_other_files(path: Path, h5py: ModuleType, data: Any) -> None:
+    """Refuse a data set with values in other files, which whoever made the file could choose.
+
+    A virtual data set may read regular files below the folder of its own file, if these in turn read no others.
+
+    Raises:
+        DataError: it reads another file.
+    """
+    folder = os.path.realpath(path.parent)
+    others = [name for name, *_ in data.external or ()]
+    if data.is_virtual:
+        for source in data.virtual_sources():
+            real = os.path.realpath(os.path.join(folder, source.file_name))
+            inside = os.path.commonpath([folder, real]) == folder and ".." not in Path(source.file_name).parts
+            if source.file_name == ".":
+                continue
+            if not inside or not os.path.isfile(real) or os.path.samefile(real, path):
+                others.append(source.file_name)
+                continue
+            with h5py.File(real, "r") as file:
+                part = file[source.dset_name]
+                if part.file.filename != real or part.external or part.is_virtual:
+                    others.append(source.file_name)
+    if others:
+        raise DataError(
+            f"{path}: {data.name}: its values are in another file ({shown(os.fsdecode(others[0]))[:80]}), which is not read"
+        )
 
 
 def _data_set(path: Path, h5py: ModuleType, name: str, shape: tuple[int, ...], dtype: np.dtype, reversed_: bool) -> NamedArray:
@@ -78,6 +115,8 @@ def open_matlab(path: Path, requested: Mapping[str, str]) -> dict[str, Part]:
             return open_hdf5(path, requested)
     scipy_io = optional_package("scipy.io", "hdf5", f"{path}: reading it")
     with data_errors(path, "a MATLAB file"):
+        sizes = (math.prod(shape) * MATLAB_BYTES.get(kind, 8) for _, shape, kind in scipy_io.whosmat(path))
+        require_memory(str(path), sum(sizes))
         variables = scipy_io.loadmat(path)
     numbers = {}
     for name, values in variables.items():

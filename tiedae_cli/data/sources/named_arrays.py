@@ -1,6 +1,7 @@
 """Identifies items, splits and labels among several named arrays in one file."""
 
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -144,6 +145,10 @@ def _labels(array: NamedArray, items: NamedArray, name: str, asked: bool) -> tup
         DataError: it cannot be labels, and the config asked for it.
     """
     count = items.shape[0]
+    if math.prod(array.shape) != count:
+        raise DataError(
+            f"{name}: {' x '.join(map(str, array.shape))} {array.dtype}; labels are {count:,} whole numbers or words"
+        )
     values = array.whole()
     flat = values.reshape(-1)
     if flat.size == count and flat.dtype.kind in TEXT:

@@ -25,6 +25,7 @@ from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, DialectChoices
 from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.errors import DataError
+from tiedae_cli.system.memory import LONGEST_LINE, require_line, require_memory
 from tiedae_cli.system.progress import progress
 
 NAME_COLUMN = "item"  # what ``encode`` puts before the numbers of each row
@@ -240,7 +241,7 @@ def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Itera
     names, text = list(dialect.names), pyarrow.string()
     counted = _Counted(file, name)
     file = _after_lines(file, dialect.preamble)
-    source: IO[bytes] | io.RawIOBase = _Collapsed(file) if dialect.delimiter == WHITE_SPACE else file
+    source: IO[bytes] | io.RawIOBase = _Collapsed(file, name) if dialect.delimiter == WHITE_SPACE else file
     with contextlib.closing(file), data_errors(name, "a table"):
         reader = pyarrow.csv.open_csv(
             source,
@@ -293,9 +294,10 @@ class _Counted:
 class _Collapsed(io.RawIOBase):
     """Text with runs of white space reduced to single blanks, and stripped lines."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self.file, self.name = file, name
         self.rest = b""
+        self.lines = 0
 
     def readable(self) -> bool:
         """Return True."""
@@ -303,13 +305,18 @@ class _Collapsed(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         """Return the next whole lines."""
-        text = self.rest + self.file.read(TEXT_BLOCK_BYTES if size is None or size < 0 else size)
-        if len(text) == len(self.rest):
-            self.rest = b""
-            return _collapse(text)
-        end = text.rfind(b"\n") + 1
+        parts, length = [self.rest], len(self.rest)
+        while part := self.file.read(TEXT_BLOCK_BYTES if size is None or size < 0 else size):
+            parts.append(part)
+            length += len(part)
+            if b"\n" in part:
+                break
+            require_line(self.name, self.lines + 1, length)
+        text = b"".join(parts)
+        end = text.rfind(b"\n") + 1 if part else length
         self.rest = text[end:]
-        return _collapse(text[:end]) if end else self.read(size)
+        self.lines += text.count(b"\n")
+        return _collapse(text[:end])
 
 
 def _collapse(text: bytes) -> bytes:
@@ -343,8 +350,10 @@ def _json_records(
 ) -> Iterator[tuple[int, dict[str, Any], Any]]:
     """Yield (row from 0, values by name, the line's own value) of each line."""
     row = 0
-    with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text, data_errors(name, "a table"):
-        for number, line in enumerate(text, start=1):
+    with contextlib.closing(file), data_errors(name, "a table"):
+        for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
+            require_line(name, number, len(raw))
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             if not line.strip():
                 continue
             try:
@@ -361,6 +370,8 @@ def _json_records(
                 plain = {str(index): cell for index, cell in enumerate(plain)} if numbers else None
             if not isinstance(plain, dict) or not plain or any(isinstance(cell, (list, dict)) for cell in plain.values()):
                 bad(DataError(f"{name}: line {number:,}: expected a list of numbers, or an object that has one or is one row"))
+            elif "\\u" in line and not _is_unicode(plain):
+                bad(DataError(f"{name}: line {number:,}: text that is not Unicode (half of a surrogate pair)"))
             elif isinstance(_plain(value, key), list) and names and len(plain) != len(names):
                 bad(DataError(f"{name}: row {row + 1:,} has {len(plain):,} cells, not {len(names):,}"))
             else:
@@ -377,6 +388,15 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         raise _RepeatedKeyError(next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index])))
     return values
+
+
+def _is_unicode(cells: dict[str, Any]) -> bool:
+    """Return whether names and values can be written as UTF-8."""
+    try:
+        "".join([*cells, *(cell for cell in cells.values() if isinstance(cell, str))]).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _record_blocks(
@@ -424,6 +444,8 @@ def _parquet_batches(path: Path) -> Iterator[Any]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
+        groups = range(file.metadata.num_row_groups)
+        require_memory(str(path), max((file.metadata.row_group(group).total_byte_size for group in groups), default=0))
         yield from file.iter_batches(batch_size=1 << 14)
 
 

@@ -1,0 +1,173 @@
+"""Data that does not fit into memory is refused before it is unpacked, and no file makes the program read another one."""
+
+import gzip
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Tiedae
+
+from tiedae_cli.errors import InputError
+from tiedae_cli.system import memory
+
+FREE = 40_000_000  # bytes
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend that the machine has little memory left."""
+    for module in ("system.memory", "data.sets_from_parts"):
+        monkeypatch.setattr(f"tiedae_cli.{module}.available_memory", lambda: FREE)
+
+
+def gzipped_csv() -> str:
+    with gzip.open("x.csv.gz", "wt") as file:
+        file.write("a,b,c,d,e,f,g,h,i,j\n" + "1,2,3,4,5,6,7,8,9,0\n" * 1_500_000)
+    return "x.csv.gz"
+
+
+def parquet() -> str:
+    import pyarrow
+    import pyarrow.parquet
+
+    column = pyarrow.array(np.full(6_000_000, 1.0))
+    pyarrow.parquet.write_table(pyarrow.table({"a": column, "b": column}), "x.parquet")
+    return "x.parquet"
+
+
+def labels_in_an_archive() -> str:
+    with zipfile.ZipFile("x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, shape in (("x", (100, 4)), ("y", (100_000_000,))):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+                for _ in range(max(1, int(np.prod(shape)) // 1_000_000)):
+                    file.write(bytes(min(int(np.prod(shape)), 1_000_000) * 8))
+    return "x.npz"
+
+
+def matlab() -> str:
+    scipy_io = pytest.importorskip("scipy.io")
+    scipy_io.savemat("x.mat", {"x": np.zeros((1_000_000, 6))}, do_compression=True)
+    return "x.mat"
+
+
+@pytest.mark.parametrize("make", [gzipped_csv, parquet, labels_in_an_archive, matlab])
+def test_every_source_is_refused_before_it_fills_the_memory(
+    make: Callable[[], str], little_memory: None, tiedae: Tiedae
+) -> None:
+    name = make()
+    result = tiedae("train", name, "-q", "--set", "training.epochs=1")
+    assert result.code == 2 and name in result.err and "unexpected" not in result.err
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "txt"])
+def test_a_line_has_a_limit(kind: str, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
+    for module in ("system.memory", "data.sources.tables"):
+        monkeypatch.setattr(f"tiedae_cli.{module}.LONGEST_LINE", 1_000_000)
+    good = "[1, 2, 3]\n" if kind == "jsonl" else "1 2 3\n"
+    Path(f"x.{kind}").write_text(good * 20_000 + "[" * (kind == "jsonl") + "1 " * 6_000_000 + "\n")
+    result = tiedae("train", f"x.{kind}", "-q")
+    assert result.code == 2 and "line 20,001 is longer than" in result.err and memory.LONGEST_LINE == 1_000_000
+
+
+def test_half_of_a_surrogate_pair_is_refused_before_a_run_begins(tiedae: Tiedae) -> None:
+    Path("x.jsonl").write_text("".join(json.dumps({"\ud800": i, "b": i * i % 7}) + "\n" for i in range(50)))
+    result = tiedae("train", "x.jsonl", "-q")
+    assert result.code == 2 and "not Unicode" in result.err and not Path("runs").exists()
+
+
+@pytest.mark.parametrize("how", ["external", "virtual", "virtual of external"])
+def test_an_hdf5_file_reads_no_file_elsewhere(how: str, tmp_path: Path, tiedae: Tiedae) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = np.random.default_rng(0).normal(size=(60, 4))
+    if how == "external":
+        with h5py.File("x.h5", "w") as file:
+            file.create_dataset("x", (60, 4), "f8", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+    else:
+        source = str(tmp_path / "other.h5")
+        if how != "virtual":
+            source = "near.h5"
+            with h5py.File(source, "w") as file:
+                file.create_dataset("x", (60, 4), "f8", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+        layout = h5py.VirtualLayout((60, 4), "f8")
+        layout[:] = h5py.VirtualSource(source, "x", (60, 4))
+        with h5py.File("x.h5", "w") as file:
+            file.create_virtual_dataset("x", layout)
+    result = tiedae("train", "x.h5", "-q")
+    assert result.code == 2 and "in another file" in result.err and "root:" not in result.err
+
+
+def test_a_virtual_data_set_of_its_own_folder_is_read(tiedae: Tiedae) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File("near.h5", "w") as file:
+        file["x"] = np.random.default_rng(0).normal(size=(60, 4))
+    layout = h5py.VirtualLayout((60, 4), "f8")
+    layout[:] = h5py.VirtualSource("near.h5", "x", (60, 4))
+    with h5py.File("x.h5", "w") as file:
+        file.create_virtual_dataset("x", layout)
+    assert tiedae("train", "x.h5", "-q", "--set", "training.epochs=1").code == 0
+
+
+LONG = "a" * 300
+DEEP = "/".join(["a" * 200] * 30)
+
+
+@pytest.mark.parametrize("name", [LONG, DEEP, f"{LONG}.npy", f"{LONG}.yaml", f"{DEEP}/x.csv"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train {}", "train --config {}", "train --run-dir {}", "train --resume {}", "train --set data.dataset={}",
+        "train --set data.root={} mnist", "train --set output.runs={}", "train --set training.init_from={}", "eval {}", "inspect {}",
+        "score {}", "score digits {}", "score digits x.npy -o {}", "score digits x.npy --contact-sheet {}", "encode digits {}",
+        "encode digits x.npy -o {}", "decode digits {}", "reconstruct digits {}", "reconstruct digits -o {}", "compare digits {}",
+        "compare digits digits -o {}", "report {}", "report digits -o {}", "export {} -o x.onnx",
+        "export digits --format safetensors -o {}",
+        "inspect digits --features {}", "inspect digits --codes {}", "runs {}",
+    ],
+)  # fmt: skip
+def test_a_long_name_is_one_line_everywhere(words: str, name: str, digits_run: Path, tiedae: Tiedae) -> None:
+    np.save("x.npy", np.zeros((5, 8, 8), np.uint8))
+    result = tiedae(*words.format(name).split(), "-q")
+    assert result.code in (1, 2) and "unexpected" not in result.err and "Traceback" not in result.err
+
+
+def test_folders_in_folders_without_end_are_no_traceback(tiedae: Tiedae, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nested(*_: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr("tiedae_cli.tasks.train._new_trainer", nested)
+    result = tiedae("train", "digits", "-q")
+    assert result.code == 2 and "nested too deeply" in result.err
+
+
+def test_a_rate_that_is_almost_zero_is_answered(digits_run: Path, tiedae: Tiedae) -> None:
+    np.save("x.npy", np.zeros((5, 8, 8), np.uint8))
+    assert "unexpected" not in tiedae("score", "digits", "x.npy", "--false-alarms", "1e-320").err
+
+
+def test_torchrun_without_a_rank_is_one_line(tiedae: Tiedae, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = tiedae("train", "digits", "-q")
+    assert result.code == 2 and "WORLD_SIZE=2 is set, but not RANK" in result.err and result.err.count("\n") == 1
+
+
+def test_a_masked_array_is_refused(digits_run: Path) -> None:
+    import tiedae as package
+
+    model = package.load("digits", device="cpu")
+    with pytest.raises(InputError, match="masked"):
+        model.score(np.ma.masked_equal(np.zeros((2, 8, 8), np.uint8), 0))
+
+
+def test_equal_quartiles_do_not_blow_a_column_up(tiedae: Tiedae) -> None:
+    values = np.full((200, 2), 0.1)
+    values[::2, 0] += 1e-17
+    values[:20] = np.random.default_rng(0).normal(size=(20, 2))
+    values[40:160:2, 1] = np.nextafter(0.1, 1)
+    np.save("x.npy", values)
+    result = tiedae("train", "x.npy", "-q", "--set", "data.scaling=robust", "--set", "training.epochs=1", "--json")
+    assert result.code == 0 and all(line.get("train_mse_per_value", 0) < 1e6 for line in result.lines)
