@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
 KINDS = ("images", "vectors")
 NO_LABEL = "no label"
+LARGEST_FLOAT32_OFFSET = 1e3  # deviations: float32 rounds an offset by up to 6e-8 of it
 BLOCK_BYTES = 1 << 25  # bytes that are copied or checked at once
 
 
@@ -87,9 +88,14 @@ class ItemForm:
         """The word for its items in messages."""
         return "images" if self.kind == "images" else "rows" if self.window == 1 else "windows"
 
+    @property
+    def needs_float64(self) -> bool:
+        """Whether an offset is so large, in deviations, that float32 would round it noticeably."""
+        return self.offset is not None and bool((np.abs(self.offset * self.scale) > LARGEST_FLOAT32_OFFSET).any())
+
     def normalize(self, raw: np.ndarray) -> np.ndarray:
         """Return raw values as the model sees them, (B, D) of any type -> (B, D) float32, always a new array."""
-        dtype = np.float64 if raw.dtype == np.float64 else np.float32  # float64 keeps the digits next to a large offset
+        dtype = np.float64 if raw.dtype == np.float64 or self.needs_float64 else np.float32
         values: np.ndarray = raw.astype(dtype, order="C")
         if self.fill is not None:
             np.copyto(values, self.fill.astype(dtype), where=np.isnan(values))
