@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from tiedae_cli.data.item_set import ItemForm, ItemSet, ValueRange, range_of
+from tiedae_cli.data.sources.column_names import composed
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.files_in_use import note_input
@@ -66,7 +67,9 @@ class Selection:
 
     @staticmethod
     def _fits(below: str, globs: tuple[str, ...]) -> bool:
-        return any(fnmatch.fnmatch(below, glob) or fnmatch.fnmatch(below.rpartition("/")[2], glob) for glob in globs)
+        path = composed(below)
+        names = (path, path.rpartition("/")[2])
+        return any(fnmatch.fnmatch(name, composed(glob)) for glob in globs for name in names)
 
 
 def images_under(folder: Path, selection: Selection = Selection()) -> list[Path]:  # noqa: B008

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tiedae_cli.data.sources.cells import label_text, numbered
+from tiedae_cli.data.sources.column_names import LABEL_WORDS, name_words
 from tiedae_cli.data.sources.part import Part
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.system.text import set_option
@@ -20,9 +21,7 @@ SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "te"), "test"),
 }
-LABEL_WORDS = ("y", "label", "labels", "target", "targets", "class", "classes", "outlier", "outliers")
 ITEM_WORDS = ("x", "data", "image", "images", "features", "inputs", "items", "samples")
-WORD = re.compile(r"[a-z]+|\d+")
 GLUED = re.compile(r"^([xy])(train|val|valid|validation|test)$|^(train|val|valid|validation|test)([xy])$")
 NUMBERS = "buif"  # kinds of arrays: bool, signed, unsigned, float
 TEXT = "US"  # of labels in words
@@ -171,9 +170,8 @@ def is_called_label(name: str) -> bool:
 
 def _words(name: str) -> list[str]:
     """Return a name's words: ``x_train``, ``xTrain`` and ``train/x`` have the same two."""
-    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()
     words = []
-    for word in WORD.findall(spaced):
+    for word in name_words(name):
         glued = GLUED.match(word)
         words += [part for part in glued.groups() if part] if glued else [word]
     return words

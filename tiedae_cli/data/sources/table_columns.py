@@ -10,7 +10,8 @@ from typing import Any
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.columns import Column, Columns
-from tiedae_cli.data.sources.cells import MISSING, as_text, is_number, label_text
+from tiedae_cli.data.sources.cells import MISSING, WHOLE, as_text, is_number, label_text
+from tiedae_cli.data.sources.column_names import composed, is_index_name, is_label_column
 from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.tables import NAME_COLUMN, Table
 from tiedae_cli.errors import ConfigError, DataError
@@ -18,7 +19,6 @@ from tiedae_cli.system.text import set_option
 
 log = logging.getLogger(__name__)
 
-LABEL_NAMES = ("label", "labels", "class", "target", "y", "outlier")  # in any case: fed only if the config names them
 MOST_CATEGORIES = 1000  # of one column
 DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?$|\d\d?[./]\d\d?[./]\d{2,4}([T ].*)?$")
 LISTED_COLUMNS = 12  # columns that a message names
@@ -56,9 +56,10 @@ def _label(table: Table, config: DataConfig) -> str | None:
                 f"data.normal: {table.name}: which column holds the labels? {_label_option(table, config.normal)}"
             )
         return None
-    if config.label not in table.names:
+    same = [name for name in table.names if composed(name) == composed(config.label)]
+    if not same:
         raise ConfigError(f"data.label: {table.name} has no column {config.label}{suggestion(config.label, list(table.names))}")
-    return config.label
+    return same[0]
 
 
 def _label_option(table: Table, normal: Sequence[str]) -> str:
@@ -67,7 +68,7 @@ def _label_option(table: Table, normal: Sequence[str]) -> str:
     for name in table.names:
         texts = set(map(label_text, as_text(table.head.columns[name])))
         if wanted & texts:
-            found.append((name.strip().lower() not in LABEL_NAMES, len(texts), name))
+            found.append((not is_label_column(name), len(texts), name))
     return set_option("data.label", min(found)[2]) if found else f"--set data.label=COLUMN (it has {_listed(table.names)})"
 
 
@@ -75,7 +76,9 @@ def _matching(table: Table, patterns: Sequence[str], field: str) -> list[str]:
     """Return the columns that names or globs mean, in the table's order."""
     found = set()
     for pattern in patterns:
-        names = [name for name in table.names if name == pattern] or fnmatch.filter(table.names, pattern)
+        wanted = composed(pattern)
+        names = [name for name in table.names if composed(name) == wanted]
+        names = names or [name for name in table.names if fnmatch.fnmatch(composed(name), wanted)]
         if not names:
             raise ConfigError(f"data.{field}: {table.name} has no column {pattern}{suggestion(pattern, list(table.names))}")
         found.update(names)
@@ -84,25 +87,26 @@ def _matching(table: Table, patterns: Sequence[str], field: str) -> list[str]:
 
 def _is_ignored(table: Table, name: str) -> bool:
     """Return whether a column that the config does not name is not a feature, and report it."""
-    if not table.named or name == NAME_COLUMN:
-        return name == NAME_COLUMN
-    plain = name.strip().lower()
-    if plain in LABEL_NAMES:
+    if not table.named:
+        return False
+    if is_label_column(name):
         log.warning(
             f"{table.name}: the column {name} is named like a label and is ignored; "
             f"{set_option('data.label', name)} keeps it as one, data.columns feeds it"
         )
         return True
-    if (not plain or plain.startswith("unnamed") or plain in ("id", "index")) and _counts(table.head.columns[name]):
-        log.info(f"{table.name}: the column {name or '(without a name)'} counts the rows and is ignored; data.columns feeds it")
+    if is_index_name(name) and _is_index(table.head.columns[name], text=name == NAME_COLUMN):
+        log.info(
+            f"{table.name}: the column {name or '(without a name)'} is a row index and is ignored; data.columns feeds it"
+        )
         return True
     return False
 
 
-def _counts(values: Any) -> bool:
-    """Return whether a column's first values are 0, 1, 2 ... or 1, 2, 3 ..."""
-    cells = [str(value) for value in values.to_pylist()]
-    return any(cells == [str(start + index) for index in range(len(cells))] for start in (0, 1))
+def _is_index(values: Any, text: bool) -> bool:
+    """Return whether a column's first values are whole numbers, no two alike; with ``text`` also other cells."""
+    cells = [str(value).strip() for value in values.to_pylist()]
+    return len(set(cells)) == len(cells) and (all(map(WHOLE.fullmatch, cells)) or (text and not any(map(is_number, cells))))
 
 
 def _kind(values: Any, form: NumberFormat) -> str:
@@ -178,7 +182,13 @@ def match_columns(table: Table, columns: Columns) -> Columns:
 
 def all_columns(table: Table) -> Columns:
     """Return all columns of a table except the item names, for a model that was trained on an array."""
-    return Columns(tuple(Column(name) for name in table.names if name != NAME_COLUMN))
+    return Columns(tuple(Column(name) for name in table.names if not _is_item_name(table, name)))
+
+
+def _is_item_name(table: Table, name: str) -> bool:
+    """Return whether a column holds the names of the items, as ``encode`` writes them: the first one, named ``item``."""
+    first = name == NAME_COLUMN == table.names[0] and len(table.names) > 1
+    return first and _is_index(table.head.columns[name], text=True)
 
 
 def _listed(names: Sequence[str]) -> str:
