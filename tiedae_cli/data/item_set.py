@@ -163,6 +163,9 @@ class ItemSet:
     row_labels: np.ndarray | None = None
     """Of windows: the label of each row in memory, (M + W - 1,) int64; -1 for a row that is not an item."""
 
+    series_starts: np.ndarray | None = None
+    """Of rows for windows: (n,) int64, ascending: the rows in memory that begin another series; None: all are one series."""
+
     def __len__(self) -> int:
         return len(self.values) if self.indices is None else len(self.indices)
 
@@ -206,7 +209,7 @@ class ItemSet:
     def select(self, items: np.ndarray) -> "ItemSet":
         """Return the items at the positions of this set, (B,) int64, as a set with an array of its own."""
         labels = None if self.labels is None else self.labels[items]
-        return replace(self, values=self.values[self.positions(items)], labels=labels, indices=None)
+        return replace(self, values=self.values[self.positions(items)], labels=labels, indices=None, series_starts=None)
 
     def subset(self, items: np.ndarray) -> "ItemSet":
         """Return the items at the positions of this set, (B,) int64, as a set that shares its array."""
@@ -218,7 +221,8 @@ class ItemSet:
         labels = None if self.labels is None else self.labels[start:stop]
         if self.indices is not None:
             return replace(self, labels=labels, indices=self.indices[start:stop])
-        return replace(self, values=self.values[start:stop], labels=labels)
+        starts = None if self.series_starts is None else self.series_starts[self.series_starts > start] - start
+        return replace(self, values=self.values[start:stop], labels=labels, series_starts=starts)
 
 
 @dataclass(frozen=True)

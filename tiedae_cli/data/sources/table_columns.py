@@ -2,7 +2,6 @@
 
 import fnmatch
 import logging
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +10,9 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.columns import Column, Columns
 from tiedae_cli.data.sources.cells import MISSING, WHOLE, as_text, is_number, label_text
-from tiedae_cli.data.sources.column_names import composed, is_index_name, is_label_column
+from tiedae_cli.data.sources.column_names import composed, is_index_name, is_label_column, is_time_name
 from tiedae_cli.data.sources.number_format import NumberFormat
+from tiedae_cli.data.sources.series import DATE, UNITS, named_column, unix_unit
 from tiedae_cli.data.sources.tables import NAME_COLUMN, Table
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.system.text import set_option
@@ -20,7 +20,6 @@ from tiedae_cli.system.text import set_option
 log = logging.getLogger(__name__)
 
 MOST_CATEGORIES = 1000  # of one column
-DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?$|\d\d?[./]\d\d?[./]\d{2,4}([T ].*)?$")
 LISTED_COLUMNS = 12  # columns that a message names
 
 
@@ -34,9 +33,10 @@ def choose_columns(table: Table, config: DataConfig) -> Columns:
     label = _label(table, config)
     chosen = _matching(table, config.columns, "columns") if config.columns is not None else list(table.names)
     ignored = set(_matching(table, config.ignore, "ignore"))
-    names = [name for name in chosen if name not in ignored and name != label]
+    roles = {label, named_column(table, config.time, "time"), named_column(table, config.series, "series")}
+    names = [name for name in chosen if name not in ignored and name not in roles]
     if config.columns is None:
-        names = [name for name in names if not _is_ignored(table, name)]
+        names = [name for name in names if not _is_ignored(table, name) and not _is_unix_time(table, name)]
     kinds = {name: _kind(table.head.columns[name], table.numbers) for name in names}
     dates = [name for name in names if kinds[name] == "date"]
     if dates:
@@ -96,11 +96,17 @@ def _is_ignored(table: Table, name: str) -> bool:
         )
         return True
     if is_index_name(name) and _is_index(table.head.columns[name], text=name == NAME_COLUMN):
-        log.info(
-            f"{table.name}: the column {name or '(without a name)'} is a row index and is ignored; data.columns feeds it"
-        )
+        log.info(f"{table.name}: the column {name or '(without a name)'} is a row index and is ignored; data.columns feeds it")
         return True
     return False
+
+
+def _is_unix_time(table: Table, name: str) -> bool:
+    """Return whether a column is named like a time stamp and holds Unix times, and report it."""
+    unit = unix_unit(table.head.columns[name]) if is_time_name(name) else None
+    if unit is not None:
+        log.info(f"{table.name}: the column {name} holds Unix times ({UNITS[unit]}) and is ignored; data.columns feeds it")
+    return unit is not None
 
 
 def _is_index(values: Any, text: bool) -> bool:
@@ -127,7 +133,7 @@ def _kind(values: Any, form: NumberFormat) -> str:
     if not (types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)):
         return "text"
     cells = [cell.strip() for cell in values.to_pylist() if cell is not None and cell.strip() not in MISSING]
-    if cells and all(DATE.match(cell) for cell in cells):
+    if cells and all(map(DATE.match, cells)):
         return "date"
     numbers = sum(is_number(form.plain(cell)) for cell in cells)
     return "number" if not cells or numbers > len(cells) / 2 else "text"
@@ -144,7 +150,7 @@ def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[s
         found = ", ".join(f"{name or '(without a name)'} ({len(counts[name]):,} distinct)" for name in text[:LISTED_COLUMNS])
         more = f" and {len(text) - LISTED_COLUMNS} more" if len(text) > LISTED_COLUMNS else ""
         raise DataError(
-            f"{table.name}: {table.format}: text columns: {found}{more}\n"
+            f"{table.name}: {table.format}: text columns: {found}{more}\n{_series_advice(text, config)}"
             f"Ignore them with {set_option('data.ignore', text)}, or make one feature per distinct value with --set data.categories=one_hot"
         )
     many = [name for name in text if len(counts[name]) > MOST_CATEGORIES]
@@ -154,6 +160,11 @@ def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[s
             f"{set_option('data.ignore', many[:1])}"
         )
     return {name: tuple(sorted(counts[name])) for name in text}
+
+
+def _series_advice(text: Sequence[str], config: DataConfig) -> str:
+    alone = config.window > 1 and config.series is None and len(text) == 1
+    return f"If it names the series that the rows belong to: {set_option('data.series', text[0])}\n" if alone else ""
 
 
 def match_columns(table: Table, columns: Columns) -> Columns:
