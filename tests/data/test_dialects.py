@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
-from hearing import heard, silently
+from log_capture import captured_log, silently
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.item_set import ItemSet
@@ -51,7 +51,7 @@ FORMATS = {
 @pytest.mark.parametrize("text", FORMATS)
 def test_thousands_marks_are_read_on_evidence_and_reported(text: str) -> None:
     expected, note = FORMATS[text]
-    with heard() as said:
+    with captured_log() as said:
         assert values(write(text)) == expected
     assert len(said) == 1 and "data.thousands" in said[0]
     assert note is None or said == [f"x.csv: {note}"]
@@ -60,13 +60,13 @@ def test_thousands_marks_are_read_on_evidence_and_reported(text: str) -> None:
 @pytest.mark.parametrize(("mark", "other"), [(".", ","), (",", ".")])
 def test_single_groups_alone_are_decimals_with_a_note_that_names_the_key(mark: str, other: str) -> None:
     text = f"a;b\n1{mark}234;5\n2{mark}345;6"
-    with heard() as said:
+    with captured_log() as said:
         assert values(write(text)) == [[1.234, 5], [2.345, 6]]
     assert said == [
         f"x.csv: '1{mark}234' is read as 1.234, with decimals; if '{mark}' separates thousands: "
         f"--set \"data.thousands='{mark}'\""
     ]
-    with heard():
+    with captured_log():
         assert values("x.csv", thousands=mark) == [[1234, 5], [2345, 6]]
         assert values("x.csv", decimal=other) == [[1234, 5], [2345, 6]]
     assert silently(values, write(f"a;b\n1{mark}234;5\n0{mark}345;6")) == [[1.234, 5], [0.345, 6]]
@@ -121,7 +121,7 @@ PREAMBLES = {
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gzip"])
 def test_lines_before_the_table_and_units_are_skipped_and_reported(text: str, encoding: str) -> None:
     content = gzip.compress(text.encode()) if encoding == "gzip" else text.encode(encoding)
-    with heard() as said:
+    with captured_log() as said:
         found = load(write(content))
     assert found.raw(0, 2).tolist() == [[1.5, 2], [3, 4]]
     assert found.form.columns is not None and found.form.columns.values == ("a", "b")

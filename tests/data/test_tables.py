@@ -119,7 +119,7 @@ def test_an_index_that_pandas_wrote_is_left_out_and_said() -> None:
     )
     with captured_log() as said:
         found = load(write("x.csv", numbered))
-    assert said == ["x.csv: the column (without a name) counts the rows and is ignored; data.columns feeds it"]
+    assert said == ["x.csv: the column (without a name) is a row index and is ignored; data.columns feeds it"]
     np.testing.assert_array_equal(found.raw(0, 999), ROWS)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import Tiedae
-from hearing import heard
+from log_capture import captured_log
 
 from tiedae_cli.config import TrainingConfig
 from tiedae_cli.system.devices import Ranks
@@ -27,7 +27,7 @@ EMULATED = "cpu has no bfloat16 arithmetic, and emulating it is slow; training.p
 )
 def test_precision(precision: str, native: bool, dtype: torch.dtype, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arithmetic, "has_bfloat16", lambda device: native)
-    with heard() as warnings:
+    with captured_log() as warnings:
         place = choose_place(CPU, TrainingConfig.model_validate({"precision": precision}), Ranks())
     assert (place.dtype, place.device, warnings) == (dtype, CPU, said)
 

@@ -47,7 +47,7 @@ def train(
     else:
         file = find_config(os.fspath(config))
         parsed, name = load_config(file, assignments), run_name(file)
-    folder = None if run_dir is None else Path(run_dir)
+    folder = None if run_dir is None else Path(run_dir).expanduser()
     with (
         _saying_nothing() if quiet else Terminal(prints=False) as terminal,
         task.start(parsed, name, folder, resolve_device(device), Ranks(), terminal) as training,

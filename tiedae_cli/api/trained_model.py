@@ -133,4 +133,4 @@ def load(model: str | os.PathLike[str] | None = None, device: str = "auto") -> M
         InputError: nothing of that name, or no such device.
         CheckpointError: the file is damaged or another tool's.
     """
-    return Model(open_run(model, device))
+    return Model(open_run(None if model is None else os.path.expanduser(model), device))

@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import errno
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -68,7 +69,7 @@ class ErrorsToExitCodes(TyperGroup):
             InputError: an option does not exist; the message says what to type.
         """
         try:
-            rest: list[str] = super().parse_args(ctx, args)
+            rest: list[str] = super().parse_args(ctx, [_with_home(word) for word in args])
         except typer.TyperException as error:
             self._refuse(ctx, error)
         except BrokenPipeError:  # while --help is printed
@@ -110,6 +111,12 @@ class ErrorsToExitCodes(TyperGroup):
             code = _exit_code(error, ctx.meta.get("tiedae.debug", False))
             _give_up_stdout()
             raise typer.Exit(code) from None
+
+
+def _with_home(word: str) -> str:
+    """Return a word with ``~`` as the home folder, also in ``--option=~/path`` and ``key=~/path``; ``./~`` is a file of that name."""
+    start = re.match(r"(?:[\w.-]+=)?(?=~[\w.-]*[/\\]|~$)", word)
+    return word if start is None else start.group() + os.path.expanduser(word[start.end() :])
 
 
 def _what_to_type(words: list[str], known: list[str]) -> str:

@@ -261,12 +261,22 @@ class DataConfig(Section):
     """Columns of a table to ignore, by name or glob pattern."""
     categories: Literal["error", "one_hot"] = "error"
     """How to treat text columns of a table: `error` refuses them by name, `one_hot` makes one feature per distinct value."""
-    missing: Literal["error", "drop", "mean"] = "error"
+    missing: Literal["error", "drop", "mean", "fill"] = "error"
     """How to treat missing values in feature vectors: `error` refuses them with a count per column, `drop` skips the rows
-    that have any, `mean` fills in the column's mean."""
+    that have any, `mean` fills in the column's mean; `fill` accepts parts of an HDF5 file that were never written as its
+    fill value."""
     window: Annotated[int, Field(ge=1, le=65_536)] = 1
     """Consecutive rows that form one item of a time series (a window). Above 1 the splits are ranges of rows: training
     first, then validation, then test."""
+    series: Name | None = None
+    """Column of a table that names the series of each row (time series only); no window spans two series. The rows are sorted
+    by series. Default: the table is one series."""
+    time: Name | None = None
+    """Column of a table with the time of each row, which sorts the rows of a time series. Default: the first column of dates
+    or Unix times; its rows must be in order."""
+    gap: Annotated[float, Field(gt=0)] | None = None
+    """Seconds between two rows beyond which a time series ends. Default: twice the median step if at least 95% of the steps
+    are within 10% of it; otherwise no gap ends a series."""
     stride: Annotated[int, Field(ge=1, le=65_536)] = 1
     """Rows from the start of one window to the start of the next; at most `window`."""
     scaling: Literal["standard", "robust", "minmax", "none"] = "standard"

@@ -6,8 +6,9 @@ import io
 import logging
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from tiedae_cli.data.item_set import ItemForm, ItemSet, ValueRange, range_of
+from tiedae_cli.data.sources.column_names import composed
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.files_in_use import note_input
@@ -50,6 +52,11 @@ def raster_formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
+NOT_INCLUDED, EXCLUDED = "not in data.include", "by data.exclude"
+OWN_REASONS = (NOT_INCLUDED, EXCLUDED)
+LISTED_REASONS = 6  # that a message names
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which image files of a folder to read."""
@@ -59,23 +66,55 @@ class Selection:
     exclude: tuple[str, ...] = ()
     """Globs; a file that matches one is skipped."""
 
-    def takes(self, below: str) -> bool:
-        """Return whether a file is taken, by its path below the folder."""
-        included = not self.include or self._fits(below, self.include)
-        return included and not self._fits(below, self.exclude)
+    def reason_to_skip(self, below: str) -> str | None:
+        """Return why a file is skipped, by its path below the folder; None if it is read."""
+        if self.include and not self._fits(below, self.include):
+            return NOT_INCLUDED
+        return EXCLUDED if self._fits(below, self.exclude) else None
+
+    def unmatched(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return ``KEY: PATTERN`` for each pattern that matches none of the paths."""
+        globs = [("data.include", glob) for glob in self.include] + [("data.exclude", glob) for glob in self.exclude]
+        return tuple(f"{key}: {glob}" for key, glob in globs if not any(self._fits(name, (glob,)) for name in names))
 
     @staticmethod
     def _fits(below: str, globs: tuple[str, ...]) -> bool:
-        return any(fnmatch.fnmatch(below, glob) or fnmatch.fnmatch(below.rpartition("/")[2], glob) for glob in globs)
+        path = composed(below)
+        names = (path, path.rpartition("/")[2])
+        return any(fnmatch.fnmatch(name, composed(glob)) for glob in globs for name in names)
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """The image files below a folder, and what else is there."""
+
+    names: list[str]
+    """Paths below the folder with ``/``, sorted as text."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Number of skipped files by reason: their suffix, or the key of the config that excludes them."""
+    unmatched: tuple[str, ...] = ()
+    """``KEY: PATTERN`` for each pattern of the selection that matches no image file."""
+
+    def describe_skipped(self) -> str:
+        """Return the numbers of skipped files as text: ``90 .heic, 5 by data.exclude``."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.most_common(LISTED_REASONS))
+
+    def warn_if_most_are_skipped(self, folder: Path) -> None:
+        """Warn if more than half of the files of a folder are skipped, other than by the user's own patterns."""
+        others = sum(count for reason, count in self.skipped.items() if reason not in OWN_REASONS)
+        if others > len(self.names):
+            log.warning(
+                f"{folder}: only {len(self.names):,} of {len(self.names) + others:,} files are read; skipped: {self.describe_skipped()}"
+            )
 
 
 def images_under(folder: Path, selection: Selection = Selection()) -> list[Path]:  # noqa: B008
     """Return the image files in a folder and its sub-folders, in the order in which training sees them."""
-    return [folder / name for name in image_names(folder, selection)[0]]
+    return [folder / name for name in image_names(folder, selection).names]
 
 
-def image_names(folder: Path, selection: Selection = Selection()) -> tuple[list[str], int]:  # noqa: B008
-    """Return the paths of the image files below a folder, with ``/`` and sorted as text, and how many other files are there.
+def image_names(folder: Path, selection: Selection = Selection()) -> FolderImages:  # noqa: B008
+    """List the image files below a folder.
 
     Hidden files and folders are skipped, links are followed, and a folder that is linked twice counts once.
 
@@ -83,13 +122,21 @@ def image_names(folder: Path, selection: Selection = Selection()) -> tuple[list[
         DataError: a folder cannot be read.
     """
     found: list[str] = []
-    others = 0
+    skipped: Counter[str] = Counter()
+    everything: list[str] = []
     for shown in _files_by_folder(folder):
-        images = [name for name in shown if is_image_file(name) and selection.takes(name) and _may_be_read(folder / name)]
-        note_names(images)
-        others += len(shown) - len(images)
-        found += images
-    return sorted(found), others
+        for name in shown:
+            if not is_image_file(name):
+                skipped[Path(name).suffix.lower() or "without a suffix"] += 1
+                continue
+            everything.append(name)
+            reason = selection.reason_to_skip(name)
+            if reason:
+                skipped[reason] += 1
+            elif _may_be_read(folder / name):
+                found.append(name)
+    note_names(found)
+    return FolderImages(sorted(found), skipped, selection.unmatched(everything))
 
 
 def first_image(folder: Path) -> Path | None:
@@ -139,7 +186,11 @@ def expand_folders(names: Iterable[str], selection: Selection = Selection()) -> 
     paths: list[Path] = []
     for path in map(Path, names):
         note_input(path)
-        found = images_under(path, selection) if path.is_dir() else [path]
+        found = [path]
+        if path.is_dir():
+            images = image_names(path, selection)
+            images.warn_if_most_are_skipped(path)
+            found = [path / name for name in images.names]
         if not found:
             raise DataError(f"{path}: no image files in this folder ({', '.join(sorted(SUFFIXES))})")
         paths += found

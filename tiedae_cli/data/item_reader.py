@@ -202,7 +202,7 @@ class ItemReader:
             if len(block.rows):
                 yield block.rows, block.values, labels
             return
-        rows = np.array(block.rows)
+        rows = np.array(block.rows) if block.positions is None else block.positions
         breaks = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
         for start, end in pairwise(breaks):
             if rows[start] != self._next:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
 KINDS = ("images", "vectors")
 NO_LABEL = "no label"
+LARGEST_FLOAT32_OFFSET = 1e3  # deviations: float32 rounds an offset by up to 6e-8 of it
 BLOCK_BYTES = 1 << 25  # bytes that are copied or checked at once
 
 
@@ -87,9 +88,14 @@ class ItemForm:
         """The word for its items in messages."""
         return "images" if self.kind == "images" else "rows" if self.window == 1 else "windows"
 
+    @property
+    def needs_float64(self) -> bool:
+        """Whether an offset is so large, in deviations, that float32 would round it noticeably."""
+        return self.offset is not None and bool((np.abs(self.offset * self.scale) > LARGEST_FLOAT32_OFFSET).any())
+
     def normalize(self, raw: np.ndarray) -> np.ndarray:
         """Return raw values as the model sees them, (B, D) of any type -> (B, D) float32, always a new array."""
-        dtype = np.float64 if raw.dtype == np.float64 else np.float32  # float64 keeps the digits next to a large offset
+        dtype = np.float64 if raw.dtype == np.float64 or self.needs_float64 else np.float32
         values: np.ndarray = raw.astype(dtype, order="C")
         if self.fill is not None:
             np.copyto(values, self.fill.astype(dtype), where=np.isnan(values))
@@ -157,6 +163,9 @@ class ItemSet:
     row_labels: np.ndarray | None = None
     """Of windows: the label of each row in memory, (M + W - 1,) int64; -1 for a row that is not an item."""
 
+    series_starts: np.ndarray | None = None
+    """Of rows for windows: (n,) int64, ascending: the rows in memory that begin another series; None: all are one series."""
+
     def __len__(self) -> int:
         return len(self.values) if self.indices is None else len(self.indices)
 
@@ -200,7 +209,7 @@ class ItemSet:
     def select(self, items: np.ndarray) -> "ItemSet":
         """Return the items at the positions of this set, (B,) int64, as a set with an array of its own."""
         labels = None if self.labels is None else self.labels[items]
-        return replace(self, values=self.values[self.positions(items)], labels=labels, indices=None)
+        return replace(self, values=self.values[self.positions(items)], labels=labels, indices=None, series_starts=None)
 
     def subset(self, items: np.ndarray) -> "ItemSet":
         """Return the items at the positions of this set, (B,) int64, as a set that shares its array."""
@@ -212,7 +221,8 @@ class ItemSet:
         labels = None if self.labels is None else self.labels[start:stop]
         if self.indices is not None:
             return replace(self, labels=labels, indices=self.indices[start:stop])
-        return replace(self, values=self.values[start:stop], labels=labels)
+        starts = None if self.series_starts is None else self.series_starts[self.series_starts > start] - start
+        return replace(self, values=self.values[start:stop], labels=labels, series_starts=starts)
 
 
 @dataclass(frozen=True)

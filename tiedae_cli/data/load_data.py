@@ -14,6 +14,7 @@ from tiedae_cli.data.sources.detection import formats, is_data_file, source_of, 
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.data.sources.downloads import DOWNLOADS, files_of, load_download
 from tiedae_cli.data.sources.folder import IMAGE_FOLDER
+from tiedae_cli.data.sources.matrices import HDF5, MATLAB
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import TABLE, ReadOptions
 from tiedae_cli.data.sources.table_columns import all_columns, choose_columns
@@ -81,6 +82,8 @@ def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
     if source is IMAGE_FILE:
         raise _not_found(name, path.exists())
     _refuse_fields(config, name, *(field for field in SOME_FIELDS if field not in source.fields))
+    if config.missing == "fill" and source not in (HDF5, MATLAB):
+        raise ConfigError(f"data.missing: {name}: fill is only for HDF5 files, whose parts may be absent")
     parts = source.parts(path, ReadOptions(lambda table: choose_columns(table, config), config))
     range_ = None if source is IMAGE_FOLDER else config.range  # of a folder, decoding has done it
     return _scaled(partition(training_sets(parts, str(path), config.missing, range_), config, name), config)
@@ -156,7 +159,7 @@ def _scaled(splits: Splits, config: DataConfig) -> Splits:
         _refuse_fields(config, splits.source, "scaling", "missing", "window", "stride")
         return splits
     _refuse_fields(config, splits.source, "range")
-    seen = splits.with_form(scaled(splits.train, config.scaling, fills=config.missing == "mean"))
+    seen = splits.with_form(scaled(splits.train, config.scaling, config.missing == "mean", splits.source))
     if config.window == 1:
         return seen
     train, validation, test = (

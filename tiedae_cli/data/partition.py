@@ -8,6 +8,7 @@ import numpy as np
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.item_set import NO_LABEL, ItemSet, Splits, permutation
 from tiedae_cli.data.sources.cells import is_unlabelled, label_text
+from tiedae_cli.data.sources.column_names import composed
 from tiedae_cli.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -89,8 +90,8 @@ def _normal(items: ItemSet, config: DataConfig, source: str) -> tuple[np.ndarray
     if items.labels is None:
         raise ConfigError(f"data.normal: {source}: has no labels (data.label names the column of a table)")
     names = {label: items.label_text(label) for label in sorted(set(items.labels.tolist()))}
-    normal_texts = set(map(label_text, config.normal))
-    wanted = [label for label, name in names.items() if label_text(name) in normal_texts]
+    normal_texts = {composed(label_text(label)) for label in config.normal}
+    wanted = [label for label, name in names.items() if composed(label_text(name)) in normal_texts]
     if not wanted:
         known = ", ".join(name or NO_LABEL for name in list(names.values())[:12])
         raise ConfigError(f"data.normal: {source}: no item has the label {', '.join(config.normal)} (it has {known})")

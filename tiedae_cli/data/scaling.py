@@ -10,15 +10,19 @@ from dataclasses import replace
 import numpy as np
 
 from tiedae_cli.data.item_set import BLOCK_BYTES, ItemForm, ItemSet
+from tiedae_cli.errors import DataError
+from tiedae_cli.system.text import set_option
 
 log = logging.getLogger(__name__)
 
 SMALLEST_SPREAD = 1e-30  # its inverse still fits float32
 RESOLUTION = {"float64": 1e-15}  # a deviation below this part of the mean is rounding; of other types float32's
-LISTED_CONSTANTS = 12  # constant features that a note lists
+LISTED_FEATURES = 12  # that a message names
+LARGEST_LOSS = 1e-3  # rounding error per deviation
+EXACT_INTEGERS = 2.0**53  # below, float64 holds every whole number
 
 
-def scaled(train: ItemSet, scaling: str, fills: bool = False) -> ItemForm:
+def scaled(train: ItemSet, scaling: str, fills: bool = False, source: str = "data") -> ItemForm:
     """Return the form in which each feature of the training split has the scale that ``data.scaling`` asks for.
 
     ``standard``: mean 0, standard deviation 1 (the population's, / N). ``robust``: median 0, interquartile range 1. ``minmax``: from 0
@@ -28,8 +32,13 @@ def scaled(train: ItemSet, scaling: str, fills: bool = False) -> ItemForm:
         train: the training split; NaN is a missing value and is ignored.
         scaling: of the config.
         fills: missing values are replaced by the feature's mean.
+        source: what the data is, for messages.
+
+    Raises:
+        DataError: whole numbers are so large that float64 rounds away their differences.
     """
     mean, deviation = _moments(train)
+    _check_resolution(train, mean, deviation, source)
     rounding = np.abs(mean) * RESOLUTION.get(train.values.dtype.name, 1e-7)
     if scaling == "standard":
         offset, spread = mean, deviation
@@ -90,11 +99,33 @@ def _quantiles(train: ItemSet, quantiles: tuple[float, float, float]) -> list[np
     return list(np.concatenate(found, 1))
 
 
-def _name_constants(train: ItemSet, constant: np.ndarray) -> None:
-    columns = train.form.columns
-    indices = np.flatnonzero(constant).tolist()
-    if not indices:
+def _check_resolution(train: ItemSet, mean: np.ndarray, deviation: np.ndarray, source: str) -> None:
+    """Refuse features with differences that float64 rounds away, and warn of those that it rounds noticeably."""
+    if train.values.dtype != np.float64:
         return
-    names = [columns.values[index] if columns is not None else str(index) for index in indices[:LISTED_CONSTANTS]]
-    more = f" and {len(indices) - LISTED_CONSTANTS} more" if len(indices) > LISTED_CONSTANTS else ""
-    log.info(f"constant features (no information): {', '.join(names)}{more}")
+    error = np.spacing(np.abs(mean)) / 2
+    lossy = (deviation > 0) & (error > LARGEST_LOSS * deviation)
+    whole = lossy & (np.abs(mean) >= EXACT_INTEGERS)
+    if whole.any():
+        names = _listed(train, whole)
+        columns = train.form.columns
+        ignore = [columns.values[index] for index in np.flatnonzero(whole).tolist()] if columns is not None else []
+        advice = f", or ignore it: {set_option('data.ignore', ignore)}" if ignore else ""
+        raise DataError(
+            f"{source}: feature {names}: its values differ by less than float64 resolves at {mean[whole][0]:.4g} "
+            f"(2**53 is the largest whole number with exact neighbors); subtract a constant first{advice}"
+        )
+    noisy = lossy & (deviation > np.abs(mean) * RESOLUTION["float64"])
+    if noisy.any():
+        log.warning(f"{source}: feature {_listed(train, noisy)}: float64 rounds its values by over 0.1% of their deviation")
+
+
+def _listed(train: ItemSet, chosen: np.ndarray) -> str:
+    columns, indices = train.form.columns, np.flatnonzero(chosen).tolist()
+    names = [columns.values[index] if columns is not None else str(index) for index in indices[:LISTED_FEATURES]]
+    return ", ".join(names) + (f" and {len(indices) - LISTED_FEATURES} more" if len(indices) > LISTED_FEATURES else "")
+
+
+def _name_constants(train: ItemSet, constant: np.ndarray) -> None:
+    if constant.any():
+        log.info(f"constant features (no information): {_listed(train, constant)}")

@@ -24,7 +24,8 @@ from tiedae_cli.system.storage import replacing
 
 log = logging.getLogger(__name__)
 
-TABLE_CACHE_VERSION = 2
+TABLE_CACHE_VERSION = 3
+STARTS = "series_starts.npy"
 
 
 def training_sets(
@@ -80,7 +81,7 @@ def _may_miss(part: Part, missing: str) -> bool:
 
 
 def _item_set(part: Part, rules: ItemRules, missing: str) -> ItemSet:
-    array, labels, names = part.array, part.labels, part.label_names
+    array, labels, names, starts = part.array, part.labels, part.label_names, None
     size = _rows(part)
     fits = array is not None and array.dtype == rules.target and array.flags.c_contiguous and not rules.channels_last
     fits = fits and rules.range is None
@@ -88,18 +89,18 @@ def _item_set(part: Part, rules: ItemRules, missing: str) -> ItemSet:
         for block in part.read(size, stop):
             rules.convert(block, stop)  # checks all values
     else:
-        array, kept, text = _in_memory(part, rules, size, missing)
+        array, kept, text, starts = _in_memory(part, rules, size, missing)
         labels = labels if labels is None or kept is None else labels[kept]
         if text is not None:
             labels, names = numbered(text)
     values = np.asarray(array).reshape(len(array), *rules.form.shape)
-    return ItemSet(values, labels, rules.form, label_names=names)
+    return ItemSet(values, labels, rules.form, label_names=names, series_starts=starts)
 
 
 def _in_memory(
     part: Part, rules: ItemRules, size: int, missing: str
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Return all items of a part, (N, D) of the type that training reads; the kept rows, if some were dropped; labels as text."""
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Return all items of a part, (N, D) of the target type; the kept rows, if some were dropped; labels; starts of series."""
     converts = part.dtype != rules.target or part.array is not None
     if part.count is not None:
         _check_room(part, rules, part.count * rules.form.values_per_item * rules.target.itemsize, converts)
@@ -131,12 +132,18 @@ def _in_memory(
             f"{rules.target} would be memory-mapped"
         )
     labels = [block.labels for block in blocks if block.labels is not None]
-    return whole[:done], gaps.kept(), np.concatenate(labels) if labels else None
+    return whole[:done], gaps.kept(), np.concatenate(labels) if labels else None, _series_starts(blocks)
+
+
+def _series_starts(blocks: Sequence[RawBlock]) -> np.ndarray | None:
+    """Return the rows in memory that begin another series, (n,) int64; None if the source does not tell series apart."""
+    found = [block.positions for block in blocks if block.positions is not None]
+    return np.flatnonzero(np.diff(np.concatenate(found)) != 1) + 1 if found else None
 
 
 def _from_cache(
     part: Part, rules: ItemRules, size: int, missing: str
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """Return the items of a large table memory-mapped from a file in the user's cache folder, which is written once.
 
     One block at a time is in memory while it is written.
@@ -148,30 +155,40 @@ def _from_cache(
         with taking_turns(folder):
             if not (files := undamaged_files(folder)):
                 _write_cache(part, rules, size, missing, values, labels)
-                files = {path.name for path in (values, labels) if path.exists()}
+                files = {path.name for path in (values, labels, labels.with_name(STARTS)) if path.exists()}
                 log.info(f"{part.name}: read once into {values}")
     items = np.memmap(values, rules.target, "r").reshape(-1, rules.form.values_per_item)
-    return items, None, np.load(labels, allow_pickle=False) if labels.name in files else None
+    texts, starts = (
+        np.load(path, allow_pickle=False) if path.name in files else None for path in (labels, labels.with_name(STARTS))
+    )
+    return items, None, texts, starts
 
 
 def _write_cache(part: Part, rules: ItemRules, size: int, missing: str, values: Path, labels: Path) -> None:
     gaps, words, done = _Gaps(part, rules, missing), [], 0
+    positions: list[RawBlock] = []
     with replacing(values) as file:
         for raw in part.read(size, stop):
             block = gaps.without(rules.convert(raw, stop))
             file.write(np.ascontiguousarray(block.values).data)
             done += len(block.rows)
+            positions.append(RawBlock((), block.values[:0], positions=block.positions))
             if block.labels is not None:
                 words.append(block.labels.astype(str))
         gaps.finish(done)
         if not done:
             raise DataError(f"{part.name}: holds no items")
+        starts = _series_starts(positions)
+        if starts is not None:
+            with replacing(labels.with_name(STARTS)) as file_of_starts:
+                np.save(file_of_starts, starts)
         if words:
             with replacing(labels) as file_of_labels:
                 np.save(file_of_labels, np.concatenate(words))
-    if not words:
-        labels.unlink(missing_ok=True)
-    seal([values, labels] if words else [values])
+    written = [values, *([labels] if words else []), *([] if starts is None else [labels.with_name(STARTS)])]
+    for old in {labels, labels.with_name(STARTS)} - set(written):
+        old.unlink(missing_ok=True)
+    seal(written)
 
 
 class _Gaps:

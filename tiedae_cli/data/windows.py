@@ -74,9 +74,17 @@ def window_starts(first: int, last: int, window: int, stride: int) -> list[int]:
 
 def _runs(rows: ItemSet) -> list[tuple[int, int]]:
     """Return the uninterrupted ranges of rows in memory that a set holds, in order: (first, last + 1)."""
-    if rows.indices is None:
-        return [(0, len(rows.values))] if len(rows.values) else []
-    return [(int(run[0]), int(run[-1]) + 1) for run in _split_at_gaps(np.sort(rows.indices), 1)]
+    held = np.arange(len(rows.values)) if rows.indices is None else np.sort(rows.indices)
+    runs = [part for run in _split_at_gaps(held, 1) for part in _split_at_series(run, rows)]
+    return [(int(run[0]), int(run[-1]) + 1) for run in runs]
+
+
+def _split_at_series(numbers: np.ndarray, rows: ItemSet) -> list[np.ndarray]:
+    """Return the parts of ascending rows in memory, (n,), that lie in one series each."""
+    if rows.series_starts is None:
+        return [numbers]
+    series = np.searchsorted(rows.series_starts, numbers, "right")
+    return [part for part in np.split(numbers, np.flatnonzero(np.diff(series)) + 1) if len(part)]
 
 
 def _split_at_gaps(numbers: np.ndarray, step: int) -> list[np.ndarray]:
@@ -97,7 +105,8 @@ def row_blocks(items: ItemSet, size: int, stride: int) -> Iterator[Block]:
     form, window = row_form(items.form), items.form.window
     count, width = len(items.values) + window - 1, form.values_per_item
     rows = as_strided(items.values, (count, width), items.values.strides[2:], writeable=False)
-    for series, run in enumerate(_split_at_gaps(items.indices, stride)):
+    runs = [part for run in _split_at_gaps(items.indices, stride) for part in _split_at_series(run, items)]
+    for series, run in enumerate(runs):
         first, last = int(run[0]), int(run[-1]) + window
         for start in range(first, last, size):
             stop = min(start + size, last)

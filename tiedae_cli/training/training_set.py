@@ -24,9 +24,8 @@ class TrainingSet:
 
     def __init__(self, rows: Tensor, form: ItemForm, device: torch.device, indices: Tensor | None = None) -> None:
         self.rows, self.form, self.device, self.indices = rows, form, device, indices
-        self.dtype = (
-            torch.float64 if rows.dtype == torch.float64 else torch.float32
-        )  # dtype of the arithmetic, as in ``ItemForm``
+        precise = rows.dtype == torch.float64 or form.needs_float64
+        self.dtype = torch.float64 if precise else torch.float32  # dtype of the arithmetic, as in ``ItemForm``
         self.offset, self.fill = (None if value is None else self._constant(value) for value in (form.offset, form.fill))
         self.scale = self._constant(form.scale) if isinstance(form.scale, np.ndarray) else form.scale
 

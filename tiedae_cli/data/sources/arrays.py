@@ -22,8 +22,10 @@ from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.sources.named_arrays import NUMBERS, TEXT, NamedArray, open_arrays
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
 from tiedae_cli.data.sources.source import ARRAY, VALUE_FIELDS, Source
+from tiedae_cli.data.sources.sparse import sparse_array
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.memory import require_memory
+from tiedae_cli.system.optional_packages import optional_package
 from tiedae_cli.system.regular_files import open_regular
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 MAGIC = b"\x93NUMPY"
 READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}  # 3.0 exists for field names only
 OBJECTS = "O"
+SPARSE_MEMBERS = ("format.npy", "shape.npy", "data.npy")  # of every sparse matrix that scipy writes
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,11 @@ def open_npz(path: Path, requested: Mapping[str, str]) -> dict[str, Part]:
     Raises:
         DataError: not an archive, damaged, or no array, or more than one, could be the items of a split.
     """
-    arrays, objects = {}, {}
+    arrays: dict[str, NamedArray] = {}
+    objects = {}
     with data_errors(path, "an .npz archive"), zipfile.ZipFile(path) as archive:
+        if set(SPARSE_MEMBERS) <= set(archive.namelist()):
+            return open_arrays(str(path), {"data": _scipy_sparse(path)}, requested)
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if member.filename.endswith(".npy"):
@@ -112,6 +118,14 @@ def open_npz(path: Path, requested: Mapping[str, str]) -> dict[str, Part]:
             raise problem
         log.info(f"{problem}; ignored")
     return open_arrays(str(path), arrays, requested)
+
+
+def _scipy_sparse(path: Path) -> NamedArray:
+    """Return the matrix that ``scipy.sparse.save_npz`` wrote."""
+    scipy_sparse = optional_package("scipy.sparse", "hdf5", f"{path}: reading a sparse matrix")
+    with np.load(path, allow_pickle=False) as archive:
+        shape, dtype = tuple(int(size) for size in archive["shape"]), archive["data"].dtype
+    return sparse_array(str(path), shape, dtype, lambda: scipy_sparse.load_npz(path))
 
 
 def _named(path: Path, member: zipfile.ZipInfo, header: _Header) -> NamedArray:

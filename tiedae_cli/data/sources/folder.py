@@ -32,7 +32,7 @@ from tiedae_cli.data.sources.arrays import open_npy
 from tiedae_cli.data.sources.named_arrays import split_of_name
 from tiedae_cli.data.sources.part import Part, array_part
 from tiedae_cli.data.sources.source import Source
-from tiedae_cli.errors import DataError, StorageError
+from tiedae_cli.errors import ConfigError, DataError, StorageError
 from tiedae_cli.system.cache import cache_folder, seal, taking_turns, undamaged_files
 from tiedae_cli.system.progress import progress
 from tiedae_cli.system.storage import replacing
@@ -51,8 +51,8 @@ class Listing:
     folder: Path
     names: list[str]
     """Paths below the folder with ``/``, sorted."""
-    others: int
-    """Number of files that are skipped."""
+    skipped: str
+    """The numbers of skipped files by reason, as text."""
     digest: str
     """Of the names, sizes and modification times."""
 
@@ -114,15 +114,24 @@ def list_images(folder: Path, selection: Selection = Selection()) -> Listing:  #
     Raises:
         DataError: there are none, or a folder or file cannot be read.
     """
-    names, others = image_names(folder, selection)
+    images = image_names(folder, selection)
+    names = images.names
+    if not names and images.unmatched:
+        raise ConfigError(f"{folder}: no image matches {'; '.join(images.unmatched)} (skipped: {images.describe_skipped()})")
+    for pattern in images.unmatched:
+        log.warning(f"{folder}: no image matches {pattern}")
+    images.warn_if_most_are_skipped(folder)
     if not names:
-        raise DataError(f"{folder}: no images in this folder (looked for {', '.join(sorted(SUFFIXES))}, also in sub-folders)")
+        there = f"; it has {images.describe_skipped()}" if images.skipped else ""
+        raise DataError(
+            f"{folder}: no images in this folder (looked for {', '.join(sorted(SUFFIXES))}, also in sub-folders){there}"
+        )
     digest = hashlib.sha256()
     for name in names:
         with data_errors(folder / name):
             information = os.stat(folder / name)
         digest.update(os.fsencode(f"{name}\0{information.st_size}\0{information.st_mtime_ns}\0"))
-    return Listing(folder, names, others, digest.hexdigest())
+    return Listing(folder, names, images.describe_skipped(), digest.hexdigest())
 
 
 def _split_ranges(listing: Listing) -> dict[str, tuple[int, int]]:
@@ -237,10 +246,10 @@ def _remove_others(path: Path) -> None:
 def _report(listing: Listing, images: np.ndarray, config: DataConfig, path: Path) -> None:
     fields = [f"data.{name}" for name, value in (("size", config.size), ("mode", config.mode)) if value is None]
     inferred = f" (inferred; {' and '.join(fields)} would choose)" if fields else ""
-    left_out = f"; {listing.others:,} files with other suffixes left out" if listing.others else ""
+    skipped = f"; skipped: {listing.skipped}" if listing.skipped else ""
     channels, height, width = images.shape[1:]
     form = ItemForm((channels, height, width)).describe()
-    log.info(f"{listing.folder}: {len(images):,} {form}{inferred}{left_out}; decoded once into {path}")
+    log.info(f"{listing.folder}: {len(images):,} {form}{inferred}{skipped}; decoded once into {path}")
 
 
 def _build(listing: Listing, config: DataConfig, path: Path) -> None:

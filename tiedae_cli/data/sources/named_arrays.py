@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tiedae_cli.data.sources.cells import label_text, numbered
+from tiedae_cli.data.sources.column_names import LABEL_WORDS, name_words
 from tiedae_cli.data.sources.part import Part
 from tiedae_cli.errors import ConfigError, DataError
+from tiedae_cli.system.text import set_option
 
 log = logging.getLogger(__name__)
 
@@ -19,12 +21,11 @@ SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "te"), "test"),
 }
-LABEL_WORDS = ("y", "label", "labels", "target", "targets", "class", "classes", "outlier", "outliers")
 ITEM_WORDS = ("x", "data", "image", "images", "features", "inputs", "items", "samples")
-WORD = re.compile(r"[a-z]+|\d+")
 GLUED = re.compile(r"^([xy])(train|val|valid|validation|test)$|^(train|val|valid|validation|test)([xy])$")
 NUMBERS = "buif"  # kinds of arrays: bool, signed, unsigned, float
 TEXT = "US"  # of labels in words
+LISTED_ARRAYS = 12  # that a message names
 ROLES = ("train", "validation", "test", "labels", "train_labels", "validation_labels", "test_labels")
 
 
@@ -41,19 +42,40 @@ class NamedArray:
     """Reads it at once, as labels are."""
 
 
-def open_arrays(path: str, arrays: Mapping[str, NamedArray], requested: Mapping[str, str]) -> dict[str, Part]:
+@dataclass(frozen=True)
+class Unreadable:
+    """An array of a file that cannot be read."""
+
+    reason: str
+    """A clause, for messages: ``is a struct``."""
+    size: int = 0
+    """Its number of values, if known."""
+
+
+def open_arrays(
+    path: str, arrays: Mapping[str, NamedArray], requested: Mapping[str, str], unreadable: Mapping[str, Unreadable] = {}
+) -> dict[str, Part]:
     """Return the arrays of a file as the splits that their names identify; ``train`` alone if no name means a split.
 
     Args:
         path: of the file, for messages.
         arrays: what it holds.
         requested: ``data.arrays``: names by role; they override detection.
+        unreadable: the arrays that cannot be read. If one is more likely to hold the items than what can be read, that is the error.
 
     Raises:
         DataError: no array, or more than one, could be the items of a split; or the likely one is unreadable.
         ConfigError: ``data.arrays`` names an array that does not exist.
     """
-    chosen, labels = _requested(path, arrays, requested) if requested else _detected(path, arrays)
+    for name in requested.values():
+        if name in unreadable:
+            raise DataError(f"{path}: {name} {unreadable[name].reason}")
+    if requested:
+        chosen, labels = _requested(path, arrays, requested)
+    else:
+        _refuse_second_best(path, arrays, unreadable)
+        chosen, labels = _detected(path, arrays)
+        _report_unreadable(path, unreadable)
     parts = {}
     for split, name in chosen.items():
         if arrays[name].dtype.kind not in NUMBERS:
@@ -64,6 +86,31 @@ def open_arrays(path: str, arrays: Mapping[str, NamedArray], requested: Mapping[
             part = replace(part, labels=numbers, label_names=words)
         parts[split] = part
     return parts
+
+
+def _refuse_second_best(path: str, arrays: Mapping[str, NamedArray], unreadable: Mapping[str, Unreadable]) -> None:
+    """Raise ``DataError`` if an array that cannot be read is more likely to hold the items than every other."""
+    readable = [name for name, array in arrays.items() if len(array.shape) >= 2 and not is_called_label(name)]
+    named = [name for name in readable if _is_likely(name)]
+    largest = max((math.prod(arrays[name].shape) for name in readable), default=0)
+    for name, array in unreadable.items():
+        larger = not named and not is_called_label(name) and array.size > largest
+        if _is_likely(name) or larger or not readable:
+            advice = f"; to read another array: {set_option('data.arrays', readable[0])}" if readable else ""
+            raise DataError(f"{path}: {name} {array.reason}{advice}")
+
+
+def _report_unreadable(path: str, unreadable: Mapping[str, Unreadable]) -> None:
+    if unreadable:
+        listed = [f"{name} {array.reason}" for name, array in list(unreadable.items())[:LISTED_ARRAYS]]
+        more = f"; and {len(unreadable) - LISTED_ARRAYS} more" if len(unreadable) > LISTED_ARRAYS else ""
+        log.info(f"{path}: ignored: {'; '.join(listed)}{more}")
+
+
+def _is_likely(name: str) -> bool:
+    """Return whether an array is named like the items: by words for items, and for a split."""
+    words = set(_words(name))
+    return bool(words & set(ITEM_WORDS)) and words <= {*ITEM_WORDS, *SPLIT_WORDS}
 
 
 def _requested(
@@ -123,17 +170,18 @@ def is_called_label(name: str) -> bool:
 
 def _words(name: str) -> list[str]:
     """Return a name's words: ``x_train``, ``xTrain`` and ``train/x`` have the same two."""
-    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()
     words = []
-    for word in WORD.findall(spaced):
+    for word in name_words(name):
         glued = GLUED.match(word)
         words += [part for part in glued.groups() if part] if glued else [word]
     return words
 
 
 def _listed(arrays: Mapping[str, NamedArray]) -> str:
-    shown = [f"{name} ({' x '.join(map(str, array.shape)) or 'a number'})" for name, array in list(arrays.items())[:12]]
-    return ", ".join(shown) + (f" and {len(arrays) - 12} more" if len(arrays) > 12 else "")
+    shown = [
+        f"{name} ({' x '.join(map(str, array.shape)) or 'a number'})" for name, array in list(arrays.items())[:LISTED_ARRAYS]
+    ]
+    return ", ".join(shown) + (f" and {len(arrays) - LISTED_ARRAYS} more" if len(arrays) > LISTED_ARRAYS else "")
 
 
 def _labels(array: NamedArray, items: NamedArray, name: str, asked: bool) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

@@ -34,6 +34,8 @@ class RawBlock:
     """(B, ...)"""
     labels: np.ndarray | None = None
     """(B,) text; only of tables with a label column."""
+    positions: np.ndarray | None = None
+    """(B,) int64, positions in time: consecutive rows of one series differ by 1. Default: ``rows``."""
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ from typing import Any
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.columns import Column, Columns
-from tiedae_cli.data.sources.cells import MISSING, as_text, is_number, label_text
+from tiedae_cli.data.sources.cells import MISSING, WHOLE, as_text, is_number, label_text
+from tiedae_cli.data.sources.column_names import composed, is_index_name, is_label_column, is_time_name
 from tiedae_cli.data.sources.number_format import NumberFormat
+from tiedae_cli.data.sources.series import DATE, UNITS, named_column, unix_unit
 from tiedae_cli.data.sources.tables import NAME_COLUMN, Table
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.system.portability import quoted
 
 log = logging.getLogger(__name__)
 
-LABEL_NAMES = ("label", "labels", "class", "target", "y", "outlier")  # in any case: fed only if the config names them
 MOST_CATEGORIES = 1000  # of one column
-DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?$|\d\d?[./]\d\d?[./]\d{2,4}([T ].*)?$")
 PLAIN_TEXT = re.compile(r"[^\W\d]([\w .%/()+-]*[\w.%/()+-])?")  # YAML reads it as this text, also in a list
 YAML_WORDS = ("null", "true", "false")  # in any case
 LISTED_COLUMNS = 12  # columns that a message names
@@ -37,9 +37,10 @@ def choose_columns(table: Table, config: DataConfig) -> Columns:
     label = _label(table, config)
     chosen = _matching(table, config.columns, "columns") if config.columns is not None else list(table.names)
     ignored = set(_matching(table, config.ignore, "ignore"))
-    names = [name for name in chosen if name not in ignored and name != label]
+    roles = {label, named_column(table, config.time, "time"), named_column(table, config.series, "series")}
+    names = [name for name in chosen if name not in ignored and name not in roles]
     if config.columns is None:
-        names = [name for name in names if not _is_ignored(table, name)]
+        names = [name for name in names if not _is_ignored(table, name) and not _is_unix_time(table, name)]
     kinds = {name: _kind(table.head.columns[name], table.numbers) for name in names}
     dates = [name for name in names if kinds[name] == "date"]
     if dates:
@@ -59,9 +60,10 @@ def _label(table: Table, config: DataConfig) -> str | None:
                 f"data.normal: {table.name}: which column holds the labels? {_label_option(table, config.normal)}"
             )
         return None
-    if config.label not in table.names:
+    same = [name for name in table.names if composed(name) == composed(config.label)]
+    if not same:
         raise ConfigError(f"data.label: {table.name} has no column {config.label}{suggestion(config.label, list(table.names))}")
-    return config.label
+    return same[0]
 
 
 def _label_option(table: Table, normal: Sequence[str]) -> str:
@@ -70,7 +72,7 @@ def _label_option(table: Table, normal: Sequence[str]) -> str:
     for name in table.names:
         texts = set(map(label_text, as_text(table.head.columns[name])))
         if wanted & texts:
-            found.append((name.strip().lower() not in LABEL_NAMES, len(texts), name))
+            found.append((not is_label_column(name), len(texts), name))
     return set_option("data.label", min(found)[2]) if found else f"--set data.label=COLUMN (it has {_listed(table.names)})"
 
 
@@ -78,7 +80,9 @@ def _matching(table: Table, patterns: Sequence[str], field: str) -> list[str]:
     """Return the columns that names or globs mean, in the table's order."""
     found = set()
     for pattern in patterns:
-        names = [name for name in table.names if name == pattern] or fnmatch.filter(table.names, pattern)
+        wanted = composed(pattern)
+        names = [name for name in table.names if composed(name) == wanted]
+        names = names or [name for name in table.names if fnmatch.fnmatch(composed(name), wanted)]
         if not names:
             raise ConfigError(f"data.{field}: {table.name} has no column {pattern}{suggestion(pattern, list(table.names))}")
         found.update(names)
@@ -87,25 +91,32 @@ def _matching(table: Table, patterns: Sequence[str], field: str) -> list[str]:
 
 def _is_ignored(table: Table, name: str) -> bool:
     """Return whether a column that the config does not name is not a feature, and report it."""
-    if not table.named or name == NAME_COLUMN:
-        return name == NAME_COLUMN
-    plain = name.strip().lower()
-    if plain in LABEL_NAMES:
+    if not table.named:
+        return False
+    if is_label_column(name):
         log.warning(
             f"{table.name}: the column {name} is named like a label and is ignored; "
             f"{set_option('data.label', name)} keeps it as one, data.columns feeds it"
         )
         return True
-    if (not plain or plain.startswith("unnamed") or plain in ("id", "index")) and _counts(table.head.columns[name]):
-        log.info(f"{table.name}: the column {name or '(without a name)'} counts the rows and is ignored; data.columns feeds it")
+    if is_index_name(name) and _is_index(table.head.columns[name], text=name == NAME_COLUMN):
+        log.info(f"{table.name}: the column {name or '(without a name)'} is a row index and is ignored; data.columns feeds it")
         return True
     return False
 
 
-def _counts(values: Any) -> bool:
-    """Return whether a column's first values are 0, 1, 2 ... or 1, 2, 3 ..."""
-    cells = [str(value) for value in values.to_pylist()]
-    return any(cells == [str(start + index) for index in range(len(cells))] for start in (0, 1))
+def _is_unix_time(table: Table, name: str) -> bool:
+    """Return whether a column is named like a time stamp and holds Unix times, and report it."""
+    unit = unix_unit(table.head.columns[name]) if is_time_name(name) else None
+    if unit is not None:
+        log.info(f"{table.name}: the column {name} holds Unix times ({UNITS[unit]}) and is ignored; data.columns feeds it")
+    return unit is not None
+
+
+def _is_index(values: Any, text: bool) -> bool:
+    """Return whether a column's first values are whole numbers, no two alike; with ``text`` also other cells."""
+    cells = [str(value).strip() for value in values.to_pylist()]
+    return len(set(cells)) == len(cells) and (all(map(WHOLE.fullmatch, cells)) or (text and not any(map(is_number, cells))))
 
 
 def _kind(values: Any, form: NumberFormat) -> str:
@@ -126,7 +137,7 @@ def _kind(values: Any, form: NumberFormat) -> str:
     if not (types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)):
         return "text"
     cells = [cell.strip() for cell in values.to_pylist() if cell is not None and cell.strip() not in MISSING]
-    if cells and all(DATE.match(cell) for cell in cells):
+    if cells and all(map(DATE.match, cells)):
         return "date"
     numbers = sum(is_number(form.plain(cell)) for cell in cells)
     return "number" if not cells or numbers > len(cells) / 2 else "text"
@@ -143,7 +154,7 @@ def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[s
         found = ", ".join(f"{name or '(without a name)'} ({len(counts[name]):,} distinct)" for name in text[:LISTED_COLUMNS])
         more = f" and {len(text) - LISTED_COLUMNS} more" if len(text) > LISTED_COLUMNS else ""
         raise DataError(
-            f"{table.name}: {table.format}: text columns: {found}{more}\n"
+            f"{table.name}: {table.format}: text columns: {found}{more}\n{_series_advice(text, config)}"
             f"Ignore them with {set_option('data.ignore', text)}, or make one feature per distinct value with --set data.categories=one_hot"
         )
     many = [name for name in text if len(counts[name]) > MOST_CATEGORIES]
@@ -153,6 +164,11 @@ def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[s
             f"{set_option('data.ignore', many[:1])}"
         )
     return {name: tuple(sorted(counts[name])) for name in text}
+
+
+def _series_advice(text: Sequence[str], config: DataConfig) -> str:
+    alone = config.window > 1 and config.series is None and len(text) == 1
+    return f"If it names the series that the rows belong to: {set_option('data.series', text[0])}\n" if alone else ""
 
 
 def match_columns(table: Table, columns: Columns) -> Columns:
@@ -181,7 +197,13 @@ def match_columns(table: Table, columns: Columns) -> Columns:
 
 def all_columns(table: Table) -> Columns:
     """Return all columns of a table except the item names, for a model that was trained on an array."""
-    return Columns(tuple(Column(name) for name in table.names if name != NAME_COLUMN))
+    return Columns(tuple(Column(name) for name in table.names if not _is_item_name(table, name)))
+
+
+def _is_item_name(table: Table, name: str) -> bool:
+    """Return whether a column holds the names of the items, as ``encode`` writes them: the first one, named ``item``."""
+    first = name == NAME_COLUMN == table.names[0] and len(table.names) > 1
+    return first and _is_index(table.head.columns[name], text=True)
 
 
 def _listed(names: Sequence[str]) -> str:

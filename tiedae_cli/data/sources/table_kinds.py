@@ -8,13 +8,26 @@ from typing import IO
 
 from tiedae_cli.data.sources.dialect import DialectChoices
 from tiedae_cli.data.sources.part import Part
+from tiedae_cli.data.sources.series import series_rules
 from tiedae_cli.data.sources.source import TABLE, VALUE_FIELDS, ReadOptions, Source
 from tiedae_cli.data.sources.table_values import table_part
 from tiedae_cli.data.sources.tables import Table, TableOptions, open_table, stream_table
 
 log = logging.getLogger(__name__)
 
-TABLE_FIELDS = ("label", "columns", "ignore", "categories", "delimiter", "decimal", "thousands", "header")
+TABLE_FIELDS = (
+    "label",
+    "columns",
+    "ignore",
+    "categories",
+    "delimiter",
+    "decimal",
+    "thousands",
+    "header",
+    "series",
+    "time",
+    "gap",
+)
 FIELDS = (*VALUE_FIELDS, *TABLE_FIELDS)
 
 
@@ -29,7 +42,8 @@ def _stream(kind: str, file: IO[bytes], name: str, options: ReadOptions) -> dict
 def _part(table: Table, options: ReadOptions) -> dict[str, Part]:
     for note in table.notes:
         log.info(f"{table.name}: {note}")
-    return {"train": table_part(table, options.choose(table))}
+    columns = options.choose(table)
+    return {"train": table_part(table, columns, series_rules(table, columns, options.data))}
 
 
 def _written(options: ReadOptions) -> TableOptions:

@@ -13,31 +13,37 @@ import numpy as np
 from tiedae_cli.data.columns import Column, Columns
 from tiedae_cli.data.sources.cells import MISSING, YES_NO, as_text, is_number, label_text
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
+from tiedae_cli.data.sources.series import SeriesRules, series_rows
 from tiedae_cli.data.sources.tables import Table, TableBlock
 from tiedae_cli.errors import DataError
 
 log = logging.getLogger(__name__)
 
 
-def table_part(table: Table, columns: Columns) -> Part:
-    """Return the rows of a table as the items of a part, their values as float64; a missing value is NaN."""
+def table_part(table: Table, columns: Columns, series: SeriesRules | None = None) -> Part:
+    """Return the rows of a table as the items of a part, their values as float64; a missing value is NaN.
+
+    With ``series`` rows have positions in time; if they are sorted, the whole table is in memory.
+    """
     encoder = _Encoder(table, columns)
 
-    def read(size: int, bad: Bad) -> Iterator[RawBlock]:
+    def pairs(size: int, bad: Bad) -> Iterator[tuple[TableBlock, RawBlock]]:
         for block in table.read(bad):
             for start in range(0, len(block.rows), size):
-                part = TableBlock(
-                    block.rows[start : start + size],
-                    {name: values.slice(start, size) for name, values in block.columns.items()},
-                )
-                raw = encoder.encode(part, bad)
-                if len(raw.rows):
-                    yield raw
+                columns = {name: values.slice(start, size) for name, values in block.columns.items()}
+                part = TableBlock(block.rows[start : start + size], columns)
+                yield part, encoder.encode(part, bad)
+
+    def read(size: int, bad: Bad) -> Iterator[RawBlock]:
+        if series is not None:
+            yield from series_rows(table, series, pairs(size, bad), size)
+        else:
+            yield from (raw for _, raw in pairs(size, bad) if len(raw.rows))
         encoder.report_unseen()
 
     whole = all(column.categories is None for column in columns.fed) and encoder.head_is_whole()
     dtype = np.dtype(np.int64 if whole else np.float64)
-    key = None if table.key is None else repr((table.key, columns))
+    key = None if table.key is None else repr((table.key, columns, series))
     return Part(table.name, (len(columns.values),), dtype, None, read, columns=columns, key=key)
 
 

@@ -125,10 +125,10 @@ def stream_table(file: IO[bytes], name: str, kind: str, options: TableOptions) -
 def _opened(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         compressed = file.read(2) == GZIP
-    file: IO[bytes] = gzip.open(path, "rb") if compressed else path.open("rb")  # type: ignore[assignment]
-    mark = file.read(len(codecs.BOM_UTF32_LE))
-    file.seek(0)
-    return _as_utf8(file, mark)
+    text: IO[bytes] = gzip.open(path, "rb") if compressed else path.open("rb")  # type: ignore[assignment]
+    mark = text.read(len(codecs.BOM_UTF32_LE))
+    text.seek(0)
+    return _as_utf8(text, mark)
 
 
 def _as_utf8(file: IO[bytes], mark: bytes) -> IO[bytes]:
