@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_models import DIGITS, VECTORS, random_bytes, save_run
+from tiny_models import DIGITS, VECTORS, parts_of, random_bytes, save_run
 from typer.testing import CliRunner
 
 import tiedae_cli
@@ -22,6 +23,8 @@ from tiedae_cli.data.item_reader import Block
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.metrics import auroc, average_precision, precision_at_n
+from tiedae_cli.runs import checkpoint
+from tiedae_cli.runs.calibration import calibrate
 from tiedae_cli.scoring.scored import Scored
 from tiedae_cli.scoring.tally import Worst
 
@@ -33,6 +36,9 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TiedAutoencoder:
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", PIXELS.numpy())
     made = save_run(Path("runs"), "digits", DIGITS)
+    best = Path("runs/digits/best.safetensors")
+    parts = replace(parts_of(DIGITS, 4), calibration=calibrate(split_errors(made, "validation")))
+    replace(checkpoint.load(best), finished=parts).save(best)
     os.link("runs/digits/best.safetensors", "runs/digits/last.safetensors")
     return made
 
@@ -74,6 +80,7 @@ def test_every_item_in_order_with_the_threshold(
     assert [line["outlier"] for line in lines] == (expected > threshold).tolist()
     count = int((expected > threshold).sum())
     assert stderr == (
+        "runs/digits: its config.yaml or metrics.jsonl is missing or damaged\n"
         f"threshold: squared error {threshold:.6g} by 200 validation items; "
         "expected false alarms 0.00995 (95% interval 0.0012 to 0.028)\n"
         f"{count} of 300 items are above the threshold\n"
@@ -177,20 +184,19 @@ def test_bad_rows_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     rows[5:20, 2] = np.nan
     rows[25], rows[26] = 1e25, 3e38  # the square of the first is no float32; of the second the model makes none
     np.save("v.npy", rows)
-    lines, stderr = run("vectors", "v.npy", code=1)
+    lines, stderr = run("vectors", "v.npy", "--no-threshold", code=1)
     assert [line["item"] for line in lines] == [*range(5), *range(20, 26), *range(27, 30)]
     found = tiedae_cli.load("runs/vectors/best.safetensors")
     seen = torch.from_numpy(found.form.normalize(rows[25:26]))
     with torch.inference_mode():
         own = (found.module(seen).double() - seen.double()).square().sum().item()
     assert lines[10]["squared_error"] == pytest.approx(own, rel=1e-6) and own > 1e50
-    assert list(lines[0]) == ["item", "squared_error", "mse_per_value"]  # without its data a model has no threshold
-    assert "warning: no threshold, for the model's data cannot be read" in stderr
+    assert list(lines[0]) == ["item", "squared_error", "mse_per_value"]
     assert stderr.count("; left out") == 10
     assert stderr.endswith("and 6 more\n")
     np.save("huge.npy", rows[24:27])
-    assert "row 3: its values are too large for this model; left out" in run("vectors", "huge.npy", code=1)[1]
-    assert "no such data set" in run("vectors", "v.npy", "--quantile", "0.9", code=2)[1]
+    assert "row 3: its values are too large for this model; left out" in run("vectors", "huge.npy", "--no-threshold", code=1)[1]
+    assert "no threshold, because its training was killed" in run("vectors", "v.npy", "--quantile", "0.9", code=2)[1]
     assert "which are no pictures" in run("vectors", "v.npy", "--contact-sheet", "w.png", code=2)[1]
     lines, stderr = run("vectors", "v.npy", "--threshold", "1e30", code=1)
     assert [line["outlier"] for line in lines] == [index == 10 for index in range(14)]

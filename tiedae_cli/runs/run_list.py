@@ -111,6 +111,8 @@ def is_finished(folder: Path) -> bool:
 
 def progress_of(run: RunSummary) -> str:
     """Return how far an unfinished run has come, in words."""
+    if run.state == "unreadable":
+        return "its config.yaml or metrics.jsonl is missing or damaged"
     how = {"running": "still training", "diverged": "diverged"}.get(run.state, "stopped")
     return f"{run.epochs:,} of {run.asked:,} epochs, {how}"
 
