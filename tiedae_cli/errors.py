@@ -48,6 +48,12 @@ class LostProcessError(TiedaeError):
     """Another process of a distributed training ended."""
 
 
+class OutliersFound(TiedaeError):
+    """More outliers than ``--fail-above`` allows: exit code 3."""
+
+    exit_code = 3
+
+
 class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM arrived: exit code 128 + the signal's number.
 

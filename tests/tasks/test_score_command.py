@@ -299,3 +299,24 @@ def test_the_contact_sheet_shows_the_worst_sharply(model: TiedAutoencoder) -> No
         assert np.abs(cell[:, 0, :, 0].astype(int) - PIXELS[line["item"]].numpy().astype(int)).max() <= 1  # type: ignore[index]
         caption = np.asarray(Image.open("worst.png").convert("RGB"))[146:180, left : left + 60].astype(int)
         assert (caption[..., 0] - caption[..., 2]).max() > 100  # in the warning color
+
+
+@pytest.mark.parametrize(("most", "code"), [(0, 3), (1, 3), (2, 0)])
+def test_more_outliers_than_allowed_end_with_exit_code_3(most: int, code: int, model: TiedAutoencoder) -> None:
+    errors = sorted(numbers(run("x.npy", "-q")[0], "squared_error"))
+    arguments = ("x.npy", "--threshold", str(errors[-3]), "--fail-above", str(most))
+    lines, stderr = run(*arguments, code=code)
+    assert sum(bool(line["outlier"]) for line in lines) == 2  # all is written before
+    assert (f"error: 2 outliers, --fail-above allows {most}\n" in stderr) == (code == 3)
+    assert run(*arguments, "--summary", "-q", code=code)[0][0]["outliers"] == 2
+
+
+def test_outliers_win_over_unreadable_items_which_are_counted(model: TiedAutoencoder) -> None:
+    Path("photos").mkdir()
+    Image.fromarray(PIXELS[0].numpy()).save("photos/0.png")
+    Path("photos/1.png").write_bytes(b"not an image")
+    lines, stderr = run("photos", "--threshold", "0", "--fail-above", "0", "--summary", code=3)
+    assert lines[0]["outliers"] == 1 and lines[0]["unreadable"] == 1
+    assert "photos/1.png" in stderr and stderr.endswith("1 outliers, --fail-above allows 0; 1 items could not be read\n")
+    assert run("photos", "--threshold", "1e9", "--fail-above", "0", code=1)[0][0]["outlier"] is False
+    assert "--fail-above counts outliers" in run("x.npy", "--no-threshold", "--fail-above", "0", code=2)[1]

@@ -35,6 +35,9 @@ class Outcome:
     pca_mse_per_value: float | None = None
     """PCA's on the same split, with as many numbers as the code has; None where that is no yardstick."""
 
+    stopped_early_after: int | None = None
+    """Epochs done, if early stopping ended the training."""
+
     def text(self) -> str:
         """Return it as JSON."""
         return json.dumps(asdict(self)) + "\n"

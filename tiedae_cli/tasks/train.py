@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 MAY_CHANGE = (
     "training.epochs",
     "training.checkpoint_every",
+    "training.early_stopping",
     "data.root",
     "output.runs",
     "output.images",
@@ -201,10 +202,18 @@ def resume(
         saving.repair()
         log.info(f"{run.folder}: resumed after {trainer.epoch} epochs and {trainer.step_in_epoch} steps")
         if trainer.is_finished:
-            more = f"tiedae train --resume {quoted(run.folder)} --epochs {2 * wanted.training.epochs}"
-            log.info(f"{run.folder}: complete, {wanted.training.epochs:,} epochs; for more: {more}")
+            log.info(f"{run.folder}: {_end(run, wanted, trainer)}")
         told = observers(saving, trackers, terminal) if ranks.leads else [saving]
         yield TrainingRun(wanted, splits, trainer, run, told)
+
+
+def _end(run: Run, config: Config, trainer: Trainer) -> str:
+    """Return how a finished training ended, and the command that trains on."""
+    planned, patience = config.training.epochs, config.training.early_stopping
+    command = f"tiedae train --resume {quoted(run.folder)}"
+    if trainer.epoch >= planned or patience is None:
+        return f"complete, {planned:,} epochs; for more: {command} --epochs {2 * planned}"
+    return f"stopped early after {trainer.epoch:,} of {planned:,} epochs; for more: {command} early_stopping={2 * patience}"
 
 
 def _wanted(found: Checkpoint, config: Config) -> Config:
