@@ -80,7 +80,6 @@ def test_every_item_in_order_with_the_threshold(
     assert [line["outlier"] for line in lines] == (expected > threshold).tolist()
     count = int((expected > threshold).sum())
     assert stderr == (
-        "runs/digits: its config.yaml or metrics.jsonl is missing or damaged\n"
         f"threshold: squared error {threshold:.6g} by 200 validation items; "
         "expected false alarms 0.00995 (95% interval 0.0012 to 0.028)\n"
         f"{count} of 300 items are above the threshold\n"

@@ -100,7 +100,10 @@ def choose_run(parent: Path) -> tuple[Path, str | None]:
     started = next((folder for folder in folders if (folder / "best.safetensors").exists()), folders[0])
     if finished == folders[0]:
         return finished, None
-    newest = f"{folders[0]}: {progress_of(summarize(folders[0]))}"
+    summary = summarize(folders[0])
+    if started == folders[0] and finished is None and summary.state == "unreadable":
+        return started, None
+    newest = f"{folders[0]}: {progress_of(summary)}"
     if finished is not None:
         return finished, f"{newest}; using {finished}, the newest finished run"
     return started, f"{newest}; no run is finished, using {started}" if started != folders[0] else newest
