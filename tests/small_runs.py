@@ -1,5 +1,6 @@
 """Small trained models on the bundled digits, and models of any form that nobody trained, for the tests of several commands."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,9 +9,12 @@ from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.autoencoder import build_autoencoder
+from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.observer import TrainingResult, TrainingStart
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.training_state import EpochReport, TrainingState
+from tiedae_cli.scoring.finished_model import finished_parts
 from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import seeded
 from tiedae_cli.training.trainer import Trainer
@@ -28,6 +32,10 @@ def train_small(folder: Path, epochs: int = 2, **model: object) -> Run:
         if isinstance(report, EpochReport):
             checkpoint = Checkpoint(config, splits.form, trainer.model.state_dict(), trainer.state(), run.name)
             run.save(checkpoint, best=report.epoch == 1)
+    history = tuple(trainer.history)
+    start = TrainingStart(config, splits, run, trainer.model, CPU, (), None)
+    parts = finished_parts(TrainingResult(start, history, history[0]), "finished")
+    replace(checkpoints.load(run.best), finished=parts).save(run.best)
     return run
 
 

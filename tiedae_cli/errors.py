@@ -48,6 +48,12 @@ class LostProcessError(TiedaeError):
     """A distributed training that lost one of its processes."""
 
 
+class OutliersFound(TiedaeError):
+    """More outliers than ``--fail-above`` allows: exit code 3."""
+
+    exit_code = 3
+
+
 class Interrupted(KeyboardInterrupt):
     """The command was stopped by SIGINT, SIGTERM or SIGHUP: exit code 128 + the signal's number.
 

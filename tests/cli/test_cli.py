@@ -103,9 +103,14 @@ def test_eval_and_reconstruct_need_no_model_argument_after_train(empty_folder: P
     assert tiedae("train", "-q", *QUICK, "epochs=20", "batch_size=20", "--run-dir", "longer").exit_code == 0
     evaluated = tiedae("eval", "longer")
     assert re.fullmatch(
-        r"MSE 0\.\d{6} per pixel, (\d\.\d times|\d%) more than PCA with the same 4 numbers \(0\.\d{6}\)\n", evaluated.stderr
+        r"MSE 0\.\d{6} per pixel, (\d\.\d times|\d%) more than PCA clipped to \[0, 1\] with the same 4 numbers \(0\.\d{6}\)\n",
+        evaluated.stderr,
     )
-    assert tiedae("eval", "longer", "--components", "3").stderr.split("than ")[1].startswith("PCA with 3 numbers (")
+    assert (
+        tiedae("eval", "longer", "--components", "3")
+        .stderr.split("than ")[1]
+        .startswith("PCA clipped to [0, 1] with 3 numbers (")
+    )
     assert "PCA, 4 components" in evaluated.stdout and "mean image" in evaluated.stdout
     drawn = tiedae("reconstruct")
     assert (drawn.exit_code, drawn.stdout) == (0, "runs/digits/reconstructions-2.png\n")

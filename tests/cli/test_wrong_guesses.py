@@ -133,7 +133,7 @@ def test_a_wrong_option_of_any_command_is_answered_with_the_whole_line(line: str
         ("compare a --frobnicate", ["--frobnicate: no such option; tiedae compare has ", "(tiedae compare --help)"]),
         ("schema --yaml", ["--yaml: no such option; tiedae schema has "]),
         ("--foo", ["--foo: no such option; tiedae has ", "--version", "(tiedae --help)"]),
-        ("compare", ["RUN", "(tiedae compare --help)"]),
+        ("compare", ["MODEL", "(tiedae compare --help)"]),
         ("runs a b", ["unexpected extra argument", "(tiedae runs --help)"]),
         ("train --config", ["--config", "requires an argument", "(tiedae train --help)"]),
         ("eval x --components many", ["--components: expected a whole number", "(tiedae eval --help)"]),

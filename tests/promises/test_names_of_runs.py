@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import tiedae_cli
 from tiedae_cli.cli.app import app
+from tiedae_cli.errors import InputError
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import find_checkpoint
@@ -94,7 +95,7 @@ def test_a_word_that_says_where_it_lies_is_no_name(digits_run: Path) -> None:
     """``photos/`` and ``./photos`` are the folder; of a run that is not here its name may end in a slash."""
     folder_of_images(Path("digits"))
     for word in ("digits/", "./digits"):
-        result = CliRunner().invoke(app, ["eval", word])
+        result = CliRunner().invoke(app, ["inspect", word])
         expected = (
             "digits: no best.safetensors in this folder: expected a checkpoint or a run folder (runs under runs/: digits)"
         )
@@ -103,6 +104,8 @@ def test_a_word_that_says_where_it_lies_is_no_name(digits_run: Path) -> None:
         assert len(items) == 4
     shutil.rmtree("digits")
     assert find_checkpoint("digits/", RUNS) == digits_run / "best.safetensors"
+    with pytest.raises(InputError, match=r"^\./digits: no such checkpoint or run folder"):
+        find_checkpoint("./digits", RUNS)
 
 
 def test_a_run_or_a_checkpoint_of_the_name_comes_first(digits_run: Path) -> None:

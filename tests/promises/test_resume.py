@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import Tiedae
 from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
@@ -609,3 +610,21 @@ def test_real_processes_sigint_sigterm_two_signals_and_sigkill(config):
         torch.set_num_threads(threads)
     assert_same_bits(last("run"), whole.model.state_dict())
     assert_same_bits(checkpoint.load(Run(run).best).weights, best)
+
+
+def test_resuming_a_training_that_stopped_early_says_so_and_more_patience_trains_on(tiedae: Tiedae) -> None:
+    arguments = ("digits", "epochs=40", "learning_rate=0.05", "early_stopping=2", "-q", "--run-dir", "es")
+    assert tiedae("train", *arguments).code == 0
+
+    def done() -> int:
+        return len(Path("es/metrics.jsonl").read_text().splitlines())
+
+    stopped = done()
+    assert stopped < 40
+    assert json.loads(Path("es/outcome.json").read_text())["stopped_early_after"] == stopped
+    for more in (60, 120):
+        ran = tiedae("train", "--resume", "es", "--epochs", more)
+        expected = f"es: stopped early after {stopped} of {more} epochs; for more: tiedae train --resume es early_stopping=4\n"
+        assert ran.code == 0 and expected in ran.err and done() == stopped
+    assert tiedae("train", "--resume", "es", "early_stopping=40", "-q").code == 0
+    assert done() > stopped

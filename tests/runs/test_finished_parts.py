@@ -14,6 +14,7 @@ from conftest import Tiedae
 from tiny_models import DIGITS, VECTORS, parts_of, save_run
 from torch import Tensor
 
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.errors import CheckpointError, DataError
 from tiedae_cli.model import pca
@@ -26,7 +27,7 @@ from tiedae_cli.scoring.threshold import threshold_of
 
 
 @pytest.mark.parametrize("form", [DIGITS, VECTORS])
-def test_parts_come_back_from_the_file(form: checkpoint.ItemForm) -> None:
+def test_parts_come_back_from_the_file(form: ItemForm) -> None:
     save_run(Path("."), "model", form)
     path, parts = Path("model/best.safetensors"), parts_of(form, 4, {"mean": torch.ones(3)})
     replace(checkpoint.load(path), finished=parts).save(path)

@@ -12,7 +12,7 @@ from tiny_models import DIGITS, random_bytes, save_run
 import tiedae_cli
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.windows import window_starts
-from tiedae_cli.scoring.reasons import evidence
+from tiedae_cli.scoring.reasons import Explained, evidence
 from tiedae_cli.scoring.regions import region_side
 
 N, D, W = 83, 3, 8
@@ -99,7 +99,7 @@ def test_regions_are_the_squares_with_the_largest_errors(shape: tuple[int, int, 
     x, y = (torch.rand(4, form.values_per_item, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
     side = region_side(form)
     assert side == (1 if shape[1] == 8 else 2)
-    found = evidence(x, y, form, 3)
+    found = evidence(x, y, Explained(form, 3))
     errors = (y - x).square().view(4, *shape).sum(1).numpy()
     for item in range(4):
         free = [(row, column) for row in range(shape[1] - side + 1) for column in range(shape[2] - side + 1)]
@@ -113,7 +113,7 @@ def test_regions_are_the_squares_with_the_largest_errors(shape: tuple[int, int, 
             ]
             assert [reason["value"], reason["expected"]] == pytest.approx(values, rel=1e-4)
             free = [place for place in free if abs(place[0] - row) >= side or abs(place[1] - column) >= side]
-    everything = evidence(x, y, form, 10_000)
+    everything = evidence(x, y, Explained(form, 10_000))
     assert all(len(everything.described(item, form)) <= everything.shares.shape[1] for item in range(4))
     assert (everything.shares.clamp(min=0).sum(1) <= 1 + 1e-6).all()
 

@@ -83,9 +83,9 @@ def test_explanations_name_the_broken_columns(folder: Path) -> None:
 
 
 def test_the_checkpoint_holds_the_statistics(folder: Path) -> None:
-    score = checkpoint.load(folder / "run" / "best.safetensors").score
-    assert score["references"].shape == (222, 8)
-    assert not checkpoint.load(folder / "run" / "last.safetensors").score
+    finished = checkpoint.load(folder / "run" / "best.safetensors").finished
+    assert finished is not None and finished.score["references"].shape == (222, 8)
+    assert checkpoint.load(folder / "run" / "last.safetensors").finished is None
     best = invoke("score", str(folder / "run"), str(folder / "table.csv"), "-q")[0]
     rows = np.genfromtxt(folder / "table.csv", delimiter=",", skip_header=1, usecols=range(4))
     found = tiedae.load(folder / "run").score(rows)

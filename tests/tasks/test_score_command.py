@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_models import DIGITS, VECTORS, random_bytes, save_run
+from tiny_models import DIGITS, VECTORS, parts_of, random_bytes, save_run
 from typer.testing import CliRunner
 
 import tiedae_cli
@@ -21,6 +22,8 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.data.item_reader import Block
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.runs import checkpoint
+from tiedae_cli.runs.calibration import calibrate
 from tiedae_cli.scoring.detection_metrics import average_precision, precision_at_n
 from tiedae_cli.scoring.scored import Scored
 from tiedae_cli.scoring.tally import Worst
@@ -33,6 +36,9 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TiedAutoencoder:
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", PIXELS.numpy())
     made = save_run(Path("runs"), "digits", DIGITS)
+    best = Path("runs/digits/best.safetensors")
+    parts = replace(parts_of(DIGITS, 4), calibration=calibrate(split_errors(made, "validation")))
+    replace(checkpoint.load(best), finished=parts).save(best)
     os.link("runs/digits/best.safetensors", "runs/digits/last.safetensors")
     return made
 
@@ -177,20 +183,19 @@ def test_unreadable_rows_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyP
     rows[5:20, 2] = np.nan
     rows[25], rows[26] = 1e25, 3e38  # the first one's square overflows float32; the second overflows in the model
     np.save("v.npy", rows)
-    lines, stderr = run("vectors", "v.npy", code=1)
+    lines, stderr = run("vectors", "v.npy", "--no-threshold", code=1)
     assert [line["item"] for line in lines] == [*range(5), *range(20, 26), *range(27, 30)]
     found = tiedae_cli.load("runs/vectors/best.safetensors")
     seen = torch.from_numpy(found.form.normalize(rows[25:26]))
     with torch.inference_mode():
         own = (found.module(seen).double() - seen.double()).square().sum().item()
     assert lines[10]["squared_error"] == pytest.approx(own, rel=1e-6) and own > 1e50
-    assert list(lines[0]) == ["item", "squared_error", "mse_per_value"]  # without its data, the model has no threshold
-    assert "warning: no threshold, for the model's data cannot be read" in stderr
+    assert list(lines[0]) == ["item", "squared_error", "mse_per_value"]
     assert stderr.count("; left out") == 10
     assert stderr.endswith("and 6 more\n")
     np.save("huge.npy", rows[24:27])
-    assert "row 3: its values are too large for this model; left out" in run("vectors", "huge.npy", code=1)[1]
-    assert "no such data set" in run("vectors", "v.npy", "--quantile", "0.9", code=2)[1]
+    assert "row 3: its values are too large for this model; left out" in run("vectors", "huge.npy", "--no-threshold", code=1)[1]
+    assert "no threshold, because its training was killed" in run("vectors", "v.npy", "--quantile", "0.9", code=2)[1]
     assert "which are no pictures" in run("vectors", "v.npy", "--contact-sheet", "w.png", code=2)[1]
     lines, stderr = run("vectors", "v.npy", "--threshold", "1e30", code=1)
     assert [line["outlier"] for line in lines] == [index == 10 for index in range(14)]
@@ -284,3 +289,24 @@ def test_the_contact_sheet_shows_the_worst_sharply(model: TiedAutoencoder) -> No
         assert np.abs(cell[:, 0, :, 0].astype(int) - PIXELS[line["item"]].numpy().astype(int)).max() <= 1  # type: ignore[index]
         caption = np.asarray(Image.open("worst.png").convert("RGB"))[146:180, left : left + 60].astype(int)
         assert (caption[..., 0] - caption[..., 2]).max() > 100  # in the accent color
+
+
+@pytest.mark.parametrize(("most", "code"), [(0, 3), (1, 3), (2, 0)])
+def test_more_outliers_than_allowed_end_with_exit_code_3(most: int, code: int, model: TiedAutoencoder) -> None:
+    errors = sorted(numbers(run("x.npy", "-q")[0], "squared_error"))
+    arguments = ("x.npy", "--threshold", str(errors[-3]), "--fail-above", str(most))
+    lines, stderr = run(*arguments, code=code)
+    assert sum(bool(line["outlier"]) for line in lines) == 2  # all is written before
+    assert (f"error: 2 outliers, --fail-above allows {most}\n" in stderr) == (code == 3)
+    assert run(*arguments, "--summary", "-q", code=code)[0][0]["outliers"] == 2
+
+
+def test_outliers_win_over_unreadable_items_which_are_counted(model: TiedAutoencoder) -> None:
+    Path("photos").mkdir()
+    Image.fromarray(PIXELS[0].numpy()).save("photos/0.png")
+    Path("photos/1.png").write_bytes(b"not an image")
+    lines, stderr = run("photos", "--threshold", "0", "--fail-above", "0", "--summary", code=3)
+    assert lines[0]["outliers"] == 1 and lines[0]["unreadable"] == 1
+    assert "photos/1.png" in stderr and stderr.endswith("1 outliers, --fail-above allows 0; 1 items could not be read\n")
+    assert run("photos", "--threshold", "1e9", "--fail-above", "0", code=1)[0][0]["outlier"] is False
+    assert "--fail-above counts outliers" in run("x.npy", "--no-threshold", "--fail-above", "0", code=2)[1]

@@ -57,10 +57,23 @@ def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
             ("best epoch", f"{summary.best.epoch}: MSE per pixel: training {summary.best.train_mse_per_value:.6f}{measured}")
         )
         rows.append(("seconds", f"{summary.seconds:,.1f} of training steps"))
+    rows.append(("inside", _inside(trained)))
     table = Table(show_header=False)
     for name, sentence in rows:
         table.add_row(name, Text(sentence))
     return table
+
+
+def _inside(trained: Checkpoint) -> str:
+    """Return what the file holds, with the size of each part, and what it lacks."""
+    sizes = ", ".join(f"{name} {size / 1000:,.1f} kB" for name, size in trained.contents().items())
+    finished = trained.finished
+    if finished is None:
+        return f"{sizes}; no threshold, PCA or reference statistics (the training has not ended)"
+    scores = (
+        "no threshold" if finished.calibration is None else f"threshold by {finished.calibration.items:,} validation scores"
+    )
+    return f"{sizes}; {scores}, {finished.pca.components.shape[1]:,} principal components"
 
 
 def _epochs(summary: TrainingSummary, planned: int) -> str:
@@ -87,4 +100,6 @@ def inspection_values(trained: Checkpoint, layers: Sequence[LayerSummary], summa
         "checkpoint_epochs": summary.checkpoint_epochs,
         "seconds": summary.seconds,
         "best": None if summary.best is None else asdict(summary.best),
+        "bytes": trained.contents(),
+        "results": None if trained.finished is None else asdict(trained.finished.results),
     }

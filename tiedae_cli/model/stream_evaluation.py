@@ -46,7 +46,8 @@ def evaluate_stream(
     }
     if form.kind == "images":
         answers["pca_clipped"] = components.reconstruct_clipped
-    sums, raw, items = {name: Counter[str]() for name in answers}, Counter[str](), 0
+    sums: dict[str, Counter[str]] = {name: Counter() for name in answers}
+    raw, items = dict.fromkeys(answers, 0.0), 0
     scale = torch.as_tensor(form.scale, dtype=torch.float64)
     for block in blocks:
         x = torch.as_tensor(block.values, device=device)
@@ -61,12 +62,18 @@ def evaluate_stream(
     return _evaluation(sums, raw, items, form, components.components.shape[1])
 
 
-def _evaluation(sums: dict[str, Counter[str]], raw: Counter[str], items: int, form: ItemForm, components: int) -> Evaluation:
+def _evaluation(
+    sums: dict[str, Counter[str]], raw: dict[str, float], items: int, form: ItemForm, components: int
+) -> Evaluation:
     width = form.values_per_item
     own = {name: ErrorSum(total.pop("squared_error"), items, width, total) for name, total in sums.items()}
-    in_raw_units = {name: ErrorSum(raw[name], items, width) for name in ("model", "pca", "mean_item")}
-    inner = Evaluation(None, components=components, **in_raw_units) if form.kind == "vectors" else None
-    return Evaluation(None, components=components, raw=inner, **own)
+    unscaled = {name: ErrorSum(total, items, width) for name, total in raw.items()}
+    inner = (
+        Evaluation(None, unscaled["model"], unscaled["pca"], components, unscaled["mean_item"])
+        if form.kind == "vectors"
+        else None
+    )
+    return Evaluation(None, own["model"], own["pca"], components, own["mean_item"], inner, own.get("pca_clipped"))
 
 
 def _refuse_infinite(total: float, block: Block, model: Callable[[Tensor], Tensor], x: Tensor) -> None:

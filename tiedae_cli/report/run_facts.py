@@ -35,9 +35,9 @@ def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any
     folder = Run(run.path.parent)
     again = f"tiedae train --config {quoted(folder.config)}" if folder.config.exists() else None
     evaluation = found.evaluation
-    denoising = measure_denoising(
-        run.network, run.components(), splits.filled(evaluation.split), run.config.training, run.device
-    )
+    assert evaluation.split is not None  # a report shows a split
+    shown = splits.filled(evaluation.split)
+    denoising = measure_denoising(run.network, run.components(), shown, run.config.training, run.device)
     seconds, images = sum(report.seconds for report in history), run.form.kind == "images"
     best = next((report for report in reversed(history) if report.best), None)
     return {

@@ -34,4 +34,5 @@ def kept_ranks(items: int) -> Tensor:
     if items <= MOST_KEPT:
         return torch.arange(items)
     quantiles = torch.arange(INTERVALS + 1) * (items - 1) // INTERVALS
-    return torch.cat([quantiles, torch.arange(items - -(-items // TAIL_SHARE), items)]).unique()
+    tail = torch.arange(items - -(-items // TAIL_SHARE), items)
+    return torch.cat([quantiles[quantiles < tail[0]], tail])

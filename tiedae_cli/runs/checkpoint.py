@@ -114,6 +114,14 @@ class Checkpoint:
         model.load_state_dict(self.weights)
         return model.to(device).eval()
 
+    def contents(self) -> dict[str, int]:
+        """Return the bytes of each part of the file: weights, what resuming needs, form, and the parts of a finished training."""
+        sizes = {"weights": 0, "optimizer": 0, "training": 0, "form": 0, "pca": 0, "calibration": 0, "score": 0, "reference": 0}
+        for name, value in self._tensors().items():
+            first = name.partition(".")[0]
+            sizes[first if first in sizes and name not in self.weights else "weights"] += value.nbytes
+        return {name: size for name, size in sizes.items() if size}
+
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all.
 

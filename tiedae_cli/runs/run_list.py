@@ -35,6 +35,9 @@ class Outcome:
     pca_mse_per_value: float | None = None
     """PCA's on the same split, with as many numbers as the code has; None where that is no yardstick."""
 
+    stopped_early_after: int | None = None
+    """Epochs done, if early stopping ended the training."""
+
     def text(self) -> str:
         """Return it as JSON."""
         return json.dumps(asdict(self)) + "\n"
@@ -97,7 +100,10 @@ def choose_run(parent: Path) -> tuple[Path, str | None]:
     started = next((folder for folder in folders if (folder / "best.safetensors").exists()), folders[0])
     if finished == folders[0]:
         return finished, None
-    newest = f"{folders[0]}: {progress_of(summarize(folders[0]))}"
+    summary = summarize(folders[0])
+    if started == folders[0] and finished is None and summary.state == "unreadable":
+        return started, None
+    newest = f"{folders[0]}: {progress_of(summary)}"
     if finished is not None:
         return finished, f"{newest}; using {finished}, the newest finished run"
     return started, f"{newest}; no run is finished, using {started}" if started != folders[0] else newest
@@ -111,6 +117,8 @@ def is_finished(folder: Path) -> bool:
 
 def progress_of(run: RunSummary) -> str:
     """Return how far an unfinished run has come, in words."""
+    if run.state == "unreadable":
+        return "its config.yaml or metrics.jsonl is missing or damaged"
     how = {"running": "still training", "diverged": "diverged"}.get(run.state, "stopped")
     return f"{run.epochs:,} of {run.asked:,} epochs, {how}"
 

@@ -3,6 +3,7 @@
 Shapes: B items a block, D values an item, K reasons an item; an image is C x H x W.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ DIGITS = 6  # behind the point, of what the model sees
 
 @dataclass(frozen=True)
 class Evidence:
-    """What carries the squared errors of some items, largest share first."""
+    """What carries the squared errors of some items: values outside the training range, then the largest shares first."""
 
     places: Tensor
     """(B, K) int64: which value of an item; the upper left corner of a region; of rows of a series the value's place in the series."""
@@ -29,6 +30,10 @@ class Evidence:
     """The same of what the model made of the item."""
     shares: Tensor
     """(B, K) of the item's squared error; negative where there is no such reason."""
+    low: Tensor
+    """The smallest training value, in the data's own units, of a value outside the training range; else NaN."""
+    high: Tensor
+    """The same of the largest one."""
     rows: Sequence[Sequence[str | int]] | None = None
     """(B, K), what tells the rows of a series apart, where the places are of such."""
 
@@ -37,21 +42,20 @@ class Evidence:
         rows = self.rows
         if rows is not None:
             rows = rows[kept] if isinstance(kept, slice) else [rows[index] for index in kept.tolist()]
-        return Evidence(self.places[kept], self.values[kept], self.expected[kept], self.shares[kept], rows)
+        return Evidence(*(tensor[kept] for tensor in self._tensors()), rows)
 
     def joined(self, other: "Evidence") -> "Evidence":
         """Return that of the items of two blocks as one."""
         rows = None if self.rows is None or other.rows is None else [*self.rows, *other.rows]
-        places, values, expected, shares = map(torch.cat, zip(self._tensors(), other._tensors(), strict=True))
-        return Evidence(places, values, expected, shares, rows)
+        return Evidence(*map(torch.cat, zip(self._tensors(), other._tensors(), strict=True)), rows)
 
     def put(self, items: Tensor, other: "Evidence") -> None:
         """Write that of other items over some, in place."""
         for own, new in zip(self._tensors(), other._tensors(), strict=True):
             own[items] = new
 
-    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.places, self.values, self.expected, self.shares
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.places, self.values, self.expected, self.shares, self.low, self.high
 
     def described(self, index: int, form: ItemForm) -> list[dict[str, Any]]:
         """Return the reasons of one item as the JSON interface names them.
@@ -62,13 +66,14 @@ class Evidence:
         """
         found = []
         cells = zip(*(tensor[index].tolist() for tensor in self._tensors()), strict=True)
-        for number, (place, value, expected, share) in enumerate(cells):
+        for number, (place, value, expected, share, low, high) in enumerate(cells):
             if share < 0:
                 break
             where = _region(place, form) if form.kind == "images" else {"column": _column(place % form.values_per_item, form)}
             if self.rows is not None:
                 where = {"row": self.rows[index][number], **where}
-            found.append({**where, "value": value, "expected": expected, "share": share})
+            outside = {} if math.isnan(low) else {"training_range": [low, high]}
+            found.append({**where, "value": value, "expected": expected, "share": share, **outside})
         return found
 
 
@@ -81,22 +86,57 @@ def _region(place: int, form: ItemForm) -> dict[str, Any]:
     return {"left": place % width, "top": place // width, "width": side, "height": side}
 
 
-def evidence(values: Tensor, reconstructions: Tensor, form: ItemForm, count: int) -> Evidence:
+@dataclass(frozen=True)
+class Explained:
+    """How reasons are looked for."""
+
+    form: ItemForm
+    """Of the items; gives the numbers their units."""
+    count: int
+    """How many reasons an item has at most."""
+    range: tuple[Tensor, Tensor] | None = None
+    """The smallest and the largest training values, (D,) each, as the model sees them; None if they are not known."""
+
+
+def evidence(values: Tensor, reconstructions: Tensor, explained: Explained) -> Evidence:
     """Return what carries the squared errors of items, in values or, of images, in regions that do not overlap.
+
+    Values outside the training range come first, the farthest one first, measured in widths of the range.
 
     Args:
         values: as the model sees them, (B, D).
         reconstructions: (B, D).
-        form: of the items; gives the numbers their units.
-        count: how many reasons an item at most.
+        explained: how reasons are looked for.
     """
+    form, count = explained.form, explained.count
     errors = squares(reconstructions - values)
     shares = errors / errors.sum(1, keepdim=True).clamp_min(1e-30)
-    raw, expected = (_rounded(torch.from_numpy(form.denormalize(x.double().numpy())), form) for x in (values, reconstructions))
+    raw, expected = (_raw(x, form) for x in (values, reconstructions))
     if form.kind == "images":
         return _regions(raw, expected, shares, form, count)
-    top = shares.topk(min(count, shares.shape[1]), 1)
-    return Evidence(top.indices, raw.gather(1, top.indices), expected.gather(1, top.indices), top.values)
+    beyond = _beyond(values, explained.range)
+    top = torch.where(beyond > 0, beyond + 1, shares).topk(min(count, shares.shape[1]), 1).indices  # no share exceeds 1
+    unknown = torch.full_like(raw, torch.nan)
+    low, high = (
+        (unknown, unknown)
+        if explained.range is None
+        else (torch.where(beyond > 0, _raw(bound[None], form), unknown) for bound in explained.range)
+    )
+    return Evidence(top, *(tensor.gather(1, top) for tensor in (raw, expected, shares, low, high)))
+
+
+def _beyond(values: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Return how far values, (B, D), lie outside the training range, in widths of the range; 0 inside it."""
+    if bounds is None:
+        return torch.zeros_like(values, dtype=torch.float64)
+    low, high = (bound.to(torch.float64) for bound in bounds)
+    exact = values.to(torch.float64)
+    return torch.maximum(low - exact, exact - high).clamp_min(0) / (high - low).clamp_min(1e-6)
+
+
+def _raw(values: Tensor, form: ItemForm) -> Tensor:
+    """Return values as the model sees them in the data's own units, (B, D) float64."""
+    return _rounded(torch.from_numpy(form.denormalize(values.double().numpy())), form)
 
 
 def _rounded(raw: Tensor, form: ItemForm) -> Tensor:
@@ -123,4 +163,5 @@ def _regions(raw: Tensor, expected: Tensor, shares: Tensor, form: ItemForm, coun
     places = torch.stack(chosen, 1)
     value, answer = (mean.gather(1, places) for mean in means)
     corners = places // len(across) * width + places % len(across)
-    return Evidence(corners, value, answer, torch.stack(found, 1))
+    shares, unknown = torch.stack(found, 1), torch.full_like(value, torch.nan)
+    return Evidence(corners, value, answer, shares, unknown, unknown.clone())

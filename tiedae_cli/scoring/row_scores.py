@@ -11,12 +11,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tiedae_cli.data.item_set import Block, ItemForm
+from tiedae_cli.data.item_set import Block
 from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.data.windows import Windows, windows_of
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.metrics import squares
-from tiedae_cli.scoring.reasons import Evidence, evidence
+from tiedae_cli.scoring.reasons import Evidence, Explained, evidence
 from tiedae_cli.scoring.scored import Scored, without_infinite
 
 
@@ -28,7 +28,7 @@ def score_rows(
     bad: Bad,
     window: int,
     stride: int,
-    explain: tuple[ItemForm, int] | None = None,
+    explain: Explained | None = None,
 ) -> Iterator[Scored]:
     """Yield rows of series with their row scores.
 
@@ -39,14 +39,14 @@ def score_rows(
         bad: is told of what cannot be scored.
         window: rows of a window.
         stride: rows from one window to the next.
-        explain: the windows' form, and how many of the values that carry a window's error are kept; None: none.
+        explain: how the values that carry a window's error are looked for; None keeps none.
     """
     waiting: _Waiting | None = None
     for windows in windows_of(blocks, window, stride, bad):
         waiting = waiting or _Waiting(window, windows.rows.slice(0, 0))
         x = torch.as_tensor(windows.values, device=device)  # (B, W * D)
         made = model(x)
-        why = None if explain is None or not len(x) else evidence(torch.as_tensor(windows.values), made.cpu(), *explain)
+        why = None if explain is None or not len(x) else evidence(torch.as_tensor(windows.values), made.cpu(), explain)
         errors = squares(made - x).view(len(x), window, x.shape[1] // window).sum(2).cpu()  # (B, W)
         yield without_infinite(waiting.take(windows, errors, why), bad)
         if windows.ends:

@@ -18,7 +18,7 @@ from tiedae_cli.errors import CheckpointError
 from tiedae_cli.model.metrics import squares
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.scoring.rankers import RANKERS, Ranker, SquaredError, fit_ranker, open_ranker
-from tiedae_cli.scoring.reasons import evidence
+from tiedae_cli.scoring.reasons import Explained, evidence
 from tiedae_cli.scoring.row_scores import score_rows
 from tiedae_cli.scoring.scored import Scored, without_infinite
 from tiedae_cli.scoring.threshold import Threshold, threshold_of
@@ -80,19 +80,26 @@ class Scorer:
         """
         if self.window == 1:
             return self.score_items(blocks, bad, explain)
-        why = None if explain is None else (self.run.form, explain)
-        return score_rows(self.run.network, blocks, self.device, bad, self.window, self.stride, why)
+        return score_rows(self.run.network, blocks, self.device, bad, self.window, self.stride, self._explained(explain))
+
+    def _explained(self, count: int | None) -> Explained | None:
+        """Return how reasons are looked for, ``count`` of each item; None if that is None."""
+        if count is None:
+            return None
+        finished, window = self.run.trained.finished, self.window
+        known = None if finished is None else (finished.reference.low.repeat(window), finished.reference.high.repeat(window))
+        return Explained(self.run.form, count, known)
 
     @torch.inference_mode()
     def score_items(self, blocks: Iterable[Block], bad: Bad = stop, explain: int | None = None) -> Iterator[Scored]:
         """Yield each block with its items' scores, those of windows with window scores; arguments as of ``score``."""
-        by_error = isinstance(self.ranker, SquaredError)
+        by_error, explained = isinstance(self.ranker, SquaredError), self._explained(explain)
         for block in blocks:
             x = torch.as_tensor(block.values, device=self.device)
             made = self.run.network(x)
             ranked = None if by_error else self.ranker.scores(x, made).cpu()
             errors = squares(made - x).sum(1).cpu()
-            why = None if explain is None else evidence(torch.as_tensor(block.values), made.cpu(), self.run.form, explain)
+            why = None if explained is None else evidence(torch.as_tensor(block.values), made.cpu(), explained)
             yield without_infinite(Scored(block, errors, ranked, why), bad)
 
     def rows(self, items: ItemSet) -> Items:

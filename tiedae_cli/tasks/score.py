@@ -20,7 +20,7 @@ from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.load_data import is_data_set, load_splits
 from tiedae_cli.data.records import Records
 from tiedae_cli.data.windows import row_form
-from tiedae_cli.errors import InputError
+from tiedae_cli.errors import InputError, OutliersFound
 from tiedae_cli.output import figures
 from tiedae_cli.output.item_writer import write_records
 from tiedae_cli.output.output_targets import check_targets
@@ -62,6 +62,8 @@ class ScoreRequest:
     """Write one object about all items."""
     against: str | None = None
     """Known anomalies, a file, a folder or a data set: write one object, how well the score tells them apart."""
+    fail_above: int | None = None
+    """How many outliers are allowed before the command fails; None: any number."""
     sheet: Path | None = None
     """Where to draw the images with the highest scores."""
     plot: Path | None = None
@@ -95,7 +97,8 @@ def score(run: OpenRun, names: Sequence[str], request: ScoreRequest, terminal: T
 
     Raises:
         InputError: an input does not exist, the threshold is not a number, or there are too few validation items for the rate.
-        DataError: the data are needed and cannot be read or do not fit the model, or no item could be scored.
+        DataError: the data is needed and cannot be read or does not fit the model, or no item could be scored.
+        OutliersFound: there are more outliers than ``fail_above``; everything else is done.
         TiedaeError: some items could not be scored; everything else is done.
     """
     pictures = _Pictures(run, request.sheet, request.plot)
@@ -114,9 +117,19 @@ def score(run: OpenRun, names: Sequence[str], request: ScoreRequest, terminal: T
     _write(records, request, pictures, tally, scorer.score_name)
     if request.output != "-":
         terminal.result(request.output)
-        terminal.json_line(output=request.output, **_summary(tally, limit))
+        terminal.json_line(output=request.output, **_summary(tally, limit, failures))
     _say(tally)
+    _fail_above(request.fail_above, tally, failures)
     failures.finish(tally.items)
+
+
+def _fail_above(most: int | None, tally: Tally, failures: Failures) -> None:
+    """Raise ``OutliersFound`` if there are more outliers than ``--fail-above`` allows; unreadable items are counted with them."""
+    if most is None or tally.outliers <= most:
+        return
+    failures.tell()
+    unreadable = f"; {failures.count:,} items could not be read" if failures.count else ""
+    raise OutliersFound(f"{tally.outliers:,} outliers, --fail-above allows {most:,}{unreadable}")
 
 
 def _limit(scorer: Scorer, request: ScoreRequest) -> Limit:
@@ -201,12 +214,14 @@ def _records(
     if not tally.items:
         failures.finish(scored=0)  # here, so that no empty file takes the place of an older one
     elif request.summary:
-        yield Records.one(_summary(tally, limit))
+        yield Records.one(_summary(tally, limit, failures))
 
 
-def _summary(tally: Tally, limit: Limit) -> dict[str, Any]:
+def _summary(tally: Tally, limit: Limit, failures: Failures) -> dict[str, Any]:
     """Return what is to say about all items, as the JSON interface names it."""
     values: dict[str, Any] = {"items": tally.items, "squared_error_per_item": tally.squared_error / max(tally.items, 1)}
+    if failures.count:
+        values["unreadable"] = failures.count
     if limit.value is not None:
         values |= {"threshold": limit.value, "outliers": tally.outliers}
     if limit.expected is not None:

@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 MAY_CHANGE = (
     "training.epochs",
     "training.checkpoint_every",
+    "training.early_stopping",
     "data.root",
     "output.runs",
     "output.images",
@@ -191,10 +192,18 @@ def resume(
         checkpoints.repair()
         log.info(f"{run.folder}: resumed after {trainer.epoch} epochs and {trainer.step_in_epoch} steps")
         if trainer.is_finished:
-            more = f"tiedae train --resume {quoted(run.folder)} --epochs {2 * requested.training.epochs}"
-            log.info(f"{run.folder}: all {requested.training.epochs:,} epochs are done; to train longer: {more}")
+            log.info(f"{run.folder}: {_end(run, requested, trainer)}")
         attached = observers(checkpoints, trackers, terminal) if ranks.leads else [checkpoints]
         yield TrainingRun(requested, splits, trainer, run, attached)
+
+
+def _end(run: Run, config: Config, trainer: Trainer) -> str:
+    """Return how a finished training ended, and the command that trains on."""
+    planned, patience = config.training.epochs, config.training.early_stopping
+    command = f"tiedae train --resume {quoted(run.folder)}"
+    if trainer.epoch >= planned or patience is None:
+        return f"complete, {planned:,} epochs; for more: {command} --epochs {2 * planned}"
+    return f"stopped early after {trainer.epoch:,} of {planned:,} epochs; for more: {command} early_stopping={2 * patience}"
 
 
 def _completed(found: Checkpoint, config: Config) -> Config:

@@ -19,7 +19,7 @@ def compare(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL... [DATA]...",
+            metavar="MODEL",
             show_default=False,
             help="Checkpoints, run folders (their best.safetensors) or names of runs; then files and folders to measure them "
             "on. Default: a split of the first run's data.",
@@ -49,25 +49,19 @@ def compare(
     """
     from tiedae_cli.cli.comparison_table import OPTIONAL_COMPARISON_COLUMNS, comparison_table, settings_table
     from tiedae_cli.data.item_set import choose
-    from tiedae_cli.errors import InputError
     from tiedae_cli.output.output_targets import check_targets, refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
     from tiedae_cli.runs.run_comparison import compare_on_files, compare_runs, has_same_units
-    from tiedae_cli.runs.run_list import RUNS
-    from tiedae_cli.runs.trained_run import open_run, separate_models
+    from tiedae_cli.runs.trained_run import open_run
     from tiedae_cli.tasks.compare import comparison_picture, differing_settings, flags_of
 
     refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
-        names, inputs = separate_models(words, RUNS)
-        if not names:
-            raise InputError(f"{', '.join(words)}: data, but no model; type: tiedae compare MODEL... {' '.join(words)}")
+        names, inputs = _models_and_data(words)
         opened = [open_run(name, device) for name in names]
         check_targets(output)
         if output is not None:
-            opened[0].refuse_vectors(f"--output: needs image models; these runs take {opened[0].form.describe()}")
-            if inputs:
-                raise InputError("--output draws images of a split; it cannot be combined with DATA")
+            _check_picture(opened[0], inputs)
         for run in opened:
             run.warn_if_unfinished()
         if inputs:
@@ -80,23 +74,39 @@ def compare(
             write_output(output, comparison_picture(opened, compared, choose(splits.filled(split), count, None), title))
         if output == "-":
             return
+        settings, flags = differing_settings(opened), flags_of(opened, inputs, splits, split)
         alike = all(has_same_units(opened[0].form, run.form) for run in opened)
         terminal.table(comparison_table(compared, source, in_raw_units=not alike), OPTIONAL_COMPARISON_COLUMNS)
-        settings = differing_settings(opened)
         if settings:
             terminal.table(settings_table(settings, [run.name for run in compared]))
-        flags = flags_of(opened, inputs, splits, split)
         for line in _notes(opened, compared, flags):
             terminal.note(line)
         if output is not None:
             terminal.result(output)
-        terminal.json_line(
-            split=None if inputs else split,
-            **({"data": inputs} if inputs else {}),
-            items=compared[0].evaluation.model.items,
-            runs=_run_values(compared, flags, settings),
-            output=output,
-        )
+        items, values = compared[0].evaluation.model.items, _run_values(compared, flags, settings)
+        measured = {"split": None, "data": inputs} if inputs else {"split": split}
+        terminal.json_line(**measured, items=items, runs=values, output=output)
+
+
+def _models_and_data(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the MODELs and the DATA among the words; raise ``InputError`` if there is no MODEL."""
+    from tiedae_cli.errors import InputError
+    from tiedae_cli.runs.run_list import RUNS
+    from tiedae_cli.runs.trained_run import separate_models
+
+    names, inputs = separate_models(words, RUNS)
+    if not names:
+        raise InputError(f"{', '.join(words)}: data, but no model; type: tiedae compare MODEL... {' '.join(words)}")
+    return names, inputs
+
+
+def _check_picture(first: "OpenRun", inputs: Sequence[str]) -> None:
+    """Raise ``InputError`` unless the models take images and a split of them is compared."""
+    from tiedae_cli.errors import InputError
+
+    first.refuse_vectors(f"--output: needs image models; these runs take {first.form.describe()}")
+    if inputs:
+        raise InputError("--output draws images of a split; it cannot be combined with DATA")
 
 
 def _notes(opened: "Sequence[OpenRun]", compared: "Sequence[ComparedRun]", flags: "Sequence[Flags | None]") -> Iterator[str]:

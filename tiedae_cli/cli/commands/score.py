@@ -46,6 +46,16 @@ def score(
         ),
     ] = None,
     no_threshold: Annotated[bool, typer.Option("--no-threshold", help="Write scores alone; no item is an outlier.")] = False,
+    fail_above: Annotated[
+        int | None,
+        typer.Option(
+            "--fail-above",
+            metavar="N",
+            min=0,
+            show_default="never",
+            help="End with exit code 3 if more than N items are outliers (0: if any is).",
+        ),
+    ] = None,
     sheet: Annotated[
         Path | None,
         typer.Option(
@@ -99,7 +109,10 @@ def score(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the anomaly score of each item. Unreadable items are reported and skipped; the exit code is then 1."""
+    """Write the anomaly score of each item. Unreadable items are reported and skipped; the exit code is then 1.
+
+    With --fail-above, the exit code is 3 if there are too many outliers, whatever else is wrong.
+    """
     from tiedae_cli.errors import InputError
     from tiedae_cli.output.output_targets import refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal
@@ -117,6 +130,8 @@ def score(
         )
     if against is not None and (top is not None or explain is not None):
         raise InputError("--against prints one object about all items; it cannot be combined with --top or --explain")
+    if no_threshold and fail_above is not None:
+        raise InputError("--fail-above counts outliers, which need a threshold; it cannot be combined with --no-threshold")
     kind = choose_format(file_format, as_json, output, KEYED_FORMATS, on_stdout="jsonl")
     if explain is not None and not FORMATS[kind].has_lists:
         raise InputError(f"--explain: reasons are lists, which {FORMATS[kind].title} cannot hold; use --format jsonl")
@@ -127,6 +142,7 @@ def score(
         limit=limit,
         rate=rate,
         judges=not no_threshold,
+        fail_above=fail_above,
         top=top,
         explain=explain,
         summary=summary,
