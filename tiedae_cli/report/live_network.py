@@ -65,6 +65,8 @@ def embedded_network(run: OpenRun, chosen: Chosen, arrays: Arrays) -> dict[str, 
 
 def _what_no_page_computes(network: TiedAutoencoder) -> str | None:
     """Return why a page cannot compute a model; None where it can."""
+    if network.path is not None:
+        return "a page does not compute the linear path beside a network"
     unknown = {layer.operator("encoder")[0] for layer in network.layers} - LIVE
     if unknown:
         return f"a page does not compute {' and '.join(sorted(unknown))}, which it has layers of"

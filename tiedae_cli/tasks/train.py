@@ -191,7 +191,7 @@ def resume(
         place = choose_place(device, wanted.training, ranks)
         splits = _suitable_data(wanted, config is not None).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
-        trainer = Trainer(wanted, splits, place)
+        trainer = Trainer(wanted, splits, place, resumes=True)
         try:
             trainer.restore(found.weights, found.training)
         except CheckpointError as error:

@@ -19,6 +19,7 @@ const ACTIVATIONS = {
   tanh: Math.tanh,
   silu: (x) => x / (1 + Math.exp(-x)),
   gelu: (x) => 0.5 * x * (1 + erf(x / Math.SQRT2)),
+  clip: (x) => Math.min(Math.max(x, 0), 1),
   softplus: (x) => (x > 20 ? x : Math.log1p(Math.exp(x))),
 };
 
