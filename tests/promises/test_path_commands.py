@@ -42,6 +42,7 @@ def test_every_command_runs_on_a_model_with_a_linear_path(tiedae: Tiedae, net: s
     found = tiedae("inspect", "run", "--json").lines[-1]
     assert found["parameters"] == sum(value.numel() for value in model.weights.values())
     assert sum(layer["parameters"] for layer in found["layers"]) == found["parameters"] == found["parameters_tied"]
+    assert "started at PCA: MSE 0.0" in tiedae("inspect", "run").out
     resumed = tiedae("train", "--resume", "run", "training.epochs=3")
     assert resumed.code == 0, resumed.err
     assert [json.loads(line)["epoch"] for line in Path("runs/run/metrics.jsonl").read_text().splitlines()] == [0, 1, 2, 3]

@@ -1,6 +1,7 @@
 """The linear path: its gradients, its start at PCA, epoch 0, and everything that a training with it promises."""
 
 import copy
+import itertools
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,16 @@ from tiedae_cli.config import Config, ModelConfig, TrainingConfig
 from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits
 from tiedae_cli.data.sources.digits import load_digits
-from tiedae_cli.errors import ConfigError
+from tiedae_cli.errors import ConfigError, InputError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.model.inference import error_sum, item_errors
+from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import seeded
+from tiedae_cli.training import trainer as trainer_module
+from tiedae_cli.training.initial_weights import initial_weights
 from tiedae_cli.training.step.autograd import AutogradGradient
 from tiedae_cli.training.step.gradient import Gradient
 from tiedae_cli.training.step.graph import CapturedStep
@@ -165,35 +169,24 @@ def test_the_first_step_moves_neither_the_code_gate_nor_the_networks(digits: Spl
     assert path.code_gate.abs().min() > 0 and path.output_gate.abs().max() > 0
 
 
-@pytest.mark.parametrize("steps", [0, 1, 7, 25, 30])
-def test_a_training_resumes_bit_identically(digits: Splits, steps: int) -> None:
+@pytest.mark.parametrize("seen", [0, 1, 8, 27, 30])
+def test_a_training_resumes_bit_identically(digits: Splits, monkeypatch: pytest.MonkeyPatch, seen: int) -> None:
+    """Stopped after a number of reports: before epoch 0 is measured, right after it, and within and between epochs."""
+    monkeypatch.setattr(trainer_module, "REPORT_EVERY", -1.0)
     config = configured("training.epochs=2")
     whole = Trainer(config, digits, CPU)
     expected = reports(whole)
     stopped = Trainer(config, digits, CPU)
-    stream = stopped.train()
-    if steps:
-        next(stream)
-        stopped.step.begin_epoch(0, stopped.order.of(0), stopped_rates(stopped))
-        stream.close()
-        while stopped.step_in_epoch < min(steps, stopped.step.steps):
-            stopped.step.run(stopped.step_in_epoch)
-            stopped.step_in_epoch += 1
-    state, weights = stopped.state(), {name: value.clone() for name, value in stopped.model.state_dict().items()}
+    for _ in itertools.islice(stopped.train(), seen):
+        pass
     resumed = Trainer(config, digits, CPU, resumes=True)
-    resumed.restore(weights, state)
-    rest = reports(resumed)
-    assert [report.epoch for report in resumed.history] == [0, 1, 2] and rest
-    assert [report.selection_mse for report in resumed.history] == [report.selection_mse for report in expected]
+    resumed.restore(copy.deepcopy(stopped.model.state_dict()), stopped.state())
+    reports(resumed)
+    assert [(report.epoch, report.selection_mse) for report in resumed.history] == [
+        (report.epoch, report.selection_mse) for report in expected
+    ]
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
-
-
-def stopped_rates(trainer: Trainer) -> list[float]:
-    from tiedae_cli.training.schedule import learning_rate
-
-    steps = trainer.step.steps
-    return [learning_rate(trainer.training, step, steps * trainer.training.epochs) for step in range(steps)]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon", "soap"])
@@ -332,3 +325,12 @@ def test_clip_is_refused_for_values_without_a_range(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", rows(50).values.reshape(50, 12))
     with pytest.raises(ConfigError, match=r"model.output: clip stays in \[0, 1\]"):
         data_to_train_on(configured(f"data.dataset={tmp_path / 'rows.npy'}"))
+
+
+def test_a_model_without_a_path_cannot_start_one_with_it(digits: Splits, tmp_path: Path) -> None:
+    config = configured("model.linear_path=none", "training.epochs=1")
+    trainer = Trainer(config, digits, CPU)
+    reports(trainer)
+    Checkpoint(config, digits.form, trainer.model.state_dict(), trainer.state(), "plain").save(tmp_path / "plain.safetensors")
+    with pytest.raises(InputError, match="is a model 64-24-8 .*, not 64-24-8 .* with a linear path"):
+        initial_weights(configured(f"training.init_from={tmp_path / 'plain.safetensors'}"), digits.form)

@@ -281,6 +281,7 @@ def _refuse_changes(found: Checkpoint, new: Config) -> None:
 def _describe(splits: Splits, trainer: Trainer) -> str:
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     tied = "tied" if trainer.model.tied else "untied"
+    tied += ", with a linear path" if trainer.model.path is not None else ""
     where = f"{trainer.place.device}, {str(trainer.place.dtype).removeprefix('torch.')}"
     processes = f", {trainer.ranks.count} processes" if trainer.ranks.count > 1 else ""
     images = f"{len(splits.train):,} {splits.form.describe()} of {splits.source}"
