@@ -14,6 +14,7 @@ from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.layers import Layer
+from tiedae_cli.model.linear_path import LinearPath
 from tiedae_cli.report.code_chapter import Chosen
 from tiedae_cli.report.page.arrays_block import Arrays
 from tiedae_cli.runs.trained_run import OpenRun
@@ -56,6 +57,7 @@ def embedded_network(run: OpenRun, chosen: Chosen, arrays: Arrays) -> dict[str, 
         "missing": None,
         "bits": 32 if wide else 16,
         "layers": [_layer(layer, pack, arrays) for layer in network.layers],
+        "path": None if network.path is None else _path(network.path, pack, arrays),
         "code_top_k": network.code_top_k,
         "parameters": count,
         "form": _scaling(run.form, arrays),
@@ -65,12 +67,11 @@ def embedded_network(run: OpenRun, chosen: Chosen, arrays: Arrays) -> dict[str, 
 
 def _what_no_page_computes(network: TiedAutoencoder) -> str | None:
     """Return why a page cannot compute a model; None where it can."""
-    if network.path is not None:
-        return "a page does not compute the linear path beside a network"
     unknown = {layer.operator("encoder")[0] for layer in network.layers} - LIVE
     if unknown:
         return f"a page does not compute {' and '.join(sorted(unknown))}, which it has layers of"
     used = {name for layer in network.layers for name in (layer.activation, layer.decoder_activation)}
+    used |= set() if network.path is None else {network.path.output}
     unknown = {name for name in used if ACTIVATIONS[name].page is None}
     return f"a page does not compute the activation {' and '.join(sorted(unknown))}" if unknown else None
 
@@ -86,6 +87,15 @@ def _layer(layer: Layer, pack: Pack, arrays: Arrays) -> dict[str, Any]:
         "decoder_weight": None if layer.tied else pack(layer.transposed.detach()),
         "encoder_bias": arrays.add(layer.encoder_bias.detach().numpy()),
         "decoder_bias": arrays.add(layer.decoder_bias.detach().numpy()),
+    }
+
+
+def _path(path: LinearPath, pack: Pack, arrays: Arrays) -> dict[str, Any]:
+    return {
+        "layer": _layer(path.layer, pack, arrays),
+        "code_gate": arrays.add(path.code_gate.detach().numpy()),
+        "output_gate": arrays.add(path.output_gate.detach().numpy()),
+        "activation": ACTIVATIONS[path.output].page,
     }
 
 
