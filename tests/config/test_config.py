@@ -79,7 +79,7 @@ def test_a_config_is_immutable() -> None:
         ("model:\n  activation: rellu", "my.yaml:2: model.activation: 'rellu' is not a valid choice (did you mean relu?)"),
         (
             "model:\n  output: 7",
-            "my.yaml:2: model.output: 7 is not a valid choice (known: linear, sigmoid)",
+            "my.yaml:2: model.output: 7 is not a valid choice (known: linear, sigmoid, clip)",
         ),
         ("training:\n\n  epochs: 0", "my.yaml:3: training.epochs: must be greater than or equal to 1, not 0"),
         ("training:\n  epochs: five", "my.yaml:2: training.epochs: must be a valid integer, not 'five'"),

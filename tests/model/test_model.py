@@ -4,13 +4,14 @@ import copy
 import io
 import math
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from tiedae_cli.config import ModelConfig
+from tiedae_cli.config import Activation, ModelConfig
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder, untied_weights
 from tiedae_cli.system.random_streams import seeded
@@ -26,6 +27,7 @@ PLAIN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
     "gelu": lambda z: z * 0.5 * (1 + np.vectorize(math.erf)(z / math.sqrt(2))),
     "softplus": lambda z: np.log1p(np.exp(z)),
+    "clip": lambda z: np.clip(z, 0, 1),
 }
 
 
@@ -77,8 +79,8 @@ def test_parameters_of_the_reference_model() -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("output", ["linear", "sigmoid"])
-@pytest.mark.parametrize("activation", PLAIN)
+@pytest.mark.parametrize("output", ["linear", "sigmoid", "clip"])
+@pytest.mark.parametrize("activation", get_args(Activation))
 def test_the_forward_pass_follows_the_equations(activation: str, output: str, tied: bool) -> None:
     options = {"activation": activation, "output": output, "tied": tied}
     model = make(**options)

@@ -83,6 +83,22 @@ def test_two_processes_equal_one_on_convolutions(tmp_path):
         torch.testing.assert_close(two.weights[name], weight, rtol=1e-2, atol=1e-4, msg=name)
 
 
+@pytest.mark.parametrize("sizes", ["[16,6]", "6"])
+def test_two_processes_equal_one_with_a_linear_path(tmp_path, sizes):
+    """The leading process fits PCA for both, and epoch 0 is measured by both."""
+    model = [f"hidden_sizes={sizes}", "activation=silu", "output=clip", "linear_path=pca", "loss=squared_error", "l2=0"]
+    training = settings(epochs=2, batch_size=60, learning_rate=0.003)
+    for processes, name in ((1, "one"), (2, "two")):
+        for code, _, stderr in finish(launch(tmp_path, processes, "digits", *model, "--run-dir", name, "-q", *training)):
+            assert code == 0, stderr
+    one, two = (checkpoint.load(tmp_path / name / "last.safetensors") for name in ("one", "two"))
+    for name, weight in one.weights.items():
+        torch.testing.assert_close(two.weights[name], weight, rtol=1e-3, atol=1e-4, msg=name)
+    for alone, together in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
+        assert together["epoch"] == alone["epoch"]
+        assert together["validation_mse_per_value"] == pytest.approx(alone["validation_mse_per_value"], rel=1e-4)
+
+
 def test_errors_count_every_image_once(runs):
     """The validation split has 200 images, which two processes share; the training errors are sums over both."""
     for one, two in zip(*(metrics(runs / name) for name in ("one", "two")), strict=True):

@@ -63,6 +63,12 @@ training: {optimizer: muon, momentum: 0.9, epochs: 2, batch_size: 100, learning_
 """
 SOAP = MUON.replace("muon, momentum: 0.9", "soap")
 AUTOGRAD = EVERYTHING_RANDOM.replace("training: {", "training: {engine: autograd, ")
+LINEAR_PATH = """
+model: {hidden_sizes: [24, 6], activation: silu, output: clip, linear_path: pca}
+training: {epochs: 2, batch_size: 100, learning_rate: 0.003, schedule: one_cycle, l2: 0, loss: squared_error, pretraining_epochs: 1}
+"""
+ONE_TIED_LAYER = LINEAR_PATH.replace("[24, 6]", "6").replace(", pretraining_epochs: 1", ", corruption: gaussian")
+CONVOLUTIONS_WITH_PATH = CONVOLUTIONS.replace("output: sigmoid", "output: clip, linear_path: pca, tied: false")
 TIMINGS = ("seconds", "items_per_second", "epochs")  # the last is what was asked for
 
 
@@ -120,6 +126,9 @@ KINDS = {
     "muon": MUON,
     "soap": SOAP,
     "autograd": AUTOGRAD,
+    "linear path": LINEAR_PATH,
+    "one tied layer": ONE_TIED_LAYER,
+    "convolutions with a linear path": CONVOLUTIONS_WITH_PATH,
 }
 
 

@@ -206,15 +206,30 @@ def test_the_page_loads_without_console_messages(shown: Any) -> None:
     ) == [0, True]
 
 
+DRAW = """const [number, done] = arguments, { bench } = tiedae, { board } = bench;
+    board.set(new Float32Array(64)); board.line([2, 1], [5, 1]); board.line([5, 1], [3, 7]);
+    requestAnimationFrame(() => requestAnimationFrame(() => done([[...board.values], [...bench.answers[number].value]])));"""
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_the_page_reconstructs_a_drawing_as_python_does(shown: Any, page: Path, number: int) -> None:
-    drawn, answer = shown.execute_async_script(
-        """const [number, done] = arguments, { bench } = tiedae, { board } = bench;
-        board.set(new Float32Array(64)); board.line([2, 1], [5, 1]); board.line([5, 1], [3, 7]);
-        requestAnimationFrame(() => requestAnimationFrame(() => done([[...board.values], [...bench.answers[number].value]])));""",
-        number,
-    )
-    trained = checkpoints.load(page.parent / NAMES[number] / "best.safetensors").model(CPU)
+    drawn, answer = shown.execute_async_script(DRAW, number)
+    assert_is_pythons(page.parent / NAMES[number], drawn, answer)
+
+
+@pytest.mark.parametrize("sizes", [[12, 3], [3]])
+def test_a_linear_path_answers_to_a_drawing_as_in_python(browser: Any, tmp_path: Path, sizes: list[int]) -> None:
+    run = train_small(tmp_path / "path", hidden_sizes=sizes, linear_path="pca", output="clip")
+    target = tmp_path / "path.html"
+    assert CliRunner().invoke(app, ["report", str(run.folder), "-o", str(target), "-q"]).exit_code == 0
+    browser.get(target.as_uri())
+    wait_until_ready(browser)
+    drawn, answer = browser.execute_async_script(DRAW, 0)
+    assert_is_pythons(run.folder, drawn, answer)
+
+
+def assert_is_pythons(run: Path, drawn: list[float], answer: list[float]) -> None:
+    trained = checkpoints.load(run / "best.safetensors").model(CPU)
     assert max(drawn) > 0.9
     with torch.inference_mode():
         expected = trained(torch.tensor([drawn]))[0].tolist()

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def initializers(content: bytes) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("output", ["linear", "sigmoid"])
+@pytest.mark.parametrize("output", ["linear", "sigmoid", "clip"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_onnx_equals_torch_for_every_activation(activation: str, output: str, tied: bool) -> None:
     following = ACTIVATIONS[(ACTIVATIONS.index(activation) + 1) % len(ACTIVATIONS)]
@@ -81,6 +82,39 @@ def test_the_onnx_file_holds_each_tied_weight_once() -> None:
     own = {"layers.0.decoder_weight": (7, 20), "layers.1.decoder_weight": (4, 7)}
     untied = untrained(IMAGES, tied=False)
     assert initializers(onnx_file(untied, "both", raw=False)) == weights | biases | decoder_biases | own
+
+
+PATHS: dict[str, dict[str, Any]] = {
+    "dense": {"hidden_sizes": [7, 4]},
+    "one layer": {"hidden_sizes": [4]},
+    "convolutions": {"hidden_sizes": None, "layers": ["conv 3 4 2", "dense 4"]},
+}
+
+
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("part", ["encoder", "decoder", "both"])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("net", PATHS)
+def test_a_linear_path_answers_in_onnxruntime_as_in_torch(net: str, tied: bool, part: Part, raw: bool) -> None:
+    trained = untrained(IMAGES, activation="silu", linear_path="pca", output="clip", tied=tied, **PATHS[net])
+    generator = torch.Generator().manual_seed(2)
+    weights = {name: value + 0.3 * torch.randn(value.shape, generator=generator) for name, value in trained.weights.items()}
+    trained = replace(trained, weights=weights)
+    content = onnx_file(trained, part, raw)
+    check_onnx(content, trained, part, raw, None)
+    found = initializers(content)
+    weight = "layers.0.weight" if net == "one layer" else "path.layer.weight"
+    copies = {name for name in found if name.endswith("weight") and found[name] == (4, 20)}
+    assert copies == (
+        {weight}
+        if tied or part == "encoder"
+        else {weight.replace("weight", "decoder_weight")} | ({weight} if part == "both" else set())
+    )
+    loaded = safetensors.torch.load(safetensors_file(trained, part))
+    assert all(torch.equal(value, weights[name]) for name, value in loaded.items())
+    assert {name for name in found if name in weights} == set(loaded)
+    if part == "both":
+        assert loaded.keys() == weights.keys()
 
 
 CONVOLUTIONS = {

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tiedae_cli.config import Activation, Loss, ModelConfig, TrainingConfig
+from tiedae_cli.config.schema import Output
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
@@ -123,7 +124,7 @@ def test_only_cross_entropy_moves_a_pixel_stuck_at_one(dtype: torch.dtype) -> No
 
 
 def test_every_activation_has_a_derivative() -> None:
-    assert set(ACTIVATIONS) == set(get_args(Activation))
+    assert set(ACTIVATIONS) == {*get_args(Activation), *get_args(Output)}
 
 
 @pytest.mark.parametrize("code_activation", get_args(Activation))

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from tiedae_cli.model.layer_summary import LayerSummary, parameter_count
 from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.runs.training_summary import TrainingSummary
 
 
@@ -56,6 +57,7 @@ def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
         rows.append(
             ("best epoch", f"{summary.best.epoch}: MSE per pixel: training {summary.best.train_mse_per_value:.6f}{measured}")
         )
+        rows += [("linear path", sentence) for sentence in _linear_path(trained, summary.best)]
         rows.append(("seconds", f"{summary.seconds:,.1f} of training steps"))
     rows.append(("inside", _inside(trained)))
     table = Table(show_header=False)
@@ -74,6 +76,16 @@ def _inside(trained: Checkpoint) -> str:
         "no threshold" if finished.calibration is None else f"threshold by {finished.calibration.items:,} validation scores"
     )
     return f"{sizes}; {scores}, {finished.pca.components.shape[1]:,} principal components"
+
+
+def _linear_path(trained: Checkpoint, best: EpochReport) -> list[str]:
+    """Return how much training gained on epoch 0, from which a linear path starts; empty without one."""
+    start = next((report for report in trained.training.history if report.phase == JOINT and report.epoch == 0), None)
+    if start is None:
+        return []
+    gained = 1 - best.selection_mse / start.selection_mse if start.selection_mse else 0.0
+    where = "PCA" if trained.config.training.init_from is None else "given weights"
+    return [f"started at {where}: MSE {start.selection_mse:.6f}; the best epoch's is {gained:.1%} lower"]
 
 
 def _epochs(summary: TrainingSummary, planned: int) -> str:

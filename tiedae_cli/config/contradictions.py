@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from tiedae_cli.config.schema import Config, ModelConfig
+from tiedae_cli.config.schema import Config, DenseWords, ModelConfig
 
 
 def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
@@ -17,6 +17,7 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
     if config.training.sparsity == "kl" and code != "sigmoid":
         yield ("training", "sparsity"), "training.sparsity: kl needs codes in (0, 1): model.code_activation: sigmoid"
     yield from _layers(config.model)
+    yield from _linear_path(config)
     if config.training.early_stopping and config.data.validation == 0:
         yield ("training", "early_stopping"), "training.early_stopping: needs validation items, but data.validation is 0"
     if config.training.pretraining_epochs and config.training.init_from:
@@ -66,3 +67,26 @@ def _layers(model: ModelConfig) -> Iterator[tuple[tuple[str, str], str]]:
         size = model.encoder[-1].size
         if size and model.code_top_k and model.code_top_k > size:
             yield ("model", "code_top_k"), f"model.code_top_k: the code has only {size} units"
+
+
+def _linear_path(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield the contradictions of ``model.linear_path``."""
+    model, training, key = config.model, config.training, ("model", "linear_path")
+    if model.linear_path == "none":
+        return
+    if model.encoder and not isinstance(model.encoder[-1], DenseWords):
+        yield key, "model.linear_path: needs a dense code; end model.layers with `dense UNITS`"
+    if model.output == "sigmoid":
+        yield key, "model.linear_path: conflicts with model.output: sigmoid; use clip for pixels, else linear"
+    if model.code_top_k:
+        yield key, "model.linear_path: conflicts with model.code_top_k, because principal components are not sparse"
+    if training.sparsity == "kl":
+        yield key, "model.linear_path: conflicts with training.sparsity: kl, because the code is not limited to (0, 1)"
+    if len(model.encoder) == 1 and model.code_activation not in (None, "linear"):
+        reason = "a single layer with model.linear_path is linear"
+        yield ("model", "code_activation"), f"model.code_activation: {reason}; remove the activation or add a hidden layer"
+    if len(model.encoder) == 1 and training.pretraining_epochs:
+        yield (
+            ("training", "pretraining_epochs"),
+            "training.pretraining_epochs: there is no network to pretrain beside the linear path",
+        )

@@ -12,7 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 Activation = Literal["elu", "relu", "silu", "gelu", "selu", "softplus", "sigmoid", "tanh", "linear"]
-Output = Literal["linear", "sigmoid"]
+Output = Literal["linear", "sigmoid", "clip"]
+LinearPath = Literal["none", "pca"]
 Loss = Literal["mse", "squared_error", "cross_entropy"]
 Optimizer = Literal["adam", "muon", "soap"]
 Schedule = Literal["constant", "cosine", "one_cycle"]
@@ -312,7 +313,12 @@ class ModelConfig(Section):
     code_top_k: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """Number of code units to keep per item; all but the largest are set to 0 (a k-sparse autoencoder). Default: all."""
     output: Output = "linear"
-    """Activation of the output layer: `linear`, or `sigmoid` for pixels in [0, 1]."""
+    """Activation of the output layer: `linear`; for pixels in [0, 1] also `sigmoid`, or `clip` (min(max(y, 0), 1), with
+    gradient 0 outside), which suits images with many pixels of exactly 0 or 1."""
+    linear_path: LinearPath = "none"
+    """Linear path beside the network: `none`, or `pca`, a tied linear layer that starts as the principal components of the
+    training split. The network is added through gates that start at 0, so epoch 0 is PCA and the best epoch is at least as
+    good on the validation split. With a single layer there is only the linear path."""
     tied: bool = True
     """Whether the decoder uses the transposed encoder weights. `false` gives the decoder its own weights in the same
     shapes."""
@@ -331,6 +337,11 @@ class ModelConfig(Section):
         if self.layers is not None:
             return tuple(map(layer_words, self.layers))
         return tuple(DenseWords(units) for units in self.hidden_sizes or ())
+
+    @property
+    def path_beside_network(self) -> bool:
+        """Whether there are both a linear path and a network; a single layer is the linear path itself."""
+        return self.linear_path != "none" and len(self.encoder) > 1
 
 
 class TrainingConfig(Section):

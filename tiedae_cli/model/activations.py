@@ -1,6 +1,7 @@
 """The table of activations: a function, its ONNX operators, and a hand-written in-place form with its derivative.
 
-All functions are elementwise. To add an activation, add a row here and its name to ``Activation`` in the schema.
+All functions are elementwise. To add an activation, add a row here and its name to ``Activation`` (or
+``Output``) in the schema.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tiedae_cli.config import Activation
+from tiedae_cli.config.schema import Output
 
 aten = torch.ops.aten
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, as in torch
@@ -54,7 +56,9 @@ class ActivationKind:
         return torch.allclose(result, expected, atol=1e-5) and torch.allclose(gradient, slope, atol=1e-5)
 
 
-ACTIVATIONS: dict[Activation, ActivationKind] = {
+AnyActivation = Activation | Output
+
+ACTIVATIONS: dict[AnyActivation, ActivationKind] = {
     "linear": ActivationKind(lambda x: x, (), lambda x, y: _copy(x, y), lambda g, y, out: _copy(g, out), page="linear"),
     "elu": ActivationKind(
         F.elu,
@@ -114,6 +118,13 @@ ACTIVATIONS: dict[Activation, ActivationKind] = {
         lambda g, x, out: aten.softplus_backward.grad_input(g, x, 1.0, 20.0, grad_input=out),
         keeps_input=True,
         page="softplus",
+    ),
+    "clip": ActivationKind(  # of the output only; to [0, 1], with gradient 0 outside
+        lambda x: F.hardtanh(x, 0.0, 1.0),
+        (("Clip", {}),),
+        lambda x, y: torch.clamp(x, 0.0, 1.0, out=y),
+        lambda g, y, out: aten.hardtanh_backward.grad_input(g, y, 0.0, 1.0, grad_input=out),
+        page="clip",
     ),
 }
 

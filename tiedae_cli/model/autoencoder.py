@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from tiedae_cli.config import ModelConfig
 from tiedae_cli.errors import ConfigError
-from tiedae_cli.model.layers import Layer, build_layers
+from tiedae_cli.model.layers import Dense, Layer, build_layers
+from tiedae_cli.model.linear_path import LinearPath
 
 
 class TiedAutoencoder(nn.Module):
@@ -23,7 +24,7 @@ class TiedAutoencoder(nn.Module):
         encode:  h_l = f(W_l h_(l-1) + b_l)            l = 1 ... L; the code is h_L
         decode:  g_(l-1) = f(W_l^T g_l + c_(l-1))      l = L ... 1, g_L = h_L; the last, g_0, has the output activation
 
-    With ``code_top_k``, only the largest units of h_L are kept.
+    With ``code_top_k``, only the largest units of h_L are kept. With a linear path, code and reconstruction are those of ``LinearPath``.
 
     (Hinton & Salakhutdinov 2006, "Reducing the dimensionality of data with neural networks", figure 1, before unrolling;
     Vincent et al. 2010, section 2.2.) Each W_l is one parameter: ``decode`` uses it transposed, without a copy.
@@ -34,12 +35,14 @@ class TiedAutoencoder(nn.Module):
     Args:
         layers: the encoder's layers, from the item to the code.
         code_top_k: number of code units to keep per item; None keeps all.
+        path: linear path beside the layers (see ``LinearPath``); None for none.
     """
 
-    def __init__(self, layers: Sequence[Layer], code_top_k: int | None = None) -> None:
+    def __init__(self, layers: Sequence[Layer], code_top_k: int | None = None, path: LinearPath | None = None) -> None:
         super().__init__()
         self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
         self.code_top_k = code_top_k
+        self.path = path
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -63,9 +66,30 @@ class TiedAutoencoder(nn.Module):
         """Whether the decoder uses the encoder's weights."""
         return all(layer.tied for layer in self.layers)
 
+    @property
+    def linear_layer(self) -> Dense | None:
+        """The layer that starts as PCA if ``model.linear_path`` is set: that of the path, or the only one."""
+        if self.path is not None:
+            return self.path.layer
+        first = self.layers[0]
+        linear = isinstance(first, Dense) and first.activation == "linear" and len(self.layers) == 1
+        return first if linear and isinstance(first, Dense) else None
+
+    def path_names(self, part: str) -> tuple[str, ...]:
+        """Return the state-dict names of the linear path's ``encoder`` or ``decoder``; none without a path."""
+        if self.path is None:
+            return ()
+        gate = "code_gate" if part == "encoder" else "output_gate"
+        return (*(f"path.layer.{name}" for name in self.path.layer.names(part)), f"path.{gate}")
+
+    def features(self, item_shape: tuple[int, ...]) -> Tensor:
+        """Return the weights of each output of the layer that reads the items (see ``Layer.features``); the path's, if there is one."""
+        return (self.layers[0] if self.path is None else self.path.layer).features(item_shape)
+
     def encode(self, x: Tensor) -> Tensor:
         """Return the codes, (B, D) -> (B, K)."""
-        x = self.encode_layers(x, len(self.layers))
+        encoded = self.encode_layers(x, len(self.layers))
+        x = encoded if self.path is None else self.path.encode(x, encoded)
         return x if self.code_top_k is None else x * top_k_mask(x, self.code_top_k)
 
     def encode_layers(self, x: Tensor, count: int) -> Tensor:
@@ -76,9 +100,10 @@ class TiedAutoencoder(nn.Module):
 
     def decode(self, code: Tensor) -> Tensor:
         """Return the reconstructions of codes, (B, K) -> (B, D)."""
+        decoded = code
         for layer in reversed(self.layers):
-            code = layer.decode(code)  # (B, H_l) -> (B, H_(l-1))
-        return code
+            decoded = layer.decode(decoded)  # (B, H_l) -> (B, H_(l-1))
+        return decoded if self.path is None else self.path.decode(code, decoded)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the reconstructions, (B, D) -> (B, D)."""
@@ -103,12 +128,16 @@ def build_autoencoder(
         raise ConfigError(
             f"model.code_top_k: must be at most {layers[-1].outputs:,}, the units of the code; found {config.code_top_k:,}"
         )
+    path = None
+    if config.path_beside_network:
+        path = LinearPath(layers[0].inputs, layers[-1].outputs, config.output, config.tied)
     if generator is not None:
-        for layer in layers:
+        drawn = [*layers, *([path.layer] if path is not None else [])]
+        for layer in drawn:
             layer.draw(generator)
-        for layer in layers:
+        for layer in drawn:
             layer.draw_decoder(generator)
-    return TiedAutoencoder(layers, config.code_top_k)
+    return TiedAutoencoder(layers, config.code_top_k, path)
 
 
 def untied_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

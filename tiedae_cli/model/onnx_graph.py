@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from tiedae_cli import __version__
-from tiedae_cli.config import Activation
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.errors import ExportError
-from tiedae_cli.model.activations import ACTIVATIONS
+from tiedae_cli.model.activations import ACTIVATIONS, AnyActivation
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.layers import Layer
 from tiedae_cli.model.layers.layer import Shape
+from tiedae_cli.model.linear_path import LinearPath
 from tiedae_cli.system.optional_packages import optional_package
 
 Part = Literal["encoder", "decoder", "both"]
@@ -54,21 +54,42 @@ class _Graph:
             self.add("Reshape", self.last, self.constant(name, torch.tensor([-1, *shape])))
             self.shape = shape
 
-    def layer(self, index: int, layer: Layer, part: str, activation: Activation) -> None:
+    def layer(self, prefix: str, layer: Layer, part: str, activation: AnyActivation) -> None:
         """Append one half of a layer; a tied weight is the same constant in both."""
         before, after = (
             (layer.input_shape, layer.output_shape) if part == "encoder" else (layer.output_shape, layer.input_shape)
         )
         self.reshape(before)
         names = layer.names(part)
-        constants = [self.constant(f"layers.{index}.{name}", layer.get_parameter(name)) for name in names]
+        constants = [self.constant(f"{prefix}.{name}", layer.get_parameter(name)) for name in names]
         kind, attributes = layer.operator(part)
         self.add(kind, self.last, *constants, **attributes)
         self.shape = after
+        self.activate(activation)
+
+    def activate(self, activation: AnyActivation) -> None:
+        """Append the operators of an activation."""
         preactivation = self.last
         for kind, values in ACTIVATIONS[activation].onnx:
-            inputs = (preactivation, self.last) if kind == "Mul" else (self.last,)
+            inputs: tuple[str, ...] = (preactivation, self.last) if kind == "Mul" else (self.last,)
+            if kind == "Clip":  # takes its bounds as inputs
+                inputs = (
+                    self.last,
+                    self.constant("clip_low", torch.tensor(0.0)),
+                    self.constant("clip_high", torch.tensor(1.0)),
+                )
             self.add(kind, *inputs, **values)
+
+    def gated_sum(self, path: LinearPath, source: str, part: str) -> None:
+        """Append the linear path of ``source``, and add the newest value, the network's, through the gate of ``part``."""
+        gate = "code_gate" if part == "encoder" else "output_gate"
+        self.reshape((path.get_parameter(gate).numel(),))
+        self.add("Mul", self.last, self.constant(f"path.{gate}", path.get_parameter(gate)))
+        network, shape = self.last, self.shape
+        self.last, self.shape = source, path.layer.input_shape if part == "encoder" else path.layer.output_shape
+        self.layer("path.layer", path.layer, part, "linear")
+        self.add("Add", self.last, network)
+        self.shape = shape
 
     def keep_largest(self, count: int) -> None:
         """Append nodes that set all but the ``count`` largest numbers of each item to 0."""
@@ -124,16 +145,23 @@ def build_onnx(model: TiedAutoencoder, form: ItemForm, part: Part, raw: bool, me
 
 
 def _encode(graph: _Graph, model: TiedAutoencoder) -> None:
+    items = graph.last
     for index, layer in enumerate(model.layers):
-        graph.layer(index, layer, "encoder", layer.activation)
+        graph.layer(f"layers.{index}", layer, "encoder", layer.activation)
+    if model.path is not None:
+        graph.gated_sum(model.path, items, "encoder")
     graph.reshape((model.sizes[-1],))
     if model.code_top_k is not None:
         graph.keep_largest(model.code_top_k)
 
 
 def _decode(graph: _Graph, model: TiedAutoencoder) -> None:
+    code = graph.last
     for index, layer in reversed(list(enumerate(model.layers))):
-        graph.layer(index, layer, "decoder", layer.decoder_activation)
+        graph.layer(f"layers.{index}", layer, "decoder", layer.decoder_activation)
+    if model.path is not None:
+        graph.gated_sum(model.path, code, "decoder")
+        graph.activate(model.path.output)
 
 
 def _normalize(graph: _Graph, form: ItemForm) -> None:

@@ -80,7 +80,8 @@ def _of_covariance(items: ItemBatches, mean: Tensor, count: int) -> Tensor:
     for block in _blocks(items, "covariance"):
         covariance += _self_product(block.sub_(mean))
     _, vectors = torch.linalg.eigh(covariance)
-    return vectors.flip(1)[:, :count].contiguous()
+    strongest: Tensor = vectors.flip(1)[:, :count].contiguous()
+    return strongest
 
 
 def _of_gram_matrix(items: ItemBatches, mean: Tensor, count: int) -> Tensor:

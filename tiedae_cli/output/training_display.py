@@ -104,7 +104,7 @@ class TrainingDisplay(Observer):
                 self.terminal.console.print(line)
             return
         middle = "" if validation is None else f"validation MSE {validation:.6f}  "
-        rate = f"{report.seconds:.2f} s  {report.items_per_second:,.0f} {self.items}/s"
+        rate = f"{report.seconds:.2f} s  {report.items_per_second:,.0f} {self.items}/s" if report.epoch else "before training"
         if kept:
             self.terminal.note(f"epoch {number}  train MSE {report.train_mse_per_value:.6f}  {middle}{rate}")
 

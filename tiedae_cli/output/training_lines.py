@@ -3,6 +3,7 @@
 from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs.observer import Observer, TrainingResult
 from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.runs.training_summary import finished_epochs
 
 
 class TrainingLines(Observer):
@@ -29,6 +30,6 @@ class TrainingLines(Observer):
             event="done",
             run=str(run.folder),
             checkpoint=str(run.best),
-            epochs=len(result.history),
+            epochs=finished_epochs(result.history),
             best=result.best.values(),
         )

@@ -38,6 +38,9 @@ class TrainingVerdict(Observer):
             log.info(f"started at MSE {start.initial_mse:.6f} per {form.value_name}; training gained {gained:.1%}")
         lines = (sentence(result.errors), advice(result.errors, _training(result), quoted(folder / "config.yaml")))
         log.info(f"best epoch {best.epoch}: " + "\n".join(filter(None, lines)))
+        if best.epoch == 0 and start.config.training.init_from is None:
+            name = "PCA, clipped to [0, 1]" if start.config.model.output == "clip" else "PCA"
+            log.info(f"no epoch of the training improved on its start: the model is {name}")
         log.info(next_steps(folder, form.kind == "images", self.in_shell))
 
 

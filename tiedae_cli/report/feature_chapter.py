@@ -20,7 +20,7 @@ MOST_COLUMNS = 60  # columns drawn for vectors
 
 def feature_chapter(network: TiedAutoencoder, form: ItemForm, arrays: Arrays) -> dict[str, Any]:
     """Return the rows of the first weight with the largest norms as int8, each scaled by its largest value."""
-    features = network.layers[0].features(form.shape)
+    features = network.features(form.shape)
     weight = features.flatten(1)  # (H, D); for a convolution each row is a kernel of C k k values
     norms = weight.norm(dim=1)
     count = max(1, min(MOST_FEATURES, MOST_VALUES // weight.shape[1]))

@@ -14,6 +14,7 @@ from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.layers import Layer
+from tiedae_cli.model.linear_path import LinearPath
 from tiedae_cli.report.code_chapter import Chosen
 from tiedae_cli.report.page.arrays_block import Arrays
 from tiedae_cli.runs.trained_run import OpenRun
@@ -56,6 +57,7 @@ def embedded_network(run: OpenRun, chosen: Chosen, arrays: Arrays) -> dict[str, 
         "missing": None,
         "bits": 32 if wide else 16,
         "layers": [_layer(layer, pack, arrays) for layer in network.layers],
+        "path": None if network.path is None else _path(network.path, pack, arrays),
         "code_top_k": network.code_top_k,
         "parameters": count,
         "form": _scaling(run.form, arrays),
@@ -69,6 +71,7 @@ def _unsupported(network: TiedAutoencoder) -> str | None:
     if unknown:
         return f"a page cannot run its {' and '.join(sorted(unknown))} layers"
     used = {name for layer in network.layers for name in (layer.activation, layer.decoder_activation)}
+    used |= set() if network.path is None else {network.path.output}
     unknown = {name for name in used if ACTIVATIONS[name].page is None}
     return f"a page cannot run the activation {' and '.join(sorted(unknown))}" if unknown else None
 
@@ -84,6 +87,15 @@ def _layer(layer: Layer, pack: Pack, arrays: Arrays) -> dict[str, Any]:
         "decoder_weight": None if layer.tied else pack(layer.transposed.detach()),
         "encoder_bias": arrays.add(layer.encoder_bias.detach().numpy()),
         "decoder_bias": arrays.add(layer.decoder_bias.detach().numpy()),
+    }
+
+
+def _path(path: LinearPath, pack: Pack, arrays: Arrays) -> dict[str, Any]:
+    return {
+        "layer": _layer(path.layer, pack, arrays),
+        "code_gate": arrays.add(path.code_gate.detach().numpy()),
+        "output_gate": arrays.add(path.output_gate.detach().numpy()),
+        "activation": ACTIVATIONS[path.output].page,
     }
 
 

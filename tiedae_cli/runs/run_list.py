@@ -140,13 +140,17 @@ def summarize(folder: Path) -> RunSummary:
         shape = "-".join(map(str, model.get("layers") or model["hidden_sizes"]))
         history = _history(folder)
         epochs = [entry for entry in history if entry.get("phase", "joint") == "joint"]
-        best = min((error for entry in epochs if (error := _selection(entry)) is not None), default=None)
+        finished = sum(entry.get("epoch") != 0 for entry in epochs)  # epoch 0 is the start of a linear path
+        best = min(
+            (error for entry in epochs if entry.get("best") is not False and (error := _selection(entry)) is not None),
+            default=None,
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         state = "running" if is_held(folder) else "unreadable"  # a training's first moment: its config is not written yet
         return RunSummary(folder.name, "?", "?", 0, 0, None, None, when, state)
     outcome = read_outcome(folder)
-    state, pca = _state(folder, outcome, asked, len(epochs)), None if outcome is None else outcome.pca_mse_per_value
-    return RunSummary(folder.name, Path(data).name, shape, len(epochs), asked, best, pca, when, state)
+    state, pca = _state(folder, outcome, asked, finished), None if outcome is None else outcome.pca_mse_per_value
+    return RunSummary(folder.name, Path(data).name, shape, finished, asked, best, pca, when, state)
 
 
 def read_outcome(folder: Path) -> Outcome | None:

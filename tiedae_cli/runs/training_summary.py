@@ -51,13 +51,18 @@ def summarize_training(trained: Checkpoint, history: Sequence[EpochReport]) -> T
         history: the reports of all epochs that its run has finished: see ``run_history``.
     """
     return TrainingSummary(
-        epochs=len(history),
-        checkpoint_epochs=len(trained.training.history),
+        epochs=finished_epochs(history),
+        checkpoint_epochs=finished_epochs(trained.training.history),
         seconds=sum(report.seconds for report in history),
         best=next((report for report in reversed(history) if report.best), None),
     )
 
 
+def finished_epochs(history: Sequence[EpochReport]) -> int:
+    """Return the number of finished epochs; epoch 0 is the start of the training."""
+    return sum(report.epoch > 0 for report in history)
+
+
 def error_history(reports: Iterable[EpochReport]) -> list[float]:
-    """Return the error after each epoch of the joint training, by which the best epoch is chosen."""
-    return [report.selection_mse for report in reports if report.phase == JOINT]
+    """Return the error after each epoch of the joint training, by which the best epoch is chosen; epoch 0 is not included."""
+    return [report.selection_mse for report in reports if report.phase == JOINT and report.epoch]

@@ -49,8 +49,10 @@ def safetensors_file(trained: Checkpoint, part: Part) -> bytes:
     import safetensors.torch
 
     parts = ("encoder", "decoder") if part == "both" else (part,)
-    layers = enumerate(trained.model(torch.device("cpu")).layers)
+    model = trained.model(torch.device("cpu"))
+    layers = enumerate(model.layers)
     names = {f"layers.{i}.{name}" for i, layer in layers for half in parts for name in layer.names(half)}
+    names |= {name for half in parts for name in model.path_names(half)}
     tensors = {name: trained.weights[name].contiguous() for name in sorted(names)}
     return safetensors.torch.save(tensors, metadata(trained, part))
 

@@ -17,7 +17,7 @@ def draw_features(run: OpenRun) -> bytes:
         InputError: the model's items are not images.
     """
     run.refuse_vectors(f"--features needs an image model; {run.path} takes {run.form.describe()}")
-    features = run.network.layers[0].features(run.form.shape)
+    features = run.network.features(run.form.shape)
     weight, (_, channels, height, width) = features.flatten(1), features.shape
     form = replace(run.form, shape=(channels, height, width))
     drawn = min(len(weight), figures.MOST_FEATURES)

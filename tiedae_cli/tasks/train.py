@@ -181,7 +181,7 @@ def resume(
         place = choose_place(device, requested.training, ranks)
         splits = _suitable_data(requested, config is not None).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
-        trainer = Trainer(requested, splits, place)
+        trainer = Trainer(requested, splits, place, resumes=True)
         try:
             trainer.restore(found.weights, found.training)
         except CheckpointError as error:
@@ -276,6 +276,7 @@ def _refuse_changes(found: Checkpoint, new: Config) -> None:
 def _describe(splits: Splits, trainer: Trainer) -> str:
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     tied = "tied" if trainer.model.tied else "untied"
+    tied += ", with a linear path" if trainer.model.path is not None else ""
     where = f"{trainer.place.device}, {str(trainer.place.dtype).removeprefix('torch.')}"
     processes = f", {trainer.ranks.count} processes" if trainer.ranks.count > 1 else ""
     items = f"{len(splits.train):,} {splits.form.describe()} of {splits.source}"

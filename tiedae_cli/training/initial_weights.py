@@ -1,4 +1,4 @@
-"""The weights that a training starts from if ``training.init_from`` names a trained model."""
+"""The weights that a training starts from: those of a trained model, or PCA for the linear path."""
 
 import os
 from pathlib import Path
@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import Config
-from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.errors import InputError
+from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder, untied_weights
+from tiedae_cli.model.linear_path import set_to_pca
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.run_folder import find_checkpoint
+from tiedae_cli.system.devices import Ranks
 
 
 def initial_weights(config: Config, form: ItemForm) -> dict[str, Tensor]:
@@ -35,4 +38,14 @@ def initial_weights(config: Config, form: ItemForm) -> dict[str, Tensor]:
 
 def _build(model: TiedAutoencoder) -> str:
     """Return a description that must match between two models to exchange weights."""
-    return f"{model.shapes} ({', '.join(layer.describe() for layer in model.layers)})"
+    path = "" if model.path is None else " with a linear path"
+    return f"{model.shapes} ({', '.join(layer.describe() for layer in model.layers)}){path}"
+
+
+def start_at_pca(model: TiedAutoencoder, items: ItemSet, ranks: Ranks) -> None:
+    """Set the linear layer of a model to PCA of the training items, fitted by the leading process."""
+    layer = model.linear_layer
+    assert layer is not None, "the schema allows model.linear_path only for such models"
+    fitted = ranks.from_leader(pca.fit(items, layer.outputs) if ranks.leads else None)
+    assert fitted is not None
+    set_to_pca(layer, fitted)

@@ -19,10 +19,11 @@ def data_to_train_on(config: Config, may_fill_root: bool = True) -> Splits:
         ConfigError: The config does not fit the data.
     """
     splits = load_splits(config.data, may_fill_root)
-    if splits.form.kind == "vectors" and config.model.output == "sigmoid":
+    if splits.form.kind == "vectors" and config.model.output != "linear":
         raise ConfigError(
-            "model.output: sigmoid stays in [0, 1], but features are standardized (mean 0, deviation 1): use linear"
+            f"model.output: {config.model.output} stays in [0, 1], but features are standardized (mean 0, deviation 1): use linear"
         )
+    _refuse_too_few_components(config, splits)
     if splits.form.kind == "vectors" and any(words.takes_images for words in config.model.encoder):
         raise ConfigError(f"model.layers: convolutions need images; {splits.source} holds {splits.form.describe()}: use dense")
     for key, what in (("shift", "moves"), ("flip", "mirrors")):
@@ -36,6 +37,16 @@ def data_to_train_on(config: Config, may_fill_root: bool = True) -> Splits:
         )
         raise DataError(f"{splits.source}: {count}; training needs items that differ")
     return splits
+
+
+def _refuse_too_few_components(config: Config, splits: Splits) -> None:
+    """Raise ``ConfigError`` if ``model.linear_path`` needs more principal components than there are."""
+    size, available = config.model.encoder[-1].size or 0, min(splits.form.values_per_item, len(splits.train))
+    if config.model.linear_path != "none" and size > available:
+        what = f"{len(splits.train):,} training items of {splits.form.values_per_item:,} values"
+        raise ConfigError(
+            f"model.linear_path: a code of {size:,} needs as many principal components; {what} have at most {available:,}"
+        )
 
 
 def _all_alike(items: ItemSet) -> bool:

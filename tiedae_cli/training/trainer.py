@@ -12,12 +12,13 @@ from torch import Tensor
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import Splits
 from tiedae_cli.errors import CheckpointError, DivergedError
-from tiedae_cli.model.autoencoder import build_autoencoder
-from tiedae_cli.model.inference import error_sum
+from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
+from tiedae_cli.model.inference import error_sum, item_errors
 from tiedae_cli.runs.observer import Progress
 from tiedae_cli.runs.training_state import JOINT, EpochReport, TrainingState
 from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import WEIGHTS, seeded
+from tiedae_cli.training.initial_weights import start_at_pca
 from tiedae_cli.training.order import Order
 from tiedae_cli.training.phases import Phase, Phases
 from tiedae_cli.training.schedule import learning_rate
@@ -26,6 +27,7 @@ from tiedae_cli.training.step import TrainingStep, missing_derivative
 log = logging.getLogger(__name__)
 
 REPORT_EVERY = 0.1  # seconds between progress reports of a single process
+FEW_ITEMS = 500  # training items below which epoch 0 is left only for a significant improvement
 REPORT_STEPS = 20  # steps between progress reports of several processes
 
 
@@ -38,17 +40,26 @@ class Trainer:
         config: the whole config.
         splits: the data.
         place: device, precision and processes.
-        weights: state dict to start from; None: random weights.
+        weights: state dict to start from; None: random weights, and PCA for ``model.linear_path``.
+        resumes: whether ``restore`` follows, so that PCA need not be fitted.
     """
 
-    def __init__(self, config: Config, splits: Splits, place: Place, weights: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        splits: Splits,
+        place: Place,
+        weights: Mapping[str, Tensor] | None = None,
+        resumes: bool = False,
+    ) -> None:
         self.training = config.training
         self.place = place
         self.device, self.ranks = place.device, place.ranks
-        self.model = build_autoencoder(splits.form.shape, config.model, seeded(self.training.seed, WEIGHTS))
+        self.config, self.splits = config, splits
+        self.linear_path = config.model.linear_path != "none"
+        self.model = self._starting_model(fits_pca=weights is None and not resumes)
         if weights is not None:
             self.model.load_state_dict(weights)
-        self.model.to(self.device)
         missing = missing_derivative(self.model, self.training)
         if missing and self.training.engine == "auto":
             log.info(f"training.engine: autograd, because {missing} has no hand-written derivative that works here")
@@ -56,11 +67,19 @@ class Trainer:
         self.epoch = 0  # epochs finished in this phase
         self.step_in_epoch = 0
         self.seconds = 0.0
+        self.start_errors: Tensor | None = None  # of the validation items at epoch 0, (N,), if there are few training items
         self.history: list[EpochReport] = []
         self.initial_mse: float | None = None  # validation error before the first step, if training starts from given weights
         if weights is not None:
             self.initial_mse = error_sum(self.model, splits.validation or splits.train, self.device, self.ranks).mse_per_value
         self._enter(self.phases.first())
+
+    def _starting_model(self, fits_pca: bool) -> TiedAutoencoder:
+        """Return a model with random weights and, for ``model.linear_path`` if asked for, PCA."""
+        model = build_autoencoder(self.splits.form.shape, self.config.model, seeded(self.training.seed, WEIGHTS))
+        if self.linear_path and fits_pca:
+            start_at_pca(model, self.splits.train, self.ranks)
+        return model.to(self.device)
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
@@ -80,6 +99,8 @@ class Trainer:
             DivergedError: The loss of an epoch is not finite; raised before the epoch is reported.
         """
         while True:
+            if self._has_unmeasured_start():
+                yield self._measured_start()
             while self.epoch < self.phase.training.epochs and not self._stops_early():
                 yield from self._steps()
                 yield self._finish_epoch()
@@ -88,6 +109,30 @@ class Trainer:
                 return
             self._enter(following)
             self.epoch = 0
+
+    def _has_unmeasured_start(self) -> bool:
+        """Return whether epoch 0 is to be measured: the start of the joint phase of a model with a linear path."""
+        at_start = self.phase.name == JOINT and self.epoch == self.step_in_epoch == 0
+        return self.linear_path and at_start and all(report.phase != JOINT for report in self.history)
+
+    def _measured_start(self) -> EpochReport:
+        """Measure the model before its first step, as epoch 0."""
+        train, validation = (
+            error_sum(self.phase.model, items, self.device, self.ranks).mse_per_value if len(items) else None
+            for items in (self.phase.train, self.phase.validation)
+        )
+        assert train is not None
+        if not math.isfinite(train + (validation or 0.0)):
+            raise DivergedError("epoch 0: the error of PCA, from which the training starts, is not finite")
+        if validation is None:
+            log.info(
+                "without validation items, the best epoch is chosen by the training error and may be worse than PCA on new data"
+            )
+        if len(self.phase.train) < FEW_ITEMS and validation is not None:
+            self.start_errors = item_errors(self.phase.model, self.phase.validation, self.device)
+        report = EpochReport(JOINT, 0, self.phase.training.epochs, train, validation, 0.0, 0.0, 0.0, best=True)
+        self.history.append(report)
+        return report
 
     def _steps(self) -> Iterator[Progress]:
         training, steps = self.phase.training, self.step.steps
@@ -143,7 +188,7 @@ class Trainer:
             best=False,
         )
         if self.phase.name == JOINT:
-            report = replace(report, best=report.selection_mse < self._lowest_mse())
+            report = replace(report, best=self._is_best(report))
         self.history.append(report)
         self.epoch, self.step_in_epoch, self.seconds = self.epoch + 1, 0, 0.0
         self.step.errors.zero_()
@@ -151,6 +196,23 @@ class Trainer:
 
     def _lowest_mse(self) -> float:
         return min((past.selection_mse for past in self.history if past.best), default=math.inf)
+
+    def _is_best(self, report: EpochReport) -> bool:
+        """Return whether an epoch is better than all before; of few items, whether it is significantly better than PCA."""
+        if report.selection_mse >= self._lowest_mse():
+            return False
+        best = next((past for past in reversed(self.history) if past.best), None)
+        beats_pca = self.linear_path and best is not None and best.epoch == 0 and self.training.init_from is None
+        if not beats_pca or len(self.phase.train) >= FEW_ITEMS or len(self.phase.validation) < 2:
+            return True
+        return self.ranks.from_leader(self._improves_significantly())
+
+    def _improves_significantly(self) -> bool:
+        """Return whether validation errors are lower than at epoch 0 by more than one standard error of the paired differences."""
+        if self.start_errors is None:  # resumed
+            self.start_errors = item_errors(self._starting_model(fits_pca=True), self.phase.validation, self.device)
+        gains = self.start_errors - item_errors(self.phase.model, self.phase.validation, self.device)
+        return bool(gains.mean() > gains.std() / math.sqrt(len(gains)))
 
     def _stops_early(self) -> bool:
         """Return whether the joint phase had no new best epoch for ``early_stopping`` epochs."""
@@ -224,6 +286,8 @@ class Trainer:
         self.model.load_state_dict(weights)
         self._enter(self.phases.named(state.phase))
         numbers = [report.epoch for report in state.history if report.phase == state.phase]
+        if self.linear_path and numbers[:1] == [0]:
+            del numbers[0]
         in_epoch = 0 <= state.step <= self.step.steps and state.errors.shape == (state.step,)
         if numbers != list(range(1, state.epoch + 1)) or not in_epoch:
             raise ValueError("its position does not match its history")

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tiedae_cli.config import Activation
+from tiedae_cli.model.activations import AnyActivation
 from tiedae_cli.model.layers.layer import Layer, Shape
 
 aten = torch.ops.aten
@@ -41,7 +42,7 @@ class Convolution(Layer):
         kernel: int,
         stride: int,
         activation: Activation,
-        decoder_activation: Activation,
+        decoder_activation: AnyActivation,
         tied: bool,
     ) -> None:
         sides = [-(-side // stride) for side in shape[1:]]  # ceil(H / s), ceil(W / s)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import Activation
+from tiedae_cli.model.activations import AnyActivation
 from tiedae_cli.model.layers.layer import Layer
 from tiedae_cli.model.products import multiply
 
@@ -21,7 +22,9 @@ class Dense(Layer):
         tied: whether ``decode`` uses W; else it has a weight of its own.
     """
 
-    def __init__(self, inputs: int, outputs: int, activation: Activation, decoder_activation: Activation, tied: bool) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, activation: Activation, decoder_activation: AnyActivation, tied: bool
+    ) -> None:
         super().__init__((inputs,), (outputs,), (outputs, inputs), activation, decoder_activation, tied)
 
     def describe(self) -> str:

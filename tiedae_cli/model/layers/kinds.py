@@ -6,6 +6,7 @@ from typing import assert_never
 
 from tiedae_cli.config import Activation, ModelConfig
 from tiedae_cli.config.schema import ConvolutionWords, DenseWords, LayerWords
+from tiedae_cli.model.activations import AnyActivation
 from tiedae_cli.model.layers.convolution import Convolution
 from tiedae_cli.model.layers.dense import Dense
 from tiedae_cli.model.layers.layer import Layer, Shape
@@ -19,16 +20,19 @@ def build_layers(shape: Shape, config: ModelConfig) -> Sequence[Layer]:
         config: layers and activations.
     """
     layers: list[Layer] = []
+    linear = config.linear_path != "none" and not config.path_beside_network
+    output: AnyActivation = "linear" if config.path_beside_network else config.output  # the output activation follows the sum
     for index, words in enumerate(config.encoder):
         code = index == len(config.encoder) - 1
         activation = (config.code_activation or config.activation) if code else config.activation
-        layer = _build(words, shape, activation, config.activation if index else config.output, config.tied)
+        decoder_activation = config.activation if index else output
+        layer = _build(words, shape, "linear" if linear else activation, decoder_activation, config.tied)
         layers.append(layer)
         shape = layer.output_shape
     return layers
 
 
-def _build(words: LayerWords, shape: Shape, activation: Activation, decoder_activation: Activation, tied: bool) -> Layer:
+def _build(words: LayerWords, shape: Shape, activation: Activation, decoder_activation: AnyActivation, tied: bool) -> Layer:
     match words:
         case DenseWords():
             return Dense(math.prod(shape), words.units, activation, decoder_activation, tied)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tiedae_cli.config import Activation
-from tiedae_cli.model.activations import ACTIVATIONS
+from tiedae_cli.model.activations import ACTIVATIONS, AnyActivation
 
 Shape = tuple[int, ...]
 
@@ -38,7 +38,7 @@ class Layer(nn.Module, ABC):
         output_shape: Shape,
         weight_shape: Shape,
         activation: Activation,
-        decoder_activation: Activation,
+        decoder_activation: AnyActivation,
         tied: bool,
     ) -> None:
         super().__init__()

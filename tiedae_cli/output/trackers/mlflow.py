@@ -17,6 +17,7 @@ from tiedae_cli.errors import Interrupted, StorageError, TiedaeError
 from tiedae_cli.runs.observer import Observer, TrainingResult, TrainingStart
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.training_state import JOINT, EpochReport
+from tiedae_cli.runs.training_summary import finished_epochs
 from tiedae_cli.system.optional_packages import optional_package
 from tiedae_cli.system.regular_files import open_regular
 
@@ -50,7 +51,7 @@ class MlflowTracker(Observer):
         Raises:
             StorageError: MLflow cannot be reached or refuses the run.
         """
-        self.run, self.epochs = start.run, len(start.history)
+        self.run, self.epochs = start.run, finished_epochs(start.history)
         with _private(), _mlflow_errors():
             from mlflow import MlflowClient
 
@@ -87,7 +88,7 @@ class MlflowTracker(Observer):
 
     def epoch(self, report: EpochReport) -> None:
         """Log an epoch's metrics."""
-        self.epochs += 1
+        self.epochs += report.epoch > 0  # epoch 0 is step 0
         prefix = "" if report.phase == JOINT else report.phase.replace(" ", "_") + "/"
         self._log({prefix + name: getattr(report, name) for name in METRICS})
 

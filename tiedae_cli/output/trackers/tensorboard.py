@@ -15,6 +15,7 @@ from tiedae_cli.model.inference import codes, reconstruct_items
 from tiedae_cli.model.pictures import as_pictures
 from tiedae_cli.runs.observer import Observer, TrainingResult, TrainingStart
 from tiedae_cli.runs.training_state import JOINT, EpochReport
+from tiedae_cli.runs.training_summary import finished_epochs
 from tiedae_cli.system.optional_packages import optional_package
 from tiedae_cli.system.storage import storage_errors
 
@@ -39,14 +40,14 @@ class TensorBoard(Observer):
         """Open the event files; hide events of epochs that an interrupted process did not save."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self.start, self.epochs = start, len(start.history)
+        self.start, self.epochs = start, finished_epochs(start.history)
         self.folder = start.run.folder / FOLDER
         with storage_errors(self.folder):
             self.writer = SummaryWriter(str(self.folder), purge_step=self.epochs + 1 if self.epochs else None)
 
     def epoch(self, report: EpochReport) -> None:
         """Add an epoch: its metrics and a few reconstructions."""
-        self.epochs += 1
+        self.epochs += report.epoch > 0  # epoch 0 is step 0
         prefix = "" if report.phase == JOINT else report.phase.replace(" ", "_") + "/"
         with storage_errors(self.folder):
             for name in SCALARS:

@@ -52,9 +52,14 @@ class AutogradGradient:
             _, h = self._half(index, "encoder", h, values)  # (B, H_(l-1)) -> (B, H_l)
         if model.code_top_k is not None:
             h = h * top_k_mask(h, model.code_top_k)
-        code = h.to(precise)  # (B, K)
+        if model.path is not None:
+            h = self._path("encoder", self.input, values) + values["path.code_gate"] * h
+        short, code = h, h.to(precise)  # (B, K)
         for index in reversed(range(len(model.layers))):
             preactivation, h = self._half(index, "decoder", h, values)
+        if model.path is not None:
+            preactivation = self._path("decoder", short, values) + values["path.output_gate"] * h
+            h = ACTIVATIONS[model.path.output].function(preactivation)
         y, z, x = h.to(precise), preactivation.to(precise), self.target.to(precise)  # (B, D)
         self.squared_error = (y.detach() - x).square().sum()
         errors = self.loss.function(y, z, x)  # (B,)
@@ -62,6 +67,13 @@ class AutogradGradient:
             errors = errors + self.cross_entropy_weight * cross_entropy(y, z, x)
         loss = errors.sum() / (self.items * (x.shape[1] if self.loss.per_value else 1))
         return loss if self.penalty is None else loss + self.penalty.value(code)
+
+    def _path(self, part: str, h: Tensor, values: dict[str, Tensor]) -> Tensor:
+        """Return the output of the linear path's ``encoder`` or ``decoder``."""
+        assert self.model.path is not None
+        layer = self.model.path.layer
+        weight, bias = (values[f"path.layer.{name}"] for name in layer.names(part))
+        return layer.product(h, weight, bias) if part == "encoder" else layer.transposed_product(h, weight, bias)
 
     def _half(self, index: int, part: str, h: Tensor, values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return pre-activation and output of a layer's ``encoder`` or ``decoder``, as rows; the input is rows too."""

@@ -23,6 +23,7 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.layers import Layer
 from tiedae_cli.training.step.losses import LOSSES
 from tiedae_cli.training.step.parameters import FlatParameters
+from tiedae_cli.training.step.path_gradient import PathGradient
 from tiedae_cli.training.step.penalty import PENALTIES, CodePenalty
 
 Product = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
@@ -113,8 +114,11 @@ class Gradient:
         self.below = [layer.buffer(2 * batch_size, layer.input_shape, like) for layer in model.layers]
         self.above = [layer.buffer(2 * batch_size, layer.output_shape, like) for layer in model.layers]
         first, size = self.below[0][:batch_size], model.sizes[0]
+        self.path = None if model.path is None else PathGradient(model.path, parameters, batch_size)
         # (B, D): buffer for the batch; copied to the first layer's buffer if that has another memory layout.
         self.input = first.view(batch_size, size) if first.is_contiguous() else like.new_zeros(batch_size, size)
+        if self.path is not None:
+            self.input = self.path.input
         self.first = first
         # (B, D): target of the reconstruction
         self.target = torch.zeros_like(self.input) if corrupted else self.input
@@ -140,6 +144,8 @@ class Gradient:
         half, depth, halves = self.half, len(model.layers), []
         for i, layer in enumerate(model.layers):
             following = self.below[i + 1][:half] if i + 1 < depth else self.above[i][half:]
+            if i + 1 == depth and self.path is not None:
+                following = self.path.encoded
             output, gradient = following.view(-1, *layer.output_shape), self.above[i][:half]
             halves.append(self._half(i, layer, "encoder", self.below[i][:half], output, gradient))
         return halves
@@ -149,7 +155,8 @@ class Gradient:
         for i, layer in reversed(list(enumerate(model.layers))):
             gradient = self.below[i][half:]
             output = self.above[i - 1][half:] if i else gradient
-            if i == 0 and layer.decoder_activation != "linear" and not self.skips_output_derivative:
+            derives = layer.decoder_activation != "linear" and not self.skips_output_derivative
+            if i == 0 and (derives or self.path is not None):
                 output = torch.zeros_like(gradient)  # the derivative needs both output and gradient
             halves.append(self._half(i, layer, "decoder", self.above[i][half:], output, gradient))
         return halves
@@ -191,7 +198,15 @@ class Gradient:
             else:
                 products.append((layer, below[:half], above[:half], out))
                 products.append((layer, below[half:], above[half:], gradients[f"layers.{i}.decoder_weight"]))
-        return products
+        return products if self.path is None else [*products, *self._path_weight_gradients(self.path)]
+
+    def _path_weight_gradients(self, path: PathGradient) -> list[tuple[Layer, Tensor, Tensor, Tensor]]:
+        layer, half, (below, above) = path.layer, self.half, (path.below, path.above)
+        out = path.gradients["layer.weight"]
+        if layer.tied:
+            return [(layer, below, above, out)]
+        apart = path.gradients["layer.decoder_weight"]
+        return [(layer, below[:half], above[:half], out), (layer, below[half:], above[half:], apart)]
 
     def run(self) -> Tensor:
         """Compute the gradient of the batch in ``input``; return its squared error, summed over batch and values, a scalar."""
@@ -200,8 +215,56 @@ class Gradient:
             self.first.copy_(self.input.view(self.first.shape))
         for half in self.halves[:-1]:
             half.forward()
-            if half is self.code and self.penalty is not None:
-                self.penalty.forward(half.output)
+            if half is self.code:
+                self._finish_code(half)
+        squared_error = self._output() if self.path is None else self._path_output(self.path)
+        for half, before in self.backwards:
+            if half.fills:
+                half.adjoint(half.gradient, half.weight, None, before.gradient)
+                gradient = before.gradient_as_output
+            else:
+                gradient = half.adjoint(half.gradient, half.weight, None, None).view(before.output.shape)
+            if before is self.code:
+                gradient = self._code_backward(before, gradient)
+            before.backward(gradient)
+        for layer, below, above, out in self.weight_gradients:
+            layer.weight_gradient(below, above, out)
+        self.parameters.collect_gradient()
+        return squared_error
+
+    def _finish_code(self, code: Half) -> None:
+        """Add the linear path to the encoder's output, and apply the mask of the penalty."""
+        output = code.output
+        if self.path is not None:
+            output = self.above[-1][self.half :].copy_(self.path.encode())  # the decoder's input
+        if self.penalty is not None:
+            self.penalty.forward(output)
+
+    def _code_backward(self, code: Half, gradient: Tensor) -> Tensor:
+        """Return the gradient of the encoder's output from the network's gradient of the code, (B, ...) each."""
+        if self.path is None:
+            if self.penalty is not None:
+                self.penalty.backward(code.output, gradient)
+            return gradient
+        total = self.path.code_backward(gradient)
+        if self.penalty is not None:
+            self.penalty.backward(self.path.code, total)
+        return self.path.encoder_backward(gradient)
+
+    def _path_output(self, path: PathGradient) -> Tensor:
+        """Do what ``_output`` does for a model with a linear path."""
+        last = self.halves[-1]
+        last.forward()
+        decoded = last.output.reshape(self.half, -1)  # (B, D)
+        difference = path.decode(decoded, self.target)
+        squared_error = _sum_of_squares(difference.view(-1))
+        difference.mul_(self.factor)
+        last.gradient.copy_(path.output_backward(decoded).view(last.gradient.shape))
+        last.sum_bias()
+        return squared_error
+
+    def _output(self) -> Tensor:
+        """Compute the reconstruction, its squared error, which is returned, and the gradient of the last pre-activation."""
         last = self.halves[-1]
         difference = _in_memory_order(self._difference(last))  # (B, *shape) -> (B D)
         squared_error = _sum_of_squares(difference)
@@ -215,18 +278,6 @@ class Gradient:
             last.sum_bias()
         else:
             last.backward(last.gradient)
-        for half, before in self.backwards:
-            if half.fills:
-                half.adjoint(half.gradient, half.weight, None, before.gradient)
-                gradient = before.gradient_as_output
-            else:
-                gradient = half.adjoint(half.gradient, half.weight, None, None).view(before.output.shape)
-            if before is self.code and self.penalty is not None:
-                self.penalty.backward(before.output, gradient)
-            before.backward(gradient)
-        for layer, below, above, out in self.weight_gradients:
-            layer.weight_gradient(below, above, out)
-        self.parameters.collect_gradient()
         return squared_error
 
     def _difference(self, last: Half) -> Tensor:
@@ -245,6 +296,8 @@ def missing_derivative(model: TiedAutoencoder, training: TrainingConfig) -> str 
         for name in (layer.activation, layer.decoder_activation):
             if not ACTIVATIONS[name].by_hand:
                 return f"the activation {name}"
+    if model.path is not None and not ACTIVATIONS[model.path.output].by_hand:
+        return f"the activation {model.path.output}"
     if LOSSES[training.loss].slope is None:
         return f"the loss {training.loss}"
     if training.sparsity != "none" and PENALTIES[training.sparsity].gradient is None:

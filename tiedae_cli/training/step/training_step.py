@@ -22,6 +22,9 @@ from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.step.penalty import CodePenalty
 from tiedae_cli.training.training_set import TrainingSet
 
+# At the first step their gradient is only rounding (PCA's error is orthogonal to its components), and Adam would normalize it.
+HELD = ("path.code_gate", "path.layer.encoder_bias")
+
 
 class TrainingStep:
     """The steps of an epoch: gather a batch, compute its gradient, sum it over the processes, update.
@@ -62,6 +65,9 @@ class TrainingStep:
         part = (self.ranks.rank, self.ranks.count)
         self.batch = Batch(items, training, self.gradient.input, self.gradient.target, part)
         self.optimizer = create_optimizer(self.parameters, training)
+        gradients = self.parameters.views(self.parameters.gradient)
+        self.held = [] if model.path is None else [gradients[name] for name in HELD]
+        self.moves = torch.ones((), device=place.device)  # 0 in the first step, 1 afterwards
         self.errors = torch.zeros(self.steps, dtype=torch.float32, device=place.device)
         self.epoch = 0
         self.order = torch.zeros(0, dtype=torch.int64)  # (steps, B of this process)
@@ -90,6 +96,8 @@ class TrainingStep:
     def run(self, step: int) -> None:
         """Take one step of the epoch and store its squared error in ``errors``."""
         self.optimizer.prepare(self.epoch * self.steps + step)
+        if self.held:
+            self.moves.fill_(float(self.epoch + step > 0))
         if self.captured is not None:
             self.captured.run(step)
             return
@@ -105,6 +113,8 @@ class TrainingStep:
         """Update the parameters from the gradient of ``gradient.run``."""
         gradient = self.parameters.gradient
         self.ranks.add(gradient)
+        for held in self.held:
+            held.mul_(self.moves)
         if self.clip is not None:
             norm = torch.linalg.vector_norm(gradient)
             gradient.mul_((self.clip / (norm + 1e-12)).clamp(max=1.0))  # stays on the device: no synchronization

@@ -19,6 +19,7 @@ const ACTIVATIONS = {
   tanh: Math.tanh,
   silu: (x) => x / (1 + Math.exp(-x)),
   gelu: (x) => 0.5 * x * (1 + erf(x / Math.SQRT2)),
+  clip: (x) => Math.min(Math.max(x, 0), 1),
   softplus: (x) => (x > 20 ? x : Math.log1p(Math.exp(x))),
 };
 
@@ -142,6 +143,7 @@ const LAYERS = { Gemm: Dense, Conv: Convolution }; // by ONNX operator
 class Network {
   constructor(spec) {
     this.layers = spec.layers.map((layer) => new LAYERS[layer.operator[0]](layer));
+    this.path = spec.path && { ...spec.path, layer: new Dense(spec.path.layer), codeGate: array(spec.path.code_gate), outputGate: array(spec.path.output_gate) };
     this.topK = spec.code_top_k;
     this.meanCode = array(spec.mean_code);
     this.deviations = spec.deviations;
@@ -152,7 +154,8 @@ class Network {
   }
 
   encode(x) {
-    const code = this.layers.reduce((values, layer) => layer.encode(values), x);
+    let code = this.layers.reduce((values, layer) => layer.encode(values), x);
+    if (this.path) code = this.path.layer.encode(x).map((value, k) => value + this.path.codeGate[k] * code[k]);
     if (this.topK === null || this.topK >= code.length) return code;
     const kept = Array.from(code.keys()).sort((a, b) => code[b] - code[a] || a - b).slice(0, this.topK);
     const sparse = new Float32Array(code.length);
@@ -161,7 +164,10 @@ class Network {
   }
 
   decode(code) {
-    return this.layers.reduceRight((values, layer) => layer.decode(values), code);
+    const decoded = this.layers.reduceRight((values, layer) => layer.decode(values), code);
+    if (!this.path) return decoded;
+    const sum = this.path.layer.decode(code).map((value, i) => value + this.path.outputGate[i] * decoded[i]);
+    return activate(sum, this.path.activation);
   }
 
   reconstruct(x) {

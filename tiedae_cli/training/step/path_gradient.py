@@ -1,0 +1,79 @@
+"""Hand-written forward and backward pass of the linear path, in reusable buffers.
+
+Shapes: B items per batch (of this process), D values per item, K units of the code.
+"""
+
+import torch
+from torch import Tensor
+
+from tiedae_cli.model.activations import ACTIVATIONS
+from tiedae_cli.model.linear_path import LinearPath
+from tiedae_cli.training.step.parameters import FlatParameters
+
+
+class PathGradient:
+    """The part of the linear path and its gates in one step (equations in ``LinearPath``).
+
+    The weight C has the two buffers of every layer (see ``gradient.py``), so its gradient is one product over both uses.
+
+    Args:
+        path: the linear path whose parameters are views of ``parameters``.
+        parameters: the flat parameters.
+        batch_size: B.
+
+    Attributes:
+        input: (B, D), the items.
+        encoded: (B, K), f(x), written by the network's encoder.
+        code: (B, K).
+        gradient: (B, D), the gradient of the output before its activation.
+    """
+
+    def __init__(self, path: LinearPath, parameters: FlatParameters, batch_size: int) -> None:
+        self.layer, self.parameters, like = path.layer, parameters, parameters.compute
+        self.below = self.layer.buffer(2 * batch_size, self.layer.input_shape, like)
+        self.above = self.layer.buffer(2 * batch_size, self.layer.output_shape, like)
+        self.input, self.gradient = self.below[:batch_size], self.below[batch_size:]
+        self.code_gradient, self.code = self.above[:batch_size], self.above[batch_size:]
+        self.encoded, self.output = torch.zeros_like(self.code), torch.zeros_like(self.input)
+        self.activation = ACTIVATIONS[path.output]
+        assert self.activation.forward and self.activation.backward, "no hand-written derivative: see missing_derivative"
+        self.activate, self.derive = self.activation.forward, self.activation.backward
+        views = (parameters.views(flat) for flat in (parameters.compute, parameters.compute_gradient))
+        self.values, self.gradients = ({name.removeprefix("path."): view for name, view in part.items()} for part in views)
+        (encoder, bias), (decoder, decoder_bias) = (
+            [f"layer.{name}" for name in self.layer.names(part)] for part in ("encoder", "decoder")
+        )
+        self.weight, self.bias = self.values[encoder], self.values[bias]
+        self.transposed, self.decoder_bias = self.values[decoder], self.values[decoder_bias]
+        self.bias_gradient, self.decoder_bias_gradient = self.gradients[bias], self.gradients[decoder_bias]
+        self.code_gate, self.output_gate = self.values["code_gate"], self.values["output_gate"]
+
+    def encode(self) -> Tensor:
+        """Compute the code from ``input`` and ``encoded``."""
+        self.layer.product(self.input, self.weight, self.bias, self.code)
+        return self.code.addcmul_(self.code_gate, self.encoded)
+
+    def decode(self, decoded: Tensor, target: Tensor) -> Tensor:
+        """Compute the reconstruction from ``code`` and g(code), (B, D); return reconstruction - target in ``gradient``."""
+        self.layer.transposed_product(self.code, self.transposed, self.decoder_bias, self.output)
+        self.output.addcmul_(self.output_gate, decoded)
+        self.activate(self.output, self.output)
+        return torch.sub(self.output, target, out=self.gradient)
+
+    def output_backward(self, decoded: Tensor) -> Tensor:
+        """From the gradient of the reconstruction in ``gradient`` compute those of bias and gate; return that of g(code), (B, D)."""
+        self.derive(self.gradient, self.output, self.gradient)
+        torch.sum(self.gradient, 0, out=self.decoder_bias_gradient)
+        torch.sum(torch.mul(self.gradient, decoded, out=self.output), 0, out=self.gradients["output_gate"])
+        return torch.mul(self.gradient, self.output_gate, out=self.output)
+
+    def code_backward(self, gradient: Tensor) -> Tensor:
+        """Add the path's part to the network's gradient of the code, (B, K); return their sum, in ``code_gradient``."""
+        self.layer.product(self.gradient, self.transposed, None, self.code_gradient)
+        return self.code_gradient.add_(gradient)
+
+    def encoder_backward(self, out: Tensor) -> Tensor:
+        """From the gradient of the code compute those of bias and gate; write that of f(x), (B, K), to ``out``."""
+        torch.sum(self.code_gradient, 0, out=self.bias_gradient)
+        torch.sum(torch.mul(self.code_gradient, self.encoded, out=out), 0, out=self.gradients["code_gate"])
+        return torch.mul(self.code_gradient, self.code_gate, out=out)
