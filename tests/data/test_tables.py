@@ -25,7 +25,7 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.data.load_data import load_splits
-from tiedae_cli.data.sources.table_columns import set_option
+from tiedae_cli.data.option_text import set_option
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.runs import checkpoint
 

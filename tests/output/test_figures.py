@@ -95,6 +95,7 @@ def test_a_large_grid_is_about_square(count: int, form: ItemForm) -> None:
     assert 0.7 < canvas.shape[0] / canvas.shape[1] < 1.5 and canvas.shape[0] < 5000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (900, 1200)])
 def test_a_hundred_labelled_items_make_a_picture_small_enough_to_open(height: int, width: int) -> None:
     pictures = np.zeros((12, height, width), dtype=np.float32)
@@ -115,6 +116,7 @@ def level(value: float, count: int, side: int = 28) -> np.ndarray:
     return np.full((count, side, side), value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 8])
 @pytest.mark.parametrize("answers", [2, 3])
 def test_up_to_eight_items_have_the_layout_of_the_reference_figure(count: int, answers: int) -> None:
@@ -128,6 +130,7 @@ def test_up_to_eight_items_have_the_layout_of_the_reference_figure(count: int, a
         assert [canvas[y, x, 0] for x in middles] == [round(51 * index) for index in range(answers)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 8])
 @pytest.mark.parametrize("answers", [2, 3])
 @pytest.mark.parametrize(("height", "width"), [(20, 50), (50, 20), (23, 37), (37, 23), (8, 32), (32, 8), (240, 640)])
@@ -229,6 +232,7 @@ def report(epoch: int, train: float, validation: float | None) -> EpochReport:
     return EpochReport(JOINT, epoch, 40, train, validation, 1.0, 1000.0, 0.01, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pca_error", [None, 0.01])
 @pytest.mark.parametrize("validation", [None, 0.02])
 @pytest.mark.parametrize("epochs", [1, 2, 40])

@@ -218,10 +218,12 @@ def test_the_page_reconstructs_a_drawing_as_python_does(shown: Any, page: Path, 
 
 
 @pytest.mark.parametrize("sizes", [[12, 3], [3]])
-def test_a_linear_path_answers_to_a_drawing_as_in_python(browser: Any, tmp_path: Path, sizes: list[int]) -> None:
+def test_a_linear_path_answers_to_a_drawing_as_in_python(
+    browser: Any, tmp_path: Path, sizes: list[int], tiedae: Tiedae
+) -> None:
     run = train_small(tmp_path / "path", hidden_sizes=sizes, linear_path="pca", output="clip")
     target = tmp_path / "path.html"
-    assert CliRunner().invoke(app, ["report", str(run.folder), "-o", str(target), "-q"]).exit_code == 0
+    assert tiedae("report", str(run.folder), "-o", str(target), "-q").code == 0
     browser.get(target.as_uri())
     wait_until_ready(browser)
     drawn, answer = browser.execute_async_script(DRAW, 0)

@@ -57,6 +57,7 @@ def test_every_command_scales_vectors_as_in_training(command: str) -> None:
     assert run(*COMMANDS[command])[0] == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["encode", "score", "inspect", "compare"])
 def test_every_command_refuses_data_of_another_form(command: str, tiedae: Tiedae) -> None:
     train()

@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 from tiedae_cli.data.item_set import BLOCK_BYTES, ItemForm, ItemSet
+from tiedae_cli.data.option_text import set_option
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.text import set_option
 
 log = logging.getLogger(__name__)
 

@@ -42,12 +42,15 @@ class Evidence:
         rows = self.rows
         if rows is not None:
             rows = rows[kept] if isinstance(kept, slice) else [rows[index] for index in kept.tolist()]
-        return Evidence(*(tensor[kept] for tensor in self._tensors()), rows)
+        places, values, expected, shares, low, high = (tensor[kept] for tensor in self._tensors())
+        return Evidence(places, values, expected, shares, low, high, rows)
 
     def joined(self, other: "Evidence") -> "Evidence":
         """Return that of the items of two blocks as one."""
         rows = None if self.rows is None or other.rows is None else [*self.rows, *other.rows]
-        return Evidence(*map(torch.cat, zip(self._tensors(), other._tensors(), strict=True)), rows)
+        pairs = zip(self._tensors(), other._tensors(), strict=True)
+        places, values, expected, shares, low, high = map(torch.cat, pairs)
+        return Evidence(places, values, expected, shares, low, high, rows)
 
     def put(self, items: Tensor, other: "Evidence") -> None:
         """Write that of other items over some, in place."""
@@ -122,7 +125,9 @@ def evidence(values: Tensor, reconstructions: Tensor, explained: Explained) -> E
         if explained.range is None
         else (torch.where(beyond > 0, _raw(bound[None], form), unknown) for bound in explained.range)
     )
-    return Evidence(top, *(tensor.gather(1, top) for tensor in (raw, expected, shares, low, high)))
+    return Evidence(
+        top, raw.gather(1, top), expected.gather(1, top), shares.gather(1, top), low.gather(1, top), high.gather(1, top)
+    )
 
 
 def _beyond(values: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:

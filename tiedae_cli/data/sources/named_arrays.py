@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tiedae_cli.data.option_text import set_option
 from tiedae_cli.data.sources.cells import label_text, numbered
 from tiedae_cli.data.sources.column_names import LABEL_WORDS, name_words
 from tiedae_cli.data.sources.part import Part
 from tiedae_cli.errors import ConfigError, DataError
-from tiedae_cli.system.text import set_option
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def is_called_label(name: str) -> bool:
 
 def _words(name: str) -> list[str]:
     """Return a name's words: ``x_train``, ``xTrain`` and ``train/x`` have the same two."""
-    words = []
+    words: list[str] = []
     for word in name_words(name):
         glued = GLUED.match(word)
         words += [part for part in glued.groups() if part] if glued else [word]

@@ -17,12 +17,12 @@ import numpy as np
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.columns import Columns
+from tiedae_cli.data.option_text import set_option
 from tiedae_cli.data.sources.cells import as_text, is_number
 from tiedae_cli.data.sources.column_names import composed, is_time_name
 from tiedae_cli.data.sources.part import RawBlock
 from tiedae_cli.data.sources.tables import Table, TableBlock
 from tiedae_cli.errors import ConfigError, DataError
-from tiedae_cli.system.text import set_option
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,7 @@
 """Chooses the columns of a table to feed, and matches the columns of a model with another table."""
 
 import fnmatch
-import json
 import logging
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -11,19 +9,17 @@ from typing import Any
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.columns import Column, Columns
+from tiedae_cli.data.option_text import set_option
 from tiedae_cli.data.sources.cells import MISSING, WHOLE, as_text, is_number, label_text
 from tiedae_cli.data.sources.column_names import composed, is_index_name, is_label_column, is_time_name
 from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.series import DATE, UNITS, named_column, unix_unit
 from tiedae_cli.data.sources.tables import NAME_COLUMN, Table
 from tiedae_cli.errors import ConfigError, DataError
-from tiedae_cli.system.portability import quoted
 
 log = logging.getLogger(__name__)
 
 MOST_CATEGORIES = 1000  # of one column
-PLAIN_TEXT = re.compile(r"[^\W\d]([\w .%/()+-]*[\w.%/()+-])?")  # YAML reads it as this text, also in a list
-YAML_WORDS = ("null", "true", "false")  # in any case
 LISTED_COLUMNS = 12  # columns that a message names
 
 
@@ -209,14 +205,3 @@ def _is_item_name(table: Table, name: str) -> bool:
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(name or "(without a name)" for name in names[:LISTED_COLUMNS])
     return shown if len(names) <= LISTED_COLUMNS else f"{shown} and {len(names) - LISTED_COLUMNS} more"
-
-
-def set_option(key: str, value: str | Sequence[str]) -> str:
-    """Return the option that sets a key to a text or to a list of texts, as it is typed into a shell."""
-    text = _in_yaml(value) if isinstance(value, str) else f"[{', '.join(map(_in_yaml, value))}]"
-    return f"--set {quoted(f'{key}={text}')}"
-
-
-def _in_yaml(text: str) -> str:
-    plain = PLAIN_TEXT.fullmatch(text) and text.lower() not in YAML_WORDS
-    return text if plain else json.dumps(text, ensure_ascii=False)
