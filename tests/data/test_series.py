@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def firsts(items: ItemSet) -> list[float]:
 
 def write(hours: list[float], form: str = "iso", name: str = "x.csv") -> str:
     """Write a series with values that count its rows, at these hours."""
-    times = {
+    times: dict[str, Callable[[datetime.datetime], str]] = {
         "iso": lambda when: when.replace(tzinfo=None).isoformat(" "),
         "zone": lambda when: when.isoformat(),
         "german": lambda when: when.strftime("%d.%m.%Y %H:%M"),

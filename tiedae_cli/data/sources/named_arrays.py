@@ -170,7 +170,7 @@ def is_called_label(name: str) -> bool:
 
 def _words(name: str) -> list[str]:
     """Return a name's words: ``x_train``, ``xTrain`` and ``train/x`` have the same two."""
-    words = []
+    words: list[str] = []
     for word in name_words(name):
         glued = GLUED.match(word)
         words += [part for part in glued.groups() if part] if glued else [word]
