@@ -152,8 +152,10 @@ def _parse(text: str, source: str) -> tuple[dict[Any, Any], dict[KeyPath, str]]:
         values = None if node is None else builder.build(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        escape = "escape" in str(error.problem)
+        advice = "; in double quotes a backslash starts an escape: write a Windows path in single quotes" if escape else ""
         raise ConfigError(
-            f"{source}:{mark.line + 1 if mark else 1}: not valid YAML: {error.problem or error.context}"
+            f"{source}:{mark.line + 1 if mark else 1}: not valid YAML: {error.problem or error.context}{advice}"
         ) from None
     except (ValueError, OverflowError) as error:  # includes invalid escapes and versions
         raise ConfigError(f"{source}:{loader.line + 1}: not valid YAML: {str(error)[:70]}") from None
@@ -259,6 +261,8 @@ def _assign(values: dict[Any, Any], places: dict[KeyPath, str], text: str, assig
 def _assigned_value(path: keys.Key, text: str, source: str) -> Any:
     """Return an assignment's value: verbatim for text keys, split at commas for list keys, otherwise parsed as YAML."""
     plain = text.strip()
+    if any(text in kind.get("enum", ()) for kind in keys.kinds(path) if path != keys.CODE_SIZE):
+        return text  # such as a comma, which YAML would not read
     if path == keys.CODE_SIZE:
         return int(plain) if plain.isdecimal() else plain
     if plain[:1] not in ("[", "{", "'", '"'):

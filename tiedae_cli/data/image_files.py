@@ -54,6 +54,8 @@ def raster_formats() -> list[str]:
 
 NOT_INCLUDED, EXCLUDED = "not in data.include", "by data.exclude"
 OWN_REASONS = (NOT_INCLUDED, EXCLUDED)
+ZARR_FILES = (".zgroup", ".zarray", "zarr.json")
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".feather", ".arrow", ".jsonl", ".xlsx")  # of files that people split
 LISTED_REASONS = 6  # that a message names
 
 
@@ -99,10 +101,19 @@ class FolderImages:
         """Return the numbers of skipped files as text: ``90 .heic, 5 by data.exclude``."""
         return ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.most_common(LISTED_REASONS))
 
+    def what_else(self, folder: Path) -> str:
+        """Return what a folder without images holds instead, as the end of a message."""
+        if any((folder / name).exists() for name in ZARR_FILES):
+            return "; it is a Zarr store: save its array as .npy: np.save('x.npy', zarr.open(PATH)[...])"
+        tables = sum(count for suffix, count in self.skipped.items() if suffix in TABLE_SUFFIXES)
+        if tables:
+            return f"; it has {self.describe_skipped()}: join the tables into one file, or name one of them"
+        return f"; it has {self.describe_skipped()}" if self.skipped else ""
+
     def warn_if_most_are_skipped(self, folder: Path) -> None:
         """Warn if more than half of the files of a folder are skipped, other than by the user's own patterns."""
         others = sum(count for reason, count in self.skipped.items() if reason not in OWN_REASONS)
-        if others > len(self.names):
+        if self.names and others > len(self.names):
             log.warning(
                 f"{folder}: only {len(self.names):,} of {len(self.names) + others:,} files are read; skipped: {self.describe_skipped()}"
             )
@@ -192,7 +203,7 @@ def expand_folders(names: Iterable[str], selection: Selection = Selection()) -> 
             images.warn_if_most_are_skipped(path)
             found = [path / name for name in images.names]
         if not found:
-            raise DataError(f"{path}: no image files in this folder ({', '.join(sorted(SUFFIXES))})")
+            raise DataError(f"{path}: no image files in this folder ({', '.join(sorted(SUFFIXES))}){images.what_else(path)}")
         paths += found
     return paths
 

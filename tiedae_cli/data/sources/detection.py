@@ -1,6 +1,5 @@
 """Lists all kinds of sources, and detects the kind of a file, folder or stream by its suffix or first bytes."""
 
-import gzip
 import io
 import os
 from pathlib import Path
@@ -10,7 +9,9 @@ from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.image_files import is_image_file
 from tiedae_cli.data.sources.arrays import NPY, NPZ
 from tiedae_cli.data.sources.cifar import CIFAR
+from tiedae_cli.data.sources.compression import opener_of
 from tiedae_cli.data.sources.folder import IMAGE_FOLDER
+from tiedae_cli.data.sources.foreign import HEAD_BYTES, foreign_file
 from tiedae_cli.data.sources.idx import IDX
 from tiedae_cli.data.sources.matrices import HDF5, MATLAB
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
@@ -21,21 +22,9 @@ from tiedae_cli.errors import DataError
 from tiedae_cli.system.standard_streams import stdin
 
 SOURCES = [IMAGE_FOLDER, NPY, NPZ, HDF5, MATLAB, IDX, CIFAR, CSV, JSON_LINES, PARQUET, FEATHER]
-PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
 MODELS = ("", ".safetensors")  # suffixes of models, which are not data
 MAGIC_BYTES = 16  # enough to tell what a file is
-AS_TABLE = "save its table as .csv or .parquet"
-FOREIGN = {  # kinds of files that are never data, by suffix, and what to do instead
-    ".ipynb": ("a Jupyter notebook", "save its data with np.save('x.npy', array)"),
-    ".py": ("a Python program", "save its data with np.save('x.npy', array)"),
-    **dict.fromkeys((".doc", ".docx", ".odt", ".rtf", ".pdf", ".ppt", ".pptx"), ("a document", AS_TABLE)),
-    **dict.fromkeys((".xls", ".xlsx", ".ods"), ("a spreadsheet", "save the sheet as .csv")),
-    **dict.fromkeys((".sqlite", ".sqlite3", ".db"), ("a database", AS_TABLE)),
-    **dict.fromkeys((".safetensors", ".onnx"), ("a model, not data", "name the data that it should be trained on")),
-    **dict.fromkeys((".wav", ".mp3", ".flac", ".ogg"), ("a sound file", "save its samples as .npy, one row per item")),
-    **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv"), ("a video", "save its frames as image files in a folder")),
-    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), ("an archive", "unpack it and name the folder")),
-}
+COMPRESSIONS = (".gz", ".bz2", ".xz")  # suffixes of compressed text
 
 
 def formats(of_streams: bool = False) -> str:
@@ -59,7 +48,8 @@ def is_data_file(name: str) -> bool:
 
 
 def _suffix(name: str) -> str:
-    return Path(name.lower().removesuffix(".gz")).suffix
+    lower = name.lower()
+    return Path(next((lower.removesuffix(end) for end in COMPRESSIONS if lower.endswith(end)), lower)).suffix
 
 
 def is_input(name: str) -> bool:
@@ -74,20 +64,16 @@ def source_of(path: Path) -> Source:
     """Return what kind of source a file or a folder is.
 
     Raises:
-        DataError: it cannot be read, or is a pickle.
+        DataError: it cannot be read, or is of a kind that is not read.
     """
     folder = path.is_dir()
-    if path.suffix.lower() in PICKLES and not folder:
-        raise DataError(
-            f"{path}: a pickle, which can run any program when it is opened, so it never is; save what is in it with "
-            "np.save('x.npy', array) or table.to_parquet('x.parquet')"
-        )
-    if path.suffix.lower() in FOREIGN and not folder:
-        what, instead = FOREIGN[path.suffix.lower()]
-        raise DataError(f"{path}: {what}; tiedae reads {formats()}; {instead}")
+    head = _head(path) if path.is_file() else b""
+    foreign = None if folder else foreign_file(path, head)
+    if foreign is not None:
+        raise DataError(f"{path}: {foreign.name}; {foreign.instead}; tiedae reads {formats()}")
     suffix = _suffix(path.name)
     named = next((source for source in SOURCES if source.is_folder == folder and suffix in source.suffixes), None)
-    return named or recognized(path, b"" if folder else _head(path), folder)
+    return named or recognized(path, head if folder or head else _head(path), folder)
 
 
 def recognized(path: Path, head: bytes, folder: bool = False) -> Source:
@@ -98,12 +84,13 @@ def recognized(path: Path, head: bytes, folder: bool = False) -> Source:
 
 def _head(path: Path) -> bytes:
     """Return the first bytes of a file, unpacked."""
-    with data_errors(path, "gzip"):
+    with data_errors(path, "compressed text"):
         with path.open("rb") as file:
-            head = file.read(MAGIC_BYTES)
-        if head.startswith(b"\x1f\x8b"):
-            with gzip.open(path) as unpacked:
-                head = unpacked.read(MAGIC_BYTES)
+            head = file.read(HEAD_BYTES)
+        opener = opener_of(head)
+        if opener is not None:
+            with opener(path) as unpacked:
+                head = unpacked.read(HEAD_BYTES)
     return head
 
 
@@ -117,7 +104,10 @@ def open_stream(name: str) -> tuple[Source, IO[bytes]]:
     head = raw.read(MAGIC_BYTES)
     if not head:
         raise DataError(f"{name}: empty; expected {formats(of_streams=True)}, or an image")
-    source = CSV if head.startswith(b"\x1f\x8b") else recognized(Path(name), head)
+    foreign = foreign_file(Path(), head)
+    if foreign is not None:
+        raise DataError(f"{name}: {foreign.name}; {foreign.instead}; tiedae reads {formats(of_streams=True)} from a stream")
+    source = CSV if opener_of(head) else recognized(Path(name), head)
     if source.stream is None and source is not IMAGE_FILE:
         raise DataError(
             f"{name}: .{source.name} data cannot be read as a stream; name the file, or write {formats(of_streams=True)}"

@@ -122,9 +122,8 @@ def list_images(folder: Path, selection: Selection = Selection()) -> Listing:  #
         log.warning(f"{folder}: no image matches {pattern}")
     images.warn_if_most_are_skipped(folder)
     if not names:
-        there = f"; it has {images.describe_skipped()}" if images.skipped else ""
         raise DataError(
-            f"{folder}: no images in this folder (looked for {', '.join(sorted(SUFFIXES))}, also in sub-folders){there}"
+            f"{folder}: no images in this folder (looked for {', '.join(sorted(SUFFIXES))}, also in sub-folders){images.what_else(folder)}"
         )
     digest = hashlib.sha256()
     for name in names:

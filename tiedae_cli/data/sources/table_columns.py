@@ -2,6 +2,7 @@
 
 import fnmatch
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from tiedae_cli.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
+SIGNED = re.compile(r"[$€£¥]\s?[-+]?\d[\d.,' ]*|[-+]?\d[\d.,' ]*\s?([%$€£¥°]|[a-zA-Z]{1,3})")  # $5, 12%, 3.5 kg
 MOST_CATEGORIES = 1000  # of one column
 LISTED_COLUMNS = 12  # columns that a message names
 
@@ -150,7 +152,7 @@ def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[s
         found = ", ".join(f"{name or '(without a name)'} ({len(counts[name]):,} distinct)" for name in text[:LISTED_COLUMNS])
         more = f" and {len(text) - LISTED_COLUMNS} more" if len(text) > LISTED_COLUMNS else ""
         raise DataError(
-            f"{table.name}: {table.format}: text columns: {found}{more}\n{_series_advice(text, config)}"
+            f"{table.name}: {table.format}: text columns: {found}{more}\n{_sign_advice(counts)}{_series_advice(text, config)}"
             f"Ignore them with {set_option('data.ignore', text)}, or make one feature per distinct value with --set data.categories=one_hot"
         )
     many = [name for name in text if len(counts[name]) > MOST_CATEGORIES]
@@ -160,6 +162,15 @@ def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[s
             f"{set_option('data.ignore', many[:1])}"
         )
     return {name: tuple(sorted(counts[name])) for name in text}
+
+
+def _sign_advice(counts: dict[str, Counter[str]]) -> str:
+    """Return advice for columns of numbers with a sign or unit, such as ``12%`` or ``$5``."""
+    for name, cells in counts.items():
+        found = [cell for cell in cells if SIGNED.fullmatch(cell)]
+        if found and len(found) > len(cells) / 2:
+            return f"The column {name} holds numbers with a sign or unit ({found[0]!r}): remove it from the file to feed them\n"
+    return ""
 
 
 def _series_advice(text: Sequence[str], config: DataConfig) -> str:

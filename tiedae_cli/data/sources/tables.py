@@ -7,7 +7,6 @@ Shapes: N rows, B rows a block.
 
 import codecs
 import contextlib
-import gzip
 import io
 import json
 import os
@@ -21,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from tiedae_cli.data.data_errors import data_errors
+from tiedae_cli.data.sources.compression import MARK_BYTES, opener_of
 from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, DialectChoices, distinct, find_dialect
 from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.part import Bad
@@ -30,7 +30,6 @@ from tiedae_cli.system.progress import progress
 
 NAME_COLUMN = "item"  # what ``encode`` puts before the numbers of each row
 HEAD_BYTES, HEAD_ROWS = 1 << 16, 1000  # examined to detect the dialect and the columns
-GZIP = b"\x1f\x8b"
 WIDE_ENCODINGS = [
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -112,10 +111,10 @@ def open_table(path: Path, kind: str, options: TableOptions) -> Table:
 def stream_table(file: IO[bytes], name: str, kind: str, options: TableOptions) -> Table:
     """Open a stream of text, which can be read once, as a table."""
     with data_errors(name, "a table"):
-        start = file.read(2)
+        start = file.read(MARK_BYTES)
+        opener = opener_of(start)
         whole: IO[bytes] = io.BufferedReader(Joined(start, file))
-        if start == GZIP:
-            whole = gzip.GzipFile(fileobj=whole)  # type: ignore[assignment]
+        whole = whole if opener is None else opener(whole)
         mark = _read_fully(whole, len(codecs.BOM_UTF32_LE))
         whole = _as_utf8(io.BufferedReader(Joined(mark, whole)), mark)
         head = _read_head(whole)
@@ -124,8 +123,8 @@ def stream_table(file: IO[bytes], name: str, kind: str, options: TableOptions) -
 
 def _opened(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
-        compressed = file.read(2) == GZIP
-    text: IO[bytes] = gzip.open(path, "rb") if compressed else path.open("rb")  # type: ignore[assignment]
+        opener = opener_of(file.read(MARK_BYTES))
+    text = path.open("rb") if opener is None else opener(path)
     mark = text.read(len(codecs.BOM_UTF32_LE))
     text.seek(0)
     return _as_utf8(text, mark)
@@ -368,15 +367,32 @@ def _json_records(
             if isinstance(plain, list):
                 numbers = all(cell is None or isinstance(cell, (int, float)) for cell in plain)
                 plain = {str(index): cell for index, cell in enumerate(plain)} if numbers else None
+            elif isinstance(plain, dict):
+                plain = _without_json_lists(plain)
             if not isinstance(plain, dict) or not plain or any(isinstance(cell, (list, dict)) for cell in plain.values()):
                 bad(DataError(f"{name}: line {number:,}: expected a list of numbers, or an object that has one or is one row"))
             elif "\\u" in line and not _is_unicode(plain):
                 bad(DataError(f"{name}: line {number:,}: text that is not Unicode (half of a surrogate pair)"))
             elif isinstance(_plain(value, key), list) and names and len(plain) != len(names):
                 bad(DataError(f"{name}: row {row + 1:,} has {len(plain):,} cells, not {len(names):,}"))
+            elif (
+                names
+                and any(key.endswith("]") and key not in plain for key in names)
+                or (names and any(key.endswith("]") and key not in names for key in plain))
+            ):
+                bad(DataError(f"{name}: line {number:,}: a list is not as long as in the first line"))
             else:
                 yield row, plain, value
             row += 1
+
+
+def _without_json_lists(values: dict[str, Any]) -> dict[str, Any]:
+    """Return an object with each list of numbers as one value per number: ``emb[0]``, ``emb[1]`` ..."""
+    found: dict[str, Any] = {}
+    for key, cell in values.items():
+        numbers = isinstance(cell, list) and all(part is None or isinstance(part, (int, float)) for part in cell)
+        found |= {f"{key}[{index}]": part for index, part in enumerate(cell)} if numbers and cell else {key: cell}
+    return found
 
 
 class _RepeatedKeyError(ValueError):
@@ -427,17 +443,50 @@ def _columnar(name: str, kind: str, batches: Callable[[], Iterator[Any]]) -> Tab
 
     def read(bad: Bad) -> Iterator[TableBlock]:
         start = 0
+        widths: dict[str, int] = {}
         with data_errors(name, "a table"):
             for batch in batches():
                 rows = np.arange(start, start + batch.num_rows)
                 start += batch.num_rows
-                yield TableBlock(rows, dict(zip(distinct(batch.schema.names), batch.columns, strict=True)))
+                columns = dict(zip(distinct(batch.schema.names), batch.columns, strict=True))
+                yield TableBlock(rows, _without_lists(name, columns, widths))
 
     blocks = read(lambda problem: None)
     first = next((block for block in blocks if len(block.rows)), None)
     if first is None:
         raise DataError(f"{name}: no rows")
     return Table(name, tuple(first.columns), True, NumberFormat(), _first_rows([first]), read, kind.capitalize())
+
+
+def _without_lists(name: str, columns: dict[str, Any], widths: dict[str, int]) -> dict[str, Any]:
+    """Return columns with each list of numbers as one column per value: ``emb[0]``, ``emb[1]`` ...
+
+    Args:
+        name: of the file, for messages.
+        columns: pyarrow arrays of B values.
+        widths: the length of the lists of each column, which the first block sets.
+    """
+    import pyarrow
+    import pyarrow.compute as compute
+    import pyarrow.types as types
+
+    found = {}
+    for column, values in columns.items():
+        kind = values.type
+        is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+        if not is_list or not (types.is_integer(kind.value_type) or types.is_floating(kind.value_type)):
+            found[column] = values
+            continue
+        lengths = compute.fill_null(compute.list_value_length(values), 0)
+        width = widths.setdefault(column, lengths[0].as_py() if len(lengths) else 0)
+        wrong = compute.index(compute.not_equal(lengths, width), True).as_py()
+        if wrong >= 0:
+            raise DataError(
+                f"{name}: column {column}: lists of {width:,} and of {lengths[wrong].as_py():,} numbers; all must be as long"
+            )
+        flat = np.asarray(compute.list_flatten(values).to_numpy(zero_copy_only=False)).reshape(len(values), width)
+        found |= {f"{column}[{index}]": pyarrow.array(flat[:, index]) for index in range(width)}
+    return found
 
 
 def _parquet_batches(path: Path) -> Iterator[Any]:

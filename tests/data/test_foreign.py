@@ -1,0 +1,156 @@
+"""Files that are not read are recognized by their first bytes and named; what can be read is read."""
+
+import bz2
+import lzma
+import pickle
+import sqlite3
+import struct
+import wave
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.orc
+import pyarrow.parquet
+import pytest
+from hearing import silently
+from safetensors.numpy import save_file
+from typer.testing import CliRunner
+
+from tiedae_cli.cli.app import app
+from tiedae_cli.config import DataConfig
+from tiedae_cli.config.yaml_reader import parse_config
+from tiedae_cli.data.item_set import ItemSet
+from tiedae_cli.data.load_data import load_splits
+from tiedae_cli.errors import ConfigError, DataError
+
+
+def load(path: str, **fields: object) -> ItemSet:
+    return load_splits(DataConfig.model_validate({"dataset": path, "validation": 0, "test": 0, **fields})).train
+
+
+def database(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table t (a)")
+    connection.close()
+
+
+def sound(path: Path) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(bytes(100))
+
+
+def zipped(*names: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, "a,b\n1,2\n")
+
+    return write
+
+
+FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "sqlite": (database, "a SQLite database"),
+    "wav": (sound, "a sound file"),
+    "zip": (zipped("x.csv"), "an archive of x.csv"),
+    "xlsx": (zipped("xl/workbook.xml"), "a spreadsheet"),
+    "pt": (zipped("archive/data.pkl"), "a PyTorch file"),
+    "pickle": (lambda path: path.write_bytes(pickle.dumps([1.5, 2.5])), "a pickle"),
+    "safetensors": (lambda path: save_file({"x": np.zeros((4, 3), np.float32)}, path), "a safetensors file"),
+    "orc": (lambda path: pyarrow.orc.write_table(pyarrow.table({"a": [1.5]}), path), "an ORC table"),
+    "dcm": (lambda path: path.write_bytes(bytes(128) + b"DICM" + bytes(40)), "a DICOM image"),
+    "nii": (lambda path: path.write_bytes(struct.pack("<i", 348) + bytes(340) + b"n+1\0" + bytes(9)), "a NIfTI image"),
+    "xls": (lambda path: path.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)), "an old Office file"),
+    "html": (lambda path: path.write_text("<!DOCTYPE html><html>404</html>"), "a web page"),
+    "pointer": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "a Git LFS pointer",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["x", "x.csv", "x.bin"])
+@pytest.mark.parametrize("kind", FILES)
+def test_files_of_other_kinds_are_named_whatever_their_suffix(kind: str, name: str) -> None:
+    write, what = FILES[kind]
+    write(Path(name))
+    with pytest.raises(DataError) as caught:
+        load(name)
+    assert str(caught.value).startswith(f"{name}: {what}")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "pickle", "orc", "xls", "html"])
+def test_streams_of_other_kinds_are_named(kind: str) -> None:
+    write, what = FILES[kind]
+    write(Path("x"))
+    np.save("x.npy", np.random.default_rng(0).normal(size=(40, 3)))
+    assert CliRunner().invoke(app, ["train", "x.npy", "epochs=1", "-q", "--run-dir", "run"]).exit_code == 0
+    result = CliRunner().invoke(app, ["score", "run", "-"], input=Path("x").read_bytes())
+    assert result.exit_code == 2 and f"error: -: {what}" in result.stderr
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [("bz2", bz2.compress), ("xz", lzma.compress)])
+def test_compressed_tables_are_read(suffix: str, compress: Callable[[bytes], bytes]) -> None:
+    Path(f"x.csv.{suffix}").write_bytes(compress(b"a,b\n1.5,2\n3,4\n"))
+    assert silently(load, f"x.csv.{suffix}").raw(0, 9).tolist() == [[1.5, 2], [3, 4]]
+
+
+EMBEDDINGS = np.random.default_rng(0).normal(size=(30, 8)).round(4)
+
+
+@pytest.mark.parametrize("kind", ["list", "fixed", "jsonl"])
+def test_lists_of_numbers_become_one_column_per_value(kind: str) -> None:
+    rows = EMBEDDINGS.tolist()
+    path = "x.jsonl" if kind == "jsonl" else "x.parquet"
+    if kind == "jsonl":
+        Path(path).write_text("".join(f'{{"v": {index % 3}, "emb": {row}}}\n' for index, row in enumerate(rows)))
+    else:
+        lists = pyarrow.array(
+            rows, pyarrow.list_(pyarrow.float64(), 8) if kind == "fixed" else pyarrow.list_(pyarrow.float64())
+        )
+        pyarrow.parquet.write_table(
+            pyarrow.table({"v": [index % 3 for index in range(30)], "emb": lists}), path, row_group_size=7
+        )
+    found = silently(load, path)
+    np.testing.assert_array_equal(found.raw(0, 30)[:, 1:], EMBEDDINGS)
+    assert found.form.columns is not None and found.form.columns.values == ("v", *(f"emb[{index}]" for index in range(8)))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_lists_of_several_lengths_are_an_error(kind: str) -> None:
+    rows = [[1.0, 2.0], [3.0]]
+    if kind == "jsonl":
+        Path("x.jsonl").write_text("".join(f'{{"emb": {row}}}\n' for row in rows))
+    else:
+        pyarrow.parquet.write_table(pyarrow.table({"emb": rows}), "x.parquet")
+    with pytest.raises(DataError, match="line 2: a list is not as long|lists of 2 and of 1 numbers"):
+        load(f"x.{kind}")
+
+
+@pytest.mark.parametrize("cell", ["12%", "$5", "€ 3,50", "7 kg"])
+def test_numbers_with_a_sign_or_unit_are_named(cell: str) -> None:
+    Path("x.csv").write_text("p;v\n" + f"{cell};1\n" * 5)
+    with pytest.raises(DataError, match=r"The column p holds numbers with a sign or unit"):
+        load("x.csv")
+
+
+def test_folders_of_other_things_are_named() -> None:
+    for name in ("days/a.csv", "days/b.csv", "z.zarr/.zarray"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("a\n1\n")
+    with pytest.raises(DataError, match=r"it has 2 \.csv: join the tables into one file"):
+        load("days")
+    with pytest.raises(DataError, match="it is a Zarr store"):
+        load("z.zarr")
+
+
+def test_marks_that_yaml_would_not_read_can_be_typed() -> None:
+    assert parse_config("", "x", ["data.decimal=,", "data.thousands=."]).data.thousands == "."
+    assert parse_config("", "x", ["data.thousands='"]).data.thousands == "'"
+    with pytest.raises(ConfigError, match=r"x:2: not valid YAML: .*write a Windows path in single quotes"):
+        parse_config('data:\n  dataset: "C:\\Users\\me\\x.csv"', "x")
