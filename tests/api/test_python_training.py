@@ -80,7 +80,7 @@ def test_vectors_come_back_in_their_own_units(empty_folder: Path) -> None:
 def test_training_takes_what_names_a_config(empty_folder: Path) -> None:
     Path("my.yaml").write_text("training: {epochs: 1}\n")
     for config, name in (("my.yaml", "my"), (Path("my.yaml"), "my-2"), (Config(), "digits"), ({}, "digits-2")):
-        assert tiedae.train(config, epochs=1, hidden_sizes=[4], quiet=True).name == name  # type: ignore[arg-type]
+        assert tiedae.train(config, epochs=1, hidden_sizes=[4], runs="runs", quiet=True).name == name
     assert tiedae.train("my.yaml", run_dir="here", quiet=True).folder == Path("here")
 
 

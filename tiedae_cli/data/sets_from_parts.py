@@ -107,6 +107,7 @@ def _in_memory(
         return _from_cache(part, reading, size, missing)
     gaps = _Gaps(part, reading, missing)
     blocks: list[RawBlock] = []
+    words: list[np.ndarray] = []
     whole = None if part.count is None else np.empty((part.count, reading.form.values_per_item), reading.target)
     done = seen = 0
     for raw in part.read(size, stop):
@@ -115,6 +116,8 @@ def _in_memory(
             blocks.append(block)
         else:
             whole[done : done + len(block.rows)] = block.values
+        if block.labels is not None:
+            words.append(block.labels)
         done, seen = done + len(block.rows), seen + len(raw.rows)
         if part.count is not None and part.count > len(raw.rows):
             progress(f"reading {part.name}", seen, part.count)
@@ -128,8 +131,7 @@ def _in_memory(
             f"{part.name}: {_what(part, reading)}, converted to {reading.target} in memory ({_gigabytes(whole.nbytes)}); "
             f"{reading.target} would be memory-mapped"
         )
-    labels = [block.labels for block in blocks if block.labels is not None]
-    return whole[:done], gaps.kept(), np.concatenate(labels) if labels else None
+    return whole[:done], gaps.kept(), np.concatenate(words) if words else None
 
 
 def _from_cache(

@@ -1,11 +1,13 @@
 """A trained model with what belongs to it: what every command but ``train`` begins with."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
@@ -15,6 +17,7 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import block_size
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import Run, find_checkpoint, kept_components, principal_components, separate_model
 from tiedae_cli.runs.run_list import RUNS
 from tiedae_cli.runs.training_state import EpochReport
@@ -29,17 +32,24 @@ class OpenRun:
         path: the checkpoint.
         device: where to compute.
         splits: its data, where somebody has read it already.
+        trained: what the checkpoint holds, if it is in memory.
 
     Raises:
         CheckpointError: the file is damaged or another tool's.
     """
 
-    def __init__(self, path: Path, device: torch.device, splits: Splits | None = None) -> None:
+    def __init__(
+        self, path: Path, device: torch.device, splits: Splits | None = None, trained: Checkpoint | None = None
+    ) -> None:
         self._read = splits
         self.path = path
         self.device = device
-        self.trained = checkpoints.load(path)
+        self.trained = trained or checkpoints.load(path)
         note_data(self.config.data)  # also where it is not read: an output must not replace what the run was trained on
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> "OpenRun":
+        """Return the same run with other weights, to which what ranks items is fitted again."""
+        return OpenRun(self.path, self.device, self._read, replace(self.trained, weights=weights, score={}))
 
     @property
     def config(self) -> Config:

@@ -15,6 +15,7 @@ from tiedae_cli.config.schema import Tracker
 from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
 from tiedae_cli.data.item_set import Splits
 from tiedae_cli.data.load_data import absolute
+from tiedae_cli.data.sources.memory import MemoryData
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.output.mlflow_tracker import MlflowTracker
@@ -55,7 +56,9 @@ MAY_CHANGE = (
 )
 
 
-def observers(checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: Terminal | None) -> list[Observer]:
+def observers(
+    checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: Terminal | None, pictures: bool = True
+) -> list[Observer]:
     """Return everything that follows a training on the leading process, in the order in which it is told.
 
     Each epoch is saved before trackers and pipelines hear of it. The bar goes first, because slow work after the training draws
@@ -65,12 +68,13 @@ def observers(checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: 
         checkpoints: saves the training.
         trackers: of ``output.trackers``.
         terminal: shows the training; None shows nothing.
+        pictures: whether the run folder gets pictures.
     """
     config, run = checkpoints.config, checkpoints.run
     return [
         *([TrainingDisplay(terminal, checkpoints.form.items_name)] if terminal else []),
         checkpoints,
-        TrainingPictures(),
+        *([TrainingPictures()] if pictures else []),
         OutcomeFile(run, config.training.epochs),
         *([ReportPage(lambda run, name, split: report_page([run], [name], split, QUANTILE))] if config.output.report else []),
         TrainingVerdict(in_shell=terminal is None or terminal.prints),
@@ -95,7 +99,14 @@ def tracker(name: Tracker) -> Observer:
 
 @contextlib.contextmanager
 def start(
-    config: Config, name: str, run_dir: Path | None, device: torch.device, ranks: Ranks, terminal: Terminal | None = None
+    config: Config,
+    name: str,
+    run_dir: Path | None,
+    device: torch.device,
+    ranks: Ranks,
+    terminal: Terminal | None = None,
+    memory: MemoryData | None = None,
+    pictures: bool = True,
 ) -> Iterator[TrainingRun]:
     """Make a new run and its first checkpoint, and hold its lock.
 
@@ -106,6 +117,8 @@ def start(
         device: where to compute.
         ranks: the processes that train together; the leading one alone writes.
         terminal: shows the training; None shows nothing.
+        memory: data in memory, in place of what the config names.
+        pictures: whether the run folder gets pictures.
 
     Raises:
         DataError: the data is missing or damaged; nothing was made.
@@ -113,7 +126,7 @@ def start(
     """
     trackers = _trackers(config)
     with arithmetic_restored():
-        config, splits, trainer = _new_trainer(config, device, ranks)
+        config, splits, trainer = _new_trainer(config, device, ranks, memory)
         if not ranks.leads:
             saving = Checkpoints(config, splits, trainer, Run(Path(name)))
             saving.begin()  # the leader's first checkpoint sums over all processes
@@ -131,23 +144,25 @@ def start(
                 raise
             saving.write_config()
             log.info(f"{run.folder}: {_describe(splits, trainer)}")
-            yield TrainingRun(config, splits, trainer, run, observers(saving, trackers, terminal))
+            yield TrainingRun(config, splits, trainer, run, observers(saving, trackers, terminal, pictures))
 
 
-def _new_trainer(config: Config, device: torch.device, ranks: Ranks) -> tuple[Config, Splits, Trainer]:
+def _new_trainer(
+    config: Config, device: torch.device, ranks: Ranks, memory: MemoryData | None
+) -> tuple[Config, Splits, Trainer]:
     """Return the config with all that depends on the data, the data, and the trainer before its first step."""
     config = config.model_copy(update={"data": absolute(config.data)})
     place = choose_place(device, config.training, ranks)
-    splits = _suitable_data(config)
+    splits = _suitable_data(config, memory=memory)
     config = in_epochs(config, len(splits.train))
     config = _with_shuffle(config, shuffle_of(splits.train, config.training.shuffle))
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
     return config, splits, Trainer(config, splits, place, weights)
 
 
-def _suitable_data(config: Config, may_fill_root: bool = True) -> Splits:
+def _suitable_data(config: Config, may_fill_root: bool = True, memory: MemoryData | None = None) -> Splits:
     """Do what ``data_to_train_on`` does, and refuse a rank that cannot score such items."""
-    splits = data_to_train_on(config, may_fill_root)
+    splits = data_to_train_on(config, may_fill_root, memory)
     if refusal := RANKERS[config.score.rank].refusal(splits.form):
         raise ConfigError(f"score.rank: {config.score.rank} {refusal}; {splits.source} holds {splits.form.describe()}")
     return splits

@@ -9,12 +9,20 @@ from tiedae_cli.system.text import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def loss_curve(
     run: str, history: Sequence[EpochReport], yardstick: float | None, components: int, value_name: str = "pixel"
 ) -> bytes:
-    """Draw training and validation error by epoch, the best epoch marked, PCA's error at the same code size as a line; return the PNG.
+    """Return ``loss_figure`` as a PNG."""
+    return figure_png(loss_figure(run, history, yardstick, components, value_name))
+
+
+def loss_figure(
+    run: str, history: Sequence[EpochReport], yardstick: float | None, components: int, value_name: str = "pixel"
+) -> "Figure":
+    """Draw training and validation error by epoch, the best epoch marked, PCA's error at the same code size as a line.
 
     Of a training with greedy pretraining only the epochs of all layers together: a layer's own error is not comparable.
 
@@ -51,7 +59,7 @@ def loss_curve(
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    return figure_png(figure)
+    return figure
 
 
 def _scale(axes: "Axes", epochs: Sequence[int], lowest: float, highest: float) -> None:
