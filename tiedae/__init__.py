@@ -3,16 +3,32 @@
 from typing import TYPE_CHECKING, Any
 
 import tiedae_cli
-from tiedae_cli import __version__
+from tiedae_cli import __all__, __version__
 
 if TYPE_CHECKING:
-    from tiedae_cli import Model, load, train
-
-__all__ = ["Model", "__version__", "load", "train"]
+    from tiedae_cli import (
+        CheckpointError,
+        Config,
+        ConfigError,
+        DataError,
+        DeviceError,
+        DivergedError,
+        ExportError,
+        InputError,
+        Interrupted,
+        Model,
+        Run,
+        StorageError,
+        TiedaeError,
+        TiedAutoencoder,
+        TiedOutlierDetector,
+        load,
+        train,
+    )
 
 
 def __getattr__(name: str) -> Any:
-    """Hand on a public name on its first use, so that ``import tiedae`` does not wait for torch."""
+    """Return a public name on its first use, so that ``import tiedae`` does not wait for torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(tiedae_cli, name)
@@ -20,4 +36,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public names, also before their first use."""
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -128,7 +128,9 @@ def test_splits_and_labels_train_to_the_bits_of_the_command(by_command: Callable
     labels = np.arange(len(ROWS)) % 5 == 0
     items = {"train": ROWS, "validation": ROWS[:30] + 1, "test": ROWS[30:50] + 1}
     kinds = {"train": labels.astype(int), "validation": labels[:30], "test": labels[30:50]}
-    np.savez("x.npz", **{f"x_{name}": part for name, part in items.items()}, **{f"y_{name}": part for name, part in kinds.items()})
+    np.savez(
+        "x.npz", **{f"x_{name}": part for name, part in items.items()}, **{f"y_{name}": part for name, part in kinds.items()}
+    )
     folder = by_command("x.npz", "normal=0")
     held = {"validation": items["validation"], "test": items["test"]}
     run = tiedae.train(ROWS, labels=kinds, normal=["0"], quiet=True, **held, **SMALL)

@@ -89,7 +89,10 @@ class ModelEvaluation:
     def __repr__(self) -> str:
         rows = self._table()
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))) for row in rows]
+        lines = [
+            "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+            for row in rows
+        ]
         lines += [f"{name.replace('_', ' ')}: {_text(value)}" for name, value in self.detection.items()]
         return "\n".join([f"{self.items:,} items", *lines])
 

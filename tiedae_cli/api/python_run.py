@@ -67,9 +67,7 @@ class Run:
     finished: bool
     folder: Path
 
-    def __init__(
-        self, training: TrainingRun, result: TrainingResult | None, temporary: TemporaryFolder | None
-    ) -> None:
+    def __init__(self, training: TrainingRun, result: TrainingResult | None, temporary: TemporaryFolder | None) -> None:
         self.config, self.folder, self.name = training.config, training.run.folder, training.run.name
         self.finished = training.trainer.is_finished
         self._splits, self._device, self._reports = training.splits, training.trainer.device, tuple(training.trainer.history)
@@ -178,7 +176,9 @@ class Run:
 
     def _reconstructions(self) -> bytes:
         opened, items = self._opened(), self._splits.get(self._shown_split).slice(0, self.config.output.images)
-        title = pictured(self.name, opened.network, f"{self._splits.source}, {self._shown_split} split, the first {len(items):,}")
+        title = pictured(
+            self.name, opened.network, f"{self._splits.source}, {self._shown_split} split, the first {len(items):,}"
+        )
         return reconstruct_images(opened.network, items, opened.components(), title, self._device).png()
 
     def __repr__(self) -> str:

@@ -28,6 +28,7 @@ from tiedae_cli.errors import InputError
 from tiedae_cli.model import inference
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.pca import PrincipalComponents
+from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.trained_run import OpenRun, open_run
 from tiedae_cli.scoring.false_alarms import QUANTILE
 from tiedae_cli.scoring.scorer import Scorer
@@ -192,6 +193,11 @@ class Model:
         return self._run.kept_components() or self._run.components()
 
     @property
+    def checkpoint(self) -> Checkpoint:
+        """Everything that the checkpoint holds."""
+        return self._run.trained
+
+    @property
     def code_names(self) -> list[str]:
         """Names of the K numbers of a code: ``code0``, ``code1`` ..."""
         return [f"code{number}" for number in range(self.module.sizes[-1])]
@@ -314,7 +320,11 @@ class Model:
         if kind_of(X) == "images":
             return stacked_images(list(X), self.form.shape, self.form.range)
         columns = self.form.columns
-        if columns is not None and hasattr(X, "to_frame") and {column.name for column in columns.fed} <= set(getattr(X, "index", ())):
+        if (
+            columns is not None
+            and hasattr(X, "to_frame")
+            and {column.name for column in columns.fed} <= set(getattr(X, "index", ()))
+        ):
             return X.to_frame().T
         return X
 
