@@ -72,7 +72,7 @@ def sparse(x: np.ndarray) -> Any:
 def test_arrays_train_to_the_bits_of_the_command(
     form: Callable[[np.ndarray], Any], dtype: type, by_command: Callable[..., Path]
 ) -> None:
-    x = ROWS.astype(dtype)
+    x: np.ndarray = ROWS.astype(dtype)
     if form is np.ndarray.tolist and dtype is np.float32:
         pytest.skip("Python's floats are float64")
     np.save("x.npy", x)
@@ -93,7 +93,7 @@ def frames() -> dict[str, Callable[[], Any]]:
         "polars": lambda: pytest.importorskip("polars").DataFrame(columns),
         "polars, lazy": lambda: pytest.importorskip("polars").LazyFrame(columns),
         "pyarrow": lambda: pyarrow.table(columns),
-        "structured": lambda: np.rec.fromarrays(list(ROWS.T), names=NAMES),
+        "structured": lambda: np.array([tuple(row) for row in ROWS], [(name, np.float64) for name in NAMES]),
     }
 
 
@@ -132,7 +132,7 @@ def test_splits_and_labels_train_to_the_bits_of_the_command(by_command: Callable
         "x.npz", **{f"x_{name}": part for name, part in items.items()}, **{f"y_{name}": part for name, part in kinds.items()}
     )
     folder = by_command("x.npz", "normal=0")
-    held = {"validation": items["validation"], "test": items["test"]}
+    held: dict[str, Any] = {"validation": items["validation"], "test": items["test"]}
     run = tiedae.train(ROWS, labels=kinds, normal=["0"], quiet=True, **held, **SMALL)
     assert same_weights(run, folder)
     with pytest.raises(ConfigError, match="data.normal"):  # the validation items have no labels
@@ -228,17 +228,16 @@ def test_forms_of_pandas(empty_folder: Path) -> None:
 
 
 def test_nothing_is_copied_that_need_not_be(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tiedae_cli.tasks import train as task
+    from tiedae_cli.training.suitable_data import data_to_train_on as original
 
     seen: list[np.ndarray] = []
-    original = task.data_to_train_on
 
     def watched(*arguments: Any, **more: Any) -> Any:
         splits = original(*arguments, **more)
         seen.append(splits.train.values)
         return splits
 
-    monkeypatch.setattr(task, "data_to_train_on", watched)
+    monkeypatch.setattr("tiedae_cli.tasks.train.data_to_train_on", watched)
     x = ROWS.astype(np.float32)
     x.flags.writeable = False
     tiedae.train(x, quiet=True, **SMALL)

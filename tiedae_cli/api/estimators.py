@@ -22,10 +22,11 @@ from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.scoring.rankers import open_ranker
 
 LARGEST_SEED = 2**31 - 1
+ROUNDING = 1e-5  # of a score in float32; so much below the model's threshold, the held-out row that set it is flagged
 KEYS = ("hidden_sizes", "activation", "epochs", "batch_size", "learning_rate", "l2")  # parameters that are keys of the config
 
 
-class _Tied(BaseEstimator):  # type: ignore[misc]
+class _Tied(BaseEstimator):
     """What both estimators share: training, and inference in float64, in which a row does not depend on the rows beside it."""
 
     def __sklearn_tags__(self) -> Any:
@@ -79,7 +80,7 @@ class _Tied(BaseEstimator):  # type: ignore[misc]
             return np.concatenate([function(network, block).numpy() for block in self._blocks(X)])
 
 
-class TiedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Tied):  # type: ignore[misc]
+class TiedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Tied):
     """An autoencoder with tied weights as a transformer: X, (N, D) -> codes, (N, K).
 
     A parameter that is None takes the value of ``config``. Training is bit-identical to ``tiedae.train(X, config, test=0, ...)``.
@@ -189,7 +190,7 @@ class TiedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Tied):
         return int(self.model_.module.sizes[-1])
 
 
-class TiedOutlierDetector(OutlierMixin, _Tied):  # type: ignore[misc]
+class TiedOutlierDetector(OutlierMixin, _Tied):
     """An outlier detector that ranks rows by what an autoencoder with tied weights makes of them.
 
     A parameter that is None takes the value of ``config``. The names of PyOD (``decision_scores_``, ``labels_``, ``threshold_``) are
@@ -277,7 +278,7 @@ class TiedOutlierDetector(OutlierMixin, _Tied):  # type: ignore[misc]
         self.decision_scores_ = self._scores(X)
         if automatic:
             try:
-                self.threshold_ = model.threshold(FALSE_ALARMS).value
+                self.threshold_ = model.threshold(FALSE_ALARMS).value * (1 - ROUNDING)
             except InputError as error:
                 raise ValueError(f"contamination='auto' needs validation rows ({error})") from error
         else:

@@ -59,7 +59,7 @@ class Run:
         name: of the run.
         config: the complete config, with everything that depends on the data.
         finished: whether training reached its end; False after Ctrl-C.
-        folder: the run folder; temporary unless ``run_dir`` was given or ``save`` was called.
+        folder: the run folder; temporary unless ``run_dir`` or ``runs`` was given.
     """
 
     name: str
@@ -130,7 +130,6 @@ class Run:
         if self._result is not None and self._temporary is not None:
             start = replace(self._result.start, run=made)
             TrainingPictures().finished(TrainingResult(start, self._result.history, self._result.best))
-        self.folder, self.name = made.folder, made.name
         return made.folder
 
     def report(self, path: Any = None) -> Page:

@@ -149,7 +149,7 @@ def as_array(data: Any, name: str) -> np.ndarray:
         data = data.to_dense() if str(data.layout) != "torch.strided" else data
         data = data.resolve_conj().resolve_neg().numpy()
     if isinstance(data, np.ma.MaskedArray) and data.mask is not np.ma.nomask and data.dtype.kind in NUMBERS:
-        data = data.astype(data.dtype if data.dtype.kind == "f" else np.float64).filled(np.nan)
+        data = np.ma.filled(data.astype(data.dtype if data.dtype.kind == "f" else np.float64), np.nan)
     try:
         array = np.asarray(data)
         if array.dtype.kind == "O":
