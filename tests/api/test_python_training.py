@@ -1,5 +1,6 @@
 """The Python API: the page's own code, and the same answers as the module's, for every form of input."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -13,6 +14,14 @@ from tiedae_cli.errors import ConfigError, DataError, InputError
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "python.md"
 X = np.random.default_rng(1).integers(0, 256, (5, 8, 8), dtype=np.uint8)
+
+
+def test_keyword_arguments_are_those_of_the_schema() -> None:
+    spec = importlib.util.spec_from_file_location("config_keys", PAGE.parent / "config_keys.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.FILE.read_text() == module.text(), "run python docs/config_keys.py"
 
 
 def test_the_page_runs(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

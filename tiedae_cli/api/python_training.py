@@ -8,8 +8,9 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from tiedae_cli.api.config_keys import ConfigKeys
 from tiedae_cli.api.python_run import Run
 from tiedae_cli.api.temporary_folder import TemporaryFolder
 from tiedae_cli.cli.train_request import DATASET, parse_train_request
@@ -50,7 +51,7 @@ def train(
     run_dir: str | os.PathLike[str] | None = None,
     device: str = "auto",
     quiet: bool = False,
-    **settings: Any,
+    **settings: Unpack[ConfigKeys],
 ) -> Run:
     """Train a model and return its run.
 
@@ -162,7 +163,7 @@ def training_request(
     validation: Any = None,
     test: Any = None,
     labels: Any = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> TrainingRequest:
     """Return what a call asks to train; arguments as of ``train``.
 
