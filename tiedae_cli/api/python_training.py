@@ -12,6 +12,8 @@ from typing import Any, Unpack
 
 from tiedae_cli.api.config_keys import ConfigKeys
 from tiedae_cli.api.python_run import Run
+from tiedae_cli.api.python_terminal import NotebookTerminal, PythonTerminal, in_notebook
+from tiedae_cli.api.python_words import python_words
 from tiedae_cli.api.temporary_folder import TemporaryFolder
 from tiedae_cli.cli.train_request import DATASET, parse_train_request
 from tiedae_cli.config import Config, keys
@@ -19,8 +21,7 @@ from tiedae_cli.config.samples import find_config, run_name
 from tiedae_cli.config.yaml_reader import dump_config, load_config, parse_config
 from tiedae_cli.data.load_data import SMALL
 from tiedae_cli.data.sources.memory import IN_MEMORY, MemoryData, as_array, holds_photograph
-from tiedae_cli.errors import InputError, Interrupted
-from tiedae_cli.output.terminal import Terminal
+from tiedae_cli.errors import InputError, Interrupted, TiedaeError
 from tiedae_cli.runs.observer import Observer, TrainingResult
 from tiedae_cli.system.devices import Ranks, resolve_device
 from tiedae_cli.tasks import train as task
@@ -77,16 +78,27 @@ def train(
         DataError: the data is missing or damaged, or a value cannot be used.
         DivergedError: the loss is no longer finite.
     """
-    request = training_request(data, config, validation, test, labels, settings)
     stays = run_dir is not None or any(keys.find_key(name) == ("output", "runs") for name in settings)
-    with Training(request, run_dir, device, quiet, temporary=not stays) as training:
-        try:
-            training.train()
-        except Interrupted as stopped:
-            if stopped.signal_number != signal.SIGINT:
-                raise
-            log.warning(f"interrupted after {len(training.loop.trainer.history)} epochs; run.finished is False")
-        return training.run()
+    with _errors_in_python():
+        request = training_request(data, config, validation, test, labels, settings)
+        with Training(request, run_dir, device, quiet, temporary=not stays) as training:
+            try:
+                training.train()
+            except Interrupted as stopped:
+                if stopped.signal_number != signal.SIGINT:
+                    raise
+                log.warning(f"interrupted after {len(training.loop.trainer.history)} epochs; run.finished is False")
+            return training.run()
+
+
+@contextlib.contextmanager
+def _errors_in_python() -> Iterator[None]:
+    """Put the messages of errors into the words of Python."""
+    try:
+        yield
+    except TiedaeError as error:
+        error.args = (python_words(str(error)),)
+        raise
 
 
 class Training:
@@ -119,7 +131,8 @@ class Training:
             if self._temporary is not None:
                 opened.push(self._remove_after_error)
                 self._run_dir = self._temporary.path / self.request.name
-            terminal = opened.enter_context(_saying_nothing() if self.quiet else Terminal(prints=False))
+            terminal = None if self.quiet else self._terminal()
+            opened.enter_context(_saying_nothing() if terminal is None else terminal)
             for note in self.request.notes:
                 log.info(note)
             config, name, memory = self.request.config, self.request.name, self.request.memory
@@ -127,12 +140,17 @@ class Training:
                 config, name, self._run_dir, self.device, Ranks(), terminal, memory, pictures=self._temporary is None
             )
             self.loop = opened.enter_context(start)
-            self.loop.observers = [*self.loop.observers, self._result]
+            more = [] if terminal is None else terminal.observers()
+            self.loop.observers = [*self.loop.observers, *more, self._result]
             self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._opened.__exit__(*error)
+
+    def _terminal(self) -> PythonTerminal:
+        hidden = None if self._temporary is None else str(self._temporary.path)
+        return NotebookTerminal(hidden) if in_notebook() else PythonTerminal(hidden)
 
     def _remove_after_error(self, kind: type[BaseException] | None, *_: Any) -> None:
         if kind is not None and self._temporary is not None:
