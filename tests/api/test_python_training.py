@@ -1,5 +1,6 @@
 """The Python API: the page's own code, and the same answers as the module's, for every form of input."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -13,6 +14,14 @@ from tiedae_cli.errors import ConfigError, DataError, InputError
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "python.md"
 X = np.random.default_rng(1).integers(0, 256, (5, 8, 8), dtype=np.uint8)
+
+
+def test_keyword_arguments_are_those_of_the_schema() -> None:
+    spec = importlib.util.spec_from_file_location("config_keys", PAGE.parent / "config_keys.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.FILE.read_text() == module.text(), "run python docs/config_keys.py"
 
 
 @pytest.mark.slow
@@ -84,7 +93,7 @@ def test_vectors_come_back_in_their_own_units(empty_folder: Path) -> None:
 def test_training_takes_what_names_a_config(empty_folder: Path) -> None:
     Path("my.yaml").write_text("training: {epochs: 1}\n")
     for config, name in (("my.yaml", "my"), (Path("my.yaml"), "my-2"), (Config(), "digits"), ({}, "digits-2")):
-        assert tiedae.train(config, epochs=1, hidden_sizes=[4], quiet=True).name == name  # type: ignore[arg-type]
+        assert tiedae.train(config, epochs=1, hidden_sizes=[4], runs="runs", quiet=True).name == name
     assert tiedae.train("my.yaml", run_dir="here", quiet=True).folder == Path("here")
 
 

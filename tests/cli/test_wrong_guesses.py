@@ -305,10 +305,10 @@ def test_next_names_the_path_of_a_run_that_its_name_does_not_find(run: str) -> N
 def test_from_python_next_is_python(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     import tiedae_cli
 
-    tiedae_cli.train("digits", epochs=1, hidden_sizes=[8], batch_size=20)
+    trained = tiedae_cli.train("digits", epochs=1, hidden_sizes=[8], batch_size=20)
     after = capsys.readouterr().err.split("next: ")[1]
-    assert "tiedae_cli.load('digits')" in after and "tiedae eval" not in after
-    exec("\n".join(line.strip() for line in after.splitlines()), {"items": np.zeros((2, 8, 8), np.uint8)})
+    assert "model = run.model" in after and "tiedae eval" not in after
+    exec("\n".join(line.strip() for line in after.splitlines()), {"run": trained, "X": np.zeros((2, 8, 8), np.uint8)})
 
 
 def told_in_every_command(run: str) -> list[str]:

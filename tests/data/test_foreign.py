@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.orc
 import pyarrow.parquet
 import pytest
-from hearing import silently
+from log_capture import silently
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 

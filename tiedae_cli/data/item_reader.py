@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, groupby, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,8 @@ from tiedae_cli.data.image_files import Selection, expand_folders, images_part, 
 from tiedae_cli.data.item_rules import ItemRules, rules_for_model
 from tiedae_cli.data.item_set import Block, ItemForm, ItemSet
 from tiedae_cli.data.sources.detection import is_input, is_stream, open_stream, source_of
-from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part, stop
+from tiedae_cli.data.sources.memory import part_for_model
+from tiedae_cli.data.sources.part import Bad, Part, RawBlock, stop
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import ReadOptions
 from tiedae_cli.data.sources.table_columns import all_columns, match_columns
@@ -134,17 +136,18 @@ class ItemReader:
             return [name]
         return [str(path) for path in expand_folders([name], Selection(self._data.include, self._data.exclude))]
 
-    def open_array(self, array: np.ndarray, name: str, windows: bool = True) -> Items:
-        """Return the items of an array in memory, (N, ...), by the same rules as those of a file; with ``windows=False`` its rows.
+    def open_memory(self, data: Any, name: str, windows: bool = True) -> Items:
+        """Return the items of an array or a table in memory under the same rules as those of a file.
+
+        Args:
+            data: what ``memory.part_for_model`` takes.
+            name: for messages.
+            windows: whether the items of a model of windows are windows; else the rows that they are made of.
 
         Raises:
-            DataError: it is not an array of numbers of the model's form.
+            DataError: it does not have the model's form.
         """
-        if array.dtype.kind not in "buif":
-            raise DataError(f"{name}: its type is {array.dtype}, not numbers")
-        if not array.ndim:
-            raise DataError(f"{name}: a single number; expected items along the first dimension")
-        rows = self._items(name, {"train": array_part(array, name)}, alone=True)
+        rows = self._items(name, {"train": part_for_model(data, name, self.form.columns)}, alone=True)
         return self._windows(rows) if windows else rows
 
     def _image_files(self, names: Sequence[str]) -> Items:

@@ -15,6 +15,7 @@ from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.data.sources.downloads import DOWNLOADS, files_of, load_download
 from tiedae_cli.data.sources.folder import IMAGE_FOLDER
 from tiedae_cli.data.sources.matrices import HDF5, MATLAB
+from tiedae_cli.data.sources.memory import FIELDS, IN_MEMORY, NAME, MemoryData, memory_parts
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import TABLE, ReadOptions
 from tiedae_cli.data.sources.table_columns import all_columns, choose_columns
@@ -63,6 +64,8 @@ def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
         StorageError: the cache of a folder's images cannot be written.
     """
     name = shown_path(config.dataset)
+    if name == IN_MEMORY:
+        raise DataError("this model was trained on data in memory, which is not stored with it; name the data")
     note_data(config)
     if is_data_set(name) and os.path.exists(name):
         log.info(f"{name}: the data set of that name; what lies here is ./{name}")
@@ -74,6 +77,20 @@ def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
         found = load_download(name, config.root and shown_path(config.root), config.validation, may_fill_root)
         return normal_only(found, config)
     return _load_path(Path(os.path.expanduser(name)), name, config)
+
+
+def load_memory(data: MemoryData, config: DataConfig) -> Splits:
+    """Do what ``load_splits`` does with data in memory.
+
+    Raises:
+        DataError: the data cannot be trained on.
+        ConfigError: a field of the config does not go with this data.
+        InputError: two splits are of different kinds.
+    """
+    _refuse_fields(config, NAME, *(field for field in SOME_FIELDS if field not in FIELDS[data.kind]))
+    parts = memory_parts(data, config)
+    range_ = None if data.kind == "images" else config.range  # conversion has done it
+    return _scaled(partition(training_sets(parts, NAME, config.missing, range_), config, NAME), config)
 
 
 def _load_path(path: Path, name: str, config: DataConfig) -> Splits:

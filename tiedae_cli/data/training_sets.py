@@ -110,6 +110,7 @@ def _in_memory(
     blocks: list[RawBlock] = []
     whole = None if part.count is None else np.empty((part.count, rules.form.values_per_item), rules.target)
     done = seen = held = 0
+    words: list[np.ndarray] = []
     for raw in part.read(size, stop):
         block = gaps.without(rules.convert(raw, stop))
         if whole is None:
@@ -118,6 +119,8 @@ def _in_memory(
             require_memory(part.name, held)  # once more, to put the blocks together
         else:
             whole[done : done + len(block.rows)] = block.values
+        if block.labels is not None:
+            words.append(block.labels)
         done, seen = done + len(block.rows), seen + len(raw.rows)
         if part.count is not None and part.count > len(raw.rows):
             progress(f"reading {part.name}", seen, part.count)
@@ -131,8 +134,7 @@ def _in_memory(
             f"{part.name}: {_what(part, rules)}, converted to {rules.target} in memory ({_gigabytes(whole.nbytes)}); "
             f"{rules.target} would be memory-mapped"
         )
-    labels = [block.labels for block in blocks if block.labels is not None]
-    return whole[:done], gaps.kept(), np.concatenate(labels) if labels else None, _series_starts(blocks)
+    return whole[:done], gaps.kept(), np.concatenate(words) if words else None, _series_starts(blocks)
 
 
 def _series_starts(blocks: Sequence[RawBlock]) -> np.ndarray | None:

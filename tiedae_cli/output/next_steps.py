@@ -19,7 +19,7 @@ def next_steps(folder: Path, images: bool, in_shell: bool) -> str:
         run = quoted(short_name(folder))
         lines = [f"tiedae {command} {run}" for command in ("eval", "reconstruct" if images else "score", "report")]
     else:
-        lines = ["import tiedae_cli", f"model = tiedae_cli.load({short_name(folder)!r})", "model.score(items)"]
+        lines = ["model = run.model", "model.evaluate()", "model.score(X)"]
     return "\n".join(f"{'next:' if number == 0 else '':<5} {line}" for number, line in enumerate(lines))
 
 

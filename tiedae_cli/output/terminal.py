@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -33,7 +34,7 @@ class Terminal:
         self.prints = prints
         self.quiet = quiet
         self.as_json = as_json
-        self.console = PipedConsole(stderr=True, quiet=quiet, highlight=False)
+        self.console: Console = PipedConsole(stderr=True, quiet=quiet, highlight=False)
 
     def __enter__(self) -> "Terminal":
         """Show log messages and the progress of slow work until the block ends."""

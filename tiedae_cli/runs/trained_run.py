@@ -2,11 +2,13 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.image_files import images_under
@@ -19,6 +21,7 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import block_size
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import find_checkpoint, named_model
 from tiedae_cli.runs.run_list import RUNS, is_finished, progress_of, summarize
 from tiedae_cli.runs.training_state import EpochReport
@@ -35,17 +38,24 @@ class OpenRun:
         path: the checkpoint.
         device: where to compute.
         splits: its data, where somebody has read it already.
+        trained: what the checkpoint holds, if it is in memory.
 
     Raises:
         CheckpointError: the file is damaged or another tool's.
     """
 
-    def __init__(self, path: Path, device: torch.device, splits: Splits | None = None) -> None:
+    def __init__(
+        self, path: Path, device: torch.device, splits: Splits | None = None, trained: Checkpoint | None = None
+    ) -> None:
         self._read = splits
         self.path = path
         self.device = device
-        self.trained = checkpoints.load(path)
+        self.trained = trained or checkpoints.load(path)
         note_data(self.config.data)  # also where it is not read: an output must not replace what the run was trained on
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> "OpenRun":
+        """Return the same run with other weights, without what its training added at its end."""
+        return OpenRun(self.path, self.device, self._read, replace(self.trained, weights=weights, finished=None))
 
     @property
     def config(self) -> Config:

@@ -3,7 +3,7 @@
 Shapes: B items a block, V values of an item, or of a row if the items are windows of rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -35,16 +35,44 @@ def finished_parts(result: TrainingResult, end: End) -> FinishedParts:
     start = result.start
     run = OpenRun(start.run.best, start.device, start.splits)
     run.trained = replace(run.trained, finished=None)  # of an earlier end of this training
-    scorer, held_out = Scorer(run), start.splits.validation
-    windows = run.form.window > 1 and len(held_out) > 0
+    scorer = Scorer(run)
+    calibration, window_calibration = _calibrations(scorer, start.splits.validation)
     return FinishedParts(
         pca=result.components,
-        calibration=_calibrated(all_scores(scorer.score(scorer.rows(held_out).blocks, _skip))) if len(held_out) else None,
-        window_calibration=_calibrated(scorer.item_scores(held_out)) if windows else None,
+        calibration=calibration,
+        window_calibration=window_calibration,
         score=scorer.ranker.tensors(),
         reference=reference_of(scorer, start.splits.train),
         results=_results(result, end),
     )
+
+
+def with_weights(run: OpenRun, weights: Mapping[str, Tensor]) -> OpenRun:
+    """Return a run with other weights, whose ranker and calibration are measured again.
+
+    They are left out, as in a training that was killed, if the data of the training cannot be read.
+    """
+    changed, finished = run.with_weights(weights), run.trained.finished
+    if finished is None:
+        return changed
+    try:
+        validation = changed.splits.validation
+        scorer = Scorer(changed)
+        calibration, windows = _calibrations(scorer, validation)
+        score = scorer.ranker.tensors()
+    except DataError:
+        return changed
+    parts = replace(finished, calibration=calibration, window_calibration=windows, score=score)
+    changed.trained = replace(changed.trained, finished=parts)
+    return changed
+
+
+def _calibrations(scorer: Scorer, held_out: ItemSet) -> tuple[Calibration | None, Calibration | None]:
+    """Return the calibration of what ``score`` judges by, and that of whole windows; None where there are no items."""
+    if not len(held_out):
+        return None, None
+    found = _calibrated(all_scores(scorer.score(scorer.rows(held_out).blocks, _skip)))
+    return found, _calibrated(scorer.item_scores(held_out)) if scorer.window > 1 else None
 
 
 def _skip(problem: DataError) -> None:

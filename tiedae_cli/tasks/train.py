@@ -12,6 +12,7 @@ from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
 from tiedae_cli.data.item_set import Splits
 from tiedae_cli.data.load_data import absolute
+from tiedae_cli.data.sources.memory import MemoryData
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
 from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.output.tracker import create_tracker
@@ -53,7 +54,9 @@ MAY_CHANGE = (
 )
 
 
-def observers(checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: Terminal | None) -> list[Observer]:
+def observers(
+    checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: Terminal | None, pictures: bool = True
+) -> list[Observer]:
     """Return the observers of a training on the leading process, in the order of their calls.
 
     Each epoch is saved before trackers and pipelines see it. The progress bar is removed first, because slow work after the training
@@ -63,12 +66,13 @@ def observers(checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: 
         checkpoints: saves the training.
         trackers: the trackers of ``output.trackers``.
         terminal: shows the training; None shows nothing.
+        pictures: whether the run folder gets pictures.
     """
     config, run = checkpoints.config, checkpoints.run
     return [
         *([TrainingDisplay(terminal, checkpoints.form.items_name)] if terminal else []),
         checkpoints,
-        TrainingPictures(),
+        *([TrainingPictures()] if pictures else []),
         OutcomeFile(run, config.training.epochs),
         *([ReportPage(_page)] if config.output.report else []),
         TrainingVerdict(in_shell=terminal is None or terminal.prints),
@@ -85,7 +89,14 @@ def _page(run: OpenRun, name: str, split: str) -> bytes:
 
 @contextlib.contextmanager
 def start(
-    config: Config, name: str, run_dir: Path | None, device: torch.device, ranks: Ranks, terminal: Terminal | None = None
+    config: Config,
+    name: str,
+    run_dir: Path | None,
+    device: torch.device,
+    ranks: Ranks,
+    terminal: Terminal | None = None,
+    memory: MemoryData | None = None,
+    pictures: bool = True,
 ) -> Iterator[TrainingRun]:
     """Start a new run: create its folder and first checkpoint, and hold its lock.
 
@@ -96,6 +107,8 @@ def start(
         device: where to compute.
         ranks: the processes that train together; only the leading one writes.
         terminal: shows the training; None shows nothing.
+        memory: data in memory, in place of what the config names.
+        pictures: whether the run folder gets pictures.
 
     Raises:
         DataError: the data is missing or damaged; no run was created.
@@ -103,7 +116,7 @@ def start(
     """
     trackers = _trackers(config)
     with arithmetic_restored():
-        config, splits, trainer = _new_trainer(config, device, ranks)
+        config, splits, trainer = _new_trainer(config, device, ranks, memory)
         if not ranks.leads:
             checkpoints = Checkpoints(config, splits, trainer, Run(Path(name)))
             checkpoints.begin()  # all processes take part in the leader's first checkpoint
@@ -121,23 +134,25 @@ def start(
                 raise
             checkpoints.write_config()
             log.info(f"{run.folder}: {_describe(splits, trainer)}")
-            yield TrainingRun(config, splits, trainer, run, observers(checkpoints, trackers, terminal))
+            yield TrainingRun(config, splits, trainer, run, observers(checkpoints, trackers, terminal, pictures))
 
 
-def _new_trainer(config: Config, device: torch.device, ranks: Ranks) -> tuple[Config, Splits, Trainer]:
+def _new_trainer(
+    config: Config, device: torch.device, ranks: Ranks, memory: MemoryData | None
+) -> tuple[Config, Splits, Trainer]:
     """Return the config completed from the data, the data, and a trainer before its first step."""
     config = config.model_copy(update={"data": absolute(config.data)})
     place = choose_place(device, config.training, ranks)
-    splits = _suitable_data(config)
+    splits = _suitable_data(config, memory=memory)
     config = in_epochs(config, len(splits.train))
     config = _with_shuffle(config, shuffle_of(splits.train, config.training.shuffle))
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
     return config, splits, Trainer(config, splits, place, weights)
 
 
-def _suitable_data(config: Config, may_fill_root: bool = True) -> Splits:
+def _suitable_data(config: Config, may_fill_root: bool = True, memory: MemoryData | None = None) -> Splits:
     """Load the data to train on; raise ``ConfigError`` if ``score.rank`` cannot score its items."""
-    splits = data_to_train_on(config, may_fill_root)
+    splits = data_to_train_on(config, may_fill_root, memory)
     if refusal := RANKERS[config.score.rank].refusal(splits.form):
         raise ConfigError(f"score.rank: {config.score.rank} {refusal}; {splits.source} holds {splits.form.describe()}")
     return splits

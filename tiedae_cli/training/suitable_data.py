@@ -2,23 +2,25 @@
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import ItemSet, Splits
-from tiedae_cli.data.load_data import load_splits
+from tiedae_cli.data.load_data import load_memory, load_splits
+from tiedae_cli.data.sources.memory import MemoryData
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.model.inference import batch_size
 
 
-def data_to_train_on(config: Config, may_fill_root: bool = True) -> Splits:
+def data_to_train_on(config: Config, may_fill_root: bool = True, memory: MemoryData | None = None) -> Splits:
     """Load a config's data.
 
     Args:
         config: the whole config.
         may_fill_root: as in ``load_splits``.
+        memory: data in memory, in place of what the config names.
 
     Raises:
         DataError: The data is missing, damaged or useless, such as identical rows.
         ConfigError: The config does not fit the data.
     """
-    splits = load_splits(config.data, may_fill_root)
+    splits = load_splits(config.data, may_fill_root) if memory is None else load_memory(memory, config.data)
     if splits.form.kind == "vectors" and config.model.output != "linear":
         raise ConfigError(
             f"model.output: {config.model.output} stays in [0, 1], but features are standardized (mean 0, deviation 1): use linear"

@@ -9,13 +9,22 @@ from tiedae_cli.system.text import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @default_style()
 def loss_curve(
     run: str, history: Sequence[EpochReport], pca_error: float | None, components: int, value_name: str = "pixel"
 ) -> bytes:
-    """Draw training and validation error per epoch, the best epoch, and PCA's error at the same code size; return the PNG.
+    """Return ``loss_figure`` as a PNG."""
+    return figure_png(loss_figure(run, history, pca_error, components, value_name))
+
+
+@default_style()
+def loss_figure(
+    run: str, history: Sequence[EpochReport], pca_error: float | None, components: int, value_name: str = "pixel"
+) -> "Figure":
+    """Draw training and validation error by epoch, the best epoch marked, PCA's error at the same code size as a line.
 
     Epochs of layer-wise pretraining are not drawn, because a single layer's error is not comparable.
 
@@ -52,7 +61,7 @@ def loss_curve(
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    return figure_png(figure)
+    return figure
 
 
 def _scale(axes: "Axes", epochs: Sequence[int], lowest: float, highest: float) -> None:
