@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli import __version__
+from tiedae_cli.config.shareable import last_part
 from tiedae_cli.data.item_set import ItemSet, Splits
 from tiedae_cli.errors import InputError
 from tiedae_cli.model.inference import item_errors
@@ -64,7 +65,7 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
     """
     if len(runs) > MOST_RUNS:
         raise InputError(f"{len(runs)} runs: one report holds {MOST_RUNS}; `tiedae compare` has a table for more")
-    compared, splits = compare_runs(runs, names, split)
+    compared, splits = compare_runs(runs, [last_part(name) for name in names], split)
     images, arrays = splits.filled(split), Arrays()
     chosen = choose_items(images)
     errors = []
@@ -94,7 +95,7 @@ def _head(splits: Splits, split: str, images: ItemSet, chosen: Chosen, quantile:
         "version": __version__,
         "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         "machine": f"{machine_name()}, {os.cpu_count()} processors, torch {torch.__version__}",
-        "source": splits.source,
+        "source": last_part(splits.source),
         "split": split,
         "items": len(images),
         "counts": {name: len(splits.get(name)) for name in ("train", "validation", "test")},

@@ -10,7 +10,7 @@ import torch
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
 from tiedae_cli.data.load_data import load_splits, note_data
-from tiedae_cli.errors import InputError
+from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import block_size
 from tiedae_cli.model.pca import PrincipalComponents
@@ -20,6 +20,9 @@ from tiedae_cli.runs.run_list import RUNS
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.runs.training_summary import run_history
 from tiedae_cli.system.devices import resolve_device
+from tiedae_cli.system.text import shortened
+
+LONGEST_NAME = 100  # characters of a name that a checkpoint holds
 
 
 class OpenRun:
@@ -73,7 +76,14 @@ class OpenRun:
         Raises:
             DataError: the data is missing, damaged, or not of the model's form any more.
         """
-        return self._read or load_splits(self.config.data, False).for_model(self.form, str(self.path))
+        try:
+            return self._read or load_splits(self.config.data, False).for_model(self.form, str(self.path))
+        except DataError:
+            if Run(self.path.parent).config.is_file():  # the user's own run folder
+                raise
+            name = shortened(self.config.data.dataset, LONGEST_NAME)
+            message = f"{self.path}: the data that it names ({name}) is missing, damaged or not of its form"
+            raise DataError(message) from None  # which quotes nothing: whoever made the file chose what is read
 
     def split(self, name: str) -> ItemSet:
         """Return the items of a split.
