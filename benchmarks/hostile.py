@@ -469,7 +469,7 @@ def limits() -> Iterator[Attack]:
     """Yield attacks by names, numbers and nesting beyond all limits."""
     for words in NAMING:
         for name in LONG_NAMES:
-            code = 1 if "--run-dir" in words or "output.runs" in words else 2
+            code = 1 if "--run-dir" in words or ("output.runs" in words and len(name) < 4096) else 2
             yield Attack("limits", f"{words.format(name)[:60]} ...", tuple(words.format(name).split()), code=code)
     yield Attack("limits", "half of a surrogate pair as a key", ("train", "s.jsonl"), prepare=surrogate, says="not Unicode")
     yield Attack("limits", "a rate of 1e-320", ("score", RUN, "x.npy", "--false-alarms", "1e-320"), code=0)
@@ -501,9 +501,9 @@ def long_row() -> None:
 
 
 def many_labels() -> None:
-    """Write 8 GB of labels in 8 MB into labels.npz."""
+    """Write 800 MB of labels in 800 KB into labels.npz."""
     with zipfile.ZipFile("labels.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, count, columns in (("x", 100, (4,)), ("y", 1_000_000_000, ())):
+        for name, count, columns in (("x", 100, (4,)), ("y", 100_000_000, ())):
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (count, *columns)})
                 for _ in range(max(1, count // 1_000_000)):
