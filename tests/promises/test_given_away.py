@@ -61,3 +61,14 @@ def test_a_long_name_in_a_checkpoint_is_shortened(digits_run: Path, tiedae: Tied
     replace(trained, run="a" * 1_000_000).save(Path("forged.safetensors"))
     result = tiedae("inspect", "forged.safetensors")
     assert result.code == 0 and len(result.out) + len(result.err) < 20_000
+
+
+@pytest.mark.parametrize("command", ["eval", "reconstruct", "report", "score"])
+def test_data_that_has_changed_since_the_training_is_reported(command: str, tiedae: Tiedae) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (60, 8, 8), dtype=np.uint8)
+    np.save("x.npy", values)
+    assert tiedae("train", "x.npy", "-q", "--set", "training.epochs=1", "--set", "model.hidden_sizes=[4]").code == 0
+    assert "has changed" not in tiedae(command, "x").err
+    np.save("x.npy", values[::-1])
+    result = tiedae(command, "x")
+    assert result.code == 0 and "the data has changed since this run was trained" in result.err

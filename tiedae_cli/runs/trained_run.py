@@ -1,5 +1,6 @@
 """A trained model with what belongs to it: what every command but ``train`` begins with."""
 
+import logging
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,12 +16,14 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import block_size
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint as checkpoints
-from tiedae_cli.runs.run_folder import Run, find_checkpoint, kept_components, principal_components, separate_model
+from tiedae_cli.runs.run_folder import Run, find_checkpoint, fingerprint, kept_components, principal_components, separate_model
 from tiedae_cli.runs.run_list import RUNS
-from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.runs.training_state import EpochReport, SplitIdentity
 from tiedae_cli.runs.training_summary import run_history
 from tiedae_cli.system.devices import resolve_device
 from tiedae_cli.system.text import shortened
+
+log = logging.getLogger(__name__)
 
 LONGEST_NAME = 100  # characters of a name that a checkpoint holds
 
@@ -77,13 +80,23 @@ class OpenRun:
             DataError: the data is missing, damaged, or not of the model's form any more.
         """
         try:
-            return self._read or load_splits(self.config.data, False).for_model(self.form, str(self.path))
+            return self._read or self._loaded()
         except DataError:
             if Run(self.path.parent).config.is_file():  # the user's own run folder
                 raise
             name = shortened(self.config.data.dataset, LONGEST_NAME)
             message = f"{self.path}: the data that it names ({name}) is missing, damaged or not of its form"
             raise DataError(message) from None  # which quotes nothing: whoever made the file chose what is read
+
+    def _loaded(self) -> Splits:
+        """Return the data, and warn if its training split is not the one that the model was trained on."""
+        splits = load_splits(self.config.data, False).for_model(self.form, str(self.path))
+        before, train = self.trained.training.data.get("train"), splits.train
+        if before is not None and before != SplitIdentity(len(train), fingerprint(train)):
+            log.warning(
+                f"{self.path}: the data has changed since this run was trained; its splits may hold items of the training"
+            )
+        return splits
 
     def split(self, name: str) -> ItemSet:
         """Return the items of a split.
