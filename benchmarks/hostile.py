@@ -125,7 +125,7 @@ def put_pipe(name: str) -> None:
 
 
 def put_photos(bad: str, good: str) -> None:
-    """Put a file that is no image, and one that is, into the folder."""
+    """Put a file that is not an image, and one that is, into the folder."""
     Path(bad).write_text("no")
     shutil.copy("photos/0.png", good)
 
@@ -203,7 +203,7 @@ def forge(**values: object) -> None:
 
 
 def opened() -> Iterator[Attack]:
-    """Yield attacks by what is no file, or larger than it seems."""
+    """Yield attacks by special files, and by files that unpack to more than they seem."""
     train = ("train", "--set", "training.epochs=1", "--set", "model.hidden_sizes=[4]")
     for arguments in (
         (*train, "--set", "data.dataset=photos"),
@@ -291,7 +291,7 @@ def hole() -> None:
 
 
 def believed() -> Iterator[Attack]:
-    """Yield forgeries, and numbers that are none."""
+    """Yield attacks by forged files and by values that are not numbers."""
     for value in ("nan", "inf"):
         for command in ("eval", "score", "inspect", "encode", "compare"):
             yield Attack(
@@ -324,7 +324,7 @@ def believed() -> Iterator[Attack]:
                     "believed",
                     f"train on {dtype} {'vectors' if 'v.npy' in arguments[2] else 'images'} with {value}",
                     arguments,
-                    prepare=partial(strange, dtype, float(value)),
+                    prepare=partial(with_value, dtype, float(value)),
                     says="row 8 holds",
                 )
     for option in ("--threshold=nan", "--threshold=inf", "--quantile=nan", "--quantile=2"):
@@ -344,7 +344,7 @@ def believed() -> Iterator[Attack]:
 
 
 def forge_weights(value: float) -> None:
-    """Write a checkpoint whose weights are all this value."""
+    """Write a checkpoint with all weights equal to this value."""
     weights = checkpoint.load(f"{RUN}/best.safetensors").weights
     forge(weights={name: torch.full_like(weight, value) for name, weight in weights.items()})
 
@@ -368,8 +368,8 @@ def forge_pca(forgery: str) -> None:
     path.write_bytes(kept_pca.content(PrincipalComponents(mean, forged), key))
 
 
-def strange(dtype: str, value: float) -> None:
-    """Write vectors and images with one value that is no number."""
+def with_value(dtype: str, value: float) -> None:
+    """Write vectors and images with one value that is not finite."""
     for name, shape in (("v.npy", (60, 6)), ("i.npy", (60, 4, 4))):
         x = np.random.default_rng(0).random(shape).astype(dtype)
         x.reshape(60, -1)[7, 2] = value
@@ -611,7 +611,7 @@ def carry_out(attack: Attack, folder: Path) -> list[str]:
     if not child:
         try:
             be_attacked(attack, folder)
-        except BaseException as error:  # whatever it is, this process must not go on as the one that attacks
+        except BaseException as error:  # this process must never continue as the attacker
             os.write(2, f"Traceback: {error!r}".encode())
         os._exit(99)
     status, memory = wait_for(attack, child)

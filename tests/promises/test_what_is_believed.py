@@ -1,4 +1,4 @@
-"""What is read back is believed only when it is this run's: whole, finite, of its data; YAML and CSV mean what people mean."""
+"""Files of a run are used only if they belong to it and are complete and finite; YAML and CSV are read as people mean them."""
 
 import json
 from dataclasses import replace
@@ -104,7 +104,7 @@ def test_a_value_that_is_too_large_for_the_model_is_named(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "forgery", ["zeros", "nan", "infinity", "other data", "other digest", "scaled", "too many", "one number"]
 )
-def test_components_that_are_no_pca_are_fitted_again(forgery: str, digits_run: Path) -> None:
+def test_invalid_pca_is_fitted_again(forgery: str, digits_run: Path) -> None:
     expected = evaluated(digits_run)
     train = load_digits().train
     key, fitted = fingerprint(train), pca.fit(train, 8)
@@ -169,7 +169,7 @@ def test_whole_numbers(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["1:30", "1_0", "0b11", "yes", "true", "1e1", "~", ".inf", "2024-01-01"])
-def test_what_is_no_whole_number(text: str) -> None:
+def test_other_values_are_not_whole_numbers(text: str) -> None:
     with pytest.raises(ConfigError, match=r"x.yaml:1: training.epochs: "):
         parse_config(f"training: {{epochs: {text}}}", "x.yaml")
 

@@ -1,4 +1,4 @@
-"""Only what was meant is opened, in bounded time and memory: files, in formats that are pixels, of the size that was promised."""
+"""Only regular files of the expected formats and sizes are opened, in bounded time and memory."""
 
 import io
 import json
@@ -99,7 +99,7 @@ def test_a_pipe_in_the_place_of_a_checkpoint(name: str, digits_run: Path) -> Non
 
 
 def test_a_bomb_in_the_place_of_kept_components(digits_run: Path) -> None:
-    """800 MB of zeros in a few hundred KB: nothing compressed is opened, and PCA is fitted again."""
+    """800 MB of zeros in a few hundred KB: the compressed file is not opened, and PCA is fitted again."""
     with zipfile.ZipFile(digits_run / "pca.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("mean.npy", "w") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (100_000_000,)})
         for _ in range(100):

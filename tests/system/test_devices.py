@@ -1,4 +1,4 @@
-"""The precision: what a config gets on which hardware, and what is said of it."""
+"""The precision that a config gets on each kind of hardware, and the warnings about it."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def test_precision(precision: str, native: bool, dtype: torch.dtype, said: list[
 
 
 @pytest.mark.parametrize(("name", "native"), [("avx512_bf16", True), ("amx_bf16", True), ("avx512_f", False)])
-def test_a_cpu_has_bfloat16_where_it_has_the_instructions(name: str, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_has_bfloat16_if_it_has_the_instructions(name: str, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {name: True, "architecture": "x86_64"}, raising=False)
     assert runtime.has_bfloat16(CPU) is native
 
@@ -41,7 +41,9 @@ def test_a_cpu_has_bfloat16_where_it_has_the_instructions(name: str, native: boo
 @pytest.mark.parametrize(
     ("name", "native"), [("_is_avx512_bf16_supported", True), ("_is_amx_tile_supported", True), ("", False)]
 )
-def test_an_older_torch_is_asked_what_it_knows_of_the_cpu(name: str, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_torch_reports_the_cpus_instructions_by_other_functions(
+    name: str, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     for one in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, one, lambda one=one: one == name, raising=False)
