@@ -6,7 +6,6 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
-
 from tiedae_cli.system.portability import open_flags
 
 KINDS = (
