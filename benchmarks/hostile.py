@@ -1,11 +1,11 @@
 """Attack every command by what it reads and writes: run a table of attacks, and print which were held and which failed.
 
-    python benchmarks/hostile.py                  (--kind outputs, text, opened, believed or stops; --json; --list)
+    python benchmarks/hostile.py                  (--kind NAME; --json; --list)
 
-Each attack is one command line in a folder of its own that holds a small trained run and a few inputs, some of them forged. It is held if
-the command ends in time and in bounded memory with the exit code that is right, shows no traceback and no warning of Python's, writes no
-character that commands a terminal, leaves no temporary file, and changes no file that must stay. The commands run in forked processes
-of one that has imported the program, so that a table of this length takes about a minute. Exit code 1 if one failed.
+Each attack is one command line in a folder of its own with a small trained run and a few inputs, some of them forged. It is held if the
+command ends in time, in bounded memory and with the right exit code, shows no traceback and no Python warning, writes no control
+character to the terminal, leaves no temporary file, and changes no file that must stay. The commands run in forked processes of one that
+has imported the program, so the whole table takes a few minutes. Exit code 1 if an attack failed.
 """
 
 import argparse
@@ -123,7 +123,7 @@ def put_pipe(name: str) -> None:
 
 
 def put_photos(bad: str, good: str) -> None:
-    """Put a file that is no image, and one that is, into the folder."""
+    """Put a file that is not an image, and one that is, into the folder."""
     Path(bad).write_text("no")
     shutil.copy("photos/0.png", good)
 
@@ -201,7 +201,7 @@ def forge(**values: object) -> None:
 
 
 def opened() -> Iterator[Attack]:
-    """Yield attacks by what is no file, or larger than it seems."""
+    """Yield attacks by special files, and by files that unpack to more than they seem."""
     train = ("train", "--set", "training.epochs=1", "--set", "model.hidden_sizes=[4]")
     for arguments in (
         (*train, "--set", "data.dataset=photos"),
@@ -277,7 +277,7 @@ def hole() -> None:
 
 
 def believed() -> Iterator[Attack]:
-    """Yield forgeries, and numbers that are none."""
+    """Yield attacks by forged files and by values that are not numbers."""
     for value in ("nan", "inf"):
         for command in ("eval", "score", "inspect", "encode", "compare"):
             yield Attack(
@@ -309,7 +309,7 @@ def believed() -> Iterator[Attack]:
                     "believed",
                     f"train on {dtype} {'vectors' if 'v.npy' in arguments[2] else 'images'} with {value}",
                     arguments,
-                    prepare=partial(strange, dtype, float(value)),
+                    prepare=partial(with_value, dtype, float(value)),
                     says="row 8 holds",
                 )
     for option in ("--threshold=nan", "--threshold=inf", "--quantile=nan", "--quantile=2"):
@@ -329,7 +329,7 @@ def believed() -> Iterator[Attack]:
 
 
 def forge_weights(value: float) -> None:
-    """Write a checkpoint whose weights are all this value."""
+    """Write a checkpoint with all weights equal to this value."""
     weights = checkpoint.load(f"{RUN}/best.safetensors").weights
     forge(weights={name: torch.full_like(weight, value) for name, weight in weights.items()})
 
@@ -352,8 +352,8 @@ def forge_pca(forgery: str) -> None:
     forge(finished=replace(finished, pca=replace(finished.pca, components=finished.pca.components * factor)))
 
 
-def strange(dtype: str, value: float) -> None:
-    """Write vectors and images with one value that is no number."""
+def with_value(dtype: str, value: float) -> None:
+    """Write vectors and images with one value that is not finite."""
     for name, shape in (("v.npy", (60, 6)), ("i.npy", (60, 4, 4))):
         x = np.random.default_rng(0).random(shape).astype(dtype)
         x.reshape(60, -1)[7, 2] = value
@@ -422,7 +422,109 @@ def stops() -> Iterator[Attack]:
     )
 
 
-KINDS = {"outputs": outputs, "text": text, "opened": opened, "believed": believed, "stops": stops}
+LONG_NAMES = ("a" * 300, f"{'a' * 300}.npy", "/".join(["a" * 200] * 30))
+NAMING = (  # every command and option that takes a path
+    "train {}",
+    "train --config {}",
+    "train --run-dir {}",
+    "train --resume {}",
+    "train --set data.dataset={}",
+    "train --set output.runs={}",
+    "train --set training.init_from={}",
+    "eval {}",
+    "inspect {}",
+    "report {}",
+    "export {} -o x.onnx",
+    f"score {RUN} {{}}",
+    f"encode {RUN} {{}}",
+    f"decode {RUN} {{}}",
+    f"reconstruct {RUN} {{}}",
+    f"compare {RUN} {{}}",
+    f"score {RUN} x.npy -o {{}}",
+    f"score {RUN} x.npy --contact-sheet {{}}",
+    f"encode {RUN} x.npy -o {{}}",
+    f"reconstruct {RUN} -o {{}}",
+    f"inspect {RUN} --features {{}}",
+    f"inspect {RUN} --codes {{}}",
+)
+
+
+def limits() -> Iterator[Attack]:
+    """Yield attacks by names, numbers and nesting beyond all limits."""
+    for words in NAMING:
+        for name in LONG_NAMES:
+            code = 1 if "--run-dir" in words or ("output.runs" in words and len(name) < 4096) else 2
+            yield Attack("limits", f"{words.format(name)[:60]} ...", tuple(words.format(name).split()), code=code)
+    yield Attack("limits", "half of a surrogate pair as a key", ("train", "s.jsonl"), prepare=surrogate, says="not Unicode")
+    yield Attack("limits", "a rate of 1e-320", ("score", RUN, "x.npy", "--false-alarms", "1e-320"), code=0)
+    yield Attack(
+        "limits", "a run name of 10 MB", ("inspect", "forged.safetensors"), code=0, prepare=partial(forge, run="a" * 10**7)
+    )
+
+
+def surrogate() -> None:
+    """Write rows with a key that UTF-8 cannot hold."""
+    Path("s.jsonl").write_text("".join(json.dumps({"\ud800": i, "b": i % 7}) + "\n" for i in range(50)))
+
+
+def memory() -> Iterator[Attack]:
+    """Yield attacks by a few bytes that unpack to many."""
+    for make in (long_line, long_row, many_labels):
+        name = make.__doc__.split()[-1].rstrip(".") if make.__doc__ else ""
+        yield Attack("memory", f"train on {name}", ("train", name), prepare=make, says=name)
+
+
+def long_line() -> None:
+    """Write a line of 200 MB into long.jsonl."""
+    Path("long.jsonl").write_bytes(b"[1, 2]\n" * 20_000 + b"[" + b"1, " * 70_000_000)
+
+
+def long_row() -> None:
+    """Write a line of 200 MB into long.txt."""
+    Path("long.txt").write_bytes(b"1 2\n" * 20_000 + b"1 " * 100_000_000)
+
+
+def many_labels() -> None:
+    """Write 800 MB of labels in 800 KB into labels.npz."""
+    with zipfile.ZipFile("labels.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, count, columns in (("x", 100, (4,)), ("y", 100_000_000, ())):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (count, *columns)})
+                for _ in range(max(1, count // 1_000_000)):
+                    file.write(bytes(8 * min(count * 4, 1_000_000)))
+
+
+def machine() -> Iterator[Attack]:
+    """Yield attacks by the settings of other programs in the working folder."""
+    train = ("train", "--set", "training.epochs=1", "--set", "model.hidden_sizes=[4]")
+    settings: dict[str, Callable[[], object]] = {
+        "usetex": partial(Path("matplotlibrc").write_text, "text.usetex: True\nsavefig.dpi: 2000\n"),
+        "garbage": partial(Path("matplotlibrc").write_bytes, bytes(range(256))),
+        "a pipe": partial(os.mkfifo, "matplotlibrc"),
+    }
+    for name, prepare in settings.items():
+        yield Attack("machine", f"{name} as matplotlibrc", train, code=0, prepare=prepare, may_change=("runs/*/*",))
+
+
+def kept() -> Iterator[Attack]:
+    """Yield attacks on special files and modes of outputs."""
+    for name in ("/dev/null", "/dev/stdout", "/dev/fd/1"):
+        for words in ("score {run} x.npy --format csv -o", "encode {run} x.npy --format csv -o", "inspect {run} --features"):
+            command = (*words.format(run=RUN).split(), name)
+            yield Attack("kept", f"{command[0]} to {name}", command, code=0)
+
+
+KINDS = {
+    "outputs": outputs,
+    "text": text,
+    "opened": opened,
+    "believed": believed,
+    "stops": stops,
+    "limits": limits,
+    "memory": memory,
+    "machine": machine,
+    "kept": kept,
+}
 
 
 def main() -> None:
@@ -493,7 +595,7 @@ def carry_out(attack: Attack, folder: Path) -> list[str]:
     if not child:
         try:
             be_attacked(attack, folder)
-        except BaseException as error:  # whatever it is, this process must not go on as the one that attacks
+        except BaseException as error:  # this process must never continue as the attacker
             os.write(2, f"Traceback: {error!r}".encode())
         os._exit(99)
     status, memory = wait_for(attack, child)

@@ -59,7 +59,7 @@ def scored(folder: str, run: str, workers: int) -> "ray.data.Dataset":
 
 
 def make(folder: Path, rows: int, files: int) -> None:
-    """Write a table in which columns depend on each other, and every thousandth row does not belong."""
+    """Write a table in which columns depend on each other, and every thousandth row is an outlier."""
     random = np.random.default_rng(0)
     mix = random.normal(size=(6, COLUMNS))
     for number in range(files):

@@ -1,4 +1,4 @@
-"""Every command works on convolutions as it does on dense layers: tied or not, a code of numbers or of channels, sparse or not."""
+"""Every command works on convolutions as on dense layers: tied or untied, with codes of numbers or channels, sparse or not."""
 
 import io
 import json

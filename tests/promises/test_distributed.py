@@ -1,4 +1,4 @@
-"""Two processes train as one: the same weights at the same global batch, every image counted once, resume, a lost process."""
+"""Two processes train as one: equal weights for equal global batches, every item counted once, resuming, a lost process."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def test_two_processes_equal_one(runs):
 
 
 def test_two_processes_equal_one_on_convolutions(tmp_path):
-    """With what sums over the whole batch: a penalty on the mean code, and Muon's matrices of kernels."""
+    """Includes sums over the whole batch: a penalty on the mean code, and Muon's matrices of kernels."""
     model = ["layers=[conv 6 4 2, conv 8 3 2, dense 6]", "code_activation=sigmoid", "activation=silu", "sparsity=kl"]
     training = settings(epochs=1, batch_size=60, optimizer="muon", learning_rate=0.003, pretraining_epochs=1, flip="true")
     for processes, name in ((1, "one"), (2, "two")):

@@ -1,4 +1,4 @@
-"""A run is named after its data: in every command its name means the run, whatever else lies under that name."""
+"""A run's name means the run in every command, even if another file or folder has that name."""
 
 import shutil
 from pathlib import Path
@@ -55,7 +55,7 @@ OBSTACLES = {  # what lies under the run's name
 
 @pytest.fixture(params=OBSTACLES.values(), ids=OBSTACLES)
 def name(request: pytest.FixtureRequest, digits_run: Path) -> str:
-    """The name of a run, not the newest one, under which something else lies in the working folder."""
+    """The name of an older run that is also the name of another file or folder."""
     word, make = request.param
     shutil.copytree(digits_run, RUNS / "newest")
     digits_run.rename(RUNS / word)

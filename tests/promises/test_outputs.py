@@ -1,4 +1,4 @@
-"""What a command writes destroys nothing: no input, no other output, no state of a run, nothing through a looping link."""
+"""An output never replaces an input, another output or a run's state, and follows no looping link."""
 
 import io
 import os
@@ -94,7 +94,7 @@ def test_no_output_replaces_the_state_of_a_run(command: str, option: str, name: 
     assert message.startswith(f"error: {files / name}: this file holds the state of a run; write to another file, for example ")
 
 
-def test_nor_what_a_run_will_write_nor_by_another_name(files: Path) -> None:
+def test_no_output_replaces_a_future_file_of_a_run_under_any_name(files: Path) -> None:
     (files / "previous.safetensors").unlink()
     refused([*OUTPUTS["export", "--output"], "--output", str(files / "previous.safetensors")])
     os.symlink(files / "last.safetensors", "link.safetensors")
@@ -125,7 +125,7 @@ def test_nothing_is_written_through_a_looping_link(command: str, option: str, fi
 
 
 @pytest.mark.parametrize(("command", "option"), OUTPUTS, ids="".join)
-def test_a_place_that_is_none_is_refused_before_the_work(command: str, option: str, files: Path) -> None:
+def test_an_impossible_output_is_refused_before_the_work(command: str, option: str, files: Path) -> None:
     Path("folder").mkdir()
     for target, problem in (
         ("missing/a.out", "the folder missing does not exist; create it first, or give another file name"),
@@ -205,7 +205,7 @@ def test_a_picture_is_drawn_also_if_the_reader_leaves(files: Path) -> None:
     assert Image.open(io.BytesIO(Path("sheet.png").read_bytes())).width > 300
 
 
-# Temporary files of the dead
+# Temporary files of dead processes
 
 
 def test_what_a_dead_process_left_is_removed_by_the_next_one_that_writes_there(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_signal_that_arrives_as_the_temporary_file_is_made(tmp_path: Path, mon
 
 
 def test_links_in_a_run_folder_are_not_followed(files: Path, make_set: Callable[..., object]) -> None:
-    """A run from elsewhere may hold a link in the place of any of its files: what it leads to stays as it is."""
+    """A run from elsewhere may contain links instead of files: their targets stay unchanged."""
     for name in STATE[3:] + ("loss.png", "reconstructions.png", "previous.safetensors"):
         Path(f"victim-{name}").write_text("precious")
         (files / name).unlink()

@@ -1,4 +1,4 @@
-"""The commands on a system that has neither ``fcntl`` nor folders that can be opened, and where open and mapped files stay as they are."""
+"""The commands on a system without ``fcntl``, where folders cannot be opened and open files cannot be replaced."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from tiedae_cli.system.locks import LOCK_FILE
 
 pytestmark = pytest.mark.slow
 
-# What Windows does not have, taken away before the program is imported; and what it refuses, refused.
+# Remove what Windows lacks before the program is imported, and refuse what Windows refuses.
 PRELUDE = r"""
 import os, sys
 

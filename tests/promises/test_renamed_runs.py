@@ -1,4 +1,4 @@
-"""A run whose folder is renamed, removed or replaced while it is written to is never mixed with its successor."""
+"""A run is never mixed with its successor if its folder is renamed, removed or replaced during training."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.slow
 @pytest.mark.parametrize("successor", [True, False])
 def test_a_run_that_is_renamed_while_it_is_trained_is_never_mixed_with_its_successor(successor: bool, tiedae: Tiedae) -> None:
-    """It stops with the line to type, and continues in the renamed folder; another run begun under its old name stays whole."""
+    """The training stops and prints the command that resumes it in the renamed folder; a new run with the old name stays unchanged."""
     place = torch.device("cpu"), Ranks(), Terminal(quiet=True)
     with opening.start(config_of_seed(1), "x", Path("x"), *place) as first:
         os.rename("x", "moved")

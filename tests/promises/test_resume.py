@@ -1,4 +1,4 @@
-"""A run that is interrupted, killed or prolonged goes on to the same bits; whatever cannot go on is refused by name."""
+"""A run that is interrupted, killed or extended resumes with bit-identical results; whatever cannot be resumed is refused by name."""
 
 import json
 import os
@@ -69,7 +69,7 @@ training: {epochs: 2, batch_size: 100, learning_rate: 0.003, schedule: one_cycle
 """
 ONE_TIED_LAYER = LINEAR_PATH.replace("[24, 6]", "6").replace(", pretraining_epochs: 1", ", corruption: gaussian")
 CONVOLUTIONS_WITH_PATH = CONVOLUTIONS.replace("output: sigmoid", "output: clip, linear_path: pca, tied: false")
-TIMINGS = ("seconds", "items_per_second", "epochs")  # the last is what was asked for
+TIMINGS = ("seconds", "items_per_second", "epochs")  # the last is the number of epochs requested
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,7 @@ def make(text: str, *assignments: str, place: Place = CPU) -> Trainer:
 
 
 def run_on(trainer: Trainer, reports: int | None = None) -> Trainer:
-    """Train for a number of reports (a report a step and one an epoch), or to the end."""
+    """Train for a number of reports (one per step and one per epoch), or to the end."""
     for number, _ in enumerate(trainer.train(), 1):
         if number == reports:
             break
@@ -91,7 +91,7 @@ def run_on(trainer: Trainer, reports: int | None = None) -> Trainer:
 
 
 def through_a_file(trainer: Trainer, text: str, path: Path, *assignments: str, place: Place = CPU) -> Trainer:
-    """Save a trainer, and go on with another one in its place."""
+    """Save a trainer, and continue with another one in its place."""
     config = parse_config(text, "config")
     form = load_splits(config.data).form
     state = trainer.state()
@@ -134,7 +134,7 @@ KINDS = {
 
 @pytest.mark.parametrize("text", KINDS.values(), ids=KINDS)
 def test_interrupted_after_any_step(text, tmp_path):
-    """Stopped and saved again and again, in the middle of epochs, at their ends and between phases."""
+    """Stop and save repeatedly: in the middle of epochs, at their ends and between phases."""
     whole = run_on(make(text))
     steps = whole.step.steps
     for stops in ([1], [steps], [steps + 1], [steps - 1, 1, 1, 1, 3], [5] * 20):
@@ -149,7 +149,7 @@ def test_interrupted_after_any_step(text, tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("text", KINDS.values(), ids=KINDS)
 def test_interrupted_after_any_step_on_cuda(text, precision, tmp_path, cuda):
-    """To the same bits there, by the captured step, and to an error like the CPU's."""
+    """Bit-identical on CUDA with the captured step, and with an error like the CPU's."""
     kind = f"training.precision={precision}"
     config = parse_config(text, "config", [kind])
     place = choose_place(cuda, config.training, Ranks())
@@ -173,7 +173,7 @@ def test_interrupted_while_nothing_has_happened_yet(tmp_path):
 
 
 @pytest.mark.parametrize("stop", [None, 20], ids=["finished", "in the middle"])
-def test_prolonged(stop, tmp_path):
+def test_an_extended_run_equals_a_longer_one(stop, tmp_path):
     """With a constant learning rate 3 epochs and 2 more are 5."""
     whole = run_on(make(PLAIN, "training.epochs=5"))
     trainer = through_a_file(run_on(make(PLAIN), stop), PLAIN, tmp_path / "last.safetensors", "training.epochs=5")
@@ -235,7 +235,7 @@ def interrupted_at(monkeypatch, stop: int, *arguments: object, number: int = sig
 
 @pytest.mark.parametrize("stop", [1, 7, 12, 13, 14, 30, 39])
 def test_signal_save_resume(stop, config, monkeypatch):
-    """12 steps and an epoch's end make 13 reports an epoch."""
+    """Twelve steps and the end of an epoch give 13 reports per epoch."""
     number = (signal.SIGINT, signal.SIGTERM)[stop % 2]
     expected = train("-q", "--config", config, "--run-dir", "whole").stdout
     result = interrupted_at(monkeypatch, stop, "--config", config, "--run-dir", "cut", number=number)
@@ -328,7 +328,7 @@ def test_a_finished_run_prints_its_checkpoint_again(config):
 
 
 def test_one_command_line_for_a_scheduler(config, monkeypatch):
-    """With --config, --resume starts where there is nothing yet, goes on where there is, and is done where it was done."""
+    """With --config, --resume starts a run, resumes an unfinished one, and does nothing for a finished one."""
     command = ("--resume", "--config", config, "--set", "training.l2=0")
     interrupted_at(monkeypatch, 20, *command)
     assert train("-q", *command).stdout == train("-q", *command).stdout == "runs/plain/best.safetensors\n"
@@ -337,7 +337,7 @@ def test_one_command_line_for_a_scheduler(config, monkeypatch):
     assert_same_bits(last("runs/plain"), last("runs/plain-2"))
 
 
-def test_prolonging_on_the_command_line(config):
+def test_extending_on_the_command_line(config):
     train("-q", "--config", config)
     train("-q", "--resume", "--set", "training.epochs=5")
     train("-q", "--config", config, "--set", "training.epochs=5", "--run-dir", "whole")
@@ -380,7 +380,7 @@ def test_nothing_to_resume(config):
 
 
 def damage(path: Path) -> None:
-    """Flip a bit in a file of its own, not in those that are hard links of it."""
+    """Flip a bit in a copy of a file, not in its hard links."""
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 4
     path.unlink()
@@ -582,7 +582,7 @@ def start(*arguments: object, **options) -> subprocess.Popen:
 
 
 def test_real_processes_sigint_sigterm_two_signals_and_sigkill(config):
-    """One training through four deaths, and a fifth process that ends it: the same bits as without them."""
+    """A training that is stopped four times and finished by a fifth process is bit-identical to an uninterrupted one."""
     text = PLAIN.replace("epochs: 3", "epochs: 80, checkpoint_every: 0.001").replace("[24, 6]", "[256, 64]")
     config.write_text(text)
     run = Path("run")
@@ -590,7 +590,7 @@ def test_real_processes_sigint_sigterm_two_signals_and_sigkill(config):
     for numbers, code in (([signal.SIGINT], 130), ([signal.SIGTERM], 143), ([signal.SIGKILL], -9), ([2, 2, 2], 130)):
         process = start(*command)
         assert process.stderr is not None
-        process.stderr.readline()  # training goes on from here
+        process.stderr.readline()  # the training continues from here
         lines = [process.stderr.readline() for _ in range(2)]
         assert all(line.startswith("epoch ") for line in lines)
         for number in numbers:

@@ -1,4 +1,4 @@
-"""Where Ray is installed: the program of ``docs/scale-out.md`` and the benchmark score as ``tiedae score`` does, row for row."""
+"""With Ray, the program in ``docs/scale-out.md`` and the benchmark give the scores of ``tiedae score`` row by row."""
 
 import importlib.util
 import json

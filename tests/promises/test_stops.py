@@ -1,4 +1,4 @@
-"""However a command is stopped, it leaves what can go on and nothing else; what the parent process lets be ignored stays ignored."""
+"""However a command is stopped, it leaves a resumable run and nothing else; signals that the parent process ignores stay ignored."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ def begin(*arguments: str, **options: object) -> "subprocess.Popen[str]":
 
 
 def usual() -> None:
-    """Whoever runs the tests may let signals be ignored."""
+    """Restore the default handlers: the process that runs the tests may ignore signals."""
     for number in (*STOPPING, signal.SIGUSR1):
         signal.signal(number, signal.SIG_DFL)
 
@@ -62,7 +62,7 @@ def test_a_training_saves_and_says_how_to_go_on(training: "subprocess.Popen[str]
 
 
 def test_a_closed_terminal(training: "subprocess.Popen[str]") -> None:
-    """Nobody reads what the training says of its end; it is saved all the same."""
+    """Nobody reads the last messages of the training; it is saved all the same."""
     assert training.stderr is not None and training.stdout is not None
     before = checkpoint.load("run/last.safetensors").training
     training.stdout.close()
@@ -111,7 +111,7 @@ def test_trap_and_ampersand(digits_run: Path) -> None:
     [("score", signal.SIGHUP, 129), ("encode", signal.SIGHUP, 129), ("score", signal.SIGTERM, 143)],
 )
 def test_other_commands_leave_no_temporary_file(command: str, number: int, code: int, digits_run: Path) -> None:
-    """Stopped while they wait for more of their input."""
+    """The commands are stopped while they wait for more input."""
     process = begin(command, "runs/digits", "-", "-o", "out.csv", "-q", stdin=subprocess.PIPE)
     assert process.stdin is not None
     image = ",".join(["3"] * 64) + "\n"
@@ -127,7 +127,7 @@ def test_other_commands_leave_no_temporary_file(command: str, number: int, code:
 
 
 def lost(number: int) -> None:
-    """Receive a signal in a library that forgets whatever its calls of Python raise."""
+    """Receive a signal in a library that discards exceptions of its Python callbacks."""
     with contextlib.suppress(BaseException):
         os.kill(os.getpid(), number)
         time.sleep(1)
@@ -144,7 +144,7 @@ def test_a_signal_that_a_library_loses_is_obeyed_all_the_same(number: int) -> No
 
 
 def test_a_lost_signal_before_the_end(empty_folder: Path) -> None:
-    """The result does not get its name, nor does a training begin, and the command says that it was stopped."""
+    """No result is written, no training begins, and the command reports that it was stopped."""
     with pytest.raises(Interrupted), stopping_at_once(), replacing(Path("codes.csv")) as file:
         file.write(b"1,2")
         lost(signal.SIGTERM)
@@ -158,7 +158,7 @@ def test_a_lost_signal_before_the_end(empty_folder: Path) -> None:
 
 
 def test_no_traceback_of_a_signal_that_arrives_while_an_object_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python forgets what a destructor raises, and prints it; other errors are printed as ever."""
+    """Python discards what a destructor raises, and prints it; other errors are still printed."""
     printed: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda lost: printed.append(type(lost.exc_value)))
 

@@ -1,4 +1,4 @@
-"""Text from outside is data: no name, cell or checkpoint commands a terminal or fakes a line; nothing of Python is shown."""
+"""No name, cell or checkpoint controls the terminal or fakes a line of a message; no Python warning is shown."""
 
 import json
 import os
@@ -94,7 +94,7 @@ def test_names_that_are_not_utf8_pass_through_every_format(kind: str, photos: Pa
 @pytest.mark.parametrize("name", [TITLE, "[bold]x[/red]", ":smile:", "a\rb", "\u202ex"])
 @pytest.mark.parametrize("command", ["eval", "inspect", "compare"])
 def test_a_name_in_a_checkpoint(name: str, command: str, digits_run: Path) -> None:
-    """Nor is it markup of the library that draws the tables."""
+    """Names are not interpreted as markup of the library that draws the tables."""
     found = replace(checkpoint.load(digits_run / "best.safetensors"), run=name)
     Path("other").mkdir()
     found.save(Path("other") / (re.sub("[/\r\n]", "", name) + ".safetensors"))

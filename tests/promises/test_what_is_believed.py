@@ -1,4 +1,4 @@
-"""What is read back is believed only when it is this run's: whole, finite, of its data; YAML and CSV mean what people mean."""
+"""Files of a run are used only if they belong to it and are complete and finite; YAML and CSV are read as people mean them."""
 
 import json
 from dataclasses import replace
@@ -140,7 +140,7 @@ def test_whole_numbers(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["1:30", "1_0", "0b11", "yes", "true", "1e1", "~", ".inf", "2024-01-01"])
-def test_what_is_no_whole_number(text: str) -> None:
+def test_other_values_are_not_whole_numbers(text: str) -> None:
     with pytest.raises(ConfigError, match=r"x.yaml:1: training.epochs: "):
         parse_config(f"training: {{epochs: {text}}}", "x.yaml")
 

@@ -1,4 +1,4 @@
-"""Only what was meant is opened, in bounded time and memory: files, in formats that are pixels, of the size that was promised."""
+"""Only regular files of the expected formats and sizes are opened, in bounded time and memory."""
 
 import io
 import json

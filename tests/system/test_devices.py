@@ -9,7 +9,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(("name", "native"), [("avx512_bf16", True), ("amx_bf16", True), ("avx512_f", False)])
-def test_a_cpu_has_bfloat16_where_it_has_the_instructions(name: str, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_has_bfloat16_if_it_has_the_instructions(name: str, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {name: True, "architecture": "x86_64"}, raising=False)
     assert runtime.has_bfloat16(CPU) is native
 
@@ -17,7 +17,9 @@ def test_a_cpu_has_bfloat16_where_it_has_the_instructions(name: str, native: boo
 @pytest.mark.parametrize(
     ("name", "native"), [("_is_avx512_bf16_supported", True), ("_is_amx_tile_supported", True), ("", False)]
 )
-def test_an_older_torch_is_asked_what_it_knows_of_the_cpu(name: str, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_torch_reports_the_cpus_instructions_by_other_functions(
+    name: str, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     for one in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, one, lambda one=one: one == name, raising=False)

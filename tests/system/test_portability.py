@@ -1,4 +1,4 @@
-"""What operating systems do differently: each answer for each of them, and the rule that no other module asks."""
+"""Differences between operating systems are handled correctly, and in one module only."""
 
 import os
 import re
@@ -103,7 +103,7 @@ def test_macos_flushes_the_drive_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_file_that_another_process_reads_is_replaced_when_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where open files cannot be replaced, as on Windows."""
+    """Open files cannot be replaced, as on Windows."""
     refusals = 3
     pauses: list[float] = []
     rename = os.replace

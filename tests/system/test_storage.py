@@ -1,4 +1,4 @@
-"""A file is written whole or not at all: on a disk that is really full, in a folder that takes nothing, and when writing is stopped."""
+"""A file is written whole or not at all: on a full disk, in a read-only folder, and if writing is interrupted."""
 
 import contextlib
 import os
@@ -189,8 +189,8 @@ def test_remove_temporaries(tmp_path):
 
 
 @pytest.mark.slow
-def test_training_on_a_full_disk_keeps_both_generations_and_goes_on_later(config, tmp_path, monkeypatch):
-    """The file that holds the history grows a little with each epoch, until it is larger than the disk takes."""
+def test_training_on_a_full_disk_keeps_both_generations_and_resumes_later(config, tmp_path, monkeypatch):
+    """The file with the history grows with each epoch until the disk refuses it."""
     monkeypatch.setattr("tiedae_cli.training.checkpointing.AT_MOST_LOST", 0.0)  # each epoch is saved
     full, free = tmp_path / "full", tmp_path / "free"
     assert train("--config", config, "--run-dir", free).exit_code == 0
@@ -228,7 +228,7 @@ def test_figures_on_a_full_disk_leave_the_trained_model(config, tmp_path):
 
 @pytest.mark.slow
 def test_a_small_disk_that_fills_up(config, small_disk):
-    """Two generations and the best fit, until something else fills the disk."""
+    """Both generations and the best checkpoint fit until something else fills the disk."""
     run = small_disk / "run"
     assert train("--config", config, "--run-dir", run, "--set", "training.epochs=2").exit_code == 0
     before = weights(run)
@@ -256,7 +256,7 @@ def test_a_read_only_file_system(config, small_disk):
     assert result.exit_code == 1
     assert "cannot be written: Read-only file system" in result.stderr
     evaluated = CliRunner().invoke(app, ["eval", "-q", "--json", str(small_disk / "run")])
-    assert evaluated.exit_code == 0  # reading is all that it needs
+    assert evaluated.exit_code == 0  # it only reads
 
 
 def test_a_file_where_a_folder_should_be(config, tmp_path):

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from tiedae_cli.config import Config
+from tiedae_cli.config.shareable import without_folders
 from tiedae_cli.data.item_set import ItemForm, Splits
 from tiedae_cli.model.denoising import measure_denoising
 from tiedae_cli.model.inference import Evaluation, error_sum
@@ -33,7 +35,7 @@ def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any
     """Return a run's verdict, errors, settings, and its shape, time and command."""
     history = run.history
     folder = Run(run.path.parent)
-    again = f"tiedae train --config {quoted(folder.config)}" if folder.config.exists() else None
+    again = f"tiedae train --config {quoted(_given_away(folder.config))}" if folder.config.exists() else None
     evaluation = found.evaluation
     assert evaluation.split is not None  # a report shows a split
     shown = splits.filled(evaluation.split)
@@ -42,7 +44,7 @@ def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any
     best = next((report for report in reversed(history) if report.best), None)
     return {
         "name": found.name,
-        "path": str(run.path),
+        "path": _given_away(run.path),
         "command": again,
         "sizes": list(found.sizes),
         "shape": found.shapes,
@@ -55,7 +57,7 @@ def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any
         "seconds": seconds,
         "items_per_second": history[-1].items_per_second if history else None,
         "finished": datetime.fromtimestamp(run.path.stat().st_mtime, UTC).strftime("%d %B %Y, %H:%M UTC"),
-        "settings": changed_settings(run.config),
+        "settings": changed_settings(without_folders(run.config)),
         "columns": error_columns(evaluation, images),
         "errors": error_values(evaluation, images),
         "raw_errors": None if evaluation.raw is None else error_values(evaluation.raw, images),
@@ -69,6 +71,11 @@ def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any
         },
         "corruption": {"kind": run.config.training.corruption, "level": run.config.training.corruption_level},
     }
+
+
+def _given_away(path: Path) -> str:
+    """Return the path of a run's file as a page may show it: of an absolute one, the run folder's name and the file's."""
+    return f"{path.parent.name}/{path.name}" if path.is_absolute() else str(path)
 
 
 def changed_settings(config: Config) -> list[dict[str, str]]:

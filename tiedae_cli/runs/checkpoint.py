@@ -37,11 +37,12 @@ from tiedae_cli.system.files_in_use import note_input
 from tiedae_cli.system.memory import available_memory
 from tiedae_cli.system.regular_files import open_regular
 from tiedae_cli.system.storage import replacing
-from tiedae_cli.system.text import shown
+from tiedae_cli.system.text import shortened, shown
 
 SUFFIX = ".safetensors"
 FORMAT = "tiedae checkpoint"
 VERSION = 2
+LONGEST_RUN = 255  # characters of a run's name
 KEY = "tiedae"  # of the metadata
 LARGEST_ITEM = 1 << 40  # values of one image; more is no image
 STATISTICS = ("offset", "scale", "fill")  # of the form of vectors
@@ -280,7 +281,7 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
         raise CheckpointError(f"{path}: damaged: what its optimizer remembers is not finite")
     position = {name: getattr(document.training, name) for name in _Position.model_fields}
     training = TrainingState(**position, errors=errors, optimizer=optimizer)
-    return Checkpoint(config, form, tensors, training, document.run, finished)
+    return Checkpoint(config, form, tensors, training, shortened(document.run, LONGEST_RUN), finished)
 
 
 def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> ItemForm:

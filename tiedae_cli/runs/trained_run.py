@@ -15,6 +15,7 @@ from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
 from tiedae_cli.data.load_data import load_splits, note_data
 from tiedae_cli.data.sources.detection import is_input
+from tiedae_cli.data.sources.memory import IN_MEMORY
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
@@ -22,11 +23,14 @@ from tiedae_cli.model.inference import block_size
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.run_folder import find_checkpoint, named_model
+from tiedae_cli.runs.run_folder import Run, find_checkpoint, fingerprint, named_model
 from tiedae_cli.runs.run_list import RUNS, is_finished, progress_of, summarize
-from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.runs.training_state import EpochReport, SplitIdentity
 from tiedae_cli.runs.training_summary import run_history
 from tiedae_cli.system.devices import resolve_device
+from tiedae_cli.system.text import shortened
+
+LONGEST_NAME = 100  # characters of a name that a checkpoint holds
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +93,24 @@ class OpenRun:
         Raises:
             DataError: the data is missing, damaged, or not of the model's form any more.
         """
-        return self._read or load_splits(self.config.data, False).for_model(self.form, str(self.path))
+        try:
+            return self._read or self._loaded()
+        except DataError:
+            if self.config.data.dataset == IN_MEMORY or Run(self.path.parent).config.is_file():  # the user's own run folder
+                raise
+            name = shortened(self.config.data.dataset, LONGEST_NAME)
+            message = f"{self.path}: the data that it names ({name}) is missing, damaged or not of its form"
+            raise DataError(message) from None  # which quotes nothing: whoever made the file chose what is read
+
+    def _loaded(self) -> Splits:
+        """Return the data, and warn if its training split is not the one that the model was trained on."""
+        splits = load_splits(self.config.data, False).for_model(self.form, str(self.path))
+        before, train = self.trained.training.data.get("train"), splits.train
+        if before is not None and before != SplitIdentity(len(train), fingerprint(train)):
+            log.warning(
+                f"{self.path}: the data has changed since this run was trained; its splits may hold items of the training"
+            )
+        return splits
 
     def split(self, name: str) -> ItemSet:
         """Return the items of a split.

@@ -3,8 +3,8 @@
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 from tiedae_cli.system.portability import open_flags
 
@@ -17,7 +17,7 @@ KINDS = (
 )
 
 
-def open_regular(path: Path | str) -> IO[bytes]:
+def open_regular(path: Path | str) -> BufferedReader:
     """Open a regular file for reading, following links, without ever waiting for another process.
 
     Raises:

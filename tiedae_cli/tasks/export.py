@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli import __version__
+from tiedae_cli.config.shareable import without_folders
 from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.errors import DataError, ExportError
 from tiedae_cli.model.onnx_graph import Part, build_onnx, interface
@@ -33,7 +34,7 @@ def metadata(trained: Checkpoint, part: Part) -> dict[str, str]:
     if isinstance(trained.form.scale, np.ndarray):
         form["scale"] = trained.form.scale.tolist()
     return {
-        "config": json.dumps(trained.config.model_dump(mode="json")),
+        "config": json.dumps(without_folders(trained.config).model_dump(mode="json")),
         "form": json.dumps(form),
         "part": part,
         "run": trained.run,
