@@ -159,7 +159,7 @@ def test_reconstruct_json_and_seed(digits_run: Path) -> None:
 def test_reconstruct_asks_for_more_than_there_is(digits_run: Path) -> None:
     result = tiedae("reconstruct", "--n", "1000")
     assert result.stdout == "runs/digits/reconstructions-300.png\n"
-    assert result.stderr == "only 300 images in this split, 1,000 were asked for\n"
+    assert result.stderr == "only 300 images in this split; 1,000 were asked for\n"
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["model named", "newest run"])

@@ -6,11 +6,11 @@ import lzma
 from collections.abc import Callable
 from typing import IO, Any
 
-MARKS: dict[bytes, Callable[[Any], IO[bytes]]] = {
+MARKS: dict[bytes, Any] = {  # openers by the first bytes; their stubs name several classes of files
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
-}  # type: ignore[dict-item]  # their stubs name other classes of files
+}
 MARK_BYTES = max(map(len, MARKS))
 
 
