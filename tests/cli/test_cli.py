@@ -170,7 +170,7 @@ def test_reconstruct_prints_json_and_a_seed_chooses_images(digits_run: Path) -> 
 def test_reconstruct_refuses_more_images_than_the_split_has(digits_run: Path) -> None:
     result = tiedae("reconstruct", "--n", "1000")
     assert result.stdout == "runs/digits/reconstructions-300.png\n"
-    assert result.stderr == "only 300 images in this split, 1,000 were asked for\n"
+    assert result.stderr == "only 300 images in this split; 1,000 were asked for\n"
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["model named", "newest run"])

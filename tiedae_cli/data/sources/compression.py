@@ -6,7 +6,7 @@ import lzma
 from collections.abc import Callable
 from typing import IO, Any
 
-MARKS: dict[bytes, Any] = {  # their stubs name other classes of files
+MARKS: dict[bytes, Any] = {  # openers by the first bytes; their stubs name several classes of files
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
