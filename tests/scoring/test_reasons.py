@@ -58,8 +58,8 @@ def test_rows_of_a_series(stride: int, block: int, tmp_path: Path, monkeypatch: 
         for line, (_, errors, answer, start) in zip(found, worst, strict=True):
             because = line["because"]
             assert isinstance(because, list)
-            seen = model.form.normalize(ROWS[start : start + W].reshape(1, -1)).astype(np.float64).reshape(W, D)
-            beyond = np.maximum(np.maximum(low - seen, seen - high), 0) / (high - low)  # outside the training range
+            x = model.form.normalize(ROWS[start : start + W].reshape(1, -1)).astype(np.float64).reshape(W, D)
+            beyond = np.maximum(np.maximum(low - x, x - high), 0) / (high - low)  # outside the training range
             cells = np.argsort(-np.where(beyond > 0, 1 + beyond, errors / errors.sum()).flatten(), kind="stable")[:4]
             assert ["training_range" in reason for reason in because] == (beyond.flatten()[cells] > 0).tolist()
             assert [(reason["row"], reason["column"]) for reason in because] == [

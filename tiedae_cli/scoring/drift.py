@@ -155,7 +155,7 @@ class DriftWatch:
         for place in range(ordered.shape[1]):
             own, points = ordered[:, place], quantiles[:, place]
             for side in ("left", "right"):  # below and up to each point, because equal values make steps
-                at = np.searchsorted(own, points, side=side) / len(own)  # type: ignore[call-overload]
+                at = np.searchsorted(own, points, side=side) / len(own)
                 low = np.searchsorted(points, points, side="left") / steps
                 high = (np.searchsorted(points, points, side="right") - 1) / steps
                 expected = low if side == "left" else high

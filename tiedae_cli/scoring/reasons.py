@@ -42,12 +42,12 @@ class Evidence:
         rows = self.rows
         if rows is not None:
             rows = rows[kept] if isinstance(kept, slice) else [rows[index] for index in kept.tolist()]
-        return Evidence(*(tensor[kept] for tensor in self._tensors()), rows)
+        return _made_of([tensor[kept] for tensor in self._tensors()], rows)
 
     def joined(self, other: "Evidence") -> "Evidence":
         """Return that of the items of two blocks as one."""
         rows = None if self.rows is None or other.rows is None else [*self.rows, *other.rows]
-        return Evidence(*map(torch.cat, zip(self._tensors(), other._tensors(), strict=True)), rows)
+        return _made_of([torch.cat(pair) for pair in zip(self._tensors(), other._tensors(), strict=True)], rows)
 
     def put(self, items: Tensor, other: "Evidence") -> None:
         """Write that of other items over some, in place."""
@@ -75,6 +75,12 @@ class Evidence:
             outside = {} if math.isnan(low) else {"training_range": [low, high]}
             found.append({**where, "value": value, "expected": expected, "share": share, **outside})
         return found
+
+
+def _made_of(tensors: Sequence[Tensor], rows: Sequence[Sequence[str | int]] | None = None) -> Evidence:
+    """Return the evidence of its tensors, in the order of its fields."""
+    places, values, expected, shares, low, high = tensors
+    return Evidence(places, values, expected, shares, low, high, rows)
 
 
 def _column(place: int, form: ItemForm) -> str | int:
@@ -122,7 +128,7 @@ def evidence(values: Tensor, reconstructions: Tensor, explained: Explained) -> E
         if explained.range is None
         else (torch.where(beyond > 0, _raw(bound[None], form), unknown) for bound in explained.range)
     )
-    return Evidence(top, *(tensor.gather(1, top) for tensor in (raw, expected, shares, low, high)))
+    return _made_of([top, *(tensor.gather(1, top) for tensor in (raw, expected, shares, low, high))])
 
 
 def _beyond(values: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
