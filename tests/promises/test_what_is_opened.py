@@ -72,7 +72,7 @@ def photos(digits_run: Path) -> Path:
 def test_in_a_folder_only_files_are_opened(arguments: tuple[str, ...], photos: Path) -> None:
     result = invoke(*arguments)
     assert result.exit_code == 0, result.output
-    assert "photos/pipe.png: a pipe, not a file; left out" in result.stderr
+    assert "photos/pipe.png: a pipe, not a file; skipped" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "config.yaml", "loss.png", "reconstructions.png", "previous.safetensors"])

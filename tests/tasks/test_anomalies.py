@@ -95,7 +95,7 @@ def test_labels_that_judge_nothing(folder: Path, tmp_path: Path) -> None:
     lines = (folder / "table.csv").read_text().splitlines()
     (tmp_path / "good.csv").write_text("\n".join([lines[0], *lines[31:60]]))
     stderr = invoke("score", str(folder / "run"), str(tmp_path / "good.csv"))[1]
-    assert "by their labels all 29 items are usual: AUROC needs both kinds" in stderr
+    assert "all 29 labelled items are normal; AUROC needs normal and anomalous items" in stderr
 
 
 def test_refusals(folder: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_table_of_usual_rows_alone_is_trained_on_and_judges_nothing(tmp_path: 
     invoke("train", "--config", "anomalies", *data, *SMALL, "--run-dir", "run", "-q")
     (said,), stderr = invoke("score", "run", "--summary")
     assert said["items"] == 4 and "auroc" not in said
-    assert "by their labels all 4 items are usual: AUROC needs both kinds" in stderr
+    assert "all 4 labelled items are normal; AUROC needs normal and anomalous items" in stderr
     assert "warning: 4 validation items are too few for a false-alarm rate of 0.01, which needs 99" in stderr
     assert "--false-alarms 0.2; less takes more data" in invoke("score", "run", "--false-alarms", "0.01", code=2)[1]
     enough = "--false-alarms 0.2, or train with --set data.validation=9\n"

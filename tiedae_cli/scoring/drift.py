@@ -22,7 +22,7 @@ from tiedae_cli.scoring.threshold import Threshold
 
 LIKELIHOOD = 1e-3  # p below which chance is not the explanation
 SHIFT, DISTANCE = 0.25, 0.1  # smaller effects do not matter
-LEAST_ITEMS = 20  # fewer items, or windows, tell nothing about columns
+LEAST_ITEMS = 20  # with fewer items, or windows, columns are not compared
 MOST_DRAWN = 10_000
 MOST_TERMS = 1_000_000  # of the beta-binomial sum
 LEAST_DEVIATION = 0.05  # of a pixel in [0, 1], because pixels of a margin are nearly constant

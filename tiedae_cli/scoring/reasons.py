@@ -1,4 +1,4 @@
-"""Why an item is strange: the values, or the regions of an image, that carry its squared error.
+"""Why an item is anomalous: the values, or the regions of an image, that carry its squared error.
 
 Shapes: B items a block, D values an item, K reasons an item; an image is C x H x W.
 """
@@ -29,7 +29,7 @@ class Evidence:
     expected: Tensor
     """The same of what the model made of the item."""
     shares: Tensor
-    """(B, K) of the item's squared error; negative where there is no such reason."""
+    """(B, K) of the item's squared error; negative if there are fewer reasons."""
     low: Tensor
     """The smallest training value, in the data's own units, of a value outside the training range; else NaN."""
     high: Tensor

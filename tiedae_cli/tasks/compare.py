@@ -15,7 +15,7 @@ from tiedae_cli.scoring.scorer import Scorer
 
 
 def comparison_picture(runs: Sequence[OpenRun], compared: Sequence[ComparedRun], images: ItemSet, source: str) -> bytes:
-    """Draw the same images, a row a run under the originals and under PCA with as many numbers, and return the PNG.
+    """Draw the same images, one row per run below the originals and PCA with as many numbers, and return the PNG.
 
     Raises:
         InputError: the runs' items are no pictures.

@@ -320,7 +320,9 @@ def _say(tally: Tally) -> None:
         log.info(f"{tally.outliers:,} of {tally.items:,} items are above the threshold")
     labelled = tally.labelled
     if labelled is not None and labelled.unlabelled:
-        log.info(f"{labelled.unlabelled:,} items without a label are scored, and no measure by labels counts them")
+        log.info(
+            f"{labelled.unlabelled:,} unlabelled items were scored; they are excluded from AUROC and other label-based metrics"
+        )
     if labelled is not None and labelled.labels:
         log.info(labelled.why_not() or described(labelled.values(tally.limit)))
 
