@@ -217,7 +217,7 @@ def opened() -> Iterator[Attack]:
             arguments,
             code=0,
             prepare=partial(os.mkfifo, "photos/pipe.png"),
-            says="a pipe, not a file; left out",
+            says="a pipe, not a file; skipped",
             may_change=("*/*",),
         )
     for name in (*STATE, "loss.png", "reconstructions.png"):

@@ -77,7 +77,7 @@ def test_sigusr1_saves_and_goes_on(training: "subprocess.Popen[str]") -> None:
     assert training.stderr is not None
     training.send_signal(signal.SIGUSR1)
     line = next(line for line in training.stderr if "SIGUSR1" in line)
-    assert line.startswith("saved in epoch ") and line.endswith(", as SIGUSR1 asks; the training goes on\n")
+    assert line.startswith("saved in epoch ") and line.endswith(", as SIGUSR1 asks; the training continues\n")
     training.send_signal(signal.SIGTERM)
     training.communicate(timeout=60)
     assert training.returncode == 143

@@ -197,7 +197,7 @@ def test_files_of_other_tools(path):
     assert "not a tiedae checkpoint" in refused(path, safetensors.torch.save(state))
     assert "not a tiedae checkpoint" in refused(path, safetensors.torch.save(state, {"format": "pt"}))
     assert "not a tiedae checkpoint" in refused(path, put_together({"format": "other"}, state))
-    assert "its document is none" in refused(path, put_together([1], state))
+    assert "its metadata is not a JSON object" in refused(path, put_together([1], state))
 
 
 class Harm:

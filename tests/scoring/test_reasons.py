@@ -12,6 +12,7 @@ from tiny_models import DIGITS, random_bytes, save_run
 import tiedae_cli
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.windows import window_starts
+from tiedae_cli.runs import checkpoint
 from tiedae_cli.scoring.reasons import Explained, evidence
 from tiedae_cli.scoring.regions import region_side
 
@@ -36,6 +37,9 @@ def test_rows_of_a_series(stride: int, block: int, tmp_path: Path, monkeypatch: 
     windows = ["--set", "data.dataset=x.csv", "--set", f"data.window={W}", "--set", f"data.stride={stride}"]
     lines(tiedae, "train", "-q", "--config", "vectors", *windows, *SMALL, "--run-dir", "run")
     model = tiedae_cli.load("run")
+    finished = checkpoint.load("run/best.safetensors").finished
+    assert finished is not None
+    low, high = finished.reference.low.double().numpy(), finished.reference.high.double().numpy()
     worst: list[tuple[float, np.ndarray, np.ndarray, int]] = [(-1.0, np.zeros(0), np.zeros(0), 0)] * N
     for start in window_starts(0, N, W, stride):
         seen = torch.from_numpy(model.form.normalize(ROWS[start : start + W].reshape(1, -1)))
@@ -54,7 +58,10 @@ def test_rows_of_a_series(stride: int, block: int, tmp_path: Path, monkeypatch: 
         for line, (_, errors, answer, start) in zip(found, worst, strict=True):
             because = line["because"]
             assert isinstance(because, list)
-            cells = np.argsort(-errors.flatten(), kind="stable")[:4]
+            x = model.form.normalize(ROWS[start : start + W].reshape(1, -1)).astype(np.float64).reshape(W, D)
+            beyond = np.maximum(np.maximum(low - x, x - high), 0) / (high - low)  # outside the training range
+            cells = np.argsort(-np.where(beyond > 0, 1 + beyond, errors / errors.sum()).flatten(), kind="stable")[:4]
+            assert ["training_range" in reason for reason in because] == (beyond.flatten()[cells] > 0).tolist()
             assert [(reason["row"], reason["column"]) for reason in because] == [
                 (start + cell // D, "abc"[cell % D]) for cell in cells
             ]
@@ -138,3 +145,14 @@ def test_regions_of_image_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         because = line["because"]
         assert isinstance(because, list) and len(because) == 2
         assert list(because[0]) == ["left", "top", "width", "height", "value", "expected", "share"]
+
+
+def test_a_value_outside_the_training_range_is_named_first() -> None:
+    """The error of the third value is the largest, but the first one is what no training item has."""
+    form = ItemForm((1, 1, 3), "vectors", np.array([100.0, 0, 0]), np.array([0.5, 1, 1]))
+    x, made = torch.tensor([[-4.0, 0, 2], [0, 0, 2]]), torch.tensor([[-3.9, 0, 0], [0, 0, 0]])
+    found = evidence(x, made, Explained(form, 2, (torch.tensor([-1.0, -3, -3]), torch.tensor([1.0, 3, 3]))))
+    first, second = (found.described(index, form) for index in (0, 1))
+    assert [reason["column"] for reason in first] == [0, 2] and first[0]["training_range"] == [98, 102]
+    assert first[0]["value"] == 92 and first[0]["share"] < first[1]["share"] and "training_range" not in first[1]
+    assert second[0]["column"] == 2 and "training_range" not in second[0]

@@ -96,7 +96,7 @@ def test_labels_of_one_kind_give_no_auroc(folder: Path, tmp_path: Path) -> None:
     lines = (folder / "table.csv").read_text().splitlines()
     (tmp_path / "good.csv").write_text("\n".join([lines[0], *lines[31:60]]))
     stderr = invoke("score", str(folder / "run"), str(tmp_path / "good.csv"))[1]
-    assert "by their labels all 29 items are usual: AUROC needs both kinds" in stderr
+    assert "all 29 labelled items are normal; AUROC needs normal and anomalous items" in stderr
 
 
 def test_anomaly_options_that_cannot_work_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_table_of_normal_rows_only_trains_but_gives_no_auroc(tmp_path: Path, m
     invoke("train", "--config", "anomalies", *data, *SMALL, "--run-dir", "run", "-q")
     (said,), stderr = invoke("score", "run", "--summary")
     assert said["items"] == 4 and "auroc" not in said
-    assert "by their labels all 4 items are usual: AUROC needs both kinds" in stderr
+    assert "all 4 labelled items are normal; AUROC needs normal and anomalous items" in stderr
     assert "warning: 4 validation items are too few for a false-alarm rate of 0.01, which needs 99" in stderr
     assert "--false-alarms 0.2; less takes more data" in invoke("score", "run", "--false-alarms", "0.01", code=2)[1]
     enough = "--false-alarms 0.2, or train with --set data.validation=9\n"

@@ -37,7 +37,9 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TiedAutoencoder:
     np.save("x.npy", PIXELS.numpy())
     made = save_run(Path("runs"), "digits", DIGITS)
     best = Path("runs/digits/best.safetensors")
-    parts = replace(parts_of(DIGITS, 4), calibration=calibrate(split_errors(made, "validation")))
+    parts = parts_of(DIGITS, 4)
+    wide = replace(parts.reference, deviation=torch.full((64,), 100.0, dtype=torch.float64))  # nothing is unlike it
+    parts = replace(parts, reference=wide, calibration=calibrate(split_errors(made, "validation")))
     replace(checkpoint.load(best), finished=parts).save(best)
     os.link("runs/digits/best.safetensors", "runs/digits/last.safetensors")
     return made
@@ -155,7 +157,7 @@ def test_a_bad_file_in_a_folder_is_named_and_the_rest_is_scored(model: TiedAutoe
     expected = errors_of(model, torch.from_numpy(DIGITS.normalize(PIXELS[[0, 2, 3]].reshape(3, 64).numpy())))
     assert numbers(lines, "squared_error") == pytest.approx(expected.tolist(), rel=1e-5)
     problem = "photos/1.png: not an image that can be decoded (unknown format)"
-    assert f"warning: {problem}; left out\n" in stderr
+    assert f"warning: {problem}; skipped\n" in stderr
     assert stderr.endswith(f"error: 1 could not be read, 3 are scored:\n{problem}\n")
     assert Path("worst.png").stat().st_size > 1000
     _, stderr = run("photos", "-q", code=1)
@@ -191,10 +193,10 @@ def test_unreadable_rows_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyP
         own = (found.module(seen).double() - seen.double()).square().sum().item()
     assert lines[10]["squared_error"] == pytest.approx(own, rel=1e-6) and own > 1e50
     assert list(lines[0]) == ["item", "squared_error", "mse_per_value"]
-    assert stderr.count("; left out") == 10
+    assert stderr.count("; skipped") == 10
     assert stderr.endswith("and 6 more\n")
     np.save("huge.npy", rows[24:27])
-    assert "row 3: its values are too large for this model; left out" in run("vectors", "huge.npy", "--no-threshold", code=1)[1]
+    assert "row 3: its values are too large for this model; skipped" in run("vectors", "huge.npy", "--no-threshold", code=1)[1]
     assert "no threshold, because its training was killed" in run("vectors", "v.npy", "--quantile", "0.9", code=2)[1]
     assert "which are no pictures" in run("vectors", "v.npy", "--contact-sheet", "w.png", code=2)[1]
     lines, stderr = run("vectors", "v.npy", "--threshold", "1e30", code=1)

@@ -1,8 +1,8 @@
-"""The one durable file: config, form of the data, weights and all that training needs to go on; believed only when it is whole.
+"""The checkpoint: config, form of the data, weights, what resuming needs, and what a finished training adds; used only if it is whole.
 
 A checkpoint is a safetensors file. The weights stand under the names of the model's ``state_dict``, what else is a tensor stands under
 a prefix (``optimizer.``, ``training.``, ``form.``), and the metadata hold a JSON document with everything else and a SHA-256 over that
-document and all tensors. Nothing in such a file can run code or take more memory than its own size. Before anything of it is believed,
+document and all tensors. Nothing in such a file can run code or take more memory than its own size. It is validated
 in this order: the file's structure, the format version, the digest, the document against its schema, the config by the rules of a YAML
 file, and the weights against the model that the config describes.
 """
@@ -177,7 +177,7 @@ class Checkpoint:
 
 
 def load(path: Path | str) -> Checkpoint:
-    """Read a checkpoint and believe it only when everything holds.
+    """Read and validate a checkpoint.
 
     Raises:
         CheckpointError: the file is missing, damaged, another tool's or from another version; one line that says which.
@@ -190,7 +190,7 @@ def load(path: Path | str) -> Checkpoint:
         unsigned = {name: value for name, value in document.items() if name != "sha256"}
         if _digest(unsigned, tensors) != document.get("sha256"):
             raise CheckpointError(f"{path}: damaged: its contents do not match their checksum")
-        return _believe(path, DOCUMENT.validate_json(json.dumps(document)), tensors)
+        return _validated(path, DOCUMENT.validate_json(json.dumps(document)), tensors)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
@@ -210,7 +210,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the document and the tensors of a file; neither is believed yet."""
+    """Return the document and the tensors of a file, not validated yet."""
     raw = _bytes(path)
     length = int.from_bytes(raw[:8], "little")
     try:
@@ -226,7 +226,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (SafetensorError, ValueError, KeyError, RecursionError, OverflowError) as error:
         raise CheckpointError(f"{path}: damaged: {_first_line(error)}") from None
     if not isinstance(document, dict):
-        raise CheckpointError(f"{path}: damaged: its document is none")
+        raise CheckpointError(f"{path}: damaged: its metadata is not a JSON object")
     return document, tensors
 
 
@@ -260,13 +260,13 @@ def _check_version(path: Path, document: dict[str, Any]) -> None:
         raise CheckpointError(f"{path}: format version {version}, written by tiedae {by}; this is {__version__}: {remedy}")
 
 
-def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Checkpoint:
-    """Build the checkpoint from contents whose digest holds; they are still checked, for a checksum is not a signature."""
+def _validated(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Checkpoint:
+    """Build the checkpoint from contents with a valid digest; validate them too, because a checksum is not a signature."""
     try:
         config = validate_config(document.config, str(path))
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
-    form = _believe_form(path, document.form, tensors)
+    form = _validated_form(path, document.form, tensors)
     with torch.device("meta"):
         described = build_autoencoder(form.shape, config.model)
     finished = take_parts(document.finished, tensors, form, described.sizes[-1])
@@ -284,7 +284,7 @@ def _believe(path: Path, document: _Document, tensors: dict[str, Tensor]) -> Che
     return Checkpoint(config, form, tensors, training, shortened(document.run, LONGEST_RUN), finished)
 
 
-def _believe_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> ItemForm:
+def _validated_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> ItemForm:
     if min(form.shape) < 1 or math.prod(form.shape) > LARGEST_ITEM or form.kind not in KINDS:
         raise CheckpointError(f"{path}: damaged: its data has an impossible form")
     statistics = {name: tensors.pop(f"form.{name}").numpy() for name in STATISTICS if f"form.{name}" in tensors}

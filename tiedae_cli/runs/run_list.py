@@ -33,7 +33,7 @@ class Outcome:
     mse_per_value: float | None = None
     """Of the best epoch: validation, else training."""
     pca_mse_per_value: float | None = None
-    """PCA's on the same split, with as many numbers as the code has; None where that is no yardstick."""
+    """PCA's on the same split, with as many numbers as the code has; None if it is not a baseline."""
 
     stopped_early_after: int | None = None
     """Epochs done, if early stopping ended the training."""
@@ -124,7 +124,7 @@ def progress_of(run: RunSummary) -> str:
 
 
 def known_runs(parent: Path) -> str:
-    """Return the names of the newest runs, for a message; empty where there is none."""
+    """Return the names of the newest runs, for a message; empty if there are none."""
     names = [folder.name for folder in run_folders(parent)]
     more = f" and {len(names) - NAMED} more (tiedae runs)" if len(names) > NAMED else ""
     return f" (runs under {parent}/: {', '.join(map(quoted, names[:NAMED]))}{more})" if names else ""

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 class OpenRun:
-    """A checkpoint and, each read when it is first asked for, its model, its data and its yardstick.
+    """A checkpoint and, each read when it is first asked for, its model and its data.
 
     Args:
         path: the checkpoint.

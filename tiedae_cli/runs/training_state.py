@@ -19,7 +19,7 @@ class EpochReport:
     __pydantic_config__ = STRICT
 
     phase: str
-    """``joint``, or ``layer 1`` ... of greedy pretraining, whose errors are those of the layer's own input."""
+    """``joint``, or ``layer 1`` ... of greedy pretraining; its errors are those of the layer's own input."""
     epoch: int
     """Of the phase, from 1."""
     epochs: int

@@ -1,4 +1,4 @@
-"""How well scores tell items apart that labels call usual or strange."""
+"""How well scores separate anomalous from normal items, by their labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ OUTLIER_LABELS = ({"0"}, {"0", "1"}, {"1"})  # without ``data.normal``, 1 is an 
 
 @dataclass
 class Labelled:
-    """The scores of items whose labels are known.
+    """The scores of labelled items.
 
     Args:
-        normal: labels of usual items, from ``data.normal``; without them 1 is an outlier among 0 and 1.
+        normal: labels of normal items, from ``data.normal``; if empty, 1 is an outlier among 0 and 1.
     """
 
     normal: Sequence[str]
@@ -26,7 +26,7 @@ class Labelled:
     """Their texts, of the items that have one."""
     scores: list[Tensor] = field(default_factory=list)
     unlabelled: int = 0
-    """Items whose label says nothing."""
+    """Unlabelled items."""
 
     def add(self, labels: Sequence[str] | None, scores: Tensor) -> None:
         """Note the items of a block."""
@@ -49,42 +49,42 @@ class Labelled:
             return None
         if not self.normal and found not in OUTLIER_LABELS:
             known = ", ".join(sorted(found)[:6])
-            return f"the labels ({known}) do not say which items are usual: train with --set 'data.normal=[LABEL, ...]'"
-        strange = sum(self._strange())
-        if strange in (0, len(self.labels)):
-            kind = "usual" if strange == 0 else "outliers"
-            return f"by their labels all {len(self.labels):,} items are {kind}: AUROC needs both kinds"
+            return f"the labels ({known}) do not say which items are normal: train with --set 'data.normal=[LABEL, ...]'"
+        anomalous = sum(self._anomalous())
+        if anomalous in (0, len(self.labels)):
+            kind = "normal" if anomalous == 0 else "anomalous"
+            return f"all {len(self.labels):,} labelled items are {kind}; AUROC needs normal and anomalous items"
         return None
 
-    def _strange(self) -> list[bool]:
+    def _anomalous(self) -> list[bool]:
         normal = self._normal
         return [label not in normal for label in self.labels]
 
     def values(self, limit: float | None) -> dict[str, Any]:
         """Return the measures as the JSON interface names them; to be called where ``why_not`` is None and there are labels."""
-        scores, strange = torch.cat(self.scores), torch.tensor(self._strange())
-        return separation(scores[~strange], scores[strange], limit)
+        scores, anomalous = torch.cat(self.scores), torch.tensor(self._anomalous())
+        return separation(scores[~anomalous], scores[anomalous], limit)
 
 
-def separation(usual: Tensor, strange: Tensor, limit: float | None) -> dict[str, Any]:
-    """Return how well scores tell strange items, (M,), from usual ones, (N,), as the JSON interface names it."""
+def separation(normal: Tensor, anomalous: Tensor, limit: float | None) -> dict[str, Any]:
+    """Return how well scores separate anomalous items, (M,), from normal ones, (N,), as the JSON interface names it."""
     values = {
-        "auroc": auroc(usual, strange),
-        "average_precision": average_precision(usual, strange),
-        "precision_at_n": precision_at_n(usual, strange),
+        "auroc": auroc(normal, anomalous),
+        "average_precision": average_precision(normal, anomalous),
+        "precision_at_n": precision_at_n(normal, anomalous),
     }
     if limit is None:
         return values
-    found, alarms = int((strange > limit).sum()), int((usual > limit).sum())
+    found, alarms = int((anomalous > limit).sum()), int((normal > limit).sum())
     return {
         **values,
         "threshold": limit,
         "true_positives": found,
         "false_positives": alarms,
-        "false_negatives": len(strange) - found,
-        "true_negatives": len(usual) - alarms,
-        "false_alarm_rate": alarms / len(usual),
-        "detection_rate": found / len(strange),
+        "false_negatives": len(anomalous) - found,
+        "true_negatives": len(normal) - alarms,
+        "false_alarm_rate": alarms / len(normal),
+        "detection_rate": found / len(anomalous),
     }
 
 
@@ -96,9 +96,9 @@ def described(values: dict[str, Any]) -> str:
     )
     if "threshold" not in values:
         return text
-    strange = values["true_positives"] + values["false_negatives"]
-    usual = values["false_positives"] + values["true_negatives"]
+    anomalous = values["true_positives"] + values["false_negatives"]
+    normal = values["false_positives"] + values["true_negatives"]
     return (
-        f"{text}\nabove the threshold: {values['true_positives']:,} of {strange:,} outliers, "
-        f"{values['false_positives']:,} of {usual:,} usual items ({values['false_alarm_rate']:.2%})"
+        f"{text}\nabove the threshold: {values['true_positives']:,} of {anomalous:,} outliers, "
+        f"{values['false_positives']:,} of {normal:,} normal items ({values['false_alarm_rate']:.2%})"
     )

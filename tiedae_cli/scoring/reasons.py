@@ -1,4 +1,4 @@
-"""Why an item is strange: the values, or the regions of an image, that carry its squared error.
+"""Why an item is anomalous: the values, or the regions of an image, that carry its squared error.
 
 Shapes: B items a block, D values an item, K reasons an item; an image is C x H x W.
 """
@@ -29,7 +29,7 @@ class Evidence:
     expected: Tensor
     """The same of what the model made of the item."""
     shares: Tensor
-    """(B, K) of the item's squared error; negative where there is no such reason."""
+    """(B, K) of the item's squared error; negative if there are fewer reasons."""
     low: Tensor
     """The smallest training value, in the data's own units, of a value outside the training range; else NaN."""
     high: Tensor
@@ -42,15 +42,12 @@ class Evidence:
         rows = self.rows
         if rows is not None:
             rows = rows[kept] if isinstance(kept, slice) else [rows[index] for index in kept.tolist()]
-        places, values, expected, shares, low, high = (tensor[kept] for tensor in self._tensors())
-        return Evidence(places, values, expected, shares, low, high, rows)
+        return _made_of([tensor[kept] for tensor in self._tensors()], rows)
 
     def joined(self, other: "Evidence") -> "Evidence":
         """Return that of the items of two blocks as one."""
         rows = None if self.rows is None or other.rows is None else [*self.rows, *other.rows]
-        pairs = zip(self._tensors(), other._tensors(), strict=True)
-        places, values, expected, shares, low, high = map(torch.cat, pairs)
-        return Evidence(places, values, expected, shares, low, high, rows)
+        return _made_of([torch.cat(pair) for pair in zip(self._tensors(), other._tensors(), strict=True)], rows)
 
     def put(self, items: Tensor, other: "Evidence") -> None:
         """Write that of other items over some, in place."""
@@ -78,6 +75,12 @@ class Evidence:
             outside = {} if math.isnan(low) else {"training_range": [low, high]}
             found.append({**where, "value": value, "expected": expected, "share": share, **outside})
         return found
+
+
+def _made_of(tensors: Sequence[Tensor], rows: Sequence[Sequence[str | int]] | None = None) -> Evidence:
+    """Return the evidence of its tensors, in the order of its fields."""
+    places, values, expected, shares, low, high = tensors
+    return Evidence(places, values, expected, shares, low, high, rows)
 
 
 def _column(place: int, form: ItemForm) -> str | int:
@@ -125,9 +128,7 @@ def evidence(values: Tensor, reconstructions: Tensor, explained: Explained) -> E
         if explained.range is None
         else (torch.where(beyond > 0, _raw(bound[None], form), unknown) for bound in explained.range)
     )
-    return Evidence(
-        top, raw.gather(1, top), expected.gather(1, top), shares.gather(1, top), low.gather(1, top), high.gather(1, top)
-    )
+    return _made_of([top, *(tensor.gather(1, top) for tensor in (raw, expected, shares, low, high))])
 
 
 def _beyond(values: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""The rows of a series, scored by a model of windows: a window's score says nothing of which of its rows are anomalous.
+"""The rows of a series, scored by a model of windows: a window's score does not tell which of its rows are anomalous.
 
 The row score is the mean, over the windows that hold the row, of the row's own squared error there; the window score is the squared
 error of a whole window, summed over its rows.
@@ -36,7 +36,7 @@ def score_rows(
         model: takes windows.
         blocks: rows, (B, D) each.
         device: where to compute.
-        bad: is told of what cannot be scored.
+        bad: called for what cannot be scored.
         window: rows of a window.
         stride: rows from one window to the next.
         explain: how the values that carry a window's error are looked for; None keeps none.

@@ -50,7 +50,7 @@ def joined(first: Scored, second: Scored) -> Scored:
 
 
 def without_infinite(scored: Scored, bad: Bad) -> Scored:
-    """Return a block without the items whose error is not finite: somewhere on its way no float32 holds what the model makes of them."""
+    """Return a block without the items whose error is not finite: float32 cannot hold what the model computes for them."""
     wrong = ~(scored.squared_errors.isfinite() & scored.scores.isfinite())
     if not wrong.any():
         return scored

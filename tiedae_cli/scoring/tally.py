@@ -20,15 +20,15 @@ MOST_NAMED = 10  # bad items that are named one by one
 
 
 class Failures:
-    """Items that could not be scored: each is told of when it is met, and all of them fail the command at its end."""
+    """Items that could not be scored: each is logged when it is met, and together they fail the command at its end."""
 
     def __init__(self) -> None:
         self.problems: list[DataError] = []
         self.count = 0
-        self._told = 0
+        self._logged = 0
 
     def add(self, problem: DataError) -> None:
-        """Note one; it is told of as soon as another item is scored or a second one fails, for alone it is the command's error."""
+        """Note one. It is logged once another item is scored or a second one fails, because alone it is the command's error."""
         self.count += 1
         if self.count <= MOST_NAMED:
             self.problems.append(problem)
@@ -36,10 +36,10 @@ class Failures:
             self.tell()
 
     def tell(self) -> None:
-        """Tell of those that nobody was told of yet."""
-        for problem in self.problems[self._told :]:
-            log.warning(f"{problem}; left out")
-        self._told = len(self.problems)
+        """Log those that were not logged yet."""
+        for problem in self.problems[self._logged :]:
+            log.warning(f"{problem}; skipped")
+        self._logged = len(self.problems)
 
     def finish(self, scored: int) -> None:
         """Raise what the command ends with, if anything failed.
@@ -85,7 +85,7 @@ class Tally:
         limit: a higher score makes an outlier; None: nothing does.
         worst: how many of the worst items are kept.
         all_scores: whether each item's score is kept (8 bytes an item).
-        normal: labels of usual items, where labels are to be judged by.
+        normal: labels of normal items; None does not judge by labels.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Tally:
 
 
 def detection_values(usual: Tally, intruders: Tally, name: str) -> dict[str, Any]:
-    """Return how well the score tells intruders from usual items, as the JSON interface names it.
+    """Return how well the score separates intruders from normal items, as the JSON interface names it.
 
     Args:
         usual: of the items that belong, all scores kept.

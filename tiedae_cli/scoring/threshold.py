@@ -1,4 +1,4 @@
-"""The threshold of a score: an order statistic of held-out usual items, and the false-alarm rate that it promises.
+"""The threshold of a score: an order statistic of held-out normal items, and the false-alarm rate that it promises.
 
 Of n independent held-out items and a usual item to come, all of one distribution without ties, the chance that the new score exceeds
 the k-th smallest held-out one follows Beta(n + 1 - k, k) (David & Nagaraja 2003, "Order Statistics", section 2.3), whatever the
@@ -18,12 +18,12 @@ BISECTIONS = 60  # halvings of [0, 1], beyond the digits of a double near the an
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold, and how often usual items will exceed it."""
+    """A threshold, and how often normal items will exceed it."""
 
     value: float
     """A larger score makes an outlier."""
     items: int
-    """n, held-out usual items that it was taken from."""
+    """n, held-out normal items that it was taken from."""
     expected: float
     """Expected false-alarm rate."""
     low: float

@@ -27,6 +27,7 @@ from tiedae_cli.output.output_targets import check_targets
 from tiedae_cli.output.series_envelope import EnvelopeBuilder, RowNumbers
 from tiedae_cli.output.terminal import Terminal, write_output
 from tiedae_cli.runs.trained_run import OpenRun
+from tiedae_cli.scoring.drift import Drift, DriftWatch
 from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
 from tiedae_cli.scoring.labels import described
 from tiedae_cli.scoring.scored import Scored
@@ -84,6 +85,8 @@ class Limit:
     """The false-alarm rate to expect, unless the value was given."""
     interval: tuple[float, float] | None = None
     """Of this rate; None for rows of a series, which are not independent."""
+    threshold: Threshold | None = None
+    """Where the value comes from, unless it was given."""
 
 
 def score(run: OpenRun, names: Sequence[str], request: ScoreRequest, terminal: Terminal) -> None:
@@ -108,19 +111,33 @@ def score(run: OpenRun, names: Sequence[str], request: ScoreRequest, terminal: T
     items = reader.open_rows(names) if names else scorer.rows(run.split(request.split))
     check_targets(request.output, *(None if path is None else str(path) for path in (request.sheet, request.plot)))
     tally = _tally(run, request, limit)
-    scored = pictures.watch(tally.watch(scorer.score(items.blocks, failures.add, request.explain)))
+    drift = _drift_watch(run)
+    blocks = items.blocks if drift is None else drift.watch(items.blocks)
+    scored = pictures.watch(tally.watch(scorer.score(blocks, failures.add, request.explain)))
     if request.against is None:
-        records = _records(scored, tally, request, limit, row_form(run.form), failures)
+        records = _records(scored, tally, request, limit, row_form(run.form), failures, drift)
     else:
         intruders = scorer.score(_intruders(scorer, reader, request.against).blocks, failures.add)
         records = _detection(scored, tally, intruders, request.against)
     _write(records, request, pictures, tally, scorer.score_name)
     if request.output != "-":
         terminal.result(request.output)
-        terminal.json_line(output=request.output, **_summary(tally, limit, failures))
+        terminal.json_line(output=request.output, **_summary(tally, limit, failures, drift))
     _say(tally)
+    if (moved := _moved(drift, tally, limit)) is not None:
+        log.warning(moved.describe())
     _fail_above(request.fail_above, tally, failures)
     failures.finish(tally.items)
+
+
+def _drift_watch(run: OpenRun) -> DriftWatch | None:
+    """Return what compares items with the training items; None if the checkpoint does not know them."""
+    finished = run.trained.finished
+    return None if finished is None else DriftWatch(finished.reference, row_form(run.form), run.form.window)
+
+
+def _moved(drift: DriftWatch | None, tally: Tally, limit: Limit) -> Drift | None:
+    return None if drift is None else drift.found(tally.outliers, tally.items, limit.threshold)
 
 
 def _fail_above(most: int | None, tally: Tally, failures: Failures) -> None:
@@ -183,7 +200,7 @@ def _announced(scorer: Scorer, found: Threshold) -> Limit:
     )
     by = f"threshold: {scorer.score_name} {found.value:.6g} by {found.items:,} validation items"
     log.info(f"{by}; expected false alarms {found.expected:.3g}{promise}")
-    return Limit(found.value, found.expected, interval)
+    return Limit(found.value, found.expected, interval, found)
 
 
 def _tally(run: OpenRun, request: ScoreRequest, limit: Limit) -> Tally:
@@ -196,7 +213,13 @@ def _tally(run: OpenRun, request: ScoreRequest, limit: Limit) -> Tally:
 
 
 def _records(
-    blocks: Iterable[Scored], tally: Tally, request: ScoreRequest, limit: Limit, form: ItemForm, failures: Failures
+    blocks: Iterable[Scored],
+    tally: Tally,
+    request: ScoreRequest,
+    limit: Limit,
+    form: ItemForm,
+    failures: Failures,
+    drift: DriftWatch | None,
 ) -> Iterator[Records]:
     """Yield what is written of each item, in order; of the ``top`` worst, worst first; or one object about all."""
 
@@ -214,12 +237,14 @@ def _records(
     if not tally.items:
         failures.finish(scored=0)  # here, so that no empty file takes the place of an older one
     elif request.summary:
-        yield Records.one(_summary(tally, limit, failures))
+        yield Records.one(_summary(tally, limit, failures, drift))
 
 
-def _summary(tally: Tally, limit: Limit, failures: Failures) -> dict[str, Any]:
+def _summary(tally: Tally, limit: Limit, failures: Failures, drift: DriftWatch | None) -> dict[str, Any]:
     """Return what is to say about all items, as the JSON interface names it."""
     values: dict[str, Any] = {"items": tally.items, "squared_error_per_item": tally.squared_error / max(tally.items, 1)}
+    moved = _moved(drift, tally, limit)
+    values["drift"] = None if moved is None else moved.values()
     if failures.count:
         values["unreadable"] = failures.count
     if limit.value is not None:
@@ -295,7 +320,9 @@ def _say(tally: Tally) -> None:
         log.info(f"{tally.outliers:,} of {tally.items:,} items are above the threshold")
     labelled = tally.labelled
     if labelled is not None and labelled.unlabelled:
-        log.info(f"{labelled.unlabelled:,} items without a label are scored, and no measure by labels counts them")
+        log.info(
+            f"{labelled.unlabelled:,} unlabelled items were scored; they are excluded from AUROC and other label-based metrics"
+        )
     if labelled is not None and labelled.labels:
         log.info(labelled.why_not() or described(labelled.values(tally.limit)))
 

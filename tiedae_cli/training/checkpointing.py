@@ -218,4 +218,4 @@ def identify(splits: Splits) -> dict[str, SplitIdentity]:
 
 def _say_if(asked: bool, epoch: int) -> None:
     if asked:
-        log.info(f"saved in epoch {epoch}, as SIGUSR1 asks; the training goes on")
+        log.info(f"saved in epoch {epoch}, as SIGUSR1 asks; the training continues")
