@@ -314,11 +314,17 @@ def test_the_rule_for_few_items_survives_a_resume() -> None:
     ]
 
 
-def test_more_numbers_than_components_are_refused_by_name(tmp_path: Path) -> None:
+def test_numbers_beyond_the_components_start_at_0_and_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """16 training rows have 16 components, which reconstruct them exactly."""
     np.save(tmp_path / "rows.npy", rows(20, values=40).values.reshape(20, 40))
-    assignments = ("model.hidden_sizes=[32,18]", "model.output=linear", f"data.dataset={tmp_path / 'rows.npy'}")
-    with pytest.raises(ConfigError, match="a code of 18 needs as many principal components; 16 training items of 40 values"):
-        data_to_train_on(configured(*assignments))
+    config = configured("model.hidden_sizes=[32,18]", "model.output=linear", f"data.dataset={tmp_path / 'rows.npy'}")
+    splits = data_to_train_on(config)
+    assert (
+        "16 training items of 40 values have only 16 principal components, so 2 of the code's 18 numbers start at 0"
+        in caplog.text
+    )
+    path = Trainer(config, splits, CPU).model.path
+    assert path is not None and path.layer.weight.norm(dim=1).tolist() == pytest.approx([1.0] * 16 + [0.0] * 2, abs=1e-6)
 
 
 def test_clip_is_refused_for_values_without_a_range(tmp_path: Path) -> None:

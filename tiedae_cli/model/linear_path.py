@@ -46,8 +46,9 @@ class LinearPath(nn.Module):
 
 @torch.no_grad()
 def set_to_pca(layer: Dense, fitted: PrincipalComponents) -> None:
-    """Make a linear layer, tied or not, compute PCA with as many components as it has outputs."""
-    weight, mean = fitted.components.t(), fitted.mean  # (K, D), (D,)
+    """Make a linear layer, tied or not, compute PCA; outputs beyond the number of components are 0."""
+    weight, mean = torch.zeros(layer.outputs, layer.inputs, dtype=torch.float64), fitted.mean  # (K, D), (D,)
+    weight[: fitted.components.shape[1]] = fitted.components.t()
     layer.weight.copy_(weight)
     layer.transposed.copy_(weight)
     layer.encoder_bias.copy_(-(weight @ mean))

@@ -1,11 +1,15 @@
 """Load the data of a training; refuse data that the config cannot be trained on."""
 
+import logging
+
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import ItemSet, Splits
 from tiedae_cli.data.load_data import load_memory, load_splits
 from tiedae_cli.data.sources.memory import MemoryData
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.model.inference import batch_size
+
+log = logging.getLogger(__name__)
 
 
 def data_to_train_on(config: Config, may_fill_root: bool = True, memory: MemoryData | None = None) -> Splits:
@@ -25,7 +29,7 @@ def data_to_train_on(config: Config, may_fill_root: bool = True, memory: MemoryD
         raise ConfigError(
             f"model.output: {config.model.output} stays in [0, 1], but features are standardized (mean 0, deviation 1): use linear"
         )
-    _refuse_too_few_components(config, splits)
+    _note_too_few_components(config, splits)
     if splits.form.kind == "vectors" and any(words.takes_images for words in config.model.encoder):
         raise ConfigError(f"model.layers: convolutions need images; {splits.source} holds {splits.form.describe()}: use dense")
     for key, what in (("shift", "moves"), ("flip", "mirrors")):
@@ -41,14 +45,13 @@ def data_to_train_on(config: Config, may_fill_root: bool = True, memory: MemoryD
     return splits
 
 
-def _refuse_too_few_components(config: Config, splits: Splits) -> None:
-    """Raise ``ConfigError`` if ``model.linear_path`` needs more principal components than there are."""
+def _note_too_few_components(config: Config, splits: Splits) -> None:
+    """Log if ``model.linear_path`` has more numbers than there are principal components, which leaves nothing to compress."""
     size, available = config.model.encoder[-1].size or 0, min(splits.form.values_per_item, len(splits.train))
     if config.model.linear_path != "none" and size > available:
         what = f"{len(splits.train):,} training items of {splits.form.values_per_item:,} values"
-        raise ConfigError(
-            f"model.linear_path: a code of {size:,} needs as many principal components; {what} have at most {available:,}"
-        )
+        rest = f"{what} have only {available:,} principal components, so {size - available:,} of the code's {size:,} numbers start at 0"
+        log.warning(f"model.linear_path: {rest}; a smaller code would do")
 
 
 def _all_alike(items: ItemSet) -> bool:
