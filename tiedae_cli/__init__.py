@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tiedae_cli.api.cross_validation import cross_validate
     from tiedae_cli.api.estimators import TiedAutoencoder, TiedOutlierDetector
     from tiedae_cli.api.python_run import Run
     from tiedae_cli.api.python_training import train
@@ -40,6 +41,7 @@ __all__ = [
     "TiedOutlierDetector",
     "TiedaeError",
     "__version__",
+    "cross_validate",
     "load",
     "train",
 ]
@@ -50,6 +52,7 @@ _MODULES = {
     "Run": "api.python_run",
     "TiedAutoencoder": "api.estimators",
     "TiedOutlierDetector": "api.estimators",
+    "cross_validate": "api.cross_validation",
     "load": "api.trained_model",
     "train": "api.python_training",
 }  # all others are errors
