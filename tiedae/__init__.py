@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tiedae_cli import TiedaeError as TiedaeError
     from tiedae_cli import TiedAutoencoder as TiedAutoencoder
     from tiedae_cli import TiedOutlierDetector as TiedOutlierDetector
+    from tiedae_cli import cross_validate as cross_validate
     from tiedae_cli import load as load
     from tiedae_cli import train as train
 

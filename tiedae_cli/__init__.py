@@ -10,6 +10,7 @@ TYPE_CHECKING = (
 if TYPE_CHECKING:
     from typing import Any
 
+    from tiedae_cli.api.cross_validation import cross_validate
     from tiedae_cli.api.estimators import TiedAutoencoder, TiedOutlierDetector
     from tiedae_cli.api.python_run import Run
     from tiedae_cli.api.python_training import train
@@ -46,6 +47,7 @@ __all__ = [
     "TiedOutlierDetector",
     "TiedaeError",
     "__version__",
+    "cross_validate",
     "load",
     "train",
 ]
@@ -56,6 +58,7 @@ _MODULES = {
     "Run": "api.python_run",
     "TiedAutoencoder": "api.estimators",
     "TiedOutlierDetector": "api.estimators",
+    "cross_validate": "api.cross_validation",
     "load": "api.trained_model",
     "train": "api.python_training",
 }  # all others are errors

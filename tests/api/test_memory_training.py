@@ -128,8 +128,8 @@ def test_splits_and_labels_train_to_the_bits_of_the_command(by_command: Callable
     labels = np.arange(len(ROWS)) % 5 == 0
     items = {"train": ROWS, "validation": ROWS[:30] + 1, "test": ROWS[30:50] + 1}
     kinds = {"train": labels.astype(int), "validation": labels[:30], "test": labels[30:50]}
-    arrays: dict[str, Any] = {f"x_{name}": part for name, part in items.items()}
-    np.savez("x.npz", **arrays, **{f"y_{name}": part for name, part in kinds.items()})
+    named: dict[str, Any] = {f"x_{name}": part for name, part in items.items()}
+    np.savez("x.npz", **(named | {f"y_{name}": part for name, part in kinds.items()}))
     folder = by_command("x.npz", "normal=0")
     held: dict[str, Any] = {"validation": items["validation"], "test": items["test"]}
     run = tiedae.train(ROWS, labels=kinds, normal=["0"], quiet=True, **held, **SMALL)
@@ -214,6 +214,8 @@ def test_forms_of_pandas(empty_folder: Path) -> None:
     assert tiedae.train(dated, quiet=True, **SMALL).model.value_names == NAMES
     numbered = pandas.DataFrame(ROWS)
     assert tiedae.train(numbered, quiet=True, **SMALL).model.score(ROWS).shape == (120,)
+    timed = dated.assign(month=pandas.Period("2020-01"), took=pandas.Timedelta("1D"))
+    assert tiedae.train(timed, quiet=True, **SMALL).model.value_names == NAMES
     mixed = pandas.DataFrame({"a": [*range(59), "broken"], "b": ROWS[:60, 0]})
     with pytest.raises(DataError, match="X: row 60, column a: 'broken' is not a number"):
         tiedae.train(mixed, quiet=True, **SMALL)
@@ -224,6 +226,16 @@ def test_forms_of_pandas(empty_folder: Path) -> None:
     assert labelled.model.value_names == ["x"]
     half = pandas.DataFrame(ROWS.clip(-100, 100).astype(np.float16), columns=NAMES)
     assert tiedae.train(half, quiet=True, **SMALL).finished
+
+
+def test_forms_of_polars(empty_folder: Path) -> None:
+    polars = pytest.importorskip("polars")
+    data = polars.DataFrame({"x": ROWS[:, 0], "color": ["red", "blue"] * 60, "count": ["1", "2"] * 60})
+    data = data.with_columns(polars.col("color").cast(polars.Categorical), polars.lit("2020-01-01").str.to_date().alias("when"))
+    model = tiedae.train(data, categories="one_hot", quiet=True, **SMALL).model
+    assert model.value_names == ["x", "color=blue", "color=red", "count"]
+    with pytest.raises(DataError, match=r"ignore=\['color'\]"):
+        tiedae.train(data, quiet=True, **SMALL)
 
 
 def test_nothing_is_copied_that_need_not_be(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ def test_results_and_pictures_are_shown_inline(outputs: list[list[Any]]) -> None
             "try: tiedae train '/a b/config.yaml' epochs=16 schedule=cosine",
             "try: tiedae.train(..., epochs=16, schedule='cosine')",
         ),
+        ("--set 'data.ignore=[a b, 3]' or", "ignore=['a b', 3] or"),
         ("nothing to change", "nothing to change"),
     ],
 )

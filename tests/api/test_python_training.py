@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,16 +17,29 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "python.md"
 X = np.random.default_rng(1).integers(0, 256, (5, 8, 8), dtype=np.uint8)
 
 
-def test_keyword_arguments_are_those_of_the_schema() -> None:
-    spec = importlib.util.spec_from_file_location("config_keys", PAGE.parent / "config_keys.py")
+def tool(name: str) -> Any:
+    """Return a program of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, PAGE.parent / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_that_of_the_docstrings() -> None:
+    pytest.importorskip("sklearn")
+    assert PAGE.read_text().endswith(tool("python_reference").text()), "put the output of python docs/python_reference.py there"
+
+
+def test_keyword_arguments_are_those_of_the_schema() -> None:
+    module = tool("config_keys")
     assert module.FILE.read_text() == module.text(), "run python docs/config_keys.py"
 
 
 @pytest.mark.slow
 def test_the_page_runs(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("pandas")
     names: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(blocks) >= 3

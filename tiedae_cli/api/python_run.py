@@ -109,7 +109,7 @@ class Run:
             InputError: no epoch is finished yet.
         """
         model = Model(self._opened())
-        model.kept_folder = self._temporary  # lives as long as the model
+        model._kept_folder = self._temporary  # lives as long as the model
         return model
 
     def _opened(self, device: torch.device | None = None) -> OpenRun:

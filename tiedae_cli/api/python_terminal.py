@@ -1,5 +1,6 @@
 """What a training shows to a caller from Python: lines on stderr, or in a notebook one display that is updated."""
 
+import importlib
 import io
 import sys
 import time
@@ -67,8 +68,6 @@ class NotebookTerminal(PythonTerminal):
 
     def draw(self, *, at_once: bool = True) -> None:
         """Update the display, unless that was done a moment ago."""
-        from IPython.display import display
-
         now = time.monotonic()
         if not at_once and now - self._shown_at < EVERY:
             return
@@ -77,7 +76,8 @@ class NotebookTerminal(PythonTerminal):
         text = self.console.file.getvalue() + self.position
         content = {"text/plain": text, "text/html": f'<pre style="margin:0">{escape(text)}</pre>'}
         if self._handle is None:
-            self._handle = display(content, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+            display = importlib.import_module("IPython.display").display
+            self._handle = display(content, raw=True, display_id=True)
         else:
             self._handle.update(content, raw=True)
 

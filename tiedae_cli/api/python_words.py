@@ -4,7 +4,7 @@ import re
 
 SET = re.compile(r"--set (?:'(?:\w+\.)?(\w+)=([^']*)'|(?:\w+\.)?(\w+)=(\S+?)(?=[,;.)]?(?:\s|$)))")
 TRAIN = re.compile(r"tiedae train (?:'[^']*'|\S+)((?: [\w.]+=\S+)+)")
-PLAIN = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?|\[.*\]|true|false", re.IGNORECASE)
+PLAIN = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?|LOWEST|HIGHEST|true|false", re.IGNORECASE)
 
 
 def python_words(text: str) -> str:
@@ -14,8 +14,14 @@ def python_words(text: str) -> str:
 
 
 def _argument(key: str, value: str) -> str:
+    if value[:1] == "[" and value[-1:] == "]":
+        return f"{key}=[{', '.join(map(_literal, value[1:-1].split(', ')))}]"
+    return f"{key}={_literal(value)}"
+
+
+def _literal(value: str) -> str:
     plain = value.capitalize() if value.lower() in ("true", "false") else value
-    return f"{key}={plain if PLAIN.fullmatch(value) else repr(value)}"
+    return plain if PLAIN.fullmatch(value) else repr(value)
 
 
 def _call(found: "re.Match[str]") -> str:

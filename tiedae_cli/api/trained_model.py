@@ -63,7 +63,7 @@ class Model:
     config: Config
     form: ItemForm
     path: Path
-    kept_folder: Any = None
+    _kept_folder: Any = None
     """Keeps a temporary run folder until the model is gone."""
 
     def __init__(self, run: OpenRun) -> None:
@@ -268,7 +268,7 @@ class Model:
         """
         weights = {name: value.detach().cpu().clone() for name, value in module.network.state_dict().items()}
         model = cls(with_weights(like._run, weights))
-        model.kept_folder = like.kept_folder
+        model._kept_folder = like._kept_folder
         return model
 
     def __getstate__(self) -> dict[str, Any]:

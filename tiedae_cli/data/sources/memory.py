@@ -264,11 +264,14 @@ def _simple(cells: Any) -> Any:
     if isinstance(cells, pyarrow.ChunkedArray):
         cells = cells.combine_chunks()
         cells = pyarrow.concat_arrays(cells.chunks) if isinstance(cells, pyarrow.ChunkedArray) else cells
-    if isinstance(cells.type, pyarrow.BaseExtensionType):
-        cells = cells.storage
-    if types.is_dictionary(cells.type):
-        cells = cells.dictionary_decode()
     is_view = getattr(types, "is_string_view", lambda kind: False)
+    if isinstance(cells.type, pyarrow.BaseExtensionType):
+        period = "period" in cells.type.extension_name
+        cells = cells.storage.cast(pyarrow.timestamp("ns")) if period else cells.storage
+    if types.is_dictionary(cells.type):
+        words = cells.dictionary
+        words = words.cast(pyarrow.string()) if is_view(words.type) else words
+        cells = pyarrow.DictionaryArray.from_arrays(cells.indices, words).dictionary_decode()
     return cells.cast(pyarrow.string()) if types.is_large_string(cells.type) or is_view(cells.type) else cells
 
 
