@@ -43,7 +43,7 @@ def drift_of(run: OpenRun, rows: np.ndarray) -> Drift | None:
     threshold = scorer.threshold(FALSE_ALARMS)
     assert threshold is not None
     watch, tally = DriftWatch(finished.reference, run.form, 1), Tally(threshold.value)
-    blocks = ItemReader(run.form, run.block_size).open_array(rows, "rows").blocks
+    blocks = ItemReader(run.form, run.block_size).open_memory(rows, "rows").blocks
     for _ in tally.watch(scorer.score(watch.watch(blocks))):
         pass
     return watch.found(tally.outliers, tally.items, threshold)

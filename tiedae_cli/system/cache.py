@@ -6,9 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from io import BufferedReader
 from pathlib import Path
-from typing import cast
 
 from platformdirs import user_cache_path
 
@@ -86,7 +84,7 @@ def undamaged_files(folder: Path) -> set[str]:
 def _entry(path: Path) -> dict[str, object]:
     with storage_errors(path, "read"), open_regular(path) as file:
         information = os.fstat(file.fileno())
-        digest = hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": information.st_size, "mtime_ns": information.st_mtime_ns, "sha256": digest}
 
 
@@ -97,4 +95,4 @@ def _is_undamaged(path: Path, entry: dict[str, object]) -> bool:
             return False
         if information.st_size > ALWAYS_DIGESTED and information.st_mtime_ns == entry["mtime_ns"]:
             return True
-        return hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest() == entry["sha256"]
+        return hashlib.file_digest(file, "sha256").hexdigest() == entry["sha256"]
