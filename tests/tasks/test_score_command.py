@@ -198,7 +198,7 @@ def test_unreadable_rows_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyP
     np.save("huge.npy", rows[24:27])
     assert "row 3: its values are too large for this model; skipped" in run("vectors", "huge.npy", "--no-threshold", code=1)[1]
     assert "no threshold, because its training was killed" in run("vectors", "v.npy", "--quantile", "0.9", code=2)[1]
-    assert "which are no pictures" in run("vectors", "v.npy", "--contact-sheet", "w.png", code=2)[1]
+    assert "which are not images" in run("vectors", "v.npy", "--contact-sheet", "w.png", code=2)[1]
     lines, stderr = run("vectors", "v.npy", "--threshold", "1e30", code=1)
     assert [line["outlier"] for line in lines] == [index == 10 for index in range(14)]
     assert "no threshold" not in stderr

@@ -56,7 +56,7 @@ def train(
 ) -> Run:
     """Train a model and return its run.
 
-    The same data, config and seed give the same bits as ``tiedae train``. Nothing stays on disk unless ``run_dir`` or ``runs`` is
+    The same data, config and seed give bit-identical results to ``tiedae train``. Nothing stays on disk unless ``run_dir`` or ``runs`` is
     given or ``run.save`` is called. Ctrl-C returns the run so far, with ``run.finished`` False.
 
     Args:

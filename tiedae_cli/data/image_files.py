@@ -350,7 +350,7 @@ def decode_image(path: Path, file: IO[bytes] | None = None) -> "Image":
             frames = getattr(image, "n_frames", 1)
             if frames > 1:
                 log.info(f"{path}: {frames} frames; the first is used")
-            return ImageOps.exif_transpose(image)  # a copy: the file is closed here, also where it is damaged
+            return ImageOps.exif_transpose(image)  # a copy: the file is closed here, also if it is damaged
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:

@@ -1,6 +1,6 @@
 """Items from files, folders, arrays and stdin in blocks, as a trained model sees them; memory does not grow with N.
 
-Shapes: N items, B items a block, D values an item.
+Shapes: N items, B items per block, D values per item.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Rules for every command: which values are valid, and how a source's own values become those that training reads.
 
 Images are uint8 (whole numbers from 0 to 255, black and white as 0 and 255) or float32 in [0, 1], channels first. Vectors are float32 or
-float64, or uint8 where they are stored so. Shapes: N items, B items a block, C channels, H x W pixels, D values an item.
+float64, or uint8 where they are stored so. Shapes: N items, B items per block, C channels, H x W pixels, D values per item.
 """
 
 from collections.abc import Sequence
@@ -100,7 +100,7 @@ class ItemRules:
         elif -1 <= number < 0:
             advice = "--set 'data.range=[-1, 1]' where they are in [-1, 1], else np.clip(x, 0, 1)"
         else:
-            advice = "np.clip(x, 0, 1) where it is rounding, else subtract the minimum and divide by the range"
+            advice = "np.clip(x, 0, 1) if these are rounding errors; otherwise subtract the minimum and divide by the range"
         return f"{number:g}; images of floats must be in [0, 1]: {advice}. Feature vectors, N x D, may have any values"
 
 

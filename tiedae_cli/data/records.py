@@ -1,6 +1,6 @@
 """Values of items by key, one block at a time, for writers of every format.
 
-Shapes: N items a block, K numbers of an item.
+Shapes: N items per block, K numbers of an item.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """How feature vectors are scaled: an offset and a factor for each feature, from the training split alone.
 
-Shapes: N items, D features, B items a block.
+Shapes: N items, D features, B items per block.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Turns the parts of a source into sets for training: used in place if possible, otherwise read into memory.
 
-Shapes: N items, B items a block, D values an item.
+Shapes: N items, B items per block, D values per item.
 """
 
 import hashlib

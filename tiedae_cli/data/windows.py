@@ -1,6 +1,6 @@
 """A series, the rows of a table in order, as windows: an item is ``data.window`` consecutive rows, a new one every ``data.stride`` rows.
 
-Shapes: n rows of D values, N windows of W rows, B windows or rows a block.
+Shapes: n rows of D values, N windows of W rows, B windows or rows per block.
 """
 
 from collections.abc import Iterable, Iterator

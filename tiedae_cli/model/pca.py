@@ -53,7 +53,7 @@ class PrincipalComponents:
         return self.reconstruct(x).clamp_(0, 1)
 
     def in_float32(self) -> "PrincipalComponents":
-        """Return the same components as a checkpoint keeps them; those of float32 items stay the same to the bit."""
+        """Return the same components as a checkpoint keeps them; those of float32 items are bit-identical."""
         return PrincipalComponents(self.mean.to(torch.float32), self.components.to(torch.float32).contiguous())
 
 

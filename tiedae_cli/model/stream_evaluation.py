@@ -1,6 +1,6 @@
 """Errors of a model over a stream of items that is read once, beside PCA and the mean.
 
-Shapes: B items a block, D values an item.
+Shapes: B items per block, D values per item.
 """
 
 from collections import Counter

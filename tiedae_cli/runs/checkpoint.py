@@ -44,7 +44,7 @@ FORMAT = "tiedae checkpoint"
 VERSION = 2
 LONGEST_RUN = 255  # characters of a run's name
 KEY = "tiedae"  # of the metadata
-LARGEST_ITEM = 1 << 40  # values of one image; more is no image
+LARGEST_ITEM = 1 << 40  # values of one image; more is an error
 STATISTICS = ("offset", "scale", "fill")  # of the form of vectors
 DTYPES = (torch.float32, torch.float64, torch.int64)
 

@@ -106,7 +106,7 @@ class TrainingResult:
 
     @property
     def pca_mse_per_value(self) -> float | None:
-        """The error of the stronger PCA; None if PCA explains all but rounding, so that it is no baseline."""
+        """The error of the stronger PCA; None if PCA explains all but rounding, in which case it is not a baseline."""
         return None if self.errors.pca_is_exact else self.errors.pca
 
 

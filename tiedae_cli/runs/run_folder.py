@@ -84,7 +84,7 @@ class Run:
             raise
 
     def save(self, checkpoint: Checkpoint, best: bool) -> None:
-        """Replace the last checkpoint, keep what it was as the previous one, and make the best the same file where it is the best.
+        """Replace the last checkpoint, keep what it was as the previous one, and link the best to it if this epoch is the best.
 
         At every instant ``last.safetensors`` is whole: the old one or the new one.
 
@@ -171,7 +171,7 @@ def is_state_of_a_run(path: Path) -> bool:
 
 
 def create_run(parent: Path, name: str) -> Run:
-    """Make a new run folder ``parent/name``, or ``name-2``, ``name-3`` ... where it is taken, also by a process of this second.
+    """Make a new run folder ``parent/name``, or ``name-2``, ``name-3`` ... if the name is taken, also by a process of this second.
 
     Raises:
         StorageError: the folder cannot be created.

@@ -172,7 +172,7 @@ def _history(folder: Path) -> list[dict[str, Any]]:
 
 
 def _selection(epoch: dict[str, Any]) -> float | None:
-    """Return the error by which an epoch is chosen: validation, where there is one, else training."""
+    """Return the error by which an epoch is chosen: validation if there is one, otherwise training."""
     found = epoch.get("validation_mse_per_value")
     error = epoch.get("train_mse_per_value") if found is None else found
     return None if error is None else float(error)

@@ -55,7 +55,7 @@ class OpenRun:
         self.path = path
         self.device = device
         self.trained = trained or checkpoints.load(path)
-        note_data(self.config.data)  # also where it is not read: an output must not replace what the run was trained on
+        note_data(self.config.data)  # also if it is not read: an output must not replace what the run was trained on
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> "OpenRun":
         """Return the same run with other weights, without what its training added at its end."""

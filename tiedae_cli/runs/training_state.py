@@ -1,4 +1,4 @@
-"""What a training must remember to go on: its position, its history, and what its optimizer has gathered."""
+"""What resuming a training needs: its position, its history and the state of its optimizer."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

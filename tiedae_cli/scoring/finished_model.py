@@ -1,6 +1,6 @@
 """What the end of a training adds to its best epoch, measured: PCA, calibration, ranker, reference statistics and results.
 
-Shapes: B items a block, V values of an item, or of a row if the items are windows of rows.
+Shapes: B items per block, V values of an item, or of a row if the items are windows of rows.
 """
 
 from collections.abc import Iterator, Mapping
@@ -50,7 +50,7 @@ def finished_parts(result: TrainingResult, end: End) -> FinishedParts:
 def with_weights(run: OpenRun, weights: Mapping[str, Tensor]) -> OpenRun:
     """Return a run with other weights, whose ranker and calibration are measured again.
 
-    They are left out, as in a training that was killed, if the data of the training cannot be read.
+    Both are missing, as in a training that was killed, if the data of the training cannot be read.
     """
     changed, finished = run.with_weights(weights), run.trained.finished
     if finished is None:
@@ -68,7 +68,7 @@ def with_weights(run: OpenRun, weights: Mapping[str, Tensor]) -> OpenRun:
 
 
 def _calibrations(scorer: Scorer, held_out: ItemSet) -> tuple[Calibration | None, Calibration | None]:
-    """Return the calibration of what ``score`` judges by, and that of whole windows; None where there are no items."""
+    """Return the calibration of what ``score`` judges by, and that of whole windows; None if there are no items."""
     if not len(held_out):
         return None, None
     found = _calibrated(all_scores(scorer.score(scorer.rows(held_out).blocks, _skip)))

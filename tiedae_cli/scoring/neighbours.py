@@ -11,7 +11,7 @@ go together. S is shrunk towards a multiple of the unit matrix (Ledoit & Wolf 20
 
 Matrix products in float64 find the nearest references; their distances are then sums of squared differences, for |x|^2 - 2 x y + |y|^2
 cancels where x and y are alike. So an item that k references equal has the score 0, and a score does not depend on the items beside it.
-Shapes: N items, B items a block, D values an item, M references, C candidates.
+Shapes: N items, B items per block, D values per item, M references, C candidates.
 """
 
 from collections.abc import Callable, Mapping
@@ -63,7 +63,7 @@ class Neighbours:
         Args:
             model: (B, D) -> (B, D), on the device.
             items: its training items.
-            config: k, and the seed of the choice of references where there are more items than are kept.
+            config: k, and the seed of the choice of references if there are more items than are kept.
             device: where to compute.
         """
         mean, whitening = _residual_statistics(model, items, device)

@@ -1,7 +1,7 @@
 """The ways to rank items: what each must offer, the short ones themselves, and the list of all.
 
 To add one, name it in ``score.rank`` (config/schema.py), write its class here and add it to ``RANKERS``.
-Shapes: B items a block, D values an item.
+Shapes: B items per block, D values per item.
 """
 
 from collections.abc import Callable, Mapping

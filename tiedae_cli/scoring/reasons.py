@@ -1,6 +1,6 @@
 """Why an item is anomalous: the values, or the regions of an image, that carry its squared error.
 
-Shapes: B items a block, D values an item, K reasons an item; an image is C x H x W.
+Shapes: B items per block, D values per item, K reasons an item; an image is C x H x W.
 """
 
 import math

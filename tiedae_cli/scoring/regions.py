@@ -1,6 +1,6 @@
 """The regions of an image: the squares of s x s pixels that lie in it, s an eighth of its shorter side.
 
-Shapes: B images a block, D values an image of C x H x W.
+Shapes: B images per block, D values per image of C x H x W.
 """
 
 import torch.nn.functional as F
@@ -17,5 +17,5 @@ def region_side(form: ItemForm) -> int:
 
 
 def region_means(values: Tensor, form: ItemForm) -> Tensor:
-    """Return the mean over the pixels and channels of every region, (B, D) -> (B, H - s + 1, W - s + 1), by its upper left corner."""
+    """Return the mean of each region by its upper left corner, (B, D) -> (B, H - s + 1, W - s + 1)."""
     return F.avg_pool2d(values.reshape(-1, *form.shape).mean(1, keepdim=True), region_side(form), 1)[:, 0]

@@ -118,7 +118,7 @@ class Witnesses:
 
         Args:
             rows: how many new rows there are.
-            found: of the windows, (B, K); None where there are none.
+            found: of the windows, (B, K); None if there are none.
             starts: the row of the series at which each window begins, (B,).
             errors: of each row of each window, (B, W).
             offset: which row of the series is the first one kept.

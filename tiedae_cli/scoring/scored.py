@@ -1,6 +1,6 @@
 """Items with their scores, block by block.
 
-Shapes: B items a block.
+Shapes: B items per block.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Scored:
     ranked: Tensor | None = None
     """(B,) float64, by what the items are ranked, where that is not the squared error."""
     evidence: Evidence | None = None
-    """Why, where it is asked for."""
+    """Its reasons; None unless they were requested."""
 
     @property
     def scores(self) -> Tensor:

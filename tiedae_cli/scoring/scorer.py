@@ -2,7 +2,7 @@
 
 A model of windows has two scores: the row score (see ``row_scores.py``), by which ``score`` judges, and the window score, by which a window
 as a whole is judged. Of all other models both are the item's score.
-Shapes: N items, B items a block, D values an item.
+Shapes: N items, B items per block, D values per item.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,6 +1,6 @@
 """What is counted and kept while a stream is scored: the outliers, the highest scores, and what could not be scored.
 
-Shapes: N items, B items a block.
+Shapes: N items, B items per block.
 """
 
 import logging
@@ -84,7 +84,7 @@ class Tally:
     Args:
         limit: a higher score makes an outlier; None: nothing does.
         worst: how many of the worst items are kept.
-        all_scores: whether each item's score is kept (8 bytes an item).
+        all_scores: whether each item's score is kept (8 bytes per item).
         normal: labels of normal items; None does not judge by labels.
     """
 

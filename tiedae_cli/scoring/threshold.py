@@ -1,6 +1,6 @@
 """The threshold of a score: an order statistic of held-out normal items, and the false-alarm rate that it promises.
 
-Of n independent held-out items and a usual item to come, all of one distribution without ties, the chance that the new score exceeds
+Of n independent held-out items and a normal item to come, all of one distribution without ties, the chance that the new score exceeds
 the k-th smallest held-out one follows Beta(n + 1 - k, k) (David & Nagaraja 2003, "Order Statistics", section 2.3), whatever the
 distribution of the scores is. Its mean is the expected false-alarm rate, its central quantiles are the interval.
 """
@@ -54,7 +54,10 @@ def threshold_of(calibration: Calibration, rate: float) -> Threshold:
 
 
 def beta_quantile(a: int, b: int, share: float) -> float:
-    """Return the quantile of Beta(a, b) for whole a, b >= 1, by P(Beta(a, b) <= x) = P(Binomial(a + b - 1, x) >= a)."""
+    """Return the quantile of Beta(a, b) for whole a, b >= 1.
+
+    It uses P(Beta(a, b) <= x) = P(Binomial(a + b - 1, x) >= a).
+    """
     if a > b:
         return 1 - beta_quantile(b, a, 1 - share)
     trials = a + b - 1

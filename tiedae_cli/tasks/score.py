@@ -1,6 +1,6 @@
 """Scoring: opens the items, sets the threshold, writes each item's score, draws, and says what was found and what failed.
 
-Shapes: B items a block.
+Shapes: B items per block.
 """
 
 import logging
@@ -346,7 +346,7 @@ class _Pictures:
             min(figures.MOST_COLUMNS, self.form.values_per_item) if run.form.kind == "vectors" else 0
         )  # images: scores alone
         if sheet is not None:
-            what = f"--contact-sheet: this model takes {run.form.describe()}, which are no pictures"
+            what = f"--contact-sheet: this model takes {run.form.describe()}, which are not images"
             run.refuse_vectors(f"{what}; --plot draws rows with their scores")
         self.trace, self.places = None if plot is None else EnvelopeBuilder(self.columns), RowNumbers()
 

@@ -3,7 +3,7 @@
 A memory-mapped array takes no memory of its own: the kernel caches what was read and drops it when memory is short. Overwriting a
 file in place while it is mapped ends the process; replace it by renaming.
 
-Shapes: N items, B items a block; the other dimensions are an item's.
+Shapes: N items, B items per block; the other dimensions are an item's.
 """
 
 import logging

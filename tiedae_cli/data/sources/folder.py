@@ -78,7 +78,7 @@ class _ColorFoundError(Exception):
 
 
 def folder_parts(folder: Path, config: DataConfig) -> dict[str, Part]:
-    """Return the images of a folder as the splits that its sub-folders name: ``train`` alone where there are none.
+    """Return the images of a folder as the splits that its sub-folders name: only ``train`` if there are none.
 
     Every file with a suffix of ``image_files.SUFFIXES`` belongs to it, in the order of the paths; hidden files and folders do not.
     Sub-folders named like a split (``train``, ``val``, ``Test`` ...) are the splits. If all images, of the folder or of its splits, lie in

@@ -1,6 +1,6 @@
 """Parts: what every source gives. Each holds the items of one split in their own form, read in order, in blocks, in bounded memory.
 
-Shapes: N items, B items a block; the other dimensions are an item's.
+Shapes: N items, B items per block; the other dimensions are an item's.
 """
 
 from collections.abc import Callable, Iterator, Sequence

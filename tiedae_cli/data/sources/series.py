@@ -2,7 +2,7 @@
 
 A series ends at another value of the series column and at a gap in time. At least 95% of the steps within 10% of the median step make a
 series regular; then a step of more than twice the median is a gap. Irregular times (business days, events) have no gaps.
-Shapes: N rows of a table, B rows a block.
+Shapes: N rows of a table, B rows per block.
 """
 
 import datetime

@@ -1,6 +1,6 @@
 """Sparse matrices: the nonzero values are in memory, and rows become dense one block at a time.
 
-Shapes: N items, D values an item.
+Shapes: N items, D values per item.
 """
 
 from collections.abc import Callable, Iterator

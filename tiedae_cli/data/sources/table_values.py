@@ -1,6 +1,6 @@
 """Turns the rows of a table into numbers, block by block.
 
-Shapes: B rows a block, D values of an item.
+Shapes: B rows per block, D values of an item.
 """
 
 import logging

@@ -2,7 +2,7 @@
 
 Cells of text files stay text until ``table_columns.py`` decides what each column is; a bad cell can then be named by row and column.
 
-Shapes: N rows, B rows a block.
+Shapes: N rows, B rows per block.
 """
 
 import codecs

@@ -17,7 +17,7 @@ from tiedae_cli.training.step.parameters import FlatParameters
 MOMENTUM = 0.9
 BETA = 0.95  # decay rate of the covariance and the second moment; Adam's 0.999 takes longer to the same error
 TALLEST = 2  # rows over columns; in taller weights most directions hold only rounding, which Adam would amplify
-EVERY = 10  # steps between eigendecompositions, each of which takes as long as ten products of the step
+EVERY = 10  # steps between eigendecompositions; each takes as long as ten products of the step
 
 
 @dataclass(frozen=True)
