@@ -82,7 +82,8 @@ class OpenRun:
         try:
             return self._read or self._loaded()
         except DataError:
-            if Run(self.path.parent).config.is_file():  # the user's own run folder
+            named_by_user = Run(self.path.parent).config.is_file()
+            if named_by_user or not os.path.exists(self.config.data.dataset):
                 raise
             name = shortened(self.config.data.dataset, LONGEST_NAME)
             message = f"{self.path}: the data that it names ({name}) is missing, damaged or not of its form"
