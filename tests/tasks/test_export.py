@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import Activation, ModelConfig
+from tiedae_cli.config.shareable import without_folders
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import DataError, ExportError, InputError
@@ -221,7 +222,7 @@ def test_onnx_carries_config_form_and_a_free_batch() -> None:
     trained = untrained(VECTORS, run="mine")
     model = onnx.load_from_string(onnx_file(trained, "both", raw=False))
     properties = {item.key: item.value for item in model.metadata_props}
-    assert json.loads(properties["config"]) == trained.config.model_dump(mode="json")
+    assert json.loads(properties["config"]) == without_folders(trained.config).model_dump(mode="json")
     assert json.loads(properties["form"])["offset"] == [0, 1, 2, 3, 4, 5]
     assert (properties["run"], properties["part"]) == ("mine", "both")
     sizes = [(dimension.dim_param, dimension.dim_value) for dimension in model.graph.input[0].type.tensor_type.shape.dim]

@@ -15,7 +15,6 @@ from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
 from tiedae_cli.data.load_data import load_splits, note_data
 from tiedae_cli.data.sources.detection import is_input
-from tiedae_cli.data.sources.memory import IN_MEMORY
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
@@ -96,7 +95,8 @@ class OpenRun:
         try:
             return self._read or self._loaded()
         except DataError:
-            if self.config.data.dataset == IN_MEMORY or Run(self.path.parent).config.is_file():  # the user's own run folder
+            named_by_user = Run(self.path.parent).config.is_file()
+            if named_by_user or not os.path.exists(self.config.data.dataset):
                 raise
             name = shortened(self.config.data.dataset, LONGEST_NAME)
             message = f"{self.path}: the data that it names ({name}) is missing, damaged or not of its form"

@@ -195,7 +195,7 @@ def _labels(array: NamedArray, items: NamedArray, name: str, asked: bool) -> tup
     count = items.shape[0]
     if math.prod(array.shape) != count:
         raise DataError(
-            f"{name}: {' x '.join(map(str, array.shape))} {array.dtype}; labels are {count:,} whole numbers or words"
+            f"{name}: {' x '.join(map(str, array.shape))} {array.dtype}; labels are {count:,} whole numbers or words, one an item"
         )
     values = array.whole()
     flat = values.reshape(-1)
