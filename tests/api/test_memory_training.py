@@ -1,4 +1,4 @@
-"""Training on data in memory: the same bits as the command for the same data, the same rules and messages, and no files."""
+"""Training on data in memory: bit-identical to the command, with the rules and messages of files, and no files."""
 
 import os
 import signal

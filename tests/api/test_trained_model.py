@@ -82,13 +82,13 @@ def test_evaluation_of_data_in_both_units(run: Any, frame: Any) -> None:
     assert found["raw model"]["mse_per_value"] == pytest.approx(raw, rel=1e-4)
     assert found["model"]["squared_error_per_item"] == pytest.approx(model.score(ROWS).mean(), rel=1e-6)
     assert found["pca"]["mse_per_value"] <= found["mean"]["mse_per_value"]
-    strange = np.concatenate([ROWS, ROWS[:20] * 3])
+    mixed = np.concatenate([ROWS, ROWS[:20] * 3])
     labels = np.arange(140) >= 120
-    assert model.evaluate(strange, labels).detection["auroc"] > 0.9
+    assert model.evaluate(mixed, labels).detection["auroc"] > 0.9
     with pytest.raises(InputError, match="labels: 3 labels for 140 items"):
-        model.evaluate(strange, [0, 1, 0])
+        model.evaluate(mixed, [0, 1, 0])
     with pytest.raises(InputError, match="all 140 items"):
-        model.evaluate(strange, np.zeros(140))
+        model.evaluate(mixed, np.zeros(140))
 
 
 def test_explanations_name_the_columns(run: Any, frame: Any) -> None:

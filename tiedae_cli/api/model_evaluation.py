@@ -128,7 +128,7 @@ def evaluate_items(
         device: where to compute.
         labels: (N,), of outliers and normal items.
         scores: (N,), if there are labels.
-        normal: ``data.normal``; without it label 1 is an outlier among 0 and 1.
+        normal: ``data.normal``; if it is empty, label 1 is an outlier among 0 and 1.
 
     Raises:
         DataError: an error is not finite.

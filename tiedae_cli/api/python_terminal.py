@@ -59,7 +59,7 @@ class NotebookTerminal(PythonTerminal):
 
     @property
     def interactive(self) -> bool:
-        """False: the display is not a terminal."""
+        """Return False: the display is not a terminal."""
         return False
 
     def _say(self, text: Text) -> None:

@@ -56,8 +56,8 @@ def train(
 ) -> Run:
     """Train a model and return its run.
 
-    The same data, config and seed give bit-identical results to ``tiedae train``. Nothing stays on disk unless ``run_dir`` or ``runs`` is
-    given or ``run.save`` is called. Ctrl-C returns the run so far, with ``run.finished`` False.
+    For the same data, config and seed the weights are bit-identical to those of ``tiedae train``. Nothing stays on disk unless
+    ``run_dir`` or ``runs`` is given or ``run.save`` is called. Ctrl-C returns the run so far, with ``run.finished`` False.
 
     Args:
         data: items to train on, N along the first dimension: a numpy array, a torch tensor, a scipy sparse matrix, a pandas or
