@@ -37,8 +37,9 @@ def _stop_quietly_during_imports() -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
-    if sys.platform != "win32" and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-        signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    number = getattr(signal, "SIGUSR1", None)  # not on Windows
+    if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+        signal.signal(number, lambda number, frame: None)
 
 
 def _working_directory() -> str:

@@ -68,6 +68,18 @@ def replace(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
+def change_owner(descriptor: int, user: int, group: int) -> None:
+    """Change the owner of an open file if the platform has owners; raise ``OSError`` if this is not permitted."""
+    if sys.platform != "win32":
+        os.fchown(descriptor, user, group)
+
+
+def change_mode(descriptor: int, mode: int) -> None:
+    """Change the permissions of an open file if the platform has them."""
+    if sys.platform != "win32":
+        os.fchmod(descriptor, mode)
+
+
 def call_every(seconds: float, handler: Callable[[int, FrameType | None], None]) -> None:
     """Call a signal handler in the main thread every ``seconds`` (0 stops it). No-op on Windows, which has no timers."""
     if sys.platform != "win32":

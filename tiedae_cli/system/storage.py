@@ -73,12 +73,11 @@ def _keep_mode_and_owner(file: IO[bytes], path: Path) -> None:
     """Give a new file the permissions of the regular file that it replaces, and its owner as far as the system allows."""
     with contextlib.suppress(OSError):
         old, new = os.lstat(path), os.fstat(file.fileno())
-        if not stat.S_ISREG(old.st_mode) or not hasattr(os, "fchmod"):
-            return
-        if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
-            with contextlib.suppress(OSError):  # only the administrator may give files away
-                os.fchown(file.fileno(), old.st_uid, old.st_gid)
-        os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
+        if stat.S_ISREG(old.st_mode):
+            if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+                with contextlib.suppress(OSError):  # only the administrator may give files away
+                    portability.change_owner(file.fileno(), old.st_uid, old.st_gid)
+            portability.change_mode(file.fileno(), stat.S_IMODE(old.st_mode))
 
 
 def _new_name(folder: Path) -> Path:
