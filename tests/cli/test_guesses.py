@@ -119,7 +119,7 @@ def test_photographs_are_recognized_behind_links_hidden_files_and_pipes(tiedae: 
         ("--label no", "data.label", "no"),
         ("--size 32", "data.size", (32, 32)),
         ("--size 32,24", "data.size", (32, 24)),
-        ("data.dataset=~/x.csv", "data.dataset", "~/x.csv"),
+        ("data.dataset=~/x.csv", "data.dataset", str(Path.home() / "x.csv")),
         ("--steps 300", "training.steps", 300),
     ],
 )

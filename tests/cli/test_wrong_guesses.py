@@ -59,7 +59,7 @@ def parses(line: str) -> None:
     "option",
     [
         *("--dropout 0.5", "--timestamp datetime", "--workers 4", "--target-size 32", "--kernel-size 3", "--beta1 0.9"),
-        *("--depth-multiplier 2", "--output-dim 3", "--time now", "--norm batch", "--rooot-mean 1", "--fp16", "--eps 1e-8"),
+        *("--depth-multiplier 2", "--output-dim 3", "--clock now", "--norm batch", "--rooot-mean 1", "--fp16", "--eps 1e-8"),
     ],
 )
 def test_no_suggestion_is_made_for_an_option_that_nothing_resembles(option: str) -> None:
@@ -238,7 +238,7 @@ def test_the_old_spelling_of_color_is_answered_with_the_new_one() -> None:
 def test_a_file_of_another_kind_is_named_as_what_it_is(name: str, what: str) -> None:
     Path(name).write_bytes(b"PK\3\4\0\0 anything \xff\0")
     message = refused(f"train {name}")
-    assert message.startswith(f"{name}: {what}; tiedae reads ") and ".csv" in message and "image" in message
+    assert message.startswith(f"{name}: {what}; ") and "; tiedae reads " in message and ".csv" in message and "image" in message
 
 
 @pytest.mark.parametrize(

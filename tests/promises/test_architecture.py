@@ -18,7 +18,8 @@ FLOORS = (
     {"runs"},
     {"training", "scoring", "report", "output"},
     {"tasks"},
-    {"cli", "api", "__main__"},
+    {"cli"},
+    {"api", "__main__"},
 )
 LAZY = {"torchvision", "matplotlib", "PIL"}
 NO_TORCH = (

@@ -19,7 +19,7 @@ FREE = 40_000_000  # bytes
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretend that the machine has little memory left."""
-    for module in ("system.memory", "data.sets_from_parts"):
+    for module in ("system.memory_limits", "data.training_sets"):
         monkeypatch.setattr(f"tiedae_cli.{module}.available_memory", lambda: FREE)
 
 
@@ -65,7 +65,7 @@ def test_every_source_is_refused_before_it_fills_the_memory(
 
 @pytest.mark.parametrize("kind", ["jsonl", "txt"])
 def test_a_line_has_a_limit(kind: str, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
-    for module in ("system.memory", "data.sources.tables"):
+    for module in ("system.memory_limits", "data.sources.tables"):
         monkeypatch.setattr(f"tiedae_cli.{module}.LONGEST_LINE", 1_000_000)
     good = "[1, 2, 3]\n" if kind == "jsonl" else "1 2 3\n"
     Path(f"x.{kind}").write_text(good * 20_000 + "[" * (kind == "jsonl") + "1 " * 6_000_000 + "\n")

@@ -218,7 +218,7 @@ def test_a_run_that_cannot_be_begun_leaves_nothing(config, tmp_path):
 
 
 def test_figures_on_a_full_disk_leave_the_trained_model(config, tmp_path):
-    with largest_file(17_000):
+    with largest_file(25_000):
         result = train("--config", config, "--run-dir", tmp_path / "run", "--set", "model.hidden_sizes=[8]")
     assert result.exit_code == 1
     assert "loss.png: cannot be written: File too large" in result.stderr

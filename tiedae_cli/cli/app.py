@@ -150,7 +150,7 @@ def _exit_code(error: BaseException, debug: bool) -> int:
     if isinstance(error, OSError) and error.filename is None and error.errno in UNWRITABLE:  # StorageError names its file
         _say(f"error: stdout: cannot be written: {error.strerror}")
         return 1
-    if isinstance(error, OSError):  # of a path that no module expected to fail
+    if isinstance(error, OSError) and error.errno is not None:  # of a path that no module expected to fail
         name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
         _say(f"error: {shortened(name, LONGEST_NAME)}{error.strerror or error}")
         return 2 if error.errno in WRONG_PATH else 1

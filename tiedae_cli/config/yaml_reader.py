@@ -261,10 +261,10 @@ def _assign(values: dict[Any, Any], places: dict[KeyPath, str], text: str, assig
 def _assigned_value(path: keys.Key, text: str, source: str) -> Any:
     """Return an assignment's value: verbatim for text keys, split at commas for list keys, otherwise parsed as YAML."""
     plain = text.strip()
-    if any(text in kind.get("enum", ()) for kind in keys.kinds(path) if path != keys.CODE_SIZE):
-        return text  # such as a comma, which YAML would not read
     if path == keys.CODE_SIZE:
         return int(plain) if plain.isdecimal() else plain
+    if any(text in kind.get("enum", ()) for kind in keys.kinds(path)):
+        return text  # such as a comma, which YAML would not read
     if plain[:1] not in ("[", "{", "'", '"'):
         if plain in keys.NULLS:
             return None

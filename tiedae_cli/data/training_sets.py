@@ -18,7 +18,7 @@ from tiedae_cli.data.sources.cells import numbered
 from tiedae_cli.data.sources.part import Part, RawBlock, stop
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.cache import cache_folder, seal, taking_turns, undamaged_files
-from tiedae_cli.system.memory import available_memory, require_memory
+from tiedae_cli.system.memory_limits import available_memory, require_memory
 from tiedae_cli.system.progress import progress
 from tiedae_cli.system.storage import replacing
 

@@ -34,7 +34,7 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.runs.finished_parts import FinishedParts, PartsDocument, take_parts
 from tiedae_cli.runs.training_state import STRICT, EpochReport, SplitIdentity, TrainingState
 from tiedae_cli.system.files_in_use import note_input
-from tiedae_cli.system.memory import available_memory
+from tiedae_cli.system.memory_limits import available_memory
 from tiedae_cli.system.regular_files import open_regular
 from tiedae_cli.system.storage import replacing
 from tiedae_cli.system.text import shortened, shown

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemSet
-from tiedae_cli.system.memory import total_memory
+from tiedae_cli.system.memory_limits import total_memory
 from tiedae_cli.system.random_streams import block_order, epoch_order
 from tiedae_cli.training.training_set import TrainingSet
 

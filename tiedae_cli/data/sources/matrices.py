@@ -18,7 +18,7 @@ from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
 from tiedae_cli.data.sources.source import ARRAY, VALUE_FIELDS, Source
 from tiedae_cli.data.sources.sparse import sparse_array
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.memory import require_memory
+from tiedae_cli.system.memory_limits import require_memory
 from tiedae_cli.system.optional_packages import optional_package
 from tiedae_cli.system.text import shown
 

@@ -25,7 +25,7 @@ from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, DialectChoices
 from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.memory import LONGEST_LINE, require_line, require_memory
+from tiedae_cli.system.memory_limits import LONGEST_LINE, require_line, require_memory
 from tiedae_cli.system.progress import progress
 
 NAME_COLUMN = "item"  # what ``encode`` puts before the numbers of each row

@@ -11,7 +11,7 @@ from tiedae_cli.output.figures.pairs import (
     pixel_grid,
 )
 from tiedae_cli.output.figures.rows import Answers, answers_picture, fits_labels, items_in_rows, labelled_rows, short_error
-from tiedae_cli.output.figures.series import MOST_COLUMNS, Envelope, series_plot
+from tiedae_cli.output.figures.series_curve import MOST_COLUMNS, Envelope, series_plot
 from tiedae_cli.output.figures.weights import MOST_FEATURES, code_map, feature_grid, signed_pictures
 
 __all__ = [
