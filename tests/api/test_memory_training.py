@@ -185,7 +185,7 @@ def test_counts_and_fractions_are_those_of_the_config(empty_folder: Path) -> Non
         (np.full((9, 8, 8), 300), None),
         (np.full((9, 8, 8), -1), "images of whole numbers must be in 0..255"),
         (pyarrow.table({"a": [1.0, None, 3.0], "b": [1.0, 2.0, 3.0]}), r"X: missing values in the columns a \(1\)"),
-        (pyarrow.table({"a": ["x", "y", "z"], "b": [1.0, 2.0, 3.0]}), r"X: DataFrame: columns of text: a \(3 distinct\)"),
+        (pyarrow.table({"a": ["x", "y", "z"], "b": [1.0, 2.0, 3.0]}), r"X: DataFrame: text columns: a \(3 distinct\)"),
         (pyarrow.Table.from_arrays([[1.0], [2.0]], names=["a", "a"]), "X: two columns are named a"),
         (pyarrow.table({"a": pyarrow.array([], pyarrow.float64())}), "X: 0 rows x 1 columns: empty"),
     ],

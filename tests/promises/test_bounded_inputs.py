@@ -11,7 +11,7 @@ import pytest
 from conftest import Tiedae
 
 from tiedae_cli.errors import InputError
-from tiedae_cli.system import memory
+from tiedae_cli.system import memory_limits
 
 FREE = 40_000_000  # bytes
 
@@ -70,7 +70,7 @@ def test_a_line_has_a_limit(kind: str, monkeypatch: pytest.MonkeyPatch, tiedae: 
     good = "[1, 2, 3]\n" if kind == "jsonl" else "1 2 3\n"
     Path(f"x.{kind}").write_text(good * 20_000 + "[" * (kind == "jsonl") + "1 " * 6_000_000 + "\n")
     result = tiedae("train", f"x.{kind}", "-q")
-    assert result.code == 2 and "line 20,001 is longer than" in result.err and memory.LONGEST_LINE == 1_000_000
+    assert result.code == 2 and "line 20,001 is longer than" in result.err and memory_limits.LONGEST_LINE == 1_000_000
 
 
 def test_half_of_a_surrogate_pair_is_refused_before_a_run_begins(tiedae: Tiedae) -> None:

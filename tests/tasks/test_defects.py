@@ -112,7 +112,9 @@ def test_neighbours_rank_alike_after_training_on_one_or_two_processes(folder: Pa
         for child in children:
             _, errors = child.communicate(timeout=120)
             assert child.returncode == 0, errors
-        kept = checkpoint.load(f"{name}/best.safetensors").score
+        finished = checkpoint.load(f"{name}/best.safetensors").finished
+        assert finished is not None
+        kept = finished.score
         assert kept["references"].shape == (160, 2 * SIDE * SIDE)
         found = invoke(tiedae, "score", name, str(folder / "new"), "-q", "--top", "10")
         assert {Path(str(line["item"])).stem for line in found} == {f"{number:03}" for number in range(0, 50, 5)}

@@ -212,7 +212,14 @@ def test_a_value_too_large_for_float32_squares_is_named_by_column(
     rows = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     np.save("x.npy", rows)
     extra = {"windows": ["data.window=4"], "neighbours": ["score.rank=neighbours"], "squared_error": []}[kind]
-    settings = ["data.dataset=x.npy", "model.hidden_sizes=[2]", "model.code_activation=tanh", "training.epochs=1", *extra]
+    settings = [
+        "data.dataset=x.npy",
+        "model.hidden_sizes=[2]",
+        "linear_path=none",
+        "model.code_activation=tanh",
+        "training.epochs=1",
+        *extra,
+    ]
     options = [word for setting in settings for word in ("--set", setting)]
     trained = CliRunner().invoke(app, ["train", "-q", "--config", "vectors", *options, "--run-dir", "run"])
     assert trained.exit_code == 0, trained.output

@@ -63,8 +63,10 @@ def follow(monkeypatch: pytest.MonkeyPatch, *added: Observer) -> None:
     """Add observers to the list of the task, and report after every step."""
     usual = task.observers
 
-    def longer(checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: Terminal | None) -> list[Observer]:
-        return [*usual(checkpoints, trackers, terminal), *added]
+    def longer(
+        checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: Terminal | None, pictures: bool
+    ) -> list[Observer]:
+        return [*usual(checkpoints, trackers, terminal, pictures), *added]
 
     monkeypatch.setattr(task, "observers", longer)
     monkeypatch.setattr(training_module, "REPORT_EVERY", -1.0)

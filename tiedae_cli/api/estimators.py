@@ -60,7 +60,7 @@ class _Tied(BaseEstimator):
         run = training.run()
         model = run.model
         self.history_ = list(run.history)
-        self.n_iter_ = len(self.history_)
+        self.n_iter_ = sum(epoch["epoch"] > 0 for epoch in self.history_)
         self.model_ = Model(OpenRun(run.best, model.device))
         self.model_.__dict__["pca"] = model.pca  # before its folder is gone
         return model
@@ -101,8 +101,8 @@ class TiedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Tied):
 
     Attributes:
         model_: the trained ``tiedae.Model``.
-        history_: the epochs, a dict each.
-        n_iter_: epochs.
+        history_: the epochs, a dict each; epoch 0 is the model before training.
+        n_iter_: epochs of training.
         n_features_in_: D.
         feature_names_in_: names of the columns, if X is a DataFrame.
 
@@ -219,8 +219,8 @@ class TiedOutlierDetector(OutlierMixin, _Tied):
         threshold_: -``offset_``; a higher score makes an outlier.
         decision_scores_: scores of the rows given to ``fit``, (N,); a higher one is more anomalous.
         labels_: 1 for outliers among these rows, else 0, (N,).
-        history_: the epochs, a dict each.
-        n_iter_: epochs.
+        history_: the epochs, a dict each; epoch 0 is the model before training.
+        n_iter_: epochs of training.
         n_features_in_: D.
         feature_names_in_: names of the columns, if X is a DataFrame.
 

@@ -83,7 +83,7 @@ def _refuse_other_files(path: Path, h5py: ModuleType, data: Any) -> None:
     if data.is_virtual:
         for source in data.virtual_sources():
             real = os.path.realpath(os.path.join(folder, source.file_name))
-            if source.file_name == ".":
+            if source.file_name == "." or _is_gone(path, source.file_name):
                 continue
             if not _is_beside(path, source.file_name) or os.path.samefile(real, path):
                 others.append(source.file_name)
@@ -102,7 +102,9 @@ def _members(h5py: ModuleType, group: Any, prefix: str, seen: set[Any]) -> Itera
     """Yield the data sets and sparse matrices below a group with their paths; ``Unreadable`` for links that lead nowhere."""
     for key in group:
         name, link = f"{prefix}{key}", group.get(key, getlink=True)
-        if isinstance(link, h5py.ExternalLink) and not _is_beside(Path(group.file.filename), link.filename):
+        file = Path(group.file.filename)
+        outside = isinstance(link, h5py.ExternalLink) and not _is_beside(file, link.filename)
+        if outside and not _is_gone(file, link.filename):
             yield name, Unreadable(f"is a link to {link.filename}, which is not a file below the folder of this one")
             continue
         try:
@@ -125,6 +127,11 @@ def _is_beside(path: Path, other: str) -> bool:
     folder = os.path.realpath(path.parent)
     real = os.path.realpath(os.path.join(folder, other))
     return os.path.commonpath([folder, real]) == folder and ".." not in Path(other).parts and os.path.isfile(real)
+
+
+def _is_gone(path: Path, other: str) -> bool:
+    """Return whether HDF5 finds no file of this name, neither in the folder of its file nor in the working directory."""
+    return not (path.parent / other).exists() and not Path(other).exists()
 
 
 def _sparse_format(group: Any) -> str:
@@ -159,7 +166,7 @@ def _check_written(path: Path, h5py: ModuleType, name: str, data: Any, fills: bo
         if not h5py.h5z.filter_avail(number):
             text = label.decode("utf-8", "replace") or "unknown"
             raise DataError(f"{path}: {name}: compressed with the filter {text} ({number}): pip install hdf5plugin")
-    problem = None if fills else _absent(path, h5py, data)
+    problem = None if fills else _absent(path, data)
     if problem:
         raise DataError(
             f"{path}: {name}: {problem}; they would be read as the fill value {data.fillvalue}. "
@@ -167,24 +174,17 @@ def _check_written(path: Path, h5py: ModuleType, name: str, data: Any, fills: bo
         )
 
 
-def _absent(path: Path, h5py: ModuleType, data: Any) -> str | None:
+def _absent(path: Path, data: Any) -> str | None:
     """Return which values of a data set are absent, as text; None if all are there."""
     if data.is_virtual:
         files = dict.fromkeys(source.file_name for source in data.virtual_sources() if source.file_name != ".")
-        gone = [name for name in files if not (path.parent / name).is_file() and not Path(name).is_file()]
+        gone = [name for name in files if _is_gone(path, name)]
         return f"values of its source {gone[0]} are missing ({len(gone)} of {len(files)} files)" if gone else None
-    for name, offset, size in data.external or ():
-        file = path.parent / name
-        length = file.stat().st_size if file.is_file() else -1
-        if length < 0:
-            return f"values of its external file {name} are missing"
-        if size != h5py.h5f.UNLIMITED and length < offset + size:
-            return f"values of its external file {name} are missing ({length:,} of {offset + size:,} bytes)"
     if data.chunks is not None:
         expected = math.prod(-(-length // chunk) for length, chunk in zip(data.shape, data.chunks, strict=True))
         found = data.id.get_num_chunks()
         return f"{expected - found:,} of {expected:,} chunks were never written" if found < expected else None
-    empty = data.size and data.external is None and data.id.get_storage_size() == 0
+    empty = data.size and data.id.get_storage_size() == 0
     return "its values were never written" if empty else None
 
 
