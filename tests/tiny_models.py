@@ -54,7 +54,7 @@ def parts_of(form: ItemForm, code: int, score: Mapping[str, Tensor] | None = Non
         None,
         score or {},
         Reference(100, zeros, ones, zeros.float(), ones.float(), steps[:, None].repeat(1, width)),
-        Results("finished", 1, 1, 1, 0.5, 0.25, 0.25 if form.kind == "images" else None, 1.0),
+        Results("finished", 1, 1, 1, 0.5, 0.25, 0.25 if form.kind == "images" else None, 1.0, 1.0),
     )
 
 

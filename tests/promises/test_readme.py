@@ -34,10 +34,12 @@ for _name in (
     "anomalies",
     "scale-out",
     "commands",
+    "pipelines",
     "report",
     "python",
     "recipes",
     "promises",
+    "linear-path",
     "speed",
     "scaling",
     "machines",
@@ -282,7 +284,9 @@ def test_every_page_is_among_the_pages() -> None:
 
 def test_the_readme_and_every_page_are_short() -> None:
     assert PAGES["README.md"].count("\n") <= 120
-    assert max(text.count("\n") for text in PAGES.values()) <= 200
+    assert (
+        max(text.partition("\n## Reference\n")[0].count("\n") for text in PAGES.values()) <= 200
+    )  # without the generated part
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -285,7 +285,7 @@ def _list_source(copy: Copy, module: str, name: str) -> None:
 
 def add_observer(copy: Copy) -> None:
     copy.write("output/epoch_file.py", EPOCH_FILE)
-    copy.replace("tasks/train.py", "        TrainingPictures(),\n", "        TrainingPictures(),\n        EpochFile(),\n")
+    copy.replace("tasks/train.py", "        OutcomeFile(run,", "        EpochFile(),\n        OutcomeFile(run,")
     terminal = "from tiedae_cli.output.terminal import"
     copy.replace("tasks/train.py", terminal, f"from tiedae_cli.output.epoch_file import EpochFile\n{terminal}")
 

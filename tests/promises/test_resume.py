@@ -633,7 +633,9 @@ def test_resuming_a_training_that_stopped_early_says_so_and_more_patience_trains
     assert json.loads(Path("es/outcome.json").read_text())["stopped_early_after"] == stopped
     for more in (60, 120):
         ran = tiedae("train", "--resume", "es", "--epochs", more)
-        expected = f"es: stopped early after {stopped} of {more} epochs; for more: tiedae train --resume es early_stopping=4\n"
+        expected = (
+            f"es: stopped early after {stopped} of {more} epochs; to train longer: tiedae train --resume es early_stopping=4\n"
+        )
         assert ran.code == 0 and expected in ran.err and done() == stopped
     assert tiedae("train", "--resume", "es", "early_stopping=40", "-q").code == 0
     assert done() > stopped

@@ -105,7 +105,7 @@ def test_eval_of_a_file_is_eval_of_the_split_that_it_holds(tiedae: Tiedae) -> No
     assert tiedae("train", "train.csv", "--epochs", 2, "--run-dir", "run", "-q").code == 0
     whole = tiedae("eval", "run", "train.csv", "--json").lines[0]
     parts = [tiedae("eval", "run", "--split", split, "--json").lines[0] for split in ("train", "validation", "test")]
-    assert (whole["data"], whole["split"], whole["images"]) == (["train.csv"], None, 400)
+    assert (whole["data"], whole["split"], whole["items"]) == (["train.csv"], None, 400)
 
     def total(values: dict[str, Any], *path: str) -> float:
         for key in path:
@@ -113,7 +113,7 @@ def test_eval_of_a_file_is_eval_of_the_split_that_it_holds(tiedae: Tiedae) -> No
         return float(values["squared_error_per_item"])
 
     for path in ((), ("pca",), ("mean_item",), ("raw",), ("raw", "pca"), ("raw", "mean_item")):
-        expected = sum(total(part, *path) * part["images"] for part in parts) / 400
+        expected = sum(total(part, *path) * part["items"] for part in parts) / 400
         assert total(whole, *path) == pytest.approx(expected, rel=1e-9)
 
 

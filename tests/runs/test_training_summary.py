@@ -33,15 +33,22 @@ def test_training_summary_of_best_reads_the_whole_history_beside_it(run: Run) ->
     assert summary.best.validation_mse_per_value == min(report.selection_mse for report in whole)
 
 
-def test_training_summary_believes_no_damaged_or_foreign_last_checkpoint(run: Run, tmp_path: Path) -> None:
+def test_no_damaged_or_foreign_last_checkpoint_is_believed(run: Run, tmp_path: Path) -> None:
     copy = tmp_path / "best.safetensors"
     copy.write_bytes(run.best.read_bytes())
-    assert summary_of(copy).epochs == 1
+    trained = checkpoints.load(copy)
+    assert len(run_history(copy, trained)) == 1
     (tmp_path / "last.safetensors").write_bytes(b"no checkpoint")
-    assert summary_of(copy).epochs == 1
+    assert len(run_history(copy, trained)) == 1
     foreign = train_small(tmp_path / "foreign", epochs=2, hidden_sizes=[4])
     (tmp_path / "last.safetensors").write_bytes(foreign.last.read_bytes())
-    assert summary_of(copy).epochs == 1
+    assert len(run_history(copy, trained)) == 1
+
+
+def test_a_finished_model_alone_knows_its_whole_training(run: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "best.safetensors"
+    copy.write_bytes(run.best.read_bytes())
+    assert summary_of(copy) == summary_of(run.best)
 
 
 def test_training_summary_before_the_first_epoch(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from conftest import Tiedae
 from PIL import Image
 
+import tiedae_cli
 from tiedae_cli.runs import checkpoint
 
 pytestmark = pytest.mark.slow
@@ -78,7 +79,7 @@ def test_defective_parts_rank_first_and_the_defect_is_located(folder: Path, tied
 def test_python_gives_the_same_scores_as_the_command(folder: Path, tiedae: Tiedae) -> None:
     images = np.stack([np.asarray(Image.open(path)) for path in sorted((folder / "new").iterdir())])
     found = invoke(tiedae, "score", str(folder / "run"), str(folder / "new"), "-q")
-    assert tiedae.load(folder / "run").score(images) == pytest.approx([line["score"] for line in found], rel=1e-4)
+    assert tiedae_cli.load(folder / "run").score(images) == pytest.approx([line["score"] for line in found], rel=1e-4)
 
 
 def test_ranking_by_region_needs_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:

@@ -24,6 +24,7 @@ from tiedae_cli.runs.run_folder import Run as RunFolder
 from tiedae_cli.runs.run_folder import create_named_run, find_checkpoint
 from tiedae_cli.runs.run_list import RUNS
 from tiedae_cli.runs.trained_run import OpenRun
+from tiedae_cli.runs.training_summary import finished_epochs
 from tiedae_cli.scoring.false_alarms import QUANTILE
 from tiedae_cli.system.locks import LOCK_FILE
 from tiedae_cli.system.text import shown
@@ -93,7 +94,7 @@ class Run:
         The errors are of the validation items, or of the training items if there are none, as the model sees them.
         """
         best = next((report for report in reversed(self._reports) if report.best), None)
-        values: dict[str, Any] = {"finished": self.finished, "epochs": len(self._reports)}
+        values: dict[str, Any] = {"finished": self.finished, "epochs": finished_epochs(self._reports)}
         if best is not None:
             values |= {"best_epoch": best.epoch, "mse_per_value": best.selection_mse}
         if self._result is not None:
@@ -182,7 +183,7 @@ class Run:
 
     def __repr__(self) -> str:
         state = "finished" if self.finished else "not finished"
-        lines = [f"Run {shown(self.name)}: {len(self._reports)} epochs, {state}"]
+        lines = [f"Run {shown(self.name)}: {finished_epochs(self._reports)} epochs, {state}"]
         lines += [f"  {text}" for text in self._sentences()]
         return "\n".join(lines)
 

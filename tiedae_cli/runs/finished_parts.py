@@ -45,6 +45,8 @@ class Results:
     """Of PCA with its answers clipped to [0, 1]; None unless the items are images."""
     mean_mse_per_value: float
     """Of always answering the training mean."""
+    seconds: float
+    """Time of all epochs."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.run_folder import fingerprint
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.runs.training_summary import summarize_training
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,8 @@ def compare(
     names = Counter(candidate.trained.run for candidate in candidates)
     compared = []
     for candidate in candidates:
-        trained, history, model = candidate.trained, candidate.history, candidate.trained.model(device)
+        trained, model = candidate.trained, candidate.trained.model(device)
+        training = summarize_training(trained, candidate.history)
         compared.append(
             ComparedRun(
                 name=trained.run if names[trained.run] == 1 else candidate.argument,
@@ -152,8 +154,8 @@ def compare(
                 tied=model.tied,
                 parameters=parameter_count(model, model.tied),
                 evaluation=measure(candidate, model),
-                epochs=len(history),
-                seconds=sum(report.seconds for report in history),
+                epochs=training.epochs,
+                seconds=training.seconds,
             )
         )
     return compared

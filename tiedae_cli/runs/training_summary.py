@@ -50,10 +50,12 @@ def summarize_training(trained: Checkpoint, history: Sequence[EpochReport]) -> T
         trained: the checkpoint.
         history: the reports of all epochs that its run has finished: see ``run_history``.
     """
+    own, results = trained.training.history, None if trained.finished is None else trained.finished.results
+    pretraining = sum(report.phase != JOINT for report in own)
     return TrainingSummary(
-        epochs=finished_epochs(history),
-        checkpoint_epochs=finished_epochs(trained.training.history),
-        seconds=sum(report.seconds for report in history),
+        epochs=finished_epochs(history) if results is None else results.epochs + pretraining,
+        checkpoint_epochs=finished_epochs(own),
+        seconds=sum(report.seconds for report in history) if results is None else results.seconds,
         best=next((report for report in reversed(history) if report.best), None),
     )
 

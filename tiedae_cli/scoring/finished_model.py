@@ -88,7 +88,8 @@ def _results(result: TrainingResult, end: End) -> Results:
     assert pca is not None and mean is not None
     done = sum(report.phase == JOINT for report in result.history)
     planned, best = result.start.config.training.epochs, result.best
-    return Results(end, done, planned, best.epoch, best.selection_mse, pca, clipped, mean)
+    seconds = sum(report.seconds for report in result.history)
+    return Results(end, done, planned, best.epoch, best.selection_mse, pca, clipped, mean, seconds)
 
 
 def reference_of(scorer: Scorer, items: ItemSet) -> Reference:

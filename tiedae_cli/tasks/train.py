@@ -217,8 +217,10 @@ def _end(run: Run, config: Config, trainer: Trainer) -> str:
     planned, patience = config.training.epochs, config.training.early_stopping
     command = f"tiedae train --resume {quoted(run.folder)}"
     if trainer.epoch >= planned or patience is None:
-        return f"complete, {planned:,} epochs; for more: {command} --epochs {2 * planned}"
-    return f"stopped early after {trainer.epoch:,} of {planned:,} epochs; for more: {command} early_stopping={2 * patience}"
+        return f"all {planned:,} epochs are done; to train longer: {command} --epochs {2 * planned}"
+    return (
+        f"stopped early after {trainer.epoch:,} of {planned:,} epochs; to train longer: {command} early_stopping={2 * patience}"
+    )
 
 
 def _completed(found: Checkpoint, config: Config) -> Config:
