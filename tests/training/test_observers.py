@@ -64,7 +64,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, *added: Observer) -> None:
     usual = task.observers
 
     def longer(
-        checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: Terminal | None, pictures: bool
+        checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: Terminal | None, pictures: bool = True
     ) -> list[Observer]:
         return [*usual(checkpoints, trackers, terminal, pictures), *added]
 
