@@ -72,7 +72,7 @@ def test_evaluation_is_that_of_the_command(digits: Any, tiedae: Any, empty_folde
         assert said[name] == pytest.approx(value)
     assert said["pca"]["mse_per_value"] == pytest.approx(found["pca"]["mse_per_value"])
     assert said["mean_item"]["mse_per_value"] == pytest.approx(found["mean"]["mse_per_value"])
-    assert "PCA, 2 components" in repr(found) and "<table>" in found._repr_html_() and found.frame.shape[0] == 3
+    assert "PCA, 2 components" in repr(found) and "<table>" in found._repr_html_()
 
 
 def test_evaluation_of_data_in_both_units(run: Any, frame: Any) -> None:
@@ -146,9 +146,14 @@ def test_files_are_written_where_they_are_asked_for(digits: Any, empty_folder: P
         digits.model.export_onnx("half.onnx", part="half")
 
 
+def test_epochs_and_errors_are_data_frames(digits: Any) -> None:
+    pytest.importorskip("pandas")
+    assert digits.history.frame.shape[0] == 2
+    assert digits.model.evaluate().frame.shape[0] == 3
+
+
 def test_a_run_says_what_it_reached(digits: Any, run: Any) -> None:
     assert digits.history[0].keys() >= {"epoch", "train_mse_per_value", "validation_mse_per_value"}
-    assert digits.history.frame.shape[0] == 2
     assert digits.results["mse_per_value"] == digits.history[digits.results["best_epoch"] - 1]["validation_mse_per_value"]
     assert repr(digits).count("\n") == 2 and "2 epochs, finished" in repr(digits)
     assert "at 0x" not in repr(digits.model)

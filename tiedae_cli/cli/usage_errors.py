@@ -1,6 +1,7 @@
 """A wrong option or argument of any command, as one line: what is wrong, and what to type instead."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,10 @@ INSTEAD = {
     ("report", "--open"): "tiedae report prints the path of the page: open that in a browser",
     ("runs", "--sort"): "runs are listed newest first; sort the output of tiedae runs --json for another order",
 }
+NOT_A_NUMBER = {  # what Typer says, before and since it validates with pydantic
+    r"is not a valid int(eger)?( range)?\.?$|^Input should be a valid integer": "a whole number",
+    r"is not a valid float( range)?\.?$|^Input should be a valid number": "a number",
+}
 MADE_OF_WORDS = {"--features": "weights.png"}  # example values for options that need one although their synonym does not
 
 
@@ -49,9 +54,9 @@ def usage_message(error: Any, meta: Mapping[str, Any]) -> str:
 
 
 def _in_plain_words(message: str) -> str:
-    """Return a validator's message without pydantic's jargon."""
-    for kind, words in (("integer", "a whole number"), ("number", "a number")):
-        if message.startswith(f"Input should be a valid {kind}"):
+    """Return a validator's message without the jargon of Typer's versions."""
+    for pattern, words in NOT_A_NUMBER.items():
+        if re.search(pattern, message):
             return f"expected {words}"
     return message.removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".")
 
