@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import tiedae_cli as tiedae
+import tiedae
 from tiedae_cli.cli.app import app
 from tiedae_cli.config.yaml_reader import load_config
 from tiedae_cli.runs import checkpoint
