@@ -52,7 +52,10 @@ PROSE = re.sub(r"```.*?```", "", README, flags=re.DOTALL)  # without the blocks 
 LINES = re.findall(r"^    (.*)$", PROSE, re.MULTILINE)
 INLINE = re.findall(r"`([^`\n]+)`", PROSE)
 NAMED = [line for line in (*LINES, *INLINE) if line.startswith("tiedae ") and "--install-completion" not in line]
-RUN = list(dict.fromkeys(line for line in LINES if line.startswith("tiedae ") and "--install-completion" not in line))
+WITHOUT = [
+    name for name in ("mlflow", "tensorboard") if importlib.util.find_spec(name) is None
+]  # extras that are not installed
+RUN = [line for line in dict.fromkeys(LINES) if line in NAMED and not any(f"--trackers {name}" in line for name in WITHOUT)]
 MAY_BE_EMPTY = ("select(.outlier)",)  # what a filter of real data may well leave out
 
 
