@@ -56,6 +56,7 @@ def test_the_score_is_the_explained_variance(empty_folder: Path) -> None:
     assert encoder.score(X) == pytest.approx(found, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_the_rows_beside_them(empty_folder: Path) -> None:
     encoder, detector = tiedae.TiedAutoencoder(**SMALL).fit(X), tiedae.TiedOutlierDetector(**QUICK).fit(X)
     for function in (encoder.transform, detector.score_samples):

@@ -22,6 +22,8 @@ import tiedae
 from tiedae_cli.errors import ConfigError, DataError, InputError
 from tiedae_cli.runs import checkpoint as checkpoints
 
+pytestmark = pytest.mark.slow
+
 ROWS = np.random.default_rng(0).normal([5.0, -300.0, 1e4, 0.1], [1.0, 20.0, 500.0, 2.0], (120, 4))
 NAMES = ["mass", "charge", "energy", "spin"]
 PICTURES = np.random.default_rng(1).integers(0, 256, (60, 8, 8), dtype=np.uint8)

@@ -152,6 +152,7 @@ def test_epochs_and_errors_are_data_frames(digits: Any) -> None:
     assert digits.model.evaluate().frame.shape[0] == 3
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_reached(digits: Any, run: Any) -> None:
     assert digits.history[0].keys() >= {"epoch", "train_mse_per_value", "validation_mse_per_value"}
     assert digits.results["mse_per_value"] == digits.history[digits.results["best_epoch"] - 1]["validation_mse_per_value"]

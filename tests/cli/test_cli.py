@@ -67,6 +67,7 @@ def test_version_is_printed() -> None:
     assert tiedae("--version").stdout == f"tiedae {__version__}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"]])
 def test_help_and_version_import_nothing_slow(arguments: list[str]) -> None:
     program = f"""
@@ -366,6 +367,7 @@ def test_an_unknown_option_exits_with_code_2(arguments: tuple[str, ...]) -> None
     assert (result.exit_code, result.stdout) == (2, "") and "error" in result.stderr.lower()
 
 
+@pytest.mark.slow
 def test_missing_data_is_reported_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIEDAE_DATA", str(tmp_path / "data"))
     result = tiedae("train", "--config", "mnist")

@@ -89,6 +89,7 @@ def test_photographs_are_recognized_behind_links_hidden_files_and_pipes(tiedae: 
     assert parse_config(out, "printed").data.size == (64, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "key", "value"),
     [

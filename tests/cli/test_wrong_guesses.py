@@ -145,6 +145,7 @@ def test_other_wrong_options_say_what_exists(line: str, facts: list[str]) -> Non
     assert all(fact in message for fact in facts), message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "meant"),
     [

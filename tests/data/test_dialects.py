@@ -16,6 +16,8 @@ from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 
 def load(path: str, **fields: object) -> ItemSet:
     return load_splits(DataConfig.model_validate({"dataset": path, "validation": 0, "test": 0, **fields})).train

@@ -242,6 +242,7 @@ def test_an_array_that_no_whole_numbers_hold_is_left_out(value: float) -> None:
     assert said == [f"x.npz: y: 120 {labels.dtype}; labels are 120 whole numbers or words, one per item; ignored"]
 
 
+@pytest.mark.slow
 def test_columns_without_names_are_those_of_the_same_table_only_where_that_is_told() -> None:
     path = headless(text("x.csv", ",", ("0", "1")))
     shape = ["--set", "model.hidden_sizes=[2]", "--set", "model.output=linear", "--epochs", "1", "-q", "--run-dir"]

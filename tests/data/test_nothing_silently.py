@@ -129,6 +129,7 @@ def test_a_folder_of_mostly_other_files_is_reported_by_training_and_by_commands(
     assert said == []  # from the cache
 
 
+@pytest.mark.slow
 def test_a_tilde_is_the_home_folder_wherever_a_path_is_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

@@ -98,6 +98,7 @@ def test_the_same_rows_in_every_dialect_are_the_same_tensor(dialect: str) -> Non
     np.testing.assert_array_equal(found.raw(0, 999), ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", [name for name in DIALECTS if name not in ("parquet", "feather")])
 def test_a_pipe_gives_what_a_file_gives(dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = DIALECTS[dialect]()

@@ -44,6 +44,7 @@ def test_pca_removes_the_noise_outside_of_its_components():
     assert found.pca.mse_per_value == pytest.approx(0.25 * 16 / 64 + lost, rel=0.06)
 
 
+@pytest.mark.slow
 def test_eval_reports_denoising_and_training_on_noise_helps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runner = CliRunner()

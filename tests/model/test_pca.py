@@ -166,6 +166,7 @@ def test_constant_data_gives_finite_components(make_set: MakeSet) -> None:
     torch.testing.assert_close(fitted.reconstruct(torch.full((1, 6), 0.25)), torch.full((1, 6), 0.25))
 
 
+@pytest.mark.slow
 def test_pca_30_of_mnist_matches_the_published_error(mnist_root: str) -> None:
     """Hinton & Salakhutdinov 2006, figure 2: 13.87 per image, fitted to all 60,000 training images."""
     splits = load_download("mnist", mnist_root, 0)

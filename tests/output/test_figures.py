@@ -69,6 +69,7 @@ def pairs_grid(count: int, form: ItemForm) -> np.ndarray:
     return decode(pixel_grid(pictures, pictures))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [GRAY, COLOR], ids=["gray", "color"])
 @pytest.mark.parametrize("count", [9, 23, 100, 101])
 def test_a_grid_shows_the_exact_pixels_of_its_images(count: int, form: ItemForm) -> None:

@@ -187,6 +187,7 @@ def test_no_torch_for_what_must_answer_at_once(module: str) -> None:
 KEEPS_TORCH = {"system.devices", "system.random_streams"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [module for module in MODULES if room(module) in {"config", "data", "system"}])
 def test_no_torch_below_the_model(module: str) -> None:
     """Not even inside a function. torchvision, which downloads data sets, is the one package that brings torch along."""

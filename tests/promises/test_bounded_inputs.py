@@ -13,6 +13,8 @@ from conftest import Tiedae
 from tiedae_cli.errors import InputError
 from tiedae_cli.system import memory_limits
 
+pytestmark = pytest.mark.slow
+
 FREE = 40_000_000  # bytes
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 
 from tiedae_cli.data.sources import tables
 
+pytestmark = pytest.mark.slow
+
 
 def flip(path: Path) -> None:
     raw = bytearray(path.read_bytes())

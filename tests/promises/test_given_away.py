@@ -10,6 +10,8 @@ from conftest import Tiedae
 from tiedae_cli.config.shareable import last_part
 from tiedae_cli.runs import checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("name", "shown"),

@@ -23,7 +23,7 @@ WRITERS = (  # each output option of a command that can write to a file
     ("inspect digits --codes", "png"),
     ("export digits --format safetensors -o", "safetensors"),
 )
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes and devices")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes and devices")]
 
 
 def invoke(words: str) -> Result:

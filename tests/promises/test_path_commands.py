@@ -9,6 +9,8 @@ from conftest import Tiedae
 
 from tiedae_cli.runs import checkpoint as checkpoints
 
+pytestmark = pytest.mark.slow
+
 NETS = {
     "network": ["hidden_sizes=[16,6]", "activation=silu"],
     "one layer": ["hidden_sizes=6"],

@@ -14,6 +14,8 @@ import pytest
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.output.figures.weights import feature_grid
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 SIGNALLED_IMPORT = """
 import os, signal, sys

@@ -91,6 +91,7 @@ def test_names_that_are_not_utf8_pass_through_every_format(kind: str, photos: Pa
         assert "photos/caf\\xe9.png" in Path(os.fsdecode(b"caf\xe9.csv")).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [TITLE, "[bold]x[/red]", ":smile:", "a\rb", "\u202ex"])
 @pytest.mark.parametrize("command", ["eval", "inspect", "compare"])
 def test_a_name_in_a_checkpoint(name: str, command: str, digits_run: Path) -> None:
@@ -124,6 +125,7 @@ def test_a_run_of_any_name_in_a_folder_of_any_name(name: str, empty_folder: Path
         assert not COMMANDING.search(result.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [TITLE, "caf\udce9", "[bold]:smile:", "\u202ex"])
 def test_a_table_and_a_report_of_runs_of_any_name(name: str, digits_run: Path) -> None:
     digits_run.rename(digits_run.parent / name)

@@ -51,6 +51,7 @@ def test_a_checkpoint_does_not_choose_where_a_download_goes(
     assert not (tmp_path / "theirs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("where", ["weights", "optimizer", "errors"])
 def test_a_checkpoint_holds_finite_numbers(value: float, where: str, digits_run: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 from conftest import Ran, Tiedae
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 
 def write_table(path: Path, rows: int = 400, scale: float = 1.0, seed: int = 1) -> None:
     chance = np.random.default_rng(seed)

@@ -35,6 +35,7 @@ def photos(name: str, sizes: list[tuple[int, int]]) -> None:
 # The rules
 
 
+@pytest.mark.slow
 def test_every_text_follows_the_rules() -> None:
     found = [f"{text.path}:{text.line}: {problem}" for text in texts() for problem in problems(text)]
     assert not found, "\n".join(found)

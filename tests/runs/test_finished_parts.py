@@ -116,6 +116,7 @@ def test_a_calibration_of_another_number_of_items_is_refused(items: int, digits_
 # Calibration
 
 
+@pytest.mark.slow
 def test_beyond_a_hundred_thousand_scores_the_largest_tenth_and_quantiles_are_kept() -> None:
     items = 3 * MOST_KEPT + 17
     scores = torch.from_numpy(np.random.default_rng(0).lognormal(size=items))

@@ -14,6 +14,8 @@ from tiedae_cli.runs.reference import QUANTILES, Reference
 from tiedae_cli.scoring.drift import Drift, DriftWatch, excess_likelihood
 from tiedae_cli.scoring.threshold import threshold_of
 
+pytestmark = pytest.mark.slow
+
 
 def reference_of(values: np.ndarray) -> Reference:
     quantiles = np.quantile(values, np.linspace(0, 1, QUANTILES), axis=0).astype(np.float32)

@@ -55,6 +55,7 @@ def initializers(content: bytes) -> dict[str, tuple[int, ...]]:
     return {constant.name: tuple(constant.dims) for constant in onnx.load_from_string(content).graph.initializer}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("output", ["linear", "sigmoid", "clip"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -204,6 +204,7 @@ def test_unreadable_rows_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "no threshold" not in stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["squared_error", "neighbours", "windows"])
 def test_a_value_too_large_for_float32_squares_is_named_by_column(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -300,6 +301,7 @@ def test_the_contact_sheet_shows_the_worst_sharply(model: TiedAutoencoder) -> No
         assert (caption[..., 0] - caption[..., 2]).max() > 100  # in the accent color
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("most", "code"), [(0, 3), (1, 3), (2, 0)])
 def test_more_outliers_than_allowed_end_with_exit_code_3(most: int, code: int, model: TiedAutoencoder) -> None:
     errors = sorted(numbers(run("x.npy", "-q")[0], "squared_error"))

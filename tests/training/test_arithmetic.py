@@ -32,6 +32,7 @@ def test_precision(precision: str, native: bool, dtype: torch.dtype, said: list[
     assert (place.dtype, place.device, warnings) == (dtype, CPU, said)
 
 
+@pytest.mark.slow
 def test_train_warns_of_an_emulated_precision_and_names_the_one_that_auto_takes(
     monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae
 ) -> None:

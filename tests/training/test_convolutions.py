@@ -62,6 +62,7 @@ def autograd(model: TiedAutoencoder, loss: Tensor) -> Tensor:
     return torch.cat([tensor.grad.reshape(-1) for tensor in tensors if tensor.grad is not None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
 @pytest.mark.parametrize("activation", get_args(Activation))
