@@ -137,6 +137,7 @@ def test_a_wrong_option_of_any_command_is_answered_with_the_whole_line(line: str
         ("runs a b", ["unexpected extra argument", "(tiedae runs --help)"]),
         ("train --config", ["--config", "requires an argument", "(tiedae train --help)"]),
         ("eval x --components many", ["--components: expected a whole number", "(tiedae eval --help)"]),
+        ("export digits", ["--output: missing; for example: tiedae export digits --output model.onnx"]),
         ("score x --top 0", ["--top: ", "1", "(tiedae score --help)"]),
     ],
 )

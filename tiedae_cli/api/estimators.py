@@ -29,6 +29,35 @@ KEYS = ("hidden_sizes", "activation", "epochs", "batch_size", "learning_rate", "
 class _Tied(BaseEstimator):
     """What both estimators share: training, and inference in float64, in which a row does not depend on the rows beside it."""
 
+    def __init__(
+        self,
+        hidden_sizes: Any = None,
+        *,
+        activation: str | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        l2: float | None = None,
+        validation: float = 0.1,
+        config: Any = "vectors",
+        settings: Any = None,
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden_sizes = hidden_sizes
+        self.activation = activation
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.l2 = l2
+        self.validation = validation
+        self.config = config
+        self.settings = settings
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
@@ -62,7 +91,6 @@ class _Tied(BaseEstimator):
         self.history_ = list(run.history)
         self.n_iter_ = sum(epoch["epoch"] > 0 for epoch in self.history_)
         self.model_ = Model(OpenRun(run.best, model.device))
-        self.model_.__dict__["pca"] = model.pca  # before its folder is gone
         return model
 
     def _blocks(self, X: Any) -> Iterator[Tensor]:
@@ -114,35 +142,6 @@ class TiedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Tied):
         >>> encoder.transform(X).shape
         (150, 2)
     """
-
-    def __init__(
-        self,
-        hidden_sizes: Any = None,
-        *,
-        activation: str | None = None,
-        epochs: int | None = None,
-        batch_size: int | None = None,
-        learning_rate: float | None = None,
-        l2: float | None = None,
-        validation: float = 0.1,
-        config: Any = "vectors",
-        settings: Any = None,
-        device: str = "auto",
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.hidden_sizes = hidden_sizes
-        self.activation = activation
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.l2 = l2
-        self.validation = validation
-        self.config = config
-        self.settings = settings
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -251,18 +250,20 @@ class TiedOutlierDetector(OutlierMixin, _Tied):
         verbose: bool = False,
     ) -> None:
         self.contamination = contamination
-        self.hidden_sizes = hidden_sizes
-        self.activation = activation
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.l2 = l2
-        self.validation = validation
-        self.config = config
-        self.settings = settings
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+        super().__init__(
+            hidden_sizes,
+            activation=activation,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            l2=l2,
+            validation=validation,
+            config=config,
+            settings=settings,
+            device=device,
+            random_state=random_state,
+            verbose=verbose,
+        )
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train on X, (N, D), mostly normal rows; y is ignored.

@@ -275,7 +275,7 @@ class Model:
         """Return the checkpoint's bytes: a model is pickled without its data."""
         with tempfile.TemporaryDirectory(prefix="tiedae-") as folder:
             file = self.save(Path(folder) / "best.safetensors")
-            return {"checkpoint": file.read_bytes(), "device": str(self.device), "pca": self.__dict__.get("pca")}
+            return {"checkpoint": file.read_bytes(), "device": str(self.device)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         with tempfile.TemporaryDirectory(prefix="tiedae-") as folder:
@@ -286,8 +286,6 @@ class Model:
             except InputError:  # of another machine
                 device = resolve_device("cpu")
             Model.__init__(self, OpenRun(file, device))
-        if state["pca"] is not None:
-            self.__dict__["pca"] = state["pca"]
 
     def __repr__(self) -> str:
         return (

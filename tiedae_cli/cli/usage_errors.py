@@ -31,6 +31,7 @@ NOT_A_NUMBER = {  # what Typer says, before and since it validates with pydantic
     r"is not a valid int(eger)?( range)?\.?$|^Input should be a valid integer": "a whole number",
     r"is not a valid float( range)?\.?$|^Input should be a valid number": "a number",
 }
+REQUIRED = {"--output": "model.onnx"}  # example values for options that a command cannot do without
 MADE_OF_WORDS = {"--features": "weights.png"}  # example values for options that need one although their synonym does not
 
 
@@ -50,6 +51,8 @@ def usage_message(error: Any, meta: Mapping[str, Any]) -> str:
     if option is not None and type(error).__name__ == "BadParameter":
         name = max(option.opts, key=len) if option.param_type_name == "option" else option.human_readable_name
         return f"{name}: {_in_plain_words(error.message)} ({help_line})"
+    if type(error).__name__ == "MissingParameter" and option is not None and (name := max(option.opts, key=len)) in REQUIRED:
+        return f"{name}: missing; for example: {' '.join(('tiedae', *map(quoted, words), name, REQUIRED[name]))}"
     return f"{error.format_message().rstrip('.')} ({help_line})"
 
 
