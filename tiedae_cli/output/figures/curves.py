@@ -31,7 +31,7 @@ def loss_figure(
     Args:
         run: name of the run, which becomes the title.
         history: epochs of all phases.
-        pca_error: PCA's validation error; None draws no line.
+        pca_error: validation error of PCA, for images of PCA clipped to [0, 1]; None draws no line.
         components: number of PCA components.
         value_name: name of one value of an item.
     """
@@ -51,7 +51,8 @@ def loss_figure(
         place = [best.epoch], [best.selection_mse]
         axes.plot(*place, label=text, marker="o", markersize=10, markerfacecolor="none", markeredgecolor=INK, linestyle="")
     if pca_error is not None:
-        axes.axhline(pca_error, color=ACCENT_COLOR, linestyle="--", label=f"PCA, {components} components: {pca_error:.3g}")
+        pca = "PCA clipped to [0, 1]" if value_name == "pixel" else "PCA"  # the stronger one
+        axes.axhline(pca_error, color=ACCENT_COLOR, linestyle="--", label=f"{pca}, {components} components: {pca_error:.3g}")
     values = [value for _, numbers, _ in series for value in numbers] + [pca_error or series[0][1][0]]
     _scale(axes, epochs, min(values), max(values))
     axes.set_title(shown(run), fontsize=11, color=INK, parse_math=False)
