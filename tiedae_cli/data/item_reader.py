@@ -25,8 +25,8 @@ from tiedae_cli.data.sources.memory import part_for_model
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, stop
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import ReadOptions
+from tiedae_cli.data.sources.table import Table
 from tiedae_cli.data.sources.table_columns import all_columns, match_columns
-from tiedae_cli.data.sources.tables import Table
 from tiedae_cli.data.windows import row_blocks, row_form, window_blocks
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.system.files_in_use import note_input

@@ -18,9 +18,9 @@ from tiedae_cli.data.sources.named_arrays import NUMBERS
 from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
 from tiedae_cli.data.sources.source import VALUE_FIELDS
+from tiedae_cli.data.sources.table import HEAD_ROWS, Table, TableBlock
 from tiedae_cli.data.sources.table_columns import all_columns, choose_columns, match_columns
 from tiedae_cli.data.sources.table_values import table_part
-from tiedae_cli.data.sources.tables import HEAD_ROWS, Table, TableBlock
 from tiedae_cli.errors import DataError, InputError
 
 IN_MEMORY = "<memory>"  # data.dataset of a model that was trained on data in memory; no path on any system

@@ -21,7 +21,7 @@ from tiedae_cli.data.option_text import set_option
 from tiedae_cli.data.sources.cells import as_text, is_number
 from tiedae_cli.data.sources.column_names import composed, is_time_name
 from tiedae_cli.data.sources.part import RawBlock
-from tiedae_cli.data.sources.tables import Table, TableBlock
+from tiedae_cli.data.sources.table import Table, TableBlock
 from tiedae_cli.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)

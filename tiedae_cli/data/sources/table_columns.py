@@ -15,7 +15,7 @@ from tiedae_cli.data.sources.cells import MISSING, WHOLE, as_text, is_number, la
 from tiedae_cli.data.sources.column_names import composed, is_index_name, is_label_column, is_time_name
 from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.series import DATE, UNITS, named_column, unix_unit
-from tiedae_cli.data.sources.tables import NAME_COLUMN, Table
+from tiedae_cli.data.sources.table import NAME_COLUMN, Table
 from tiedae_cli.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,9 @@ from tiedae_cli.data.sources.dialect import DialectChoices
 from tiedae_cli.data.sources.part import Part
 from tiedae_cli.data.sources.series import series_rules
 from tiedae_cli.data.sources.source import TABLE, VALUE_FIELDS, ReadOptions, Source
+from tiedae_cli.data.sources.table import Table, TableOptions
 from tiedae_cli.data.sources.table_values import table_part
-from tiedae_cli.data.sources.tables import Table, TableOptions, open_table, stream_table
+from tiedae_cli.data.sources.tables import open_table, stream_table
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from tiedae_cli.data.columns import Column, Columns
 from tiedae_cli.data.sources.cells import MISSING, YES_NO, as_text, is_number, label_text
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.data.sources.series import SeriesRules, series_rows
-from tiedae_cli.data.sources.tables import Table, TableBlock
+from tiedae_cli.data.sources.table import Table, TableBlock
 from tiedae_cli.errors import DataError
 
 log = logging.getLogger(__name__)
