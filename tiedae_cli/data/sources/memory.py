@@ -94,7 +94,7 @@ def memory_parts(data: MemoryData, config: DataConfig) -> dict[str, Part]:
             table = open_memory_table(items, name)
             own = config.model_copy(update={"normal": ()}) if data.labels else config
             columns = choose_columns(table, own) if columns is None else match_columns(table, columns)
-            part = replace(table_part(table, columns), count=row_count(items))
+            part = replace(table_part(table, columns, in_order=config.window > 1), count=row_count(items))
         elif data.kind == "images":
             images = list(items) if isinstance(items, (list, tuple)) else [items]
             target = target or _pixels_of_all(images, name, config)

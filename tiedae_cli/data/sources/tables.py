@@ -23,7 +23,7 @@ from tiedae_cli.data.sources.compression import MARK_BYTES, opener_of
 from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, find_dialect
 from tiedae_cli.data.sources.json_lines import json_lines
 from tiedae_cli.data.sources.part import Bad
-from tiedae_cli.data.sources.table import HEAD_ROWS, Table, TableBlock, TableOptions, first_rows
+from tiedae_cli.data.sources.table import HEAD_ROWS, LARGE, Table, TableBlock, TableOptions, first_rows
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.memory_limits import require_line
 from tiedae_cli.system.progress import progress
@@ -36,7 +36,6 @@ WIDE_ENCODINGS = [
     (codecs.BOM_UTF16_BE, "utf-16"),
 ]
 LARGEST_HEAD, HEAD_LINES = 1 << 26, 8  # bytes; lines that are read of a table with long ones
-LARGE = 1 << 26  # bytes; larger files are cached as values
 TEXT_BLOCK_BYTES = 1 << 22  # parsed at once
 
 
@@ -54,12 +53,13 @@ def open_table(path: Path, kind: str, options: TableOptions) -> Table:
     with data_errors(path, "a table"):
         information = path.stat()
         identity = repr((os.path.realpath(path), information.st_size, information.st_mtime_ns, options))
-        key = identity if information.st_size >= LARGE else None
         if kind in ("parquet", "feather"):
-            return replace(open_columns(path, kind), key=key)
+            return replace(open_columns(path, kind), identity=identity, size=information.st_size)
         with _opened(path) as file:
             head = _read_head(file)
-        return replace(_text_table(str(path), kind, options, head, lambda: _opened(path)), key=key)
+        return replace(
+            _text_table(str(path), kind, options, head, lambda: _opened(path)), identity=identity, size=information.st_size
+        )
 
 
 def stream_table(file: IO[bytes], name: str, kind: str, options: TableOptions) -> Table:
@@ -157,6 +157,7 @@ def _text_table(name: str, kind: str, options: TableOptions, head: bytes, reopen
         lambda bad: _csv_blocks(reopen(), name, dialect, bad),
         dialect.describe(),
         dialect.notes,
+        dialect=dialect,
     )
 
 
