@@ -60,6 +60,10 @@ class OpenRun:
         """Return the same run with other weights, without what its training added at its end."""
         return OpenRun(self.path, self.device, self._read, replace(self.trained, weights=weights, finished=None))
 
+    def on_cpu(self) -> "OpenRun":
+        """Return the same run on the CPU."""
+        return OpenRun(self.path, torch.device("cpu"), self._read, self.trained)
+
     @property
     def config(self) -> Config:
         """What it was trained with."""
