@@ -3,7 +3,7 @@
     python benchmarks/beside_pca.py [FOLDER] [--only NAME ...] [--seeds 1] [--json] [--set KEY=VALUE ...]
 
 FOLDER holds tables of ADBench, files ``NUMBER_NAME.npz`` with ``X`` (N x D); of each at most 6,000 rows are drawn, and the code has
-D / 4 numbers, or D / 2 where the name ends in ``/2``, at least 1. The other data sets are made here: factors of a linear model, noise
+D / 4 numbers, or D / 2 where the name ends in ``/2``. The other data sets are made here: factors of a linear model, noise
 alone, a decaying spectrum of 768 values, a curved surface, heavy tails, windows of a series, few rows. Each is split at random into 70%
 for training, 15% for validation and 15% for the test; a series by time. Rows are trained by the recipe ``vectors`` with
 [4 K (at least 128, at most 512), K], images by ``IMAGES``; ``--set`` changes these settings.
@@ -121,10 +121,12 @@ def turned(random: np.random.Generator, size: int) -> np.ndarray:
 
 
 def tables(folder: Path | None, seed: int) -> dict[str, Callable[[], Case]]:
-    """Return the tables of a folder by name, each with K = D / 4, and with K = D / 2."""
+    """Return the tables of a folder by name, each with K = D / 4, and with K = D / 2 where that is more."""
     found: dict[str, Callable[[], Case]] = {}
     for path in sorted(folder.glob("*_*.npz"), key=lambda path: int(path.name.partition("_")[0])) if folder else ():
-        for share in (4, 2):
+        with np.load(path) as file:
+            width = file["X"].shape[1]
+        for share in (4, 2) if code_size(width, 4) < code_size(width, 2) else (4,):
             name = path.stem.partition("_")[2] + ("" if share == 4 else " /2")
             found[name] = lambda path=path, share=share: table(path, share, seed)  # type: ignore[misc]
     return found
@@ -135,7 +137,12 @@ def table(path: Path, share: int, seed: int) -> Case:
     with np.load(path) as file:
         items = file["X"].astype(np.float64)
     items = items[np.random.default_rng(seed).permutation(len(items))[:ROWS]]
-    return rows(items, max(1, items.shape[1] // share))
+    return rows(items, code_size(items.shape[1], share))
+
+
+def code_size(width: int, share: int) -> int:
+    """Return K."""
+    return max(1, width // share)
 
 
 def ratios(case: Case, path: str, seed: int, changes: dict[str, str]) -> dict[str, float]:
