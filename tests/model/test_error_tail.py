@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Tiedae
 
 import tiedae_cli
-from tests.conftest import Tiedae
 from tiedae_cli.model.error_tail import ErrorTail, describe_tail
 
 
