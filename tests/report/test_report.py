@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -336,3 +337,55 @@ def test_the_page_judges_an_image_as_score_does(browser: Any, rank: str, tiedae:
     expected = json.loads(line).get("score", json.loads(line)["squared_error"])
     assert found == pytest.approx(expected, rel=0.01)
     assert ("Most anomalous 2 x 2 pixels" in said) == (rank == "region") and "the threshold" in said
+
+
+@pytest.fixture(scope="module")
+def series_page(tmp_path_factory: pytest.TempPathFactory, tiedae: Tiedae) -> Path:
+    """The report of a model of windows whose rows have time stamps."""
+    folder = tmp_path_factory.mktemp("series")
+    count = 90
+    values = np.random.default_rng(0).normal(size=(count, 10)).cumsum(0)
+    names = ",".join(f"sensor {number}" for number in range(10))
+    times = np.datetime64("2024-03-01T10:14:33") + np.arange(count)
+    lines = [
+        f"{str(when).replace('T', ' ')},{','.join(map(repr, map(float, row)))}" for when, row in zip(times, values, strict=True)
+    ]
+    (folder / "x.csv").write_text("\n".join([f"time,{names}", *lines]))
+    keys = ["data.window=5", "epochs=1", "hidden_sizes=[4]", "data.test=30", "data.validation=30"]
+    result = tiedae("train", "-q", str(folder / "x.csv"), *keys, "--run-dir", str(folder / "run"))
+    assert result.code == 0, result.err
+    result = tiedae("report", str(folder / "run"), "-q")
+    assert result.code == 0, result.err
+    return folder / "run" / "report.html"
+
+
+def test_a_window_is_lines_of_its_columns_titled_by_its_time_stamps(series_page: Path) -> None:
+    facts = document(series_page)
+    windows = facts["shown"]["windows"]
+    rows = np.array([line.split(",")[1:] for line in (series_page.parents[1] / "x.csv").read_text().splitlines()[1:]], float)
+    packed = zlib.decompress(base64.b64decode(re.findall(r'id="block">([^<]*)<', series_page.read_text())[0]))
+    count = int(np.prod(windows["originals"]["shape"]))
+    lines = np.frombuffer(packed, np.float32, count, windows["originals"]["offset"]).reshape(windows["originals"]["shape"])
+    items = [item["item"] for group in facts["shown"]["groups"] for item in group["items"]]
+    assert lines.shape == (len(items), 8, 5) and windows["of"] == 10
+    for number, item in enumerate(items):
+        start = 60 + item  # the test split is the last 30 rows
+        first, last = (np.datetime64("2024-03-01T10:14:33") + at for at in (start, start + 4))
+        assert windows["titles"][number] == f"{first} to {last}".replace("T", " ")
+        places = [int(name.removeprefix("sensor ")) for name in windows["columns"][number]]
+        assert places == sorted(set(places))
+        np.testing.assert_allclose(lines[number], rows[start : start + 5, places].T, rtol=1e-4, atol=1e-4)
+    assert windows["titles"][0] in series_page.read_text().split("<script")[0]
+    assert facts["form"]["item_name"] == "window" and facts["form"]["error_name"] == "window score"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_draws_a_line_per_column_of_a_window(browser: Any, series_page: Path, width: int) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(series_page.as_uri())
+    wait_until_ready(browser)
+    script = "return [...document.querySelectorAll('[data-window=\"0\"] svg[role]')].map((plot) => plot.querySelectorAll('.curve').length)"
+    assert browser.execute_script(script) == [3] * 8  # the original, the reconstruction and PCA's
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.get_log("browser") == []

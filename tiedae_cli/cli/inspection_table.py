@@ -12,6 +12,8 @@ from tiedae_cli.model.layer_summary import LayerSummary, parameter_count
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.runs.training_summary import TrainingSummary
+from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
+from tiedae_cli.scoring.threshold import thresholds
 
 
 def layer_table(layers: Sequence[LayerSummary], title: str) -> Table:
@@ -50,15 +52,16 @@ def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
         ("epochs", _epochs(summary, training.epochs)),
     ]
     if summary.best is not None:
+        item = form.items_name.removesuffix("s")
         validation = summary.best.validation_mse_per_value
         measured = (
-            "" if validation is None else f", validation {validation:.6f} ({validation * form.values_per_item:.4f} per image)"
+            "" if validation is None else f", validation {validation:.6f} ({validation * form.values_per_item:.4f} per {item})"
         )
-        rows.append(
-            ("best epoch", f"{summary.best.epoch}: MSE per pixel: training {summary.best.train_mse_per_value:.6f}{measured}")
-        )
+        error = f"MSE per {form.value_name}: training {summary.best.train_mse_per_value:.6f}{measured}"
+        rows.append(("best epoch", f"{summary.best.epoch}: {error}"))
         rows += [("linear path", sentence) for sentence in _linear_path(trained, summary.best)]
         rows.append(("seconds", f"{summary.seconds:,.1f} of training steps"))
+    rows += [("thresholds", sentence) for sentence in _thresholds(trained)]
     rows.append(("inside", _inside(trained)))
     table = Table(show_header=False)
     for name, sentence in rows:
@@ -76,6 +79,16 @@ def _inside(trained: Checkpoint) -> str:
         "no threshold" if finished.calibration is None else f"threshold by {finished.calibration.items:,} validation scores"
     )
     return f"{sizes}; {scores}, {finished.pca.components.shape[1]:,} principal components"
+
+
+def _thresholds(trained: Checkpoint) -> list[str]:
+    """Return the thresholds for the default false-alarm rate in words; empty if there are none."""
+    counted = {"row score": "rows", "window score": "windows"}
+    parts = [
+        f"{name} {found.value:.4g} by {found.items:,} {counted.get(name, 'items')}"
+        for name, found in thresholds(trained).items()
+    ]
+    return [f"for {FALSE_ALARMS:.0%} of false alarms: {', '.join(parts)}"] if parts else []
 
 
 def _linear_path(trained: Checkpoint, best: EpochReport) -> list[str]:
@@ -113,5 +126,6 @@ def inspection_values(trained: Checkpoint, layers: Sequence[LayerSummary], summa
         "seconds": summary.seconds,
         "best": None if summary.best is None else asdict(summary.best),
         "bytes": trained.contents(),
+        "thresholds": {name: found.value for name, found in thresholds(trained).items()},
         "results": None if trained.finished is None else asdict(trained.finished.results),
     }

@@ -18,6 +18,7 @@ from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.model.pictures import as_pictures
 from tiedae_cli.report.page.arrays_block import Arrays
 from tiedae_cli.report.run_facts import vector_columns
+from tiedae_cli.report.window_chapter import column_names, lanes, window_lines
 from tiedae_cli.runs.trained_run import OpenRun
 
 GROUP = 6  # items of each of the three groups
@@ -53,10 +54,15 @@ def shown_items(
         "pca_errors": squares(by_pca - originals).sum(1).tolist(),
     }
     if items.form.kind == "vectors":
+        totals = _errors_by_value(runs, components, items)
+        windows = items.form.window > 1
+        lines = window_lines(items, places.tolist(), originals, answers, by_pca, arrays) if windows else None
         return {
             **names,
-            "columns": worst_columns(runs, components, items),
+            "columns": worst_columns(totals, len(items), items.form),
             "values": worst_values(originals, answers, by_pca, items.form),
+            "windows": lines,
+            "lanes": lanes(totals[0], items.form) if windows else None,
         }
     return {
         **names,
@@ -104,11 +110,8 @@ def _pictures(rows: Tensor, form: ItemForm) -> np.ndarray:
 
 
 @torch.inference_mode()
-def worst_columns(runs: Sequence[OpenRun], components: PrincipalComponents, items: ItemSet) -> list[dict[str, Any]]:
-    """Return the columns with the largest share of the first run's error, with the RMSE of each run and of PCA.
-
-    RMSE is in the data's units; shares refer to the squared error in the model's units.
-    """
+def _errors_by_value(runs: Sequence[OpenRun], components: PrincipalComponents, items: ItemSet) -> Tensor:
+    """Return the squared error of each value, summed over the items, of each run and of PCA, (R + 1, D) float64."""
     form, size = items.form, batch_size(items)
     answers = [lambda x, run=run: _answers(run, x) for run in runs] + [components.reconstruct]
     totals = torch.zeros(len(answers), form.values_per_item, dtype=torch.float64)
@@ -116,9 +119,24 @@ def worst_columns(runs: Sequence[OpenRun], components: PrincipalComponents, item
         x = torch.from_numpy(items.batch(start, start + size))
         for total, answer in zip(totals, answers, strict=True):
             total += squares(answer(x) - x).sum(0)
-    scale = torch.as_tensor(form.scale).double().expand(form.values_per_item)
-    roots = (totals / len(items)).sqrt() / scale  # (R + 1, D), raw
-    names = vector_columns(form) or []
+    return totals
+
+
+def worst_columns(totals: Tensor, count: int, form: ItemForm) -> list[dict[str, Any]]:
+    """Return the columns with the largest share of the first run's error, with the RMSE of each run and of PCA.
+
+    RMSE is in the data's units; shares refer to the squared error in the model's units.
+
+    Args:
+        totals: as of ``_errors_by_value``.
+        count: number of items.
+        form: form of an item.
+    """
+    width = form.shape[2]
+    scale = torch.as_tensor(form.scale).double().expand(form.values_per_item)[:width]  # alike in each row of a window
+    totals = totals.view(len(totals), form.window, width).sum(1)
+    roots = (totals / (count * form.window)).sqrt() / scale  # (R + 1, D), raw
+    names = column_names(form)
     order = totals[0].argsort(descending=True, stable=True)[:WORST_COLUMNS].tolist()
     share = totals[0] / totals[0].sum().clamp_min(1e-300)
     return [

@@ -23,7 +23,7 @@ from tiedae_cli.report.item_chapter import error_histograms, shown_items
 from tiedae_cli.report.live_network import embedded_network
 from tiedae_cli.report.page.arrays_block import Arrays
 from tiedae_cli.report.page.render import render
-from tiedae_cli.report.run_facts import history_chapter, run_facts, vector_columns
+from tiedae_cli.report.run_facts import history_chapter, item_word, run_facts, vector_columns
 from tiedae_cli.runs.run_comparison import ComparedRun, compare_runs
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.system.portability import machine_name
@@ -43,6 +43,8 @@ class ScoreFacts:
     """Side of the region in pixels, if images are ranked by regions."""
     above: int | None
     """Number of outliers in the split."""
+    row_threshold: float | None
+    """Of windows: the threshold of the row score, by which ``score`` judges; ``threshold`` is that of the window score."""
 
 
 Judge = Callable[[OpenRun, ItemSet, Tensor], ScoreFacts]
@@ -79,7 +81,7 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
     components = runs[0].components()
     limits = [None if chapter["region"] else chapter["threshold"] for chapter in chapters]
     document = {
-        **_head(splits, split, items, chosen, quantile),
+        **_head(splits, split, items, chosen, quantile, runs[0].config.score.rank),
         "runs": chapters,
         "shown": shown_items(runs, components, items, errors, arrays),
         "histogram": error_histograms(runs, components, items, errors, limits),
@@ -89,7 +91,7 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
     return render(document, arrays)
 
 
-def _head(splits: Splits, split: str, items: ItemSet, chosen: Chosen, quantile: float) -> dict[str, Any]:
+def _head(splits: Splits, split: str, items: ItemSet, chosen: Chosen, quantile: float, rank: str) -> dict[str, Any]:
     form = splits.form
     labels = items.readable_names
     return {
@@ -107,7 +109,9 @@ def _head(splits: Splits, split: str, items: ItemSet, chosen: Chosen, quantile: 
             "values": form.values_per_item,
             "words": form.describe(),
             "value_name": form.value_name,
-            "item_name": "image" if form.kind == "images" else "vector",
+            "item_name": item_word(form),
+            "window": form.window,
+            "error_name": "window score" if form.window > 1 and rank == "squared_error" else "squared error",
             "columns": vector_columns(form),
         },
         "label_names": None if labels is None else list(labels),

@@ -12,6 +12,7 @@ from tiedae_cli.model.denoising import measure_denoising
 from tiedae_cli.model.inference import Evaluation, error_sum
 from tiedae_cli.model.metrics import ErrorSum, metric_values, metrics_of
 from tiedae_cli.model.verdict import EXACT, sentence
+from tiedae_cli.report.window_chapter import column_names
 from tiedae_cli.runs.run_comparison import ComparedRun
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.trained_run import OpenRun
@@ -26,9 +27,13 @@ def vector_columns(form: ItemForm) -> list[str] | None:
     """Return the names of a vector's values; None for images."""
     if form.kind == "images":
         return None
-    width = form.shape[2]
-    names = [f"feature {index}" for index in range(width)] if form.columns is None else list(form.columns.values)
+    names = column_names(form)
     return names if form.window == 1 else [f"{name}, row {row + 1}" for row in range(form.window) for name in names]
+
+
+def item_word(form: ItemForm) -> str:
+    """Return the word for one item on the page."""
+    return "image" if form.kind == "images" else "vector" if form.window == 1 else "window"
 
 
 def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any]:
@@ -130,7 +135,7 @@ def error_values(evaluation: Evaluation, images: bool) -> list[dict[str, Any]]:
 
 def verdict(found: ComparedRun, form: ItemForm, history: Sequence[float]) -> str:
     """Return the result of a run in two sentences."""
-    evaluation, item = found.evaluation, "image" if form.kind == "images" else "vector"
+    evaluation, item = found.evaluation, item_word(form)
     kept = evaluation.model.explained_variance(evaluation.mean_item)
     numbers = f"{found.sizes[-1]:,} number{'s' * (found.sizes[-1] != 1)}"
     head = f"The code describes the {form.values_per_item:,} {form.value_name}s of each {item} with {numbers}"

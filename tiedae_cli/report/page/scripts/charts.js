@@ -155,11 +155,11 @@ function errorChart(container, r) {
     if (limit !== null) {
       const flips = x(limit) > width * 0.6;
       chart.append(svg("path", { d: `M${x(limit)} ${top - 8}V${y(0)}`, class: "limit" }),
-        svg("text", { x: x(limit) + (flips ? -5 : 5), y: top - 12, "text-anchor": flips ? "end" : "start" }, `threshold ${figures(limit)}`));
+        svg("text", { x: x(limit) + (flips ? -5 : 5), y: top - 12, "text-anchor": flips ? "end" : "start" }, `threshold${WINDOWED ? " of the window score" : ""} ${figures(limit)}`));
     }
     const ticks = linearTicks(end, width < 420 ? 4 : 7);
     for (const tick of ticks) chart.append(svg("text", { x: x(tick), y: y(0) + 16, "text-anchor": "middle" }, tickText(tick, ticks)));
-    chart.append(svg("text", { x: left, y: height - 6, class: "axis" }, `squared error per ${FORM.item_name}${beyond[r] && width > 420 ? "; the last bar holds all larger errors" : ""}`));
+    chart.append(svg("text", { x: left, y: height - 6, class: "axis" }, `${WINDOWED ? FORM.error_name : `squared error per ${FORM.item_name}`}${beyond[r] && width > 420 ? "; the last bar holds all larger errors" : ""}`));
     container.replaceChildren(chart);
   });
 }
