@@ -100,9 +100,10 @@ class ItemReader:
         Raises:
             as ``open_rows``.
         """
-        return self._windows(self.open_rows(inputs))
+        return self.made_of(self.open_rows(inputs))
 
-    def _windows(self, rows: Items) -> Items:
+    def made_of(self, rows: Items) -> Items:
+        """Return the items that rows make: windows for a model of windows, else the rows themselves."""
         if self.window == 1:
             return rows
         return Items(window_blocks(rows.blocks, self.window, self._data.stride, self.bad), None)
@@ -148,7 +149,7 @@ class ItemReader:
             DataError: it does not have the model's form.
         """
         rows = self._items(name, {"train": part_for_model(data, name, self.form.columns)}, alone=True)
-        return self._windows(rows) if windows else rows
+        return self.made_of(rows) if windows else rows
 
     def _image_files(self, names: Sequence[str]) -> Items:
         if not takes_image_files(self.form):
