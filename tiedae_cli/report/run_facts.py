@@ -149,8 +149,8 @@ def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
     history = [report for report in run.history if report.phase == JOINT]
     items = splits.validation if len(splits.validation) else splits.train
     components = run.components()
-    clips = splits.form.kind == "images"
-    pca = error_sum(components.reconstruct_clipped if clips else components.reconstruct, items, run.device)
+    pca = error_sum(components.reconstruct, items, run.device)
+    clipped = error_sum(components.reconstruct_clipped, items, run.device) if splits.form.kind == "images" else None
     exact = components.components.shape[1] >= splits.form.values_per_item or pca.squared_error <= EXACT * _mean_error(
         run, items
     )
@@ -158,6 +158,7 @@ def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
     epochs = [_epoch_values(report) for report in history]
     return {
         "pca": None if exact else pca.mse_per_value,
+        "pca_clipped": None if exact or clipped is None else clipped.mse_per_value,
         "components": components.components.shape[1],
         "on": "validation" if len(splits.validation) else "training",
         "epochs": epochs,
