@@ -106,7 +106,8 @@ def change_a_tensor(raw: bytes, chance: random.Random) -> bytes:
 def change_a_part(raw: bytes, chance: random.Random) -> bytes:
     """Flip one bit of PCA, the calibration, the ranker's tensors or the reference statistics."""
     header, values = _parts(raw)
-    start, stop = header[chance.choice([name for name in header if name.startswith(PARTS)])]["data_offsets"]
+    places = [entry["data_offsets"] for name, entry in header.items() if name.startswith(PARTS)]
+    start, stop = chance.choice([(start, stop) for start, stop in places if start < stop])
     return _flip(raw, len(raw) - len(values) + chance.randrange(start, stop), chance)
 
 

@@ -11,7 +11,7 @@ from tiedae_cli.data.item_set import ItemForm, Splits
 from tiedae_cli.model.denoising import measure_denoising
 from tiedae_cli.model.inference import Evaluation, error_sum
 from tiedae_cli.model.metrics import ErrorSum, metric_values, metrics_of
-from tiedae_cli.model.verdict import EXACT, sentence
+from tiedae_cli.model.verdict import EXACT, explained, sentence
 from tiedae_cli.report.window_chapter import column_names
 from tiedae_cli.runs.run_comparison import ComparedRun
 from tiedae_cli.runs.run_folder import Run
@@ -66,7 +66,7 @@ def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any
         "columns": error_columns(evaluation, images),
         "errors": error_values(evaluation, images),
         "raw_errors": None if evaluation.raw is None else error_values(evaluation.raw, images),
-        "verdict": verdict(found, splits.form, error_history(history)),
+        "verdict": verdict(found, splits.form, error_history(history), run.config.model.linear_path == "pca"),
         "denoising": None
         if denoising is None
         else {
@@ -133,15 +133,17 @@ def error_values(evaluation: Evaluation, images: bool) -> list[dict[str, Any]]:
     ]
 
 
-def verdict(found: ComparedRun, form: ItemForm, history: Sequence[float]) -> str:
-    """Return the result of a run in two sentences."""
+def verdict(found: ComparedRun, form: ItemForm, history: Sequence[float], path: bool) -> str:
+    """Return the result of a run in two sentences, of a model with a linear path (``path``) in three."""
     evaluation, item = found.evaluation, item_word(form)
     kept = evaluation.model.explained_variance(evaluation.mean_item)
     numbers = f"{found.sizes[-1]:,} number{'s' * (found.sizes[-1] != 1)}"
     head = f"The code describes the {form.values_per_item:,} {form.value_name}s of each {item} with {numbers}"
     if kept is not None and kept > 0:
         head += f" and explains {100 * kept:.1f}% of the variance"
-    return f"{head}. {sentence(evaluation.errors(found.sizes[-1], form.value_name, history))}."
+    errors = evaluation.errors(found.sizes[-1], form.value_name, history)
+    share = explained(errors) if path else ""
+    return ". ".join([head, sentence(errors), *([share] if share else [])]) + "."
 
 
 def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
