@@ -9,6 +9,7 @@ import torch
 from conftest import Tiedae
 
 from tiedae_cli.model import pca
+from tiedae_cli.model.item_batches import ItemBatches
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.trained_run import open_run
 
@@ -81,7 +82,12 @@ def test_a_training_that_gains_nothing_keeps_pca_and_says_so(tiedae: Tiedae) -> 
 def test_a_training_fits_pca_once(tiedae: Tiedae, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted: list[int] = []
     fit = pca.fit
-    monkeypatch.setattr(pca, "fit", lambda items, count: (fitted.append(count), fit(items, count))[1])
+
+    def counted(items: ItemBatches, count: int) -> pca.PrincipalComponents:
+        fitted.append(count)
+        return fit(items, count)
+
+    monkeypatch.setattr(pca, "fit", counted)
     assert tiedae("train", "digits", "hidden_sizes=6", "output=clip", *SETTINGS, "--run-dir", "run").code == 0
     assert fitted == [6]
     kept = checkpoints.load(Path("run/best.safetensors")).finished

@@ -165,7 +165,10 @@ def test_a_stuck_sensor_is_named_first_with_its_value(tmp_path: Path, tiedae: Ti
 
     def rows(count: int) -> np.ndarray:
         noise = random.normal(size=(count, 3)) * [0.3, 3, 0.2]
-        return noise + np.stack([125 + 1.6 * np.sin(np.arange(count) / 9), np.full(count, 228.0), np.zeros(count)], 1)
+        values: np.ndarray = noise + np.stack(
+            [125 + 1.6 * np.sin(np.arange(count) / 9), np.full(count, 228.0), np.zeros(count)], 1
+        )
+        return values
 
     new = rows(120)
     new[60:90, 0] = 32
