@@ -135,7 +135,7 @@ def image_names(folder: Path, selection: Selection = Selection()) -> FolderImage
     found: list[str] = []
     skipped: Counter[str] = Counter()
     everything: list[str] = []
-    for shown in _files_by_folder(folder):
+    for shown in files_by_folder(folder):
         for name in shown:
             if not is_image_file(name):
                 skipped[Path(name).suffix.lower() or "without a suffix"] += 1
@@ -156,11 +156,11 @@ def first_image(folder: Path) -> Path | None:
     Raises:
         DataError: a folder cannot be read.
     """
-    paths = (folder / name for shown in _files_by_folder(folder) for name in sorted(shown) if is_image_file(name))
+    paths = (folder / name for shown in files_by_folder(folder) for name in sorted(shown) if is_image_file(name))
     return next((path for path in paths if path.is_file()), None)
 
 
-def _files_by_folder(folder: Path) -> Iterator[list[str]]:
+def files_by_folder(folder: Path) -> Iterator[list[str]]:
     """Yield, for each subfolder, the paths of its files below the folder; hidden files are skipped."""
     visited = set()
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from tiedae_cli.config import Config
 from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
-from tiedae_cli.data.load_data import load_splits, note_data
+from tiedae_cli.data.load_data import is_there, load_splits, note_data
 from tiedae_cli.data.sources.detection import is_input
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.model import pca
@@ -61,6 +61,10 @@ class OpenRun:
         """Return the same run with other weights, without what its training added at its end."""
         return OpenRun(self.path, self.device, self._read, replace(self.trained, weights=weights, finished=None))
 
+    def on_cpu(self) -> "OpenRun":
+        """Return the same run on the CPU."""
+        return OpenRun(self.path, torch.device("cpu"), self._read, self.trained)
+
     @property
     def config(self) -> Config:
         """What it was trained with."""
@@ -97,9 +101,9 @@ class OpenRun:
             return self._read or self._loaded()
         except DataError:
             named_by_user = Run(self.path.parent).config.is_file()
-            if named_by_user or not os.path.exists(self.config.data.dataset):
+            if named_by_user or not is_there(self.config.data):
                 raise
-            name = shortened(self.config.data.dataset, LONGEST_NAME)
+            name = shortened(self.config.data.data_name, LONGEST_NAME)
             message = f"{self.path}: the data that it names ({name}) is missing, damaged or not of its form"
             raise DataError(message) from None  # which quotes nothing: whoever made the file chose what is read
 

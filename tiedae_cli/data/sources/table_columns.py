@@ -16,7 +16,7 @@ from tiedae_cli.data.sources.column_names import composed, is_index_name, is_lab
 from tiedae_cli.data.sources.label_columns import label_like
 from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.series import DATE, UNITS, named_column, unix_unit
-from tiedae_cli.data.sources.tables import NAME_COLUMN, Table
+from tiedae_cli.data.sources.table import NAME_COLUMN, Table
 from tiedae_cli.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def choose_columns(table: Table, config: DataConfig) -> Columns:
     label = _label(table, config)
     chosen = _matching(table, config.columns, "columns") if config.columns is not None else list(table.names)
     ignored = set(_matching(table, config.ignore, "ignore"))
-    roles = {label, named_column(table, config.time, "time"), named_column(table, config.series, "series")}
+    roles = (label, named_column(table, config.time, "time"), named_column(table, config.series, "series"))
     names = [name for name in chosen if name not in ignored and name not in roles]
     if config.columns is None:
         names = [name for name in names if not _is_ignored(table, name) and not _is_unix_time(table, name)]
@@ -45,6 +45,7 @@ def choose_columns(table: Table, config: DataConfig) -> Columns:
     if dates:
         log.info(f"{table.name}: ignored as dates: {_listed(dates)}")
     names = [name for name in names if kinds[name] != "date"]
+    table.require((*names, *roles))
     text = [name for name in names if kinds[name] == "text"]
     categories = _categories(table, text, config) if text else {}
     if config.label is None and config.columns is None:
@@ -92,6 +93,9 @@ def _matching(table: Table, patterns: Sequence[str], field: str) -> list[str]:
 
 def _is_ignored(table: Table, name: str) -> bool:
     """Return whether a column that the config does not name is not a feature, and report it."""
+    if name in table.keys:
+        log.info(f"{table.name}: the column {name}, from the names of folders, is ignored; data.columns feeds it")
+        return True
     if not table.named:
         return False
     if is_label_column(name):
@@ -213,6 +217,7 @@ def match_columns(table: Table, columns: Columns) -> Columns:
         raise DataError(
             f"{table.name}: lacks the columns {_listed(missing)}, which this model takes (it has {_listed(table.names)})"
         )
+    table.require((*(column.name for column in known.fed), known.label))
     return known
 
 

@@ -6,6 +6,7 @@ Shapes: B rows per block, D values of an item.
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,20 @@ from tiedae_cli.data.columns import Column, Columns
 from tiedae_cli.data.sources.cells import MISSING, YES_NO, as_text, is_number, label_text
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.data.sources.series import SeriesRules, series_rows
-from tiedae_cli.data.sources.tables import Table, TableBlock
+from tiedae_cli.data.sources.table import Table, TableBlock
 from tiedae_cli.errors import DataError
 
 log = logging.getLogger(__name__)
 
 
-def table_part(table: Table, columns: Columns, series: SeriesRules | None = None) -> Part:
+def table_part(table: Table, columns: Columns, series: SeriesRules | None = None, in_order: bool = False) -> Part:
     """Return the rows of a table as the items of a part, their values as float64; a missing value is NaN.
 
-    With ``series`` rows have positions in time; if they are sorted, the whole table is in memory.
+    Args:
+        table: to read.
+        columns: to read.
+        series: how rows form series; if they are sorted, the whole table is in memory.
+        in_order: whether rows have positions in time also without ``series``.
     """
     encoder = _Encoder(table, columns)
 
@@ -31,20 +36,21 @@ def table_part(table: Table, columns: Columns, series: SeriesRules | None = None
         for block in table.read(bad):
             for start in range(0, len(block.rows), size):
                 columns = {name: values.slice(start, size) for name, values in block.columns.items()}
-                part = TableBlock(block.rows[start : start + size], columns)
+                part = TableBlock(block.rows[start : start + size], columns, block.file)
                 yield part, encoder.encode(part, bad)
 
     def read(size: int, bad: Bad) -> Iterator[RawBlock]:
         if series is not None:
             yield from series_rows(table, series, pairs(size, bad), size)
         else:
-            yield from (raw for _, raw in pairs(size, bad) if len(raw.rows))
+            found = (raw for _, raw in pairs(size, bad) if len(raw.rows))
+            yield from (replace(raw, positions=np.array(raw.rows, np.int64)) if in_order else raw for raw in found)
         encoder.report_unseen()
 
     whole = all(column.categories is None for column in columns.fed) and encoder.head_is_whole()
     dtype = np.dtype(np.int64 if whole else np.float64)
-    key = None if table.key is None else repr((table.key, columns, series))
-    return Part(table.name, (len(columns.values),), dtype, None, read, columns=columns, key=key)
+    key = None if table.key is None else repr((table.key, columns, series, in_order))
+    return Part(table.name, (len(columns.values),), dtype, None, read, columns=columns, key=key, locate=table.locate)
 
 
 class _Encoder:
@@ -123,7 +129,7 @@ class _Encoder:
                 continue
             found.append(None)
             good[index] = False
-            cell_name = f"{self.table.name}: row {rows[index] + 1:,}, column {name or '(without a name)'}"
+            cell_name = f"{self.table.place(int(rows[index]))}, column {name or '(without a name)'}"
             bad(DataError(f"{cell_name}: {str(cell)[:40]!r} is not a number ({self.table.format})"))
         return pyarrow.array(found, pyarrow.float64())
 
