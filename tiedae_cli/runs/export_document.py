@@ -3,6 +3,8 @@
 Shapes: B items per batch, D values per item, K numbers per code; C x H x W of an image; windows of W rows.
 """
 
+import contextlib
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,12 +17,27 @@ from tiedae_cli.config.yaml_reader import validate_config
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_set import KINDS, ItemForm, ValueRange
 from tiedae_cli.errors import CheckpointError, ConfigError
+from tiedae_cli.system.regular_files import open_regular
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 KEY = "tiedae_model"  # of the ONNX file's metadata
 FORMAT, VERSION = "tiedae exported model", 1
+SUFFIX = ".onnx"
+HEAD = b"\x08\x09\x12\x06tiedae"  # format version and producer, the first fields of the file
 RATES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001)  # of the thresholds in the file
 InputType = Literal["uint8", "float32", "float64"]
+
+
+def is_exported(word: str | None) -> bool:
+    """Return whether a word names an ONNX file, by its suffix or by how tiedae's begin."""
+    if word is None or word == "-":
+        return False
+    path = Path(word)
+    if path.suffix.lower() == SUFFIX:
+        return path.is_file()
+    with contextlib.suppress(OSError, ValueError), open_regular(path) as file:
+        return file.read(len(HEAD)) == HEAD
+    return False
 
 
 class ThresholdFacts(BaseModel):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tiedae_cli.data.sources.cells import MISSING, YES_NO, as_text, is_number
-from tiedae_cli.data.sources.tables import Table
+from tiedae_cli.data.sources.table import Table
 
 MOST_CLASSES = 20  # distinct values of a label
 LEAST_ROWS = 5  # rows per class in the head, on average
