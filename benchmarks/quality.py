@@ -6,9 +6,10 @@
 ``small`` is 784-300-150, ``deep`` 784-1000-500-250-30, both tied, on MNIST. ``tiedae-path`` is the same network beside a linear path
 that starts as PCA, with a clipped output, as in ``mnist-best``; ``tiedae-one-layer`` is that path alone, as in ``mnist-linear``. Each
 point is a whole program in a process of its own, from the imports to the picture: for tiedae also PCA, the checkpoints and the summary.
-A point is one number of epochs, and its schedule ends with it; the programs run in turn, epochs by epochs and seed by seed. Seconds to an error are those of the fewest epochs whose
-median test error is at most that. The error after given seconds is that of the most epochs whose median seconds fit. On a busy machine
-``OMP_NUM_THREADS=1`` and ``--processor`` count the processor's seconds instead of the clock's.
+A point is one number of epochs, and its schedule ends with it; the programs run in turn, epochs by epochs and seed by seed. Seconds to
+an error are those of the fewest epochs whose median test error is at most that. The error after given seconds is that of the most epochs
+whose median seconds fit. On a busy machine ``OMP_NUM_THREADS=1`` and ``--processor`` count the processor's seconds instead of the
+clock's.
 
 Learning rates are the best of ``RATES`` by the validation split at the second number of epochs (``--search`` prints that scan and stops).
 """
@@ -96,7 +97,9 @@ def run(name: str, net: Net, epochs: int, rate: float, seed: int) -> Point:
         if not name.startswith("tiedae-"):
             return Point(seconds, processor, **json.loads(printed))
         model = tiedae.load(f"{folder}/run")
-        validation, test = (float(np.mean(model.score(items))) for items in (images("train")[:VALIDATION], images("test")))
+        validation, test = (
+            float(np.mean(model.score(items.reshape(-1, 28, 28)))) for items in (images("train")[:VALIDATION], images("t10k"))
+        )
     return Point(seconds, processor, validation, test)
 
 

@@ -72,6 +72,8 @@ def test_evaluation_is_that_of_the_command(digits: Any, tiedae: Any, empty_folde
         assert said[name] == pytest.approx(value)
     assert said["pca"]["mse_per_value"] == pytest.approx(found["pca"]["mse_per_value"])
     assert said["mean_item"]["mse_per_value"] == pytest.approx(found["mean"]["mse_per_value"])
+    assert said["pca_clipped"]["mse_per_value"] == pytest.approx(found["pca_clipped"]["mse_per_value"])
+    assert said["error_share_of_worst_1_percent"] == pytest.approx(found.error_share_of_worst_1_percent)
     assert "PCA, 2 components" in repr(found) and "<table>" in found._repr_html_()
 
 

@@ -20,6 +20,7 @@ from tiedae_cli.data.sources.column_names import composed
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.files_in_use import note_input
+from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.regular_files import open_regular, what_it_is
 from tiedae_cli.system.standard_streams import stdin
 from tiedae_cli.system.text import note_names
@@ -107,7 +108,7 @@ class FolderImages:
             return "; it is a Zarr store: save its array as .npy: np.save('x.npy', zarr.open(PATH)[...])"
         tables = sum(count for suffix, count in self.skipped.items() if suffix in TABLE_SUFFIXES)
         if tables:
-            return f"; it has {self.describe_skipped()}: join the tables into one file, or name one of them"
+            return f"; it has {self.describe_skipped()}: to read tables alone, name their pattern: {quoted(f'{folder}/*.csv')}"
         return f"; it has {self.describe_skipped()}" if self.skipped else ""
 
     def warn_if_most_are_skipped(self, folder: Path) -> None:

@@ -11,7 +11,7 @@ from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.image_files import is_image_file
 from tiedae_cli.data.sources.arrays import NPY, NPZ
 from tiedae_cli.data.sources.cifar import CIFAR
-from tiedae_cli.data.sources.compression import opener_of, plain_suffix
+from tiedae_cli.data.sources.compression import ZIP, opener_of, plain_suffix, zip_members
 from tiedae_cli.data.sources.folder import IMAGE_FOLDER
 from tiedae_cli.data.sources.foreign import HEAD_BYTES, foreign_file
 from tiedae_cli.data.sources.idx import IDX
@@ -71,7 +71,8 @@ def source_of(path: Path) -> Source:
     foreign = None if folder else foreign_file(path, head)
     if foreign is not None:
         raise DataError(f"{path}: {foreign.name}; {foreign.instead}; tiedae reads {formats()}")
-    suffix = plain_suffix(path.name)
+    members = zip_members(path) if head.startswith(ZIP) else []
+    suffix = plain_suffix(members[0] if len(members) == 1 else path.name)
     named = next((source for source in SOURCES if source.is_folder == folder and suffix in source.suffixes), None)
     return named or recognized(path, head if folder or head else _head(path), folder)
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from tiedae_cli.data.columns import Column, Columns
-from tiedae_cli.data.sources.cells import MISSING, YES_NO, as_text, is_number, label_text
+from tiedae_cli.data.sources.cells import MISSING, NO_NUMBER, YES_NO, as_text, is_number, label_text
+from tiedae_cli.data.sources.number_format import SIGN_AFTER, SIGN_BEFORE, SIGNS, bare, sign_of
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.data.sources.series import SeriesRules, series_rows
 from tiedae_cli.data.sources.table import Table, TableBlock
@@ -65,6 +66,7 @@ class _Encoder:
         self.table = table
         self.columns = columns
         self.unseen: Counter[str] = Counter()
+        self.signs: dict[str, tuple[str, str]] = {}  # first cell of a column and the sign of a currency or percent in it
 
     def head_is_whole(self) -> bool:
         """Return whether the first rows hold only whole numbers, some above 1, as pixels are."""
@@ -98,12 +100,37 @@ class _Encoder:
         if types.is_dictionary(cells.type):
             cells = compute.cast(cells, pyarrow.string())
         text = compute.utf8_trim_whitespace(cells)
-        text = compute.if_else(compute.is_in(text, pyarrow.array(MISSING)), pyarrow.scalar(None, pyarrow.string()), text)
+        text = compute.if_else(compute.is_in(text, pyarrow.array(NO_NUMBER)), pyarrow.scalar(None, pyarrow.string()), text)
+        if compute.any(compute.match_substring_regex(text, f"[{SIGNS}]")).as_py() or name in self.signs:
+            text = self._without_signs(name, text, rows)
         try:
             numbers = compute.cast(self._plain(text), pyarrow.float64())
         except pyarrow.ArrowInvalid:
             numbers = self._one_by_one(name, text.to_pylist(), rows, good, bad)
         return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
+
+    def _without_signs(self, name: str, text: Any, rows: np.ndarray) -> Any:
+        """Return the cells of a column without the sign of a currency or percent.
+
+        Raises:
+            DataError: two cells have different signs, or only one of them is a percentage.
+        """
+        import pyarrow.compute as compute
+
+        for index, cell in enumerate(text.to_pylist()):
+            if cell is None or bare(cell) == cell and not is_number(self.table.numbers.plain(cell)):
+                continue
+            sign = sign_of(cell)
+            first, known = self.signs.setdefault(name, (cell, sign))
+            if sign and not known and "%" not in sign:
+                self.signs[name] = (cell, sign)
+            elif sign != known and (sign or "%" in known):
+                raise DataError(
+                    f"{self.table.place(int(rows[index]))}, column {name}: {cell!r} beside {first!r}: the numbers of a column have one unit"
+                )
+        for pattern, kept in ((SIGN_BEFORE, r"\1\2\3"), (SIGN_AFTER, r"\1")):
+            text = compute.replace_substring_regex(text, pattern, kept)
+        return text
 
     def _plain(self, text: Any) -> Any:
         """Return numbers in the format of the table as Python writes them, as ``NumberFormat.plain`` does, for a whole column."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.sources.columnar import open_columns
-from tiedae_cli.data.sources.compression import MARK_BYTES, opener_of
+from tiedae_cli.data.sources.compression import MARK_BYTES, ZIP, open_zip, opener_of
 from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, find_dialect
 from tiedae_cli.data.sources.json_lines import json_lines
 from tiedae_cli.data.sources.part import Bad
@@ -77,16 +77,24 @@ def stream_table(file: IO[bytes], name: str, kind: str, options: TableOptions) -
 
 def _opened(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
-        opener = opener_of(file.read(MARK_BYTES))
-    text = path.open("rb") if opener is None else opener(path)
-    mark = text.read(len(codecs.BOM_UTF32_LE))
-    text.seek(0)
-    return _as_utf8(text, mark)
+        head = file.read(MARK_BYTES)
+    opener = open_zip if head.startswith(ZIP) else opener_of(head)
+    if opener is None:
+        text = path.open("rb")
+        mark = text.read(len(codecs.BOM_UTF32_LE))
+        text.seek(0)
+        return _as_utf8(text, mark)
+    unpacked: IO[bytes] = opener(path)
+    mark = _read_fully(unpacked, len(codecs.BOM_UTF32_LE))
+    return _as_utf8(io.BufferedReader(Joined(mark, unpacked)), mark)
 
 
 def _as_utf8(file: IO[bytes], mark: bytes) -> IO[bytes]:
-    """Return a text file in UTF-8; UTF-16 and UTF-32 are recognized by the byte order mark that it begins with."""
+    """Return a text file in UTF-8; UTF-16 and UTF-32 are recognized by its first four bytes."""
     encoding = next((encoding for start, encoding in WIDE_ENCODINGS if mark.startswith(start)), None)
+    zeros = [byte == 0 for byte in mark]
+    if encoding is None and zeros in ([False, True] * 2, [True, False] * 2):  # ASCII in UTF-16 without the mark
+        encoding = "utf-16-be" if zeros[0] else "utf-16-le"
     return file if encoding is None else io.BufferedReader(_Recoded(file, encoding))
 
 
