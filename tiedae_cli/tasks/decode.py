@@ -1,5 +1,6 @@
 """The ``decode`` command: items from codes, block by block."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ from tiedae_cli.output import figures
 from tiedae_cli.output.item_writer import FORMATS, NumberColumn, write_records
 from tiedae_cli.output.terminal import write_output
 from tiedae_cli.runs.trained_run import OpenRun
+
+log = logging.getLogger(__name__)
 
 
 def decode_codes(run: OpenRun, codes: str, output: str, kind: str, as_float: bool) -> int:
@@ -36,6 +39,8 @@ def decode_codes(run: OpenRun, codes: str, output: str, kind: str, as_float: boo
     )
     items = reader.open([codes])
     answers = (Block(block.items, decoded(run.network, block.values, run.device).numpy()) for block in items.blocks)
+    if form.transform == "log1p_per_10k":
+        log.info("the values are counts per 10,000 (data.transform: log1p_per_10k)")
     if kind == "png":
         pictures = figures.all_pictures((block.values for block in answers), items.count, form)
         write_output(output, figures.picture_grid(pictures))
@@ -49,7 +54,7 @@ def decode_codes(run: OpenRun, codes: str, output: str, kind: str, as_float: boo
 
 def _named(block: Block, form: ItemForm, columns: Columns) -> Records:
     """Return vectors as rows of the training table: in its units, with category names instead of their columns."""
-    raw = form.denormalize(block.values.astype(np.float64))  # (B, D)
+    raw = form.restored(block.values.astype(np.float64))  # (B, D)
     cells: dict[str, Sequence[object]] = {"item": block.items}
     place = 0
     for row in range(form.window):

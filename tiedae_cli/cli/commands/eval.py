@@ -44,6 +44,8 @@ def evaluate(
         terminal.table(evaluation_table(result, f"{run.path} on {source}", denoising), OPTIONAL_EVALUATION_COLUMNS)
         history = error_history(run.history)
         terminal.note(sentence(result.errors(run.network.sizes[-1], run.form.value_name, history)))
+        if run.form.transform != "none":
+            terminal.note(f"the errors are of transformed values (data.transform: {run.form.transform})")
         data: dict[str, object] = {}
         if names:
             drift = drift_of(run, names)
