@@ -29,7 +29,7 @@ def counts(rows: int = 60) -> np.ndarray:
 def transformed(x: np.ndarray, transform: str) -> np.ndarray:
     """The definition, as scanpy has it: counts per 10,000 of each row (an empty row stays empty), then ln(1 + x)."""
     total = x.sum(1, keepdims=True)
-    own = x / np.where(total > 0, total, 1) * 1e4 if transform == "log1p_per_10k" else x
+    own: np.ndarray = x / np.where(total > 0, total, 1) * 1e4 if transform == "log1p_per_10k" else x
     return np.asarray(np.log1p(own))
 
 
@@ -39,7 +39,8 @@ def write(x: np.ndarray, name: str = "x.csv") -> str:
 
 
 def train(data: Any, transform: str, **keys: Any) -> Any:
-    return tiedae_cli.train(data, transform=transform, epochs=2, hidden_sizes=[3, 2], run_dir="run", quiet=True, **keys)
+    keys |= {"transform": transform, "epochs": 2, "hidden_sizes": [3, 2]}
+    return tiedae_cli.train(data, run_dir="run", quiet=True, **keys)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
