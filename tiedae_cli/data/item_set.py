@@ -121,7 +121,7 @@ class ItemForm:
             return values
         own = values.astype(np.float64)
         if self.transform == "log1p_per_10k":
-            rows = own.reshape(len(own) * self.window, -1)
+            rows = own.reshape(len(own) * self.window, self.shape[2])
             total = np.nansum(rows, axis=1, keepdims=True)
             own = (rows * (PER_10K / np.where(total > 0, total, 1.0))).reshape(own.shape)
         return np.asarray(np.log1p(own))

@@ -71,7 +71,7 @@ def is_glob(name: str) -> bool:
 
 def matches(pattern: str) -> list[str]:
     """Return the files and folders that a glob pattern matches, in natural order."""
-    return sorted(glob.glob(os.path.expanduser(pattern), recursive=True), key=natural)
+    return sorted(glob.glob(os.path.expanduser(pattern), recursive=True), key=lambda name: natural(Path(name).as_posix()))
 
 
 def fixed_folder(pattern: str) -> Path:
