@@ -46,7 +46,7 @@ class SeriesPicture:
         self.rows += len(rows)
         self.errors += squares(reconstructions[:, : self.kept] - torch.as_tensor(block.values[:, : self.kept])).sum(0)
         for builder, values in ((self.originals, block.values.astype(np.float64)), (self.rebuilt, made)):
-            builder.add(self.form.denormalize(values)[:, : self.kept], scores.numpy(), rows, block.times)
+            builder.add(self.form.restored(values)[:, : self.kept], scores.numpy(), rows, block.times)
 
     def png(self, limit: float | None, outliers: int, score_name: str) -> bytes | None:
         """Draw the rows; None if there are none.

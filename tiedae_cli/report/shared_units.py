@@ -22,8 +22,8 @@ def same_units(runs: Sequence[OpenRun]) -> bool:
 
 def converted(values: Tensor, given: ItemForm, wanted: ItemForm) -> Tensor:
     """Return values in the units of one form, (B, D), in those of another."""
-    raw = given.denormalize(values.double().cpu().numpy())
-    return torch.from_numpy(wanted.normalize(raw)).to(values.device)
+    raw = given.restored(values.double().cpu().numpy())
+    return torch.from_numpy(wanted.normalize(wanted.transformed(raw))).to(values.device)
 
 
 def answer_of(run: OpenRun, form: ItemForm) -> Answer:

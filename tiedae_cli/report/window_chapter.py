@@ -58,7 +58,7 @@ def window_lines(
     at = chosen[:, None, :].expand(-1, window, -1)
 
     def lines(values: Tensor) -> dict[str, Any]:
-        raw = torch.from_numpy(form.denormalize(values.double().numpy())).view(-1, window, width)
+        raw = torch.from_numpy(form.restored(values.double().numpy())).view(-1, window, width)
         return arrays.add(raw.gather(2, at).transpose(1, 2).numpy().astype(np.float32))  # (S, C, W)
 
     names = column_names(form)

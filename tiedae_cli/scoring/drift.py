@@ -172,7 +172,7 @@ class DriftWatch:
     def _column(self, place: int, means: np.ndarray, shift: np.ndarray, distance: np.ndarray | None) -> MovedColumn:
         training = self.reference.mean.numpy()
         rows = [training + means, training, training + self.reference.deviation.numpy()]
-        raw = self.form.denormalize(np.stack(rows))[:, place]
+        raw = self.form.restored(np.stack(rows))[:, place]
         columns = self.form.columns
         name = f"{self.form.value_name} {place}" if columns is None else columns.values[place]
         apart = None if distance is None else float(distance[place])

@@ -49,6 +49,8 @@ def evaluate(
         terminal.note(sentence(errors))
         if not errors.pca_is_exact and (tail := describe_tail(result.tail)):
             terminal.note(tail)
+        if run.form.transform != "none":
+            terminal.note(f"the errors are of transformed values (data.transform: {run.form.transform})")
         data: dict[str, object] = {"data": names} if names else {}
         if names or run.data_changed:
             data["drift"] = None if drift is None else drift.values()
