@@ -16,6 +16,7 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.model.denoising import noisy_item_errors
 from tiedae_cli.model.inference import error_sum, item_errors
 from tiedae_cli.model.item_batches import ItemBatches
+from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs.observer import Progress
 from tiedae_cli.runs.training_state import JOINT, EpochReport, TrainingState
 from tiedae_cli.system.devices import Place
@@ -61,6 +62,7 @@ class Trainer:
         self.linear_path = config.model.linear_path != "none"
         # A denoising network is worse than PCA on clean items, so it is compared under the noise that it is trained with.
         self.compares_noisy = self.linear_path and config.training.corruption != "none"
+        self.components: PrincipalComponents | None = None  # PCA of the training items, if the linear path starts there
         self.model = self._starting_model(fits_pca=weights is None and not resumes)
         if weights is not None:
             self.model.load_state_dict(weights)
@@ -82,7 +84,7 @@ class Trainer:
         """Return a model with random weights and, for ``model.linear_path`` if asked for, PCA."""
         model = build_autoencoder(self.splits.form.shape, self.config.model, seeded(self.training.seed, WEIGHTS))
         if self.linear_path and fits_pca:
-            start_at_pca(model, self.splits.train, self.ranks)
+            self.components = start_at_pca(model, self.splits.train, self.ranks)
         return model.to(self.device)
 
     def _enter(self, phase: Phase) -> None:
