@@ -58,6 +58,11 @@ def series() -> str:
     return "x.csv"
 
 
+def counts() -> str:
+    np.save("x.npy", np.random.default_rng(5).poisson(np.random.default_rng(6).gamma(2, 3, 6), (300, 6)))
+    return "x.npy"
+
+
 KINDS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "vectors": (vectors, ("model.hidden_sizes=[8, 2]", "training.corruption=gaussian")),
     "neighbours": (vectors, ("model.hidden_sizes=[8, 2]", "score.rank=neighbours")),
@@ -67,6 +72,7 @@ KINDS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "convolutions": (color_images, ("model.layers=[conv 4 4 2, dense 3]", "model.output=clip")),
     "12 bits": (deep_images, ("model.hidden_sizes=[8, 2]",)),
     "mixed table": (mixed_table, ("model.hidden_sizes=[8, 2]", "data.missing=mean", "data.categories=one_hot")),
+    "counts": (counts, ("model.hidden_sizes=[8, 2]", "data.transform=log1p_per_10k")),
     "windows": (series, ("model.hidden_sizes=[8, 2]", "data.window=12", "data.stride=5")),
 }
 

@@ -289,7 +289,7 @@ def raw_array(values: np.ndarray, form: ItemForm, as_float: bool) -> np.ndarray:
     if form.kind == "images" and not as_float:
         flat: np.ndarray = np.rint(np.nan_to_num(values).clip(0, 1) * np.float32(255)).astype(np.uint8)
     else:
-        flat = values if form.eight_bit else form.denormalize(values)
+        flat = values if form.eight_bit else form.restored(values)
     return flat.reshape(len(flat), *raw_shape(form))
 
 

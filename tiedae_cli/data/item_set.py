@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tiedae_cli.config.schema import Transform
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.errors import DataError, InputError
 
@@ -18,6 +19,7 @@ SPLITS = ("train", "validation", "test")
 KINDS = ("images", "vectors")
 NO_LABEL = "no label"
 LARGEST_FLOAT32_OFFSET = 1e3  # deviations: float32 rounds an offset by up to 6e-8 of it
+PER_10K = 1e4  # total of a row's counts after ``log1p_per_10k``
 BLOCK_BYTES = 1 << 25  # bytes that are copied or checked at once
 
 
@@ -58,6 +60,8 @@ class ItemForm:
     """Images only: the range that is mapped to [0, 1] when they are read."""
     columns: Columns | None = None
     """The named columns of a vector, if its source has names."""
+    transform: Transform = "none"
+    """Vectors only: what raw values become before they are scaled. Item sets hold transformed values."""
 
     @property
     def values_per_item(self) -> int:
@@ -110,6 +114,26 @@ class ItemForm:
         with np.errstate(all="ignore"):
             raw: np.ndarray = values / np.asarray(self.scale, values.dtype)
             return raw if self.offset is None else (raw + self.offset).astype(values.dtype, copy=False)
+
+    def transformed(self, values: np.ndarray) -> np.ndarray:
+        """Return the data's own values after the transform, (B, D) -> (B, D) float64; the values themselves without one."""
+        if self.transform == "none":
+            return values
+        own = values.astype(np.float64)
+        if self.transform == "log1p_per_10k":
+            rows = own.reshape(-1, self.shape[2])
+            total = np.nansum(rows, axis=1, keepdims=True)
+            own = (rows * (PER_10K / np.where(total > 0, total, 1.0))).reshape(own.shape)
+        return np.asarray(np.log1p(own))
+
+    def restored(self, values: np.ndarray) -> np.ndarray:
+        """Return what the model sees in the data's own units, (B, D): ``denormalize``, and the logarithm of a transform undone.
+
+        Of ``log1p_per_10k`` these are counts per 10,000, because the model does not know a row's total.
+        """
+        raw = self.denormalize(values)
+        with np.errstate(over="ignore"):
+            return raw if self.transform == "none" else np.expm1(raw)
 
     @property
     def eight_bit(self) -> bool:

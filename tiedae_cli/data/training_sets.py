@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tiedae_cli.config.schema import Transform
 from tiedae_cli.data.item_rules import ItemRules, rules_for_training
 from tiedae_cli.data.item_set import BLOCK_BYTES, ItemSet, ValueRange, range_of
 from tiedae_cli.data.sources.cells import numbered
@@ -29,7 +30,11 @@ STARTS = "series_starts.npy"
 
 
 def training_sets(
-    parts: dict[str, Part], source: str, missing: str = "error", given: tuple[float, float] | None = None
+    parts: dict[str, Part],
+    source: str,
+    missing: str = "error",
+    given: tuple[float, float] | None = None,
+    transform: Transform = "none",
 ) -> dict[str, ItemSet]:
     """Return the splits that a source names as sets of one form.
 
@@ -38,6 +43,7 @@ def training_sets(
         source: what the data is, for messages.
         missing: ``data.missing``: ``error``, ``drop`` or ``mean`` (missing values are kept, as NaN).
         given: ``data.range`` of images.
+        transform: of vectors.
 
     Raises:
         DataError: an item that cannot be read, two forms, or more than the memory holds.
@@ -45,7 +51,7 @@ def training_sets(
     found = _range(parts, given)
     sets = {}
     for split, part in parts.items():
-        sets[split] = _item_set(part, rules_for_training(part, _may_miss(part, missing), found), missing)
+        sets[split] = _item_set(part, rules_for_training(part, _may_miss(part, missing), found, transform), missing)
     first = next(iter(sets.values())).form
     for split, items in sets.items():
         if (items.form.shape, items.form.kind) != (first.shape, first.kind):
@@ -84,7 +90,7 @@ def _item_set(part: Part, rules: ItemRules, missing: str) -> ItemSet:
     array, labels, names, starts = part.array, part.labels, part.label_names, None
     size = _rows(part)
     fits = array is not None and array.dtype == rules.target and array.flags.c_contiguous and not rules.channels_last
-    fits = fits and rules.range is None
+    fits = fits and rules.range is None and rules.form.transform == "none"
     if array is not None and fits and not (rules.allows_nan and missing == "drop"):
         for block in part.read(size, stop):
             rules.convert(block, stop)  # checks all values
@@ -150,7 +156,9 @@ def _from_cache(
 
     One block at a time is in memory while it is written.
     """
-    digest = hashlib.sha256(os.fsencode(f"{TABLE_CACHE_VERSION}{part.key}{missing}{rules.target}")).hexdigest()[:32]
+    digest = hashlib.sha256(
+        os.fsencode(f"{TABLE_CACHE_VERSION}{part.key}{missing}{rules.target}{rules.form.transform}")
+    ).hexdigest()[:32]
     folder = cache_folder() / "tables" / digest
     values, labels = folder / "values.raw", folder / "labels.npy"
     if not (files := undamaged_files(folder)):

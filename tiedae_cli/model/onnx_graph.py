@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli import __version__
-from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.item_set import PER_10K, ItemForm
 from tiedae_cli.errors import ExportError
 from tiedae_cli.model.activations import ACTIVATIONS, AnyActivation
 from tiedae_cli.model.autoencoder import TiedAutoencoder
@@ -200,6 +200,20 @@ def append_decoder(graph: OnnxGraph, model: TiedAutoencoder) -> None:
 
 
 def _normalize(graph: OnnxGraph, form: ItemForm) -> None:
+    if form.transform == "log1p_per_10k":
+        rows = graph.last
+        if form.window > 1:
+            graph.add("Reshape", rows, graph.constant("row_shape", torch.tensor([-1, form.shape[2]])))
+            rows = graph.last
+        graph.add("ReduceSum", rows, graph.constant("value_axis", torch.tensor([1])), keepdims=1)
+        graph.add("Max", graph.last, graph.constant("smallest_total", torch.tensor(1e-30)))
+        graph.add("Div", rows, graph.last)
+        graph.add("Mul", graph.last, graph.constant("per_10k", torch.tensor(PER_10K)))
+        if form.window > 1:
+            graph.add("Reshape", graph.last, graph.constant("item_shape", torch.tensor([-1, form.values_per_item])))
+    if form.transform != "none":
+        graph.add("Add", graph.last, graph.constant("one", torch.tensor(1.0)))
+        graph.add("Log")
     if form.offset is not None:
         graph.add("Sub", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
     graph.add("Mul", graph.last, graph.constant("scale", torch.as_tensor(form.scale, dtype=torch.float32)))
@@ -209,6 +223,9 @@ def _denormalize(graph: OnnxGraph, form: ItemForm) -> None:
     graph.add("Mul", graph.last, graph.constant("inverse_scale", 1 / torch.as_tensor(form.scale, dtype=torch.float32)))
     if form.offset is not None:
         graph.add("Add", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
+    if form.transform != "none":
+        graph.add("Exp")
+        graph.add("Sub", graph.last, graph.constant("one", torch.tensor(1.0)))
 
 
 def refuse_beyond_limit(tensors: Iterable[Tensor]) -> None:

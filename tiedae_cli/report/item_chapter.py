@@ -135,7 +135,7 @@ def worst_columns(runs: Sequence[OpenRun], components: PrincipalComponents, item
 def worst_values(originals: Tensor, answers: Sequence[Tensor], by_pca: Tensor, form: ItemForm) -> list[list[dict[str, Any]]]:
     """Return the values of each vector with the largest errors of the first run, in the data's units."""
     names = vector_columns(form) or []
-    raw = [form.denormalize(values.double().numpy()) for values in (originals, by_pca, *answers)]
+    raw = [form.restored(values.double().numpy()) for values in (originals, by_pca, *answers)]
     found = []
     for index, difference in enumerate((answers[0] - originals).abs()):
         order = difference.argsort(descending=True, stable=True)[:WORST_VALUES].tolist()

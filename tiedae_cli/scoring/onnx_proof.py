@@ -84,6 +84,8 @@ def as_seen(raw: np.ndarray, form: ItemForm) -> np.ndarray:
     """Return raw values in the type of the graph's input as the program's model sees them, (B, D) -> (B, D) float32."""
     if form.range is not None:
         raw = (raw - np.float32(form.range.low)) / np.float32(form.range.high - form.range.low)
+    if form.transform != "none":
+        raw = form.transformed(raw).astype(np.float32)
     return form.normalize(raw)
 
 
@@ -171,7 +173,7 @@ class _Comparison:
         form = self.scorer.run.form
         if name == "reconstruction":  # in the units that the model sees, where float32 is fine enough
             with np.errstate(all="ignore"):
-                found = as_seen(found, form)
+                found = as_seen(found, form) if form.transform == "none" else form.normalize(np.log1p(found))
         if not finite.any():
             return
         scale = max(1.0, float(np.abs(expected[finite]).max()))
@@ -206,6 +208,8 @@ def _evenly(items: ItemSet, share: float) -> ItemSet:
 def _own_values(items: ItemSet, form: ItemForm) -> np.ndarray:
     """Return the items of a set as the graph takes them, (N, D)."""
     raw = items.raw(0, len(items)).astype(input_type(form))
+    if form.transform != "none":  # item sets hold transformed values
+        raw = np.expm1(raw)
     if form.range is not None:
         raw = raw * np.float32(form.range.high - form.range.low) + np.float32(form.range.low)
     return raw
@@ -224,7 +228,9 @@ def _drawn(scorer: Scorer) -> np.ndarray:
             np.tile(value.double().numpy(), form.window) for value in (known.mean, known.deviation, known.low, known.high)
         )
         seen = np.clip(mean + deviation * generator.standard_normal(shape), low, high)
-    raw = form.denormalize(seen)
+    raw = form.restored(seen)
+    if form.transform != "none":
+        raw = np.maximum(raw, 0.0)
     if form.eight_bit:
         raw = np.rint(raw)
     if form.range is not None:
@@ -240,7 +246,7 @@ def _extremes(form: ItemForm) -> np.ndarray:
         low = 0.0 if form.range is None else form.range.low
         levels: tuple[float, ...] = (low, (low + top) / 2, top)
     else:
-        levels = EXTREMES
+        levels = tuple(level for level in EXTREMES if level >= 0 or form.transform == "none")
     rows = [np.full(width, level) for level in levels]
     rows.append(np.where(np.arange(width) % 2, levels[0], levels[-1]))
     rows.append(np.where(np.arange(width) == width // 2, levels[-1], levels[0]))

@@ -142,12 +142,15 @@ def _beyond(values: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
 
 def _raw(values: Tensor, form: ItemForm) -> Tensor:
     """Return values as the model sees them in the data's own units, (B, D) float64."""
-    return _rounded(torch.from_numpy(form.denormalize(values.double().numpy())), form)
+    return _rounded(torch.from_numpy(form.restored(values.double().numpy())), form)
 
 
 def _rounded(raw: Tensor, form: ItemForm) -> Tensor:
     """Return values in the data's own units without the digits that the model's float32 does not hold: 30 for 29.9999995."""
-    unit = 10 ** (torch.as_tensor(form.scale, dtype=torch.float64).log10() + DIGITS).ceil()  # () or (D,)
+    digits = torch.as_tensor(form.scale, dtype=torch.float64).log10() + DIGITS  # () or (D,)
+    if form.transform != "none":
+        digits = digits - (raw.clamp_min(0) + 1).log10()  # slope of the logarithm, (B, D)
+    unit = 10 ** digits.ceil()
     return (raw * unit).round() / unit
 
 

@@ -355,7 +355,7 @@ class _Pictures:
         """Yield the blocks and take each into account."""
         for scored in blocks:
             if self.trace is not None and len(scored.scores):
-                values = self.form.denormalize(scored.block.values.astype(np.float64))
+                values = self.form.restored(scored.block.values.astype(np.float64))
                 self.trace.add(values[:, : self.columns], scored.scores.numpy(), self.places.of(scored.block.items))
             yield scored
 

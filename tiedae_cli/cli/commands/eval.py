@@ -48,6 +48,8 @@ def evaluate(
         terminal.note(sentence(errors))
         if not errors.pca_is_exact and (tail := describe_tail(result.tail)):
             terminal.note(tail)
+        if run.form.transform != "none":
+            terminal.note(f"the errors are of transformed values (data.transform: {run.form.transform})")
         data: dict[str, object] = {}
         if names:
             drift = drift_of(run, names)

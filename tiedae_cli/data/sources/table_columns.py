@@ -38,6 +38,9 @@ def choose_columns(table: Table, config: DataConfig) -> Columns:
     roles = (label, named_column(table, config.time, "time"), named_column(table, config.series, "series"))
     names = [name for name in chosen if name not in ignored and name not in roles]
     if config.columns is None:
+        beside = [name for name in names if name in table.keys]
+        if beside:
+            log.info(f"{table.name}: ignored, from {table.keys_from}: {_listed(beside)}; data.columns feeds them")
         names = [name for name in names if not _is_ignored(table, name) and not _is_unix_time(table, name)]
     kinds = {name: _kind(table.head.columns[name], table.numbers) for name in names}
     dates = [name for name in names if kinds[name] == "date"]
@@ -92,7 +95,6 @@ def _matching(table: Table, patterns: Sequence[str], field: str) -> list[str]:
 def _is_ignored(table: Table, name: str) -> bool:
     """Return whether a column that the config does not name is not a feature, and report it."""
     if name in table.keys:
-        log.info(f"{table.name}: the column {name}, from the names of folders, is ignored; data.columns feeds it")
         return True
     if not table.named:
         return False
