@@ -262,3 +262,18 @@ def test_options_that_do_not_fit_are_refused(words: list[str], message: str, dig
     ran = tiedae("export", "digits", *words)
     assert ran.code == 2 and message in ran.err
     assert not Path("model.onnx").exists()
+
+
+def test_python_exports_the_part_score(digits_run: Path) -> None:
+    import tiedae
+
+    model = tiedae.load("digits")
+    path = model.export_onnx("model.onnx", part="score", false_alarms=0.05)
+    x = np.random.default_rng(1).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    found = answers(path.read_bytes(), input=x)
+    np.testing.assert_allclose(found["score"], model.score(x), rtol=1e-5)
+    assert found["threshold"] == model.threshold(0.05).value
+    with pytest.raises(InputError, match="part 'both' has no threshold"):
+        model.export_onnx("x.onnx", threshold=3.0)
+    with pytest.raises(InputError, match="expected score, both, encoder or decoder"):
+        model.export_onnx("x.onnx", part="all")
