@@ -23,7 +23,8 @@ TRANSFORMS = ["log1p", "log1p_per_10k"]
 
 def counts(rows: int = 60) -> np.ndarray:
     chance = np.random.default_rng(4)
-    return chance.poisson(chance.gamma(1, 20, (rows, 1)) * np.array([0.2, 1, 3, 0.5, 9])).astype(np.int64)
+    drawn = chance.poisson(chance.gamma(1, 20, (rows, 1)) * np.array([0.2, 1, 3, 0.5, 9]))
+    return np.asarray(drawn, np.int64)
 
 
 def transformed(x: np.ndarray, transform: str) -> np.ndarray:
@@ -109,6 +110,11 @@ def test_onnx_of_raw_values_has_the_transform(transform: str, tiedae: Tiedae) ->
     made_by_onnx, code = session.run(["reconstruction", "code"], {"input": x.astype(np.float32)})
     np.testing.assert_allclose(code, run.model.encode(x), atol=1e-4)
     np.testing.assert_allclose(made_by_onnx, run.model.reconstruct(x), rtol=1e-3, atol=1e-3)
+    made = tiedae("export", "run", "--part", "score", "--threshold", 1, "--output", "score.onnx", "-q")
+    assert made.code == 0, made.err
+    session = runtime.InferenceSession("score.onnx", providers=["CPUExecutionProvider"])
+    (scores,) = session.run(["squared_error"], {"input": x.astype(np.float64)})
+    np.testing.assert_allclose(scores, run.model.score(x), rtol=1e-4)
 
 
 def test_a_value_below_0_names_its_row_and_column(tiedae: Tiedae) -> None:

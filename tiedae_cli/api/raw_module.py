@@ -48,7 +48,7 @@ class RawModule(nn.Module):
         if self.form.transform == "none":
             return flat
         if self.form.transform == "log1p_per_10k":
-            rows = flat.reshape(len(flat) * self.form.window, -1)
+            rows = flat.reshape(len(flat) * self.form.window, self.form.shape[2])
             total = rows.nansum(1, keepdim=True)
             flat = (rows * (PER_10K / torch.where(total > 0, total, 1.0))).reshape(flat.shape)
         return flat.log1p()

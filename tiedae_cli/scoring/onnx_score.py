@@ -10,15 +10,23 @@ import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from tiedae_cli.data.item_set import PER_10K, ItemForm
+from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.windows import row_form
 from tiedae_cli.errors import InputError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.onnx_graph import OnnxGraph, append_decoder, append_encoder, refuse_beyond_limit, serialize
+from tiedae_cli.model.onnx_graph import (
+    OnnxGraph,
+    append_decoder,
+    append_encoder,
+    append_inverse,
+    append_transform,
+    refuse_beyond_limit,
+    serialize,
+)
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.export_document import (
     KEY,
@@ -179,7 +187,13 @@ def _value_infos(onnx: Any, facts: Sequence[TensorFacts]) -> list[Any]:
 def _append_scaling(graph: OnnxGraph, form: ItemForm) -> str:
     """Append what turns raw values into those that the model sees, (B, D) float32, and return their name."""
     if form.kind == "vectors":
-        return _append_standardized(graph, form)
+        rows = graph.reshaped("input", (form.values_per_item,)) if form.window > 1 else "input"
+        rows = append_transform(graph, rows, form, np.float64)
+        if form.fill is not None:
+            rows = graph.add("Where", graph.add("IsNaN", rows), graph.constant("fill", form.fill.astype(np.float64)), rows)
+        if form.offset is not None:
+            rows = graph.add("Sub", rows, graph.constant("offset", form.offset.astype(np.float64)))
+        return graph.cast(graph.add("Mul", rows, graph.constant("scale", np.asarray(form.scale, np.float64))), "FLOAT")
     pixels = "input"
     if form.eight_bit:
         pixels = graph.cast(pixels, "FLOAT")
@@ -194,41 +208,13 @@ def _append_scaling(graph: OnnxGraph, form: ItemForm) -> str:
     return graph.reshaped(pixels, (form.values_per_item,))
 
 
-def _append_standardized(graph: OnnxGraph, form: ItemForm) -> str:
-    """Append what transforms, fills and standardizes vectors, and return their name; in the types of ``ItemForm.normalize``."""
-    rows = graph.reshaped("input", (form.values_per_item,)) if form.window > 1 else "input"
-    kind: Literal["FLOAT", "DOUBLE"] = "DOUBLE" if form.transform == "none" or form.needs_float64 else "FLOAT"
-    if form.transform != "none":  # the program keeps logarithms in float32
-        rows = graph.cast(graph.cast(_append_logarithms(graph, rows, form), "FLOAT"), kind)
-    dtype = np.float64 if kind == "DOUBLE" else np.float32
-    if form.fill is not None:
-        rows = graph.add("Where", graph.add("IsNaN", rows), graph.constant("fill", form.fill.astype(dtype)), rows)
-    if form.offset is not None:
-        rows = graph.add("Sub", rows, graph.constant("offset", form.offset.astype(dtype)))
-    return graph.cast(graph.add("Mul", rows, graph.constant("scale", np.asarray(form.scale, dtype))), "FLOAT")
-
-
-def _append_logarithms(graph: OnnxGraph, rows: str, form: ItemForm) -> str:
-    """Append ``data.transform`` in float64; NaN stays NaN, and of ``log1p_per_10k`` adds nothing to a row's total."""
-    if form.transform == "log1p_per_10k":
-        width, zero = form.shape[2], graph.constant("zero", np.array(0.0))
-        rows = graph.reshaped(rows, (width,)) if form.window > 1 else rows
-        total = graph.reduced("ReduceSum", graph.add("Where", graph.add("IsNaN", rows), zero, rows), keepdims=True)
-        one = graph.constant("one", np.array(1.0))
-        total = graph.add("Where", graph.add("Greater", total, zero), total, one)
-        rows = graph.add("Mul", rows, graph.add("Div", graph.constant("per_10k", np.array(PER_10K)), total))
-        rows = graph.reshaped(rows, (form.values_per_item,)) if form.window > 1 else rows
-    return graph.add("Log", graph.add("Add", rows, graph.constant("one", np.array(1.0))))
-
-
 def _append_own_units(graph: OnnxGraph, made: str, form: ItemForm) -> str:
     """Append what turns reconstructions, (B, D) float32, into the units and the shape of the input."""
     if form.kind == "vectors":
-        raw = graph.add("Div", graph.cast(made, "DOUBLE"), graph.constant("own_scale", np.asarray(form.scale, np.float64)))
+        raw = graph.add("Div", graph.cast(made, "DOUBLE"), graph.constant("scale", np.asarray(form.scale, np.float64)))
         if form.offset is not None:
-            raw = graph.add("Add", raw, graph.constant("own_offset", form.offset.astype(np.float64)))
-        if form.transform != "none":
-            raw = graph.add("Sub", graph.add("Exp", raw), graph.constant("one", np.array(1.0)))
+            raw = graph.add("Add", raw, graph.constant("offset", form.offset.astype(np.float64)))
+        raw = append_inverse(graph, raw, form, np.float64)
         return _append_item_shape(graph, raw, form)
     if form.scale != 1.0:
         made = graph.add("Div", made, graph.constant("scale", np.asarray(form.scale, np.float32)))

@@ -125,7 +125,8 @@ def _matrices(h5py: Any, file: Any) -> dict[str, tuple[int, int]]:
             continue
         value = file[name]
         is_sparse = bool(sparse_format(value)) if isinstance(value, h5py.Group) else False
-        shape = value.attrs.get("shape", value.attrs.get("h5sparse_shape", ())) if is_sparse else getattr(value, "shape", ())
+        stored = value.attrs.get("shape", value.attrs.get("h5sparse_shape", ())) if is_sparse else getattr(value, "shape", ())
+        shape = list(stored)
         if len(shape) == 2 and (is_sparse or value.dtype.kind in "biuf"):
             found[name] = (int(shape[0]), int(shape[1]))
     return found
