@@ -98,6 +98,8 @@ class ExportDocument(BaseModel):
     training_range: tuple[tuple[float, ...], tuple[float, ...]] | None
     """The smallest and largest training value of each column, in the data's own units; None for images."""
     rank: str
+    score_name: str
+    """What the score that ``tiedae score`` judges by is called."""
     training_items_inside: int
     """How many training items the file embeds (``neighbours``)."""
     threshold: ThresholdFacts
