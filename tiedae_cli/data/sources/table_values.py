@@ -101,13 +101,26 @@ class _Encoder:
             cells = compute.cast(cells, pyarrow.string())
         text = compute.utf8_trim_whitespace(cells)
         text = compute.if_else(compute.is_in(text, pyarrow.array(NO_NUMBER)), pyarrow.scalar(None, pyarrow.string()), text)
-        if compute.any(compute.match_substring_regex(text, f"[{SIGNS}]")).as_py() or name in self.signs:
+        signed = bool(self.signs.get(name, ("", ""))[1])
+        numbers = None if signed else self._cast(text)
+        if signed or (numbers is None and compute.any(compute.match_substring_regex(text, f"[{SIGNS}]")).as_py()):
             text = self._without_signs(name, text, rows)
-        try:
-            numbers = compute.cast(self._plain(text), pyarrow.float64())
-        except pyarrow.ArrowInvalid:
+            numbers = self._cast(text)
+        elif numbers is not None and name not in self.signs and len(numbers) > numbers.null_count:
+            self.signs[name] = (next(cell for cell in text.to_pylist() if cell is not None), "")
+        if numbers is None:
             numbers = self._one_by_one(name, text.to_pylist(), rows, good, bad)
         return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
+
+    def _cast(self, text: Any) -> Any:
+        """Return a column of text as numbers; None if a cell is not one."""
+        import pyarrow
+        import pyarrow.compute as compute
+
+        try:
+            return compute.cast(self._plain(text), pyarrow.float64())
+        except pyarrow.ArrowInvalid:
+            return None
 
     def _without_signs(self, name: str, text: Any, rows: np.ndarray) -> Any:
         """Return the cells of a column without the sign of a currency or percent.
