@@ -8,6 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,7 @@ def _in_memory(
             require_memory(part.name, held)  # once more, to put the blocks together
         else:
             whole[done : done + len(block.rows)] = block.values
+            blocks.append(replace(block, values=block.values[:0]))  # for its positions
         if block.labels is not None:
             words.append(block.labels)
         done, seen = done + len(block.rows), seen + len(raw.rows)
@@ -215,6 +217,8 @@ class _Gaps:
     def without(self, block: RawBlock) -> RawBlock:
         if not self.matters:
             return block
+        if self.missing == "drop" and block.positions is None:  # a series ends at a skipped row
+            block = replace(block, positions=np.array(block.rows, np.int64))
         gaps = np.isnan(block.values)
         self.counts += gaps.sum(0)
         if self.missing != "drop" or not gaps.any():
@@ -224,7 +228,8 @@ class _Gaps:
         rows = [block.rows[index] for index in np.flatnonzero(good).tolist()]
         self.dropped += len(good) - len(rows)
         self.rows.append(rows)
-        return RawBlock(rows, block.values[good], None if block.labels is None else block.labels[good])
+        labels, positions = (None if kept is None else kept[good] for kept in (block.labels, block.positions))
+        return RawBlock(rows, block.values[good], labels, positions)
 
     def kept(self) -> np.ndarray | None:
         return np.array([row for rows in self.rows for row in rows], np.int64) if self.dropped else None
