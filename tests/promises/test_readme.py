@@ -35,6 +35,7 @@ for _name in (
     "anomalies",
     "scale-out",
     "commands",
+    "deploy",
     "pipelines",
     "report",
     "python",

@@ -5,7 +5,7 @@ float64, or uint8 where they are stored so. Shapes: N items, B items per block, 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,16 +53,14 @@ class ItemRules:
             values = np.moveaxis(values, -1, 1)  # (B, H, W, C) -> (B, C, H, W)
         values = values.reshape(len(values), self.form.values_per_item)  # (B, D)
         good = self._good(values, block.rows, bad)
-        rows, labels, positions = block.rows, block.labels, block.positions
-        if not good.all():
-            rows, values = [rows[index] for index in np.flatnonzero(good).tolist()], values[good]
-            labels, positions = (None if kept is None else kept[good] for kept in (labels, positions))
+        kept = block.only(good, values)
+        values = kept.values
         if self.range is not None:
             values = (values.astype(np.float32) - self.range.low) / (self.range.high - self.range.low)
         converted = self.form.transformed(values).astype(self.target, copy=False)
         if values.dtype.kind == "b" and self.form.kind == "images":
             converted = converted * np.uint8(255)
-        return RawBlock(rows, np.ascontiguousarray(converted), labels, positions)
+        return replace(kept, values=np.ascontiguousarray(converted))
 
     def _good(self, values: np.ndarray, rows: Sequence[int | str], bad: Bad) -> np.ndarray:
         """Return which items hold only valid values, (B,) bool; the others are reported."""

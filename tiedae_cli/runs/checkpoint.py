@@ -221,6 +221,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (ValueError, RecursionError):
         header = None
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    if isinstance(metadata, dict) and {"tiedae", "part", "form"} <= metadata.keys():  # see tasks/export.py
+        raise CheckpointError(
+            f"{path}: exported weights (part {str(metadata['part'])[:20]}), which lack threshold, PCA and scaling of columns; use the "
+            "run's best.safetensors, or its ONNX file with the part score"
+        )
     if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
         raise CheckpointError(f"{path}: damaged, or not a tiedae checkpoint")
     try:

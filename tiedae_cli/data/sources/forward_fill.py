@@ -5,7 +5,6 @@ Shapes: B rows per block, D values per row.
 
 import logging
 from collections.abc import Iterator
-from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -36,11 +35,11 @@ def forward_filled(blocks: Iterator[RawBlock], name: str) -> Iterator[RawBlock]:
                 last = np.full(values.shape[1], np.nan)
             values[start:end] = _filled(last, values[start:end])
             last, following = values[end - 1], int(block.positions[end - 1]) + 1
-        good = ~np.isnan(values).any(1)
+        good = np.asarray(~np.isnan(values).any(1))
         filled += int(missing[good].sum())
         skipped += int((~good).sum())
         if good.any():
-            yield _only(block, values, good)
+            yield block.only(good, values)
     if filled or skipped:
         rows = f"; {skipped:,} rows before a column's first value skipped" if skipped else ""
         log.info(f"{name}: {filled:,} missing values filled from earlier rows (data.missing: forward_fill){rows}")
@@ -51,13 +50,3 @@ def _filled(last: np.ndarray, rows: np.ndarray) -> np.ndarray:
     every = np.concatenate([last[None], rows])
     places = np.where(np.isnan(every), 0, np.arange(len(every))[:, None])
     return np.take_along_axis(every, np.maximum.accumulate(places, axis=0), axis=0)[1:]
-
-
-def _only(block: RawBlock, values: np.ndarray, good: np.ndarray) -> RawBlock:
-    """Return a block with other values, (B, D), and without the rows that are not good, (B,) bool."""
-    if good.all():
-        return replace(block, values=values)
-    own = {field.name: getattr(block, field.name) for field in fields(block)}
-    kept = {name: value[good] for name, value in own.items() if isinstance(value, np.ndarray)}
-    rows = [block.rows[index] for index in np.flatnonzero(good).tolist()]
-    return replace(block, **{**kept, "rows": rows, "values": values[good]})
