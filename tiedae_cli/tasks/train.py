@@ -145,7 +145,8 @@ def _new_trainer(
     place = choose_place(device, config.training, ranks)
     splits = _suitable_data(config, memory=memory)
     config = in_epochs(config, len(splits.train))
-    config = _with_shuffle(config, shuffle_of(splits.train, config.training.shuffle))
+    # One choice for all processes: machines differ in memory.
+    config = _with_shuffle(config, ranks.from_leader(shuffle_of(splits.train, config.training.shuffle)))
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
     return config, splits, Trainer(config, splits, place, weights)
 
