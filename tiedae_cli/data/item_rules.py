@@ -12,6 +12,7 @@ import numpy as np
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_set import ItemForm, ValueRange
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, item_name
+from tiedae_cli.data.whole_numbers import less_base
 from tiedae_cli.errors import DataError
 
 FORMS = "N x D vectors, N x H x W images or N x C x H x W (or N x H x W x C) images"
@@ -38,6 +39,8 @@ class ItemRules:
     """The named columns of the values, if the source has names."""
     range: ValueRange | None = None
     """Images only: the values that become 0 and 1."""
+    subtracted: np.ndarray | None = None
+    """(D,) float64: what the part itself has subtracted from its values, in place of the form's base."""
 
     def convert(self, block: RawBlock, bad: Bad) -> RawBlock:
         """Return the valid items of a block, with values (B, D) of the target type.
@@ -48,7 +51,7 @@ class ItemRules:
         values = block.values
         if self.channels_last:
             values = np.moveaxis(values, -1, 1)  # (B, H, W, C) -> (B, C, H, W)
-        values = values.reshape(len(values), self.form.values_per_item)  # (B, D)
+        values = self._less_base(values.reshape(len(values), self.form.values_per_item))  # (B, D)
         good = self._good(values, block.rows, bad)
         rows, labels, positions = block.rows, block.labels, block.positions
         if not good.all():
@@ -60,6 +63,15 @@ class ItemRules:
         if values.dtype.kind == "b" and self.form.kind == "images":
             converted = converted * np.uint8(255)
         return RawBlock(rows, np.ascontiguousarray(converted), labels, positions)
+
+    def _less_base(self, values: np.ndarray) -> np.ndarray:
+        """Return values less the form's base, (B, D)."""
+        if self.form.base is None and self.subtracted is None:
+            return values
+        base = np.zeros(self.form.values_per_item) if self.form.base is None else self.form.base
+        if self.subtracted is not None:
+            return np.asarray(values + (self.subtracted - base))
+        return np.stack([less_base(values[:, place], own) for place, own in enumerate(base.tolist())], 1)
 
     def _good(self, values: np.ndarray, rows: Sequence[int | str], bad: Bad) -> np.ndarray:
         """Return which items hold only valid values, (B,) bool; the others are reported."""
@@ -104,8 +116,16 @@ class ItemRules:
         return f"{number:g}; images of floats must be in [0, 1]: {advice}. Feature vectors, N x D, may have any values"
 
 
-def rules_for_training(part: Part, allows_nan: bool = False, range: ValueRange | None = None) -> ItemRules:
+def rules_for_training(
+    part: Part, allows_nan: bool = False, range: ValueRange | None = None, base: np.ndarray | None = None
+) -> ItemRules:
     """Return the rules for a part, by its shape alone.
+
+    Args:
+        part: the items.
+        allows_nan: whether NaN is a missing value.
+        range: of images, the values that become 0 and 1.
+        base: of vectors, the form's.
 
     Raises:
         DataError: it is empty, or has an unsupported number of dimensions.
@@ -116,7 +136,7 @@ def rules_for_training(part: Part, allows_nan: bool = False, range: ValueRange |
     if 0 in part.shape or part.count == 0:
         raise DataError(f"{part.name}: {size}: empty; expected {FORMS}")
     if len(part.shape) == 1:
-        return _rules(part, (1, 1, part.shape[0]), "vectors", allows_nan=allows_nan)
+        return _rules(part, (1, 1, part.shape[0]), "vectors", allows_nan=allows_nan, base=base)
     if len(part.shape) == 2:
         return _rules(part, (1, *part.shape), "images", range=range)
     last = part.shape[2] in CHANNELS and part.shape[0] not in CHANNELS
@@ -143,10 +163,13 @@ def rules_for_model(part: Part, form: ItemForm, expected: str) -> ItemRules:
     if part.shape not in fitting:
         shapes = ", ".join(" x ".join(map(str, ("N", *shape))) for shape in dict.fromkeys(fitting))
         raise DataError(f"{part.name}: {part.describe()}; {expected}, in one of the shapes {shapes}")
-    last = form.kind == "images" and part.shape == (height, width, channels) != form.shape
+    images = form.kind == "images"
+    last = images and part.shape == (height, width, channels) != form.shape
     wide = part.dtype.kind in "iu" and part.dtype.itemsize > 1
     fits = form.range is not None and form.range.whole == wide and part.dtype != np.uint8 and part.dtype.kind != "b"
-    return _rules(part, form.shape, form.kind, last, allows_nan=form.fill is not None, range=form.range if fits else None)
+    return _rules(
+        part, form.shape, form.kind, last, form.fill is not None, form.range if fits else None, None if images else form.base
+    )
 
 
 def _rules(
@@ -156,6 +179,7 @@ def _rules(
     channels_last: bool = False,
     allows_nan: bool = False,
     range: ValueRange | None = None,
+    base: np.ndarray | None = None,
 ) -> ItemRules:
     channels, height, width = shape
     dtype, images = part.dtype, kind == "images"
@@ -164,7 +188,7 @@ def _rules(
     target = np.dtype(np.uint8 if eight_bit else np.float64 if wide else np.float32)
     columns = None if images else part.columns
     form = ItemForm(
-        (channels, height, width), kind, scale=1 / 255 if eight_bit and images else 1.0, columns=columns, range=range
+        (channels, height, width), kind, scale=1 / 255 if eight_bit and images else 1.0, columns=columns, range=range, base=base
     )
     if images:
         low, high = 0.0, 255.0 if eight_bit else 1.0
@@ -172,4 +196,5 @@ def _rules(
             low, high = range.low, range.high
     else:
         low, high = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
-    return ItemRules(part.name, form, target, channels_last, low, high, allows_nan and not images, part.columns, range)
+    allows_nan = allows_nan and not images
+    return ItemRules(part.name, form, target, channels_last, low, high, allows_nan, part.columns, range, part.base)

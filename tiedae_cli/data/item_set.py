@@ -18,6 +18,7 @@ SPLITS = ("train", "validation", "test")
 KINDS = ("images", "vectors")
 NO_LABEL = "no label"
 LARGEST_FLOAT32_OFFSET = 1e3  # deviations: float32 rounds an offset by up to 6e-8 of it
+EXACT_INTEGERS = 2.0**53  # below, float64 holds every whole number
 BLOCK_BYTES = 1 << 25  # bytes that are copied or checked at once
 
 
@@ -42,7 +43,10 @@ def range_of(largest: float) -> ValueRange | None:
 
 @dataclass(frozen=True)
 class ItemForm:
-    """The form of one item and the scaling between its raw values and the model's: model = (raw - offset) * scale."""
+    """The form of one item and the scaling between its raw values and the model's: model = (raw - offset) * scale.
+
+    Raw values are the source's, less ``base``.
+    """
 
     shape: tuple[int, int, int]
     """(C, H, W); a vector of D features is (1, 1, D), a window of W rows of D features (1, W, D)."""
@@ -58,6 +62,13 @@ class ItemForm:
     """Images only: the range that is mapped to [0, 1] when they are read."""
     columns: Columns | None = None
     """The named columns of a vector, if its source has names."""
+    base: np.ndarray | None = None
+    """(D,) float64 whole numbers that are subtracted, exactly, when whole numbers beyond 2**53 are read; None: all 0."""
+
+    @property
+    def zero(self) -> np.ndarray | None:
+        """Which value of the source the model sees as 0, (D,) float64: ``base`` + ``offset``; None: 0."""
+        return self.offset if self.base is None else self.base + (0.0 if self.offset is None else self.offset)
 
     @property
     def values_per_item(self) -> int:
@@ -106,9 +117,12 @@ class ItemForm:
             return values.astype(np.float32, copy=False)
 
     def denormalize(self, values: np.ndarray) -> np.ndarray:
-        """Return the raw values of what the model sees, (B, D) -> (B, D) of the same type: the inverse of ``normalize``."""
+        """Return the source's values of what the model sees, (B, D) -> (B, D) of the same type."""
         with np.errstate(all="ignore"):
             raw: np.ndarray = values / np.asarray(self.scale, values.dtype)
+            if self.base is not None:
+                raw = raw.astype(np.float64) + (0.0 if self.offset is None else self.offset) + self.base
+                return raw.astype(values.dtype, copy=False)
             return raw if self.offset is None else (raw + self.offset).astype(values.dtype, copy=False)
 
     @property

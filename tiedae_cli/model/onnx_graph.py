@@ -165,15 +165,15 @@ def _decode(graph: _Graph, model: TiedAutoencoder) -> None:
 
 
 def _normalize(graph: _Graph, form: ItemForm) -> None:
-    if form.offset is not None:
-        graph.add("Sub", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
+    if form.zero is not None:
+        graph.add("Sub", graph.last, graph.constant("offset", torch.as_tensor(form.zero, dtype=torch.float32)))
     graph.add("Mul", graph.last, graph.constant("scale", torch.as_tensor(form.scale, dtype=torch.float32)))
 
 
 def _denormalize(graph: _Graph, form: ItemForm) -> None:
     graph.add("Mul", graph.last, graph.constant("inverse_scale", 1 / torch.as_tensor(form.scale, dtype=torch.float32)))
-    if form.offset is not None:
-        graph.add("Add", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
+    if form.zero is not None:
+        graph.add("Add", graph.last, graph.constant("offset", torch.as_tensor(form.zero, dtype=torch.float32)))
 
 
 def _serialize(graph: _Graph, model: TiedAutoencoder, part: Part, description: str, metadata: dict[str, str]) -> bytes:

@@ -127,7 +127,7 @@ def _scaling(form: ItemForm, arrays: Arrays) -> dict[str, Any]:
     if form.kind == "images":
         return {"scale": None, "offset": None}
     scale = torch.as_tensor(form.scale).double().expand(form.values_per_item)
-    offset = torch.as_tensor(0.0 if form.offset is None else form.offset).double().expand(form.values_per_item)
+    offset = torch.as_tensor(0.0 if form.zero is None else form.zero).double().expand(form.values_per_item)
     return {"scale": scale.tolist(), "offset": offset.tolist()}
 
 

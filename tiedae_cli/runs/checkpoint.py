@@ -45,7 +45,7 @@ VERSION = 2
 LONGEST_RUN = 255  # characters of a run's name
 KEY = "tiedae"  # of the metadata
 LARGEST_ITEM = 1 << 40  # values of one image; more is an error
-STATISTICS = ("offset", "scale", "fill")  # of the form of vectors
+STATISTICS = ("offset", "scale", "fill", "base")  # of the form of vectors
 DTYPES = (torch.float32, torch.float64, torch.int64)
 
 
@@ -288,13 +288,13 @@ def _validated_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> Item
     if min(form.shape) < 1 or math.prod(form.shape) > LARGEST_ITEM or form.kind not in KINDS:
         raise CheckpointError(f"{path}: damaged: its data has an impossible form")
     statistics = {name: tensors.pop(f"form.{name}").numpy() for name in STATISTICS if f"form.{name}" in tensors}
-    offset, fill = statistics.get("offset"), statistics.get("fill")
+    offset, fill, base = (statistics.get(name) for name in ("offset", "fill", "base"))
     scale = statistics.get("scale", form.scale)
     if form.range is not None and not form.range.low < form.range.high:
         raise CheckpointError(f"{path}: damaged: the range of its data is impossible")
     if form.columns is not None and len(form.columns.values) != form.shape[2]:
         raise CheckpointError(f"{path}: damaged: its columns are not those of its data")
-    for name, value in (("offset", offset), ("scale", scale), ("fill", fill)):
+    for name, value in (("offset", offset), ("scale", scale), ("fill", fill), ("base", base)):
         if isinstance(value, np.ndarray):
             possible = value.shape == (math.prod(form.shape),) and value.dtype.kind == "f" and bool(np.isfinite(value).all())
         else:
@@ -302,7 +302,7 @@ def _validated_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> Item
         if not possible or (name == "scale" and not bool((np.asarray(value) > 0).all())):
             raise CheckpointError(f"{path}: damaged: the {name} of its data is impossible")
     assert scale is not None
-    return ItemForm(form.shape, form.kind, offset, scale, fill, form.range, form.columns)
+    return ItemForm(form.shape, form.kind, offset, scale, fill, form.range, form.columns, base)
 
 
 def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:

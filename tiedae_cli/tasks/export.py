@@ -29,8 +29,8 @@ TOLERANCE = 1e-4  # relative to the largest output (at least 1); rounding differ
 def metadata(trained: Checkpoint, part: Part) -> dict[str, str]:
     """Return the metadata of both formats: config and form of the data as JSON, run name, part and version."""
     form: dict[str, Any] = {"shape": trained.form.shape, "kind": trained.form.kind, "offset": None, "scale": trained.form.scale}
-    if trained.form.offset is not None:
-        form["offset"] = trained.form.offset.tolist()
+    if trained.form.zero is not None:
+        form["offset"] = trained.form.zero.tolist()
     if isinstance(trained.form.scale, np.ndarray):
         form["scale"] = trained.form.scale.tolist()
     return {
