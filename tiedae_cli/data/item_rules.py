@@ -131,12 +131,12 @@ def rules_for_training(
         DataError: it is empty, or has an unsupported number of dimensions.
     """
     size = " x ".join(map(str, ("N" if part.count is None else part.count, *part.shape)))
-    if len(part.shape) not in (1, 2, 3):
+    if len(part.shape) > 3:
         raise DataError(f"{part.name}: {size}: {len(part.shape) + 1} dimensions; expected {FORMS}")
     if 0 in part.shape or part.count == 0:
         raise DataError(f"{part.name}: {size}: empty; expected {FORMS}")
-    if len(part.shape) == 1:
-        return _rules(part, (1, 1, part.shape[0]), "vectors", allows_nan=allows_nan, base=base)
+    if len(part.shape) <= 1:  # one number per item: a series
+        return _rules(part, (1, 1, *(part.shape or (1,))), "vectors", allows_nan=allows_nan, base=base)
     if len(part.shape) == 2:
         return _rules(part, (1, *part.shape), "images", range=range)
     last = part.shape[2] in CHANNELS and part.shape[0] not in CHANNELS
@@ -156,7 +156,7 @@ def rules_for_model(part: Part, form: ItemForm, expected: str) -> ItemRules:
     """
     channels, height, width = form.shape
     if form.kind == "vectors":
-        fitting: list[tuple[int, ...]] = [(form.values_per_item,)]
+        fitting: list[tuple[int, ...]] = [(form.values_per_item,), *[()] * (form.values_per_item == 1)]
     else:
         gray = [(height, width)] * (channels == 1)
         fitting = [*gray, form.shape, (height, width, channels), (form.values_per_item,)]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from tiedae_cli.config import DataConfig
@@ -16,6 +17,7 @@ from tiedae_cli.data.sources.downloads import DOWNLOADS, files_of, load_download
 from tiedae_cli.data.sources.folder import IMAGE_FOLDER
 from tiedae_cli.data.sources.matrices import HDF5, MATLAB
 from tiedae_cli.data.sources.memory import FIELDS, IN_MEMORY, NAME, MemoryData, memory_parts
+from tiedae_cli.data.sources.part import Part
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import TABLE, ReadOptions
 from tiedae_cli.data.sources.table_columns import all_columns, choose_columns
@@ -89,6 +91,7 @@ def load_memory(data: MemoryData, config: DataConfig) -> Splits:
     """
     _refuse_fields(config, NAME, *(field for field in SOME_FIELDS if field not in FIELDS[data.kind]))
     parts = memory_parts(data, config)
+    _refuse_single_numbers(parts, config)
     range_ = None if data.kind == "images" else config.range  # conversion has done it
     return _scaled(partition(training_sets(parts, NAME, config.missing, range_), config, NAME), config)
 
@@ -102,6 +105,7 @@ def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
     if config.missing == "fill" and source not in (HDF5, MATLAB):
         raise ConfigError(f"data.missing: {name}: fill is only for HDF5 files, whose parts may be absent")
     parts = source.parts(path, ReadOptions(lambda table: choose_columns(table, config), config))
+    _refuse_single_numbers(parts, config)
     range_ = None if source is IMAGE_FOLDER else config.range  # of a folder, decoding has done it
     return _scaled(partition(training_sets(parts, str(path), config.missing, range_), config, name), config)
 
@@ -168,6 +172,17 @@ def absolute(config: DataConfig) -> DataConfig:
     root = config.root if root is not None and HIDDEN.search(root) else root  # a config file cannot hold it: it stays relative
     dataset = os.path.abspath(path) if moved else data_set_name(config.dataset) or config.dataset
     return config.model_copy(update={"dataset": dataset, "root": root})
+
+
+def _refuse_single_numbers(parts: Mapping[str, Part], config: DataConfig) -> None:
+    """Raise ``DataError`` for a series of numbers without a window: each item would be one number."""
+    for part in parts.values():
+        if not part.shape and config.window == 1:
+            count = "" if part.count is None else f"{part.count:,} "
+            raise DataError(
+                f"{part.name}: a series of {count}numbers; a window of them is an item. "
+                "Say how many make one: --set data.window=24"
+            )
 
 
 def _scaled(splits: Splits, config: DataConfig) -> Splits:

@@ -74,12 +74,12 @@ def _range(parts: dict[str, Part], given: tuple[float, float] | None) -> ValueRa
 
 def _base(part: Part) -> np.ndarray | None:
     """Return what to subtract from the whole numbers of vectors, (D,) float64; None: nothing."""
-    if part.base is not None or len(part.shape) != 1 or part.dtype.kind not in "iu" or part.dtype.itemsize < 8:
+    if part.base is not None or len(part.shape) > 1 or part.dtype.kind not in "iu" or part.dtype.itemsize < 8:
         return part.base
     if part.columns is not None:
         return None
     first = next((block.values for block in part.read(_rows(part), stop) if len(block.values)), None)
-    base = None if first is None else np.array([base_of(values) for values in first.T])
+    base = None if first is None else np.array([base_of(values) for values in first.reshape(len(first), -1).T])
     return base if base is not None and base.any() else None
 
 

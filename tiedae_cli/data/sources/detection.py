@@ -14,15 +14,20 @@ from tiedae_cli.data.sources.folder import IMAGE_FOLDER
 from tiedae_cli.data.sources.foreign import HEAD_BYTES, foreign_file
 from tiedae_cli.data.sources.idx import IDX
 from tiedae_cli.data.sources.matrices import HDF5, MATLAB
+from tiedae_cli.data.sources.safetensors_files import SAFETENSORS, is_model
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import Source
 from tiedae_cli.data.sources.table_kinds import CSV, FEATHER, JSON_LINES, PARQUET
 from tiedae_cli.data.sources.tables import Joined
+from tiedae_cli.data.sources.torch_files import TORCH
+from tiedae_cli.data.sources.zarr_folders import ZARR
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.standard_streams import stdin
 
-SOURCES = [IMAGE_FOLDER, NPY, NPZ, HDF5, MATLAB, IDX, CIFAR, CSV, JSON_LINES, PARQUET, FEATHER]
-MODELS = ("", ".safetensors")  # suffixes of models, which are not data
+SOURCES = [
+    IMAGE_FOLDER, ZARR, TORCH, NPY, NPZ, SAFETENSORS, HDF5, MATLAB, IDX, CIFAR, CSV, JSON_LINES, PARQUET, FEATHER,
+]  # fmt: skip
+BY_BYTES = (TORCH, SAFETENSORS)  # recognized whatever their suffix
 MAGIC_BYTES = 16  # enough to tell what a file is
 COMPRESSIONS = (".gz", ".bz2", ".xz")  # suffixes of compressed text
 
@@ -56,8 +61,10 @@ def is_input(name: str) -> bool:
     """Return whether a command line argument can only be data, never a model; False for folders of images."""
     if os.path.isdir(name):
         return source_of(Path(name)) is not IMAGE_FOLDER
+    if Path(name).suffix.lower() == SAFETENSORS.suffixes[0]:
+        return os.path.isfile(name) and not is_model(Path(name))
     known = name == "-" or is_image_file(name) or is_data_file(name)
-    return known or (os.path.isfile(name) and Path(name).suffix.lower() not in MODELS)
+    return known or (os.path.isfile(name) and bool(Path(name).suffix))
 
 
 def source_of(path: Path) -> Source:
@@ -71,6 +78,9 @@ def source_of(path: Path) -> Source:
     foreign = None if folder else foreign_file(path, head)
     if foreign is not None:
         raise DataError(f"{path}: {foreign.name}; {foreign.instead}; tiedae reads {formats()}")
+    marked = None if folder else next((source for source in BY_BYTES if source.recognizes(path, head)), None)
+    if marked is not None:
+        return marked
     suffix = _suffix(path.name)
     named = next((source for source in SOURCES if source.is_folder == folder and suffix in source.suffixes), None)
     return named or recognized(path, head if folder or head else _head(path), folder)

@@ -11,7 +11,7 @@ from tiedae_cli.data.sources.part import Part
 from tiedae_cli.data.sources.series import series_rules
 from tiedae_cli.data.sources.source import TABLE, VALUE_FIELDS, ReadOptions, Source
 from tiedae_cli.data.sources.table_values import table_part
-from tiedae_cli.data.sources.tables import Table, TableOptions, open_table, stream_table
+from tiedae_cli.data.sources.tables import ARROW_STREAM, Table, TableOptions, open_table, stream_table
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ FEATHER = Source(
     "feather",
     TABLE,
     partial(_parts, "feather"),
-    (".feather", ".arrow"),
-    lambda path, head: head.startswith(b"ARROW1"),
+    (".feather", ".arrow", ".arrows", ".ipc"),
+    lambda path, head: head.startswith((b"ARROW1", ARROW_STREAM)),
     fields=FIELDS,
 )

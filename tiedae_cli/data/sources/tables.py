@@ -28,6 +28,7 @@ from tiedae_cli.errors import DataError
 from tiedae_cli.system.memory_limits import LONGEST_LINE, require_line, require_memory
 from tiedae_cli.system.progress import progress
 
+ARROW_STREAM = b"\xff\xff\xff\xff"  # how an Arrow IPC stream begins; a file begins with ``ARROW1``
 NAME_COLUMN = "item"  # what ``encode`` puts before the numbers of each row
 HEAD_BYTES, HEAD_ROWS = 1 << 16, 1000  # examined to detect the dialect and the columns
 WIDE_ENCODINGS = [
@@ -501,9 +502,16 @@ def _parquet_batches(path: Path) -> Iterator[Any]:
 def _feather_batches(path: Path) -> Iterator[Any]:
     import pyarrow
 
-    with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_file(source) as file:
-        for index in range(file.num_record_batches):
-            yield file.get_batch(index)
+    with pyarrow.memory_map(str(path)) as source:
+        if source.read(len(ARROW_STREAM)) == ARROW_STREAM:
+            source.seek(0)
+            with pyarrow.ipc.open_stream(source) as stream:
+                yield from stream
+            return
+        source.seek(0)
+        with pyarrow.ipc.open_file(source) as file:
+            for index in range(file.num_record_batches):
+                yield file.get_batch(index)
 
 
 class Joined(io.RawIOBase):
