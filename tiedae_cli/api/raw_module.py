@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tiedae_cli.data.item_reader import raw_shape
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 
@@ -43,6 +42,9 @@ class RawModule(nn.Module):
 
     def seen(self, x: Tensor) -> Tensor:
         """Return raw values as the network sees them, (B, ...) -> (B, D) float32."""
+        channels, height, width = self.form.shape
+        if self.form.kind == "images" and x.shape[1:] == (height, width, channels) != self.form.shape:
+            x = x.movedim(-1, 1)  # (B, H, W, C) -> (B, C, H, W)
         flat = x.reshape(len(x), self.form.values_per_item)
         if self.base is not None:
             flat = flat - (self.base if flat.is_floating_point() else self.base.to(torch.int64))  # whole numbers exactly
@@ -59,7 +61,10 @@ class RawModule(nn.Module):
         """Return the raw values of codes, (B, K) -> (B, ...) float32."""
         flat = self.network.decode(code).to(self.offset.dtype) / self.scale + self.offset
         flat = flat if self.base is None else flat + self.base
-        return flat.to(torch.float32).reshape(len(code), *raw_shape(self.form))
+        shape, flat = self.form.raw_shape, flat.to(torch.float32)
+        if self.form.kind == "images" and len(shape) == 3 and shape != self.form.shape:
+            return flat.reshape(len(code), *self.form.shape).movedim(1, -1)
+        return flat.reshape(len(code), *shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the reconstructions, (B, ...) -> (B, ...) float32 in the units of x."""

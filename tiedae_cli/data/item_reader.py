@@ -243,25 +243,26 @@ def _labels(part: Part, rows: Sequence[int | str]) -> list[str] | None:
     return [str(label) if names is None else names[label] for label in labels]
 
 
-def raw_array(values: np.ndarray, form: ItemForm, as_float: bool) -> np.ndarray:
+def raw_array(values: np.ndarray, form: ItemForm, as_float: bool, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """Return the output of a model, (B, D), as an array that the reader would read back.
 
-    Vectors in the data's own units, (B, D) float32. Images uint8, (B, H, W) gray, else (B, C, H, W); ``as_float`` keeps them
+    Vectors in the data's own units, (B, D) float32. Images uint8 in the layout of the training array; ``as_float`` keeps them
     unrounded float32: 0 to 1 where the data were uint8, else in the data's own units.
+
+    Args:
+        values: as the model sees them.
+        form: of an item.
+        as_float: whether images stay unrounded.
+        shape: of one item, in ``form.raw_shapes``; None: that of the training array.
     """
+    shape = shape or form.raw_shape
     if form.kind == "images" and not as_float:
         flat: np.ndarray = np.rint(np.nan_to_num(values).clip(0, 1) * np.float32(255)).astype(np.uint8)
     else:
         flat = values if form.eight_bit else form.denormalize(values)
-    return flat.reshape(len(flat), *raw_shape(form))
-
-
-def raw_shape(form: ItemForm) -> tuple[int, ...]:
-    """Return the shape of one item of ``raw_array``."""
-    channels, height, width = form.shape
-    if form.kind != "images":
-        return (width,) if height == 1 else (height, width)
-    return (height, width) if channels == 1 else form.shape
+    if form.kind == "images" and len(shape) == 3 and shape != form.shape:  # (B, C, H, W) -> (B, H, W, C)
+        return np.ascontiguousarray(np.moveaxis(flat.reshape(len(flat), *form.shape), 1, -1))
+    return flat.reshape(len(flat), *shape)
 
 
 class _Conversions:

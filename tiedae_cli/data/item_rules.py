@@ -5,7 +5,7 @@ float64, or uint8 where they are stored so. Shapes: N items, B items per block, 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -158,8 +158,7 @@ def rules_for_model(part: Part, form: ItemForm, expected: str) -> ItemRules:
     if form.kind == "vectors":
         fitting: list[tuple[int, ...]] = [(form.values_per_item,), *[()] * (form.values_per_item == 1)]
     else:
-        gray = [(height, width)] * (channels == 1)
-        fitting = [*gray, form.shape, (height, width, channels), (form.values_per_item,)]
+        fitting = [*replace(form, source_shape=None).raw_shapes, (form.values_per_item,)]
     if part.shape not in fitting:
         shapes = ", ".join(" x ".join(map(str, ("N", *shape))) for shape in dict.fromkeys(fitting))
         raise DataError(f"{part.name}: {part.describe()}; {expected}, in one of the shapes {shapes}")

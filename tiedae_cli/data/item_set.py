@@ -65,6 +65,24 @@ class ItemForm:
     base: np.ndarray | None = None
     """(D,) float64 whole numbers that are subtracted, exactly, when whole numbers beyond 2**53 are read; None: all 0."""
 
+    source_shape: tuple[int, ...] | None = None
+    """Images only: the shape of one item in the training array, (H, W, C) or (1, H, W); None: (H, W) if gray, else (C, H, W)."""
+
+    @property
+    def raw_shape(self) -> tuple[int, ...]:
+        """The shape of one item in arrays that the program gives: that of the training array."""
+        channels, height, width = self.shape
+        if self.kind != "images":
+            return (width,) if height == 1 else (height, width)
+        return self.source_shape or ((height, width) if channels == 1 else self.shape)
+
+    @property
+    def raw_shapes(self) -> list[tuple[int, ...]]:
+        """The shapes that one item of an image array may have."""
+        channels, height, width = self.shape
+        gray = [(height, width)] * (channels == 1)
+        return list(dict.fromkeys([self.raw_shape, *gray, self.shape, (height, width, channels)]))
+
     @property
     def zero(self) -> np.ndarray | None:
         """Which value of the source the model sees as 0, (D,) float64: ``base`` + ``offset``; None: 0."""

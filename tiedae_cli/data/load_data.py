@@ -3,12 +3,13 @@
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.image_files import first_image, is_color, open_image
-from tiedae_cli.data.item_set import SPLITS, Splits
+from tiedae_cli.data.item_set import SPLITS, ItemSet, Splits
 from tiedae_cli.data.partition import normal_only, partition
 from tiedae_cli.data.scaling import scaled
 from tiedae_cli.data.sources.detection import formats, is_data_file, source_of, suffixes_with
@@ -19,7 +20,7 @@ from tiedae_cli.data.sources.matrices import HDF5, MATLAB
 from tiedae_cli.data.sources.memory import FIELDS, IN_MEMORY, NAME, MemoryData, memory_parts
 from tiedae_cli.data.sources.part import Part
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
-from tiedae_cli.data.sources.source import TABLE, ReadOptions
+from tiedae_cli.data.sources.source import ARRAY, TABLE, ReadOptions
 from tiedae_cli.data.sources.table_columns import all_columns, choose_columns
 from tiedae_cli.data.sources.table_kinds import TABLE_FIELDS
 from tiedae_cli.data.training_sets import training_sets
@@ -93,7 +94,10 @@ def load_memory(data: MemoryData, config: DataConfig) -> Splits:
     parts = memory_parts(data, config)
     _refuse_single_numbers(parts, config)
     range_ = None if data.kind == "images" else config.range  # conversion has done it
-    return _scaled(partition(training_sets(parts, NAME, config.missing, range_), config, NAME), config)
+    sets = training_sets(parts, NAME, config.missing, range_)
+    if data.kind == "array":
+        sets = _in_layout(parts, sets)
+    return _scaled(partition(sets, config, NAME), config)
 
 
 def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
@@ -107,7 +111,18 @@ def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
     parts = source.parts(path, ReadOptions(lambda table: choose_columns(table, config), config))
     _refuse_single_numbers(parts, config)
     range_ = None if source is IMAGE_FOLDER else config.range  # of a folder, decoding has done it
-    return _scaled(partition(training_sets(parts, str(path), config.missing, range_), config, name), config)
+    sets = training_sets(parts, str(path), config.missing, range_)
+    if source.group == ARRAY:
+        sets = _in_layout(parts, sets)
+    return _scaled(partition(sets, config, name), config)
+
+
+def _in_layout(parts: Mapping[str, Part], sets: dict[str, ItemSet]) -> dict[str, ItemSet]:
+    """Return sets of images with a form that remembers the layout of the training array."""
+    form, shape = next(iter(sets.values())).form, next(iter(parts.values())).shape
+    if form.kind != "images" or shape == form.raw_shape:
+        return sets
+    return {split: replace(items, form=replace(form, source_shape=shape)) for split, items in sets.items()}
 
 
 def note_data(config: DataConfig) -> None:

@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,6 +60,7 @@ class _Form(BaseModel):
     """None where the scale is a tensor."""
     columns: Columns | None = None
     range: ValueRange | None = None
+    source_shape: tuple[int, ...] | None = None
 
 
 class _Position(BaseModel):
@@ -154,6 +155,7 @@ class Checkpoint:
                 "scale": self.form.scale if isinstance(self.form.scale, float) else None,
                 "columns": None if self.form.columns is None else asdict(self.form.columns),
                 "range": None if self.form.range is None else asdict(self.form.range),
+                "source_shape": self.form.source_shape,
             },
             "training": position,
             "finished": None if self.finished is None else self.finished.document(),
@@ -302,7 +304,10 @@ def _validated_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> Item
         if not possible or (name == "scale" and not bool((np.asarray(value) > 0).all())):
             raise CheckpointError(f"{path}: damaged: the {name} of its data is impossible")
     assert scale is not None
-    return ItemForm(form.shape, form.kind, offset, scale, fill, form.range, form.columns, base)
+    found = ItemForm(form.shape, form.kind, offset, scale, fill, form.range, form.columns, base)
+    if form.source_shape is not None and (form.kind != "images" or form.source_shape not in found.raw_shapes):
+        raise CheckpointError(f"{path}: damaged: the layout of its data is impossible")
+    return replace(found, source_shape=form.source_shape)
 
 
 def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
