@@ -5,7 +5,7 @@ Shapes: B rows per block, D values of an item.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -50,6 +50,12 @@ def table_part(table: Table, columns: Columns, series: SeriesRules | None = None
     dtype = np.dtype(np.int64 if whole else np.float64)
     base, key = encoder.base(), None if table.key is None else repr((table.key, columns, series))
     return Part(table.name, (len(columns.values),), dtype, None, read, columns=columns, base=base, key=key)
+
+
+def _numbers_of_rows(rows: np.ndarray) -> Sequence[int]:
+    """Return row numbers, (B,), as a range if they follow each other, which takes no memory per row."""
+    first, last = (int(rows[0]), int(rows[-1])) if len(rows) else (0, -1)
+    return range(first, last + 1) if last - first == len(rows) - 1 else rows.tolist()
 
 
 def _is_text(kind: Any) -> bool:
@@ -135,7 +141,7 @@ class _Encoder:
             texts = [label_text(cell, self.table.numbers.decimal) for cell in as_text(block.columns[self.columns.label])]
             labels = np.array(texts, dtype=object)[good]
         values = np.concatenate(parts, 1)[good]
-        return RawBlock(block.rows[good].tolist(), values, labels)
+        return RawBlock(_numbers_of_rows(block.rows[good]), values, labels)
 
     def _numbers(self, name: str, cells: Any, rows: np.ndarray, good: np.ndarray, bad: Bad) -> np.ndarray:
         import pyarrow
