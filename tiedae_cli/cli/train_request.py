@@ -9,6 +9,7 @@ from tiedae_cli.cli.loose_words import refuse_loose_words
 from tiedae_cli.config import keys
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.config.samples import find_config, run_name, sample_configs
+from tiedae_cli.config.shareable import is_url, last_part, public_url
 from tiedae_cli.config.yaml_reader import load_config
 from tiedae_cli.errors import ConfigError, InputError
 from tiedae_cli.system.portability import quoted
@@ -72,7 +73,7 @@ def parse_train_request(words: Sequence[str], config: str | None, assignments: S
         given.insert(0, f"{DATASET}={word}")
         if config is None and chosen is None and not any(_meaning(other)[0] == "config" for other in plain if other != word):
             chosen = sample
-            notes.append(f"{word}: trained with the sample config {sample} (tiedae configs {sample} shows it)")
+            notes.append(f"{public_url(word)}: trained with the sample config {sample} (tiedae configs {sample} shows it)")
     path = find_config(chosen or "digits")
     _refuse_placeholder(path, given)
     return TrainRequest(path, given, _name(path, given), notes=tuple(notes))
@@ -105,7 +106,8 @@ def _name(path: Path, assignments: Sequence[str]) -> str:
     for text in reversed(assignments):
         pair = keys.assignment(text)
         if pair is not None and keys.find_key(pair[0]) == ("data", "dataset"):
-            stem = Path(os.path.abspath(os.path.expanduser(pair[1]))).name.removesuffix(".gz")
+            name = last_part(pair[1]) if is_url(pair[1]) else os.path.abspath(os.path.expanduser(pair[1]))
+            stem = Path(name).name.removesuffix(".gz")
             return Path(stem).stem or run_name(path)
     return run_name(path)
 
@@ -124,6 +126,10 @@ def _meaning(word: str) -> tuple[str, str]:
     name = data_set_name(word)
     if name is not None:
         return "data", "mnist-best"
+    if is_url(word):
+        from tiedae_cli.data.sources.remote import local_copy
+
+        return "data", _sample_for(local_copy(word))
     if path.is_dir():
         if any((path / f"{file}.safetensors").exists() for file in ("last", "best")):
             raise InputError(

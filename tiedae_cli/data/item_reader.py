@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tiedae_cli.config import DataConfig
+from tiedae_cli.config.shareable import is_url, public_url
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.image_files import Selection, expand_folders, images_part, is_image_file, takes_image_files
@@ -23,6 +24,7 @@ from tiedae_cli.data.item_set import Block, ItemForm, ItemSet
 from tiedae_cli.data.sources.detection import is_input, is_stream, open_stream, source_of
 from tiedae_cli.data.sources.memory import part_for_model
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, stop
+from tiedae_cli.data.sources.remote import local_copy
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import ReadOptions
 from tiedae_cli.data.sources.table_columns import all_columns, match_columns
@@ -91,6 +93,7 @@ class ItemReader:
         self._data = data or DataConfig()
         self._series, self._next = 0, 0  # number of the current series, and the row that would continue it
         self._key = key
+        self._urls: dict[str, str] = {}  # of the local copies that are open
 
     def open(self, inputs: Sequence[str]) -> Items:
         """Return the items of image files, of whatever ``detection.SOURCES`` lists, and of ``-``.
@@ -116,6 +119,7 @@ class ItemReader:
         """
         if list(inputs).count("-") > 1:
             raise InputError("-: stdin can be read only once")
+        inputs = [self._fetched(name) if is_url(name) else name for name in inputs]
         for name in inputs:
             if name != "-" and not os.path.exists(name):
                 raise InputError(f"{name}: no such file or folder")
@@ -128,6 +132,12 @@ class ItemReader:
         counts = [part.count for part in opened]
         known = sum(count for count in counts if count is not None)
         return Items(chain.from_iterable(part.blocks for part in opened), None if None in counts else known)
+
+    def _fetched(self, url: str) -> str:
+        """Return the path of a local copy of a URL."""
+        path = str(local_copy(url))
+        self._urls[path] = public_url(url)
+        return path
 
     def _expanded(self, name: str) -> list[str]:
         """Return the image files of a folder of images; of anything else, which is opened whole, the name itself."""
@@ -215,7 +225,8 @@ class ItemReader:
 
     def _options(self, name: str) -> ReadOptions:
         """Return how to read a file or stream; the config's names of arrays apply only to the file that the model was trained on."""
-        own = os.path.realpath(os.path.expanduser(self._data.dataset)) == os.path.realpath(name)
+        dataset = public_url(self._data.dataset)
+        own = os.path.realpath(os.path.expanduser(dataset)) == os.path.realpath(name) or dataset == self._urls.get(name)
         return ReadOptions(self._columns, self._data if own else self._data.model_copy(update={"arrays": {}}), self._key)
 
     def _columns(self, table: Table) -> Columns:

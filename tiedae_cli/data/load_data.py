@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
+from tiedae_cli.config.shareable import is_url, public_url
 from tiedae_cli.data.image_files import first_image, is_color, open_image
 from tiedae_cli.data.item_set import SPLITS, ItemSet, Splits
 from tiedae_cli.data.partition import normal_only, partition
@@ -19,6 +20,7 @@ from tiedae_cli.data.sources.folder import IMAGE_FOLDER
 from tiedae_cli.data.sources.matrices import HDF5, MATLAB
 from tiedae_cli.data.sources.memory import FIELDS, IN_MEMORY, NAME, MemoryData, memory_parts
 from tiedae_cli.data.sources.part import Part
+from tiedae_cli.data.sources.remote import local_copy
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import ARRAY, TABLE, ReadOptions
 from tiedae_cli.data.sources.table_columns import all_columns, choose_columns
@@ -59,13 +61,17 @@ def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
     Args:
         config: the data section.
         may_fill_root: whether a download may go to ``data.root``. False if the config comes from a checkpoint, which must not
-            choose what is written; downloads then go to the user's cache folder.
+            choose what is written; downloads then go to the user's cache folder, and no URL is fetched.
 
     Raises:
         DataError: an unknown name, or data that is missing, damaged or unusable; the message names the file.
         ConfigError: a field of the config does not go with this data.
         StorageError: the cache of a folder's images cannot be written.
     """
+    if is_url(config.dataset):
+        if not may_fill_root:
+            raise DataError(f"{public_url(config.dataset)}: a checkpoint does not choose what is fetched; name the data")
+        return _load_path(local_copy(config.dataset), public_url(config.dataset), config)
     name = shown_path(config.dataset)
     if name == IN_MEMORY:
         raise DataError("this model was trained on data in memory, which is not stored with it; name the data")
@@ -130,7 +136,7 @@ def note_data(config: DataConfig) -> None:
     if config.dataset in DOWNLOADS:
         for path in files_of(config.dataset, config.root and shown_path(config.root)):
             note_input(path)
-    elif config.dataset != "digits":
+    elif config.dataset != "digits" and not is_url(config.dataset):
         note_input(os.path.expanduser(shown_path(config.dataset)))
 
 
@@ -182,7 +188,12 @@ def shown_path(name: str) -> str:
 def absolute(config: DataConfig) -> DataConfig:
     """Return the section with absolute paths, which mean the same from every folder."""
     path = os.path.expanduser(config.dataset)
-    moved = not is_data_set(config.dataset) and os.path.exists(path) and not HIDDEN.search(os.path.abspath(path))
+    moved = (
+        not is_url(path)
+        and not is_data_set(config.dataset)
+        and os.path.exists(path)
+        and not HIDDEN.search(os.path.abspath(path))
+    )
     root = None if config.root is None else os.path.abspath(os.path.expanduser(config.root))
     root = config.root if root is not None and HIDDEN.search(root) else root  # a config file cannot hold it: it stays relative
     dataset = os.path.abspath(path) if moved else data_set_name(config.dataset) or config.dataset

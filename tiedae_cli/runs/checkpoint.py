@@ -26,6 +26,7 @@ from torch import Tensor
 
 from tiedae_cli import __version__
 from tiedae_cli.config import Config
+from tiedae_cli.config.shareable import without_secrets
 from tiedae_cli.config.yaml_reader import validate_config
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_set import KINDS, ItemForm, ValueRange
@@ -148,7 +149,7 @@ class Checkpoint:
             "version": VERSION,
             "tiedae": __version__,
             "run": shown(self.run),  # which need not be UTF-8, as JSON is
-            "config": self.config.model_dump(mode="json"),
+            "config": without_secrets(self.config).model_dump(mode="json"),
             "form": {
                 "shape": list(self.form.shape),
                 "kind": self.form.kind,

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import IO
 
+from tiedae_cli.config.shareable import is_url
 from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.image_files import is_image_file
 from tiedae_cli.data.sources.arrays import NPY, NPZ
@@ -59,10 +60,13 @@ def _suffix(name: str) -> str:
 
 def is_input(name: str) -> bool:
     """Return whether a command line argument can only be data, never a model; False for folders of images."""
+    if is_url(name):
+        return True
     if os.path.isdir(name):
         return source_of(Path(name)) is not IMAGE_FOLDER
-    if Path(name).suffix.lower() == SAFETENSORS.suffixes[0]:
-        return os.path.isfile(name) and not is_model(Path(name))
+    suffix = Path(name).suffix.lower()
+    if suffix in SAFETENSORS.suffixes + TORCH.suffixes:  # suffixes of models too
+        return os.path.isfile(name) and not (suffix in SAFETENSORS.suffixes and is_model(Path(name)))
     known = name == "-" or is_image_file(name) or is_data_file(name)
     return known or (os.path.isfile(name) and bool(Path(name).suffix))
 

@@ -29,7 +29,7 @@ def open_safetensors(path: Path, options: ReadOptions) -> dict[str, Part]:
     """
     from safetensors import safe_open
 
-    if is_model(path):
+    if MODEL_KEY in (_metadata(path) or {}):
         raise DataError(f"{path}: a model, not data; name the data that it should be trained on")
     arrays: dict[str, NamedArray] = {}
     unreadable: dict[str, Unreadable] = {}
@@ -64,14 +64,20 @@ def _array(path: Path, name: str, shape: tuple[int, ...], kind: str) -> NamedArr
 
 def is_model(path: Path) -> bool:
     """Return whether a ``.safetensors`` file is a model of this program, by its metadata; True if that cannot be read."""
+    metadata = _metadata(path)
+    return metadata is None or MODEL_KEY in metadata
+
+
+def _metadata(path: Path) -> dict[str, Any] | None:
+    """Return the metadata of a ``.safetensors`` file; None if it has no readable header."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size)) if size <= LARGEST_HEADER else None
     except (OSError, ValueError, RecursionError):
-        return True
+        return None
     metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
-    return not isinstance(metadata, dict) or MODEL_KEY in metadata
+    return metadata if isinstance(metadata, dict) else None
 
 
 def _recognizes(path: Path, head: bytes) -> bool:
