@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.item_set import PER_10K, ItemForm
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 
 
 class RawModule(nn.Module):
-    """An autoencoder of raw values: x -> (x - offset) * scale -> network -> the inverse.
+    """An autoencoder of raw values: x -> (transform(x) - offset) * scale -> network -> the inverse.
 
     Args:
         form: of one item, with its scaling.
@@ -48,10 +48,20 @@ class RawModule(nn.Module):
         flat = x.reshape(len(x), self.form.values_per_item)
         if self.base is not None:
             flat = flat - (self.base if flat.is_floating_point() else self.base.to(torch.int64))  # whole numbers exactly
-        flat = flat.to(self.offset.dtype)
+        flat = self._transformed(flat.to(self.offset.dtype))
         if self.fill is not None:
             flat = torch.where(flat.isnan(), self.fill, flat)
         return ((flat - self.offset) * self.scale).to(torch.float32)
+
+    def _transformed(self, flat: Tensor) -> Tensor:
+        """Return raw values after the transform of the form, (B, D) -> (B, D)."""
+        if self.form.transform == "none":
+            return flat
+        if self.form.transform == "log1p_per_10k":
+            rows = flat.reshape(len(flat) * self.form.window, self.form.shape[2])
+            total = rows.nansum(1, keepdim=True)
+            flat = (rows * (PER_10K / torch.where(total > 0, total, 1.0))).reshape(flat.shape)
+        return flat.log1p()
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the codes of raw values, (B, ...) -> (B, K)."""
@@ -61,6 +71,7 @@ class RawModule(nn.Module):
         """Return the raw values of codes, (B, K) -> (B, ...) float32."""
         flat = self.network.decode(code).to(self.offset.dtype) / self.scale + self.offset
         flat = flat if self.base is None else flat + self.base
+        flat = flat if self.form.transform == "none" else flat.expm1()
         shape, flat = self.form.raw_shape, flat.to(torch.float32)
         if self.form.kind == "images" and len(shape) == 3 and shape != self.form.shape:
             return flat.reshape(len(code), *self.form.shape).movedim(1, -1)

@@ -26,8 +26,9 @@ def public_url(name: str) -> str:
 
 def without_secrets(config: Config) -> Config:
     """Return a config with the URL of its data without what may be secret."""
-    data = config.data.model_copy(update={"dataset": public_url(config.data.dataset)})
-    return config if data.dataset == config.data.dataset else config.model_copy(update={"data": data})
+    names = tuple(map(public_url, config.data.sources))
+    data = config.data.model_copy(update={"dataset": names[0] if len(names) == 1 else names})
+    return config if names == config.data.sources else config.model_copy(update={"data": data})
 
 
 def last_part(name: str) -> str:
@@ -40,8 +41,9 @@ def last_part(name: str) -> str:
 
 def without_folders(config: Config) -> Config:
     """Return a config in which each path is its last part."""
+    names = tuple(map(last_part, config.data.sources))
     data = {
-        "dataset": last_part(config.data.dataset),
+        "dataset": names[0] if len(names) == 1 else names,
         "root": None if config.data.root is None else last_part(config.data.root),
     }
     start = config.training.init_from

@@ -4,11 +4,12 @@ Images are uint8 (whole numbers from 0 to 255, black and white as 0 and 255) or 
 float64, or uint8 where they are stored so. Shapes: N items, B items per block, C channels, H x W pixels, D values per item.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tiedae_cli.config.schema import Transform
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_set import ItemForm, ValueRange
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, item_name
@@ -41,6 +42,8 @@ class ItemRules:
     """Images only: the values that become 0 and 1."""
     subtracted: np.ndarray | None = None
     """(D,) float64: what the part itself has subtracted from its values, in place of the form's base."""
+    locate: Callable[[int], tuple[str, int]] | None = None
+    """Returns the file and the row in it of an item, if the part has several files."""
 
     def convert(self, block: RawBlock, bad: Bad) -> RawBlock:
         """Return the valid items of a block, with values (B, D) of the target type.
@@ -53,16 +56,14 @@ class ItemRules:
             values = np.moveaxis(values, -1, 1)  # (B, H, W, C) -> (B, C, H, W)
         values = self._less_base(values.reshape(len(values), self.form.values_per_item))  # (B, D)
         good = self._good(values, block.rows, bad)
-        rows, labels, positions = block.rows, block.labels, block.positions
-        if not good.all():
-            rows, values = [rows[index] for index in np.flatnonzero(good).tolist()], values[good]
-            labels, positions = (None if kept is None else kept[good] for kept in (labels, positions))
+        kept = block.only(good, values)
+        values = kept.values
         if self.range is not None:
             values = (values.astype(np.float32) - self.range.low) / (self.range.high - self.range.low)
-        converted = values.astype(self.target, copy=False)
+        converted = self.form.transformed(values).astype(self.target, copy=False)
         if values.dtype.kind == "b" and self.form.kind == "images":
             converted = converted * np.uint8(255)
-        return RawBlock(rows, np.ascontiguousarray(converted), labels, positions)
+        return replace(kept, values=np.ascontiguousarray(converted))
 
     def _less_base(self, values: np.ndarray) -> np.ndarray:
         """Return values less the form's base, (B, D)."""
@@ -91,15 +92,21 @@ class ItemRules:
         for index in np.flatnonzero(wrong.any(1)).tolist():
             value = values[index, int(wrong[index].argmax())]
             item = item_name(rows[index])
+            name, row = self.name, rows[index]
+            if self.locate is not None and isinstance(row, int):
+                name, row = self.locate(row)
+                item = item_name(row)
             if self.columns is not None:
                 item += f", column {self.columns.values[int(wrong[index].argmax())]}"
-            bad(DataError(f"{self.name}: {item} holds {self._problem(value)}"))
+            bad(DataError(f"{name}: {item} holds {self._problem(value)}"))
         return np.asarray(~wrong.any(1))
 
     def _problem(self, value: np.generic) -> str:
         number = float(value)
         if not np.isfinite(number):
             return "NaN" if np.isnan(number) else "infinity"
+        if self.form.transform != "none" and number < 0:
+            return f"{number:g}; data.transform: {self.form.transform} takes values of 0 and above"
         if self.form.kind == "vectors":
             return f"{number:g}, which float32 cannot hold; rescale that feature"
         if self.range is not None:
@@ -117,7 +124,11 @@ class ItemRules:
 
 
 def rules_for_training(
-    part: Part, allows_nan: bool = False, range: ValueRange | None = None, base: np.ndarray | None = None
+    part: Part,
+    allows_nan: bool = False,
+    range: ValueRange | None = None,
+    transform: Transform = "none",
+    base: np.ndarray | None = None,
 ) -> ItemRules:
     """Return the rules for a part, by its shape alone.
 
@@ -125,6 +136,7 @@ def rules_for_training(
         part: the items.
         allows_nan: whether NaN is a missing value.
         range: of images, the values that become 0 and 1.
+        transform: of vectors.
         base: of vectors, the form's.
 
     Raises:
@@ -136,7 +148,8 @@ def rules_for_training(
     if 0 in part.shape or part.count == 0:
         raise DataError(f"{part.name}: {size}: empty; expected {FORMS}")
     if len(part.shape) <= 1:  # one number per item: a series
-        return _rules(part, (1, 1, *(part.shape or (1,))), "vectors", allows_nan=allows_nan, base=base)
+        shape = (1, 1, *(part.shape or (1,)))
+        return _rules(part, shape, "vectors", allows_nan=allows_nan, transform=transform, base=base)
     if len(part.shape) == 2:
         return _rules(part, (1, *part.shape), "images", range=range)
     last = part.shape[2] in CHANNELS and part.shape[0] not in CHANNELS
@@ -167,7 +180,14 @@ def rules_for_model(part: Part, form: ItemForm, expected: str) -> ItemRules:
     wide = part.dtype.kind in "iu" and part.dtype.itemsize > 1
     fits = form.range is not None and form.range.whole == wide and part.dtype != np.uint8 and part.dtype.kind != "b"
     return _rules(
-        part, form.shape, form.kind, last, form.fill is not None, form.range if fits else None, None if images else form.base
+        part,
+        form.shape,
+        form.kind,
+        last,
+        allows_nan=form.fill is not None,
+        range=form.range if fits else None,
+        transform=form.transform,
+        base=form.base,
     )
 
 
@@ -178,6 +198,7 @@ def _rules(
     channels_last: bool = False,
     allows_nan: bool = False,
     range: ValueRange | None = None,
+    transform: Transform = "none",
     base: np.ndarray | None = None,
 ) -> ItemRules:
     channels, height, width = shape
@@ -185,9 +206,16 @@ def _rules(
     eight_bit = dtype == np.uint8 or (images and dtype.kind in "bui" and range is None)
     wide = not images and (dtype.kind in "iu" or dtype.itemsize > 4)  # integers and float64 keep their precision
     target = np.dtype(np.uint8 if eight_bit else np.float64 if wide else np.float32)
+    target = target if transform == "none" else np.dtype(np.float32)  # logarithms are small numbers
     columns = None if images else part.columns
     form = ItemForm(
-        (channels, height, width), kind, scale=1 / 255 if eight_bit and images else 1.0, columns=columns, range=range, base=base
+        (channels, height, width),
+        kind,
+        scale=1 / 255 if eight_bit and images else 1.0,
+        columns=columns,
+        range=range,
+        transform=transform,
+        base=None if images else base,
     )
     if images:
         low, high = 0.0, 255.0 if eight_bit else 1.0
@@ -195,5 +223,6 @@ def _rules(
             low, high = range.low, range.high
     else:
         low, high = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
+        low = low if transform == "none" else 0.0
     allows_nan = allows_nan and not images
-    return ItemRules(part.name, form, target, channels_last, low, high, allows_nan, part.columns, range, part.base)
+    return ItemRules(part.name, form, target, channels_last, low, high, allows_nan, part.columns, range, part.base, part.locate)

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from tiedae_cli import __version__
 from tiedae_cli.config import Config
+from tiedae_cli.config.schema import Transform
 from tiedae_cli.config.shareable import without_secrets
 from tiedae_cli.config.yaml_reader import validate_config
 from tiedae_cli.data.columns import Columns
@@ -61,6 +62,7 @@ class _Form(BaseModel):
     """None where the scale is a tensor."""
     columns: Columns | None = None
     range: ValueRange | None = None
+    transform: Transform = "none"
     source_shape: tuple[int, ...] | None = None
 
 
@@ -156,6 +158,7 @@ class Checkpoint:
                 "scale": self.form.scale if isinstance(self.form.scale, float) else None,
                 "columns": None if self.form.columns is None else asdict(self.form.columns),
                 "range": None if self.form.range is None else asdict(self.form.range),
+                "transform": self.form.transform,
                 "source_shape": self.form.source_shape,
             },
             "training": position,
@@ -221,6 +224,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (ValueError, RecursionError):
         header = None
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    if isinstance(metadata, dict) and {"tiedae", "part", "form"} <= metadata.keys():  # see tasks/export.py
+        raise CheckpointError(
+            f"{path}: exported weights (part {str(metadata['part'])[:20]}), which lack threshold, PCA and scaling of columns; use the "
+            "run's best.safetensors, or its ONNX file with the part score"
+        )
     if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
         raise CheckpointError(f"{path}: damaged, or not a tiedae checkpoint")
     try:
@@ -305,7 +313,7 @@ def _validated_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> Item
         if not possible or (name == "scale" and not bool((np.asarray(value) > 0).all())):
             raise CheckpointError(f"{path}: damaged: the {name} of its data is impossible")
     assert scale is not None
-    found = ItemForm(form.shape, form.kind, offset, scale, fill, form.range, form.columns, base)
+    found = ItemForm(form.shape, form.kind, offset, scale, fill, form.range, form.columns, form.transform, base)
     if form.source_shape is not None and (form.kind != "images" or form.source_shape not in found.raw_shapes):
         raise CheckpointError(f"{path}: damaged: the layout of its data is impossible")
     return replace(found, source_shape=form.source_shape)

@@ -196,7 +196,7 @@ def resume(
         _refuse_changes(found, requested)
         trackers = _trackers(requested)
         place = choose_place(device, requested.training, ranks)
-        typed = config is not None or is_url(requested.data.dataset)
+        typed = config is not None or any(map(is_url, requested.data.sources))
         splits = _suitable_data(requested, typed).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
         trainer = Trainer(requested, splits, place, resumes=True)

@@ -2,23 +2,28 @@
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from tiedae_cli.config import DataConfig
 from tiedae_cli.config.shareable import is_url
 from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.image_files import is_image_file
 from tiedae_cli.data.sources.arrays import NPY, NPZ
 from tiedae_cli.data.sources.cifar import CIFAR
-from tiedae_cli.data.sources.compression import opener_of
+from tiedae_cli.data.sources.compression import ZIP, opener_of, plain_suffix, zip_members
 from tiedae_cli.data.sources.folder import IMAGE_FOLDER
 from tiedae_cli.data.sources.foreign import HEAD_BYTES, foreign_file
 from tiedae_cli.data.sources.idx import IDX
 from tiedae_cli.data.sources.matrices import HDF5, MATLAB
+from tiedae_cli.data.sources.named_matrix import ANNDATA, MATRIX_FOLDER, MATRIX_MARKET
 from tiedae_cli.data.sources.safetensors_files import SAFETENSORS, is_model
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import Source
-from tiedae_cli.data.sources.table_kinds import CSV, FEATHER, JSON_LINES, PARQUET
+from tiedae_cli.data.sources.table_files import TableFile, fixed_folder, is_glob, matches, partition_keys
+from tiedae_cli.data.sources.table_folder import TABLE_FOLDER, tables_below
+from tiedae_cli.data.sources.table_kinds import CSV, TABLES
 from tiedae_cli.data.sources.tables import Joined
 from tiedae_cli.data.sources.torch_files import TORCH
 from tiedae_cli.data.sources.zarr_folders import ZARR
@@ -26,11 +31,11 @@ from tiedae_cli.errors import DataError
 from tiedae_cli.system.standard_streams import stdin
 
 SOURCES = [
-    IMAGE_FOLDER, ZARR, TORCH, NPY, NPZ, SAFETENSORS, HDF5, MATLAB, IDX, CIFAR, CSV, JSON_LINES, PARQUET, FEATHER,
+    IMAGE_FOLDER, ZARR, TORCH, NPY, NPZ, SAFETENSORS, HDF5, ANNDATA, MATRIX_MARKET, MATRIX_FOLDER, MATLAB, IDX, CIFAR, *TABLES,
+    TABLE_FOLDER,
 ]  # fmt: skip
 BY_BYTES = (TORCH, SAFETENSORS)  # recognized whatever their suffix
 MAGIC_BYTES = 16  # enough to tell what a file is
-COMPRESSIONS = (".gz", ".bz2", ".xz")  # suffixes of compressed text
 
 
 def formats(of_streams: bool = False) -> str:
@@ -50,12 +55,7 @@ def suffixes_with(field: str) -> str:
 
 def is_data_file(name: str) -> bool:
     """Return whether the suffix of a name is that of a source."""
-    return any(_suffix(name) in source.suffixes for source in SOURCES)
-
-
-def _suffix(name: str) -> str:
-    lower = name.lower()
-    return Path(next((lower.removesuffix(end) for end in COMPRESSIONS if lower.endswith(end)), lower)).suffix
+    return any(plain_suffix(name) in source.suffixes for source in SOURCES)
 
 
 def is_input(name: str) -> bool:
@@ -67,6 +67,8 @@ def is_input(name: str) -> bool:
     suffix = Path(name).suffix.lower()
     if suffix in SAFETENSORS.suffixes + TORCH.suffixes:  # suffixes of models too
         return os.path.isfile(name) and not (suffix in SAFETENSORS.suffixes and is_model(Path(name)))
+    if is_glob(name) and matches(name):
+        return True
     known = name == "-" or is_image_file(name) or is_data_file(name)
     return known or (os.path.isfile(name) and bool(Path(name).suffix))
 
@@ -85,9 +87,38 @@ def source_of(path: Path) -> Source:
     marked = None if folder else next((source for source in BY_BYTES if source.recognizes(path, head)), None)
     if marked is not None:
         return marked
-    suffix = _suffix(path.name)
+    members = zip_members(path) if head.startswith(ZIP) else []
+    packed = len(members) == 1 and not members[0].endswith(".npy")  # of one array is an .npz
+    suffix = plain_suffix(members[0] if packed else path.name)
     named = next((source for source in SOURCES if source.is_folder == folder and suffix in source.suffixes), None)
     return named or recognized(path, head if folder or head else _head(path), folder)
+
+
+def table_files(name: str, config: DataConfig) -> list[TableFile] | None:
+    """Return the files that the name of a table, a folder of tables or a glob pattern of them means, in natural order.
+
+    None: the name means something else. Files of a pattern are tables, or all is something else.
+
+    Raises:
+        DataError: a file cannot be read; a folder holds files of several kinds.
+    """
+    if is_glob(name):
+        root, found = fixed_folder(name), list[TableFile]()
+        for each in matches(name):
+            below = table_files(each, config)
+            if below is None:
+                return None
+            parts = Path(os.path.relpath(each, root)).parts
+            folders = partition_keys(parts if os.path.isdir(each) else parts[:-1])
+            found += [replace(file, keys=(*folders, *file.keys)) for file in below]
+        return found or None
+    path = Path(os.path.expanduser(name))
+    if not path.is_file() and not path.is_dir():
+        return None
+    source = source_of(path)
+    if source is TABLE_FOLDER:
+        return tables_below(path, config)
+    return [TableFile(path, source.name)] if source in TABLES else None
 
 
 def recognized(path: Path, head: bytes, folder: bool = False) -> Source:
