@@ -88,7 +88,7 @@ def test_a_cell_of_text_has_a_limit(monkeypatch: pytest.MonkeyPatch, tiedae: Tie
     import pyarrow
     import pyarrow.parquet
 
-    monkeypatch.setattr("tiedae_cli.data.sources.tables.LONGEST_LINE", 1_000_000)
+    monkeypatch.setattr("tiedae_cli.data.sources.columnar.LONGEST_LINE", 1_000_000)
     table = pyarrow.table({"a": ["x" * 9_000_000, "y", "z"], "b": [1.0, 2.0, 3.0]})
     pyarrow.parquet.write_table(table, "x.parquet")
     result = tiedae("train", "x.parquet", "-q")
