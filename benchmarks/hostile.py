@@ -495,6 +495,51 @@ def many_labels() -> None:
                     file.write(bytes(8 * min(count * 4, 1_000_000)))
 
 
+def bombs() -> Iterator[Attack]:
+    """Small files that unpack to more than fits, in the formats that count for themselves."""
+    yield Attack(
+        "bombs", "a cell of 500 MB of text", ("train", "x.parquet", "-q"), says="the limit is 64 MB", prepare=long_cell
+    )
+    yield Attack(
+        "bombs", "one text of 4 MB, 20,000 times", ("train", "x.parquet", "-q"), says="unpacked", prepare=repeated_text
+    )
+    yield Attack("bombs", "a tensor beyond its file", ("train", "x.pt", "-q"), says="damaged", prepare=torn_tensor)
+    yield Attack("bombs", "an object in a tensor file", ("train", "x.pt", "-q"), says="never unpickled", prepare=trapped_tensor)
+
+
+def long_cell() -> None:
+    """Write a text of 500 MB into x.parquet."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"a": ["x" * 500_000_000, "y"], "b": [1.0, 2.0]})
+    pyarrow.parquet.write_table(table, "x.parquet", compression="zstd")
+
+
+def repeated_text() -> None:
+    """Write 80 GB of text in 10 KB into x.parquet."""
+    import pyarrow
+    import pyarrow.parquet
+
+    words = pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(20_000, np.int32)), pyarrow.array(["x" * 4_000_000]))
+    pyarrow.parquet.write_table(pyarrow.table({"a": words, "b": np.arange(20_000.0)}), "x.parquet", compression="zstd")
+
+
+def torn_tensor() -> None:
+    """Write a tensor with too few values into x.pt."""
+    torch.save(torch.zeros(40, 6), "x.pt")
+    with zipfile.ZipFile("x.pt") as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile("x.pt", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content[:100] if "/data/" in name else content)
+
+
+def trapped_tensor() -> None:
+    """Write what would run a command when it is unpickled into x.pt."""
+    torch.save(partial(os.system, "touch trapped"), "x.pt")
+
+
 def machine() -> Iterator[Attack]:
     """Yield attacks by the settings of other programs in the working folder."""
     train = ("train", "--set", "training.epochs=1", "--set", "model.hidden_sizes=[4]")
@@ -523,6 +568,7 @@ KINDS = {
     "stops": stops,
     "limits": limits,
     "memory": memory,
+    "bombs": bombs,
     "machine": machine,
     "kept": kept,
 }

@@ -229,7 +229,6 @@ def test_the_old_spelling_of_color_is_answered_with_the_new_one() -> None:
         ("x.docx", "a document"),
         ("x.pdf", "a document"),
         ("t.sqlite", "a database"),
-        ("w.safetensors", "a model, not data"),
         ("s.WAV", "a sound file"),
         ("book.xls", "a spreadsheet"),
         ("book.xlsx", "a spreadsheet"),

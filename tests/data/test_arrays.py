@@ -137,7 +137,7 @@ images = random().random((9, 3, 2), dtype=np.float32)
         (at(vectors(9), np.nan), r"x\.npy: row 8 holds NaN"),
         (at(vectors(9), -np.inf), r"x\.npy: row 8 holds infinity"),
         (at(vectors(9).astype(np.float64), 1e39), r"row 8.* holds 1e\+39, which float32 cannot hold"),
-        (np.zeros(5), r"5: 1 dimensions; expected N x D vectors, N x H x W images or"),
+        (np.zeros(5), r"x\.npy: a series of 5 numbers; a window of them is an item"),
         (np.float32(3), "a single number: 0 dimensions"),
         (np.zeros((2, 2, 2, 2, 2)), "2 x 2 x 2 x 2 x 2: 5 dimensions"),
         (np.zeros((0, 28, 28), np.uint8), "0 x 28 x 28: empty"),

@@ -1,9 +1,12 @@
 """The likely array of a file is read or is the error: never another one, never values that are not there."""
 
+import json
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import scipy.io
 import scipy.sparse
@@ -12,7 +15,8 @@ from log_capture import captured_log, silently
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.item_reader import ItemReader
 from tiedae_cli.data.item_set import ItemSet
-from tiedae_cli.data.load_data import load_splits
+from tiedae_cli.data.load_data import load_memory, load_splits
+from tiedae_cli.data.sources.memory import MemoryData
 from tiedae_cli.errors import ConfigError, DataError
 
 X = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
@@ -124,15 +128,77 @@ def test_values_keep_their_precision_until_they_are_centered() -> None:
     np.testing.assert_allclose(load("single.npy").batch(0, 600), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["npy", "csv"])
-def test_whole_numbers_that_float64_rounds_together_are_refused(kind: str) -> None:
-    rows = 2**60 + np.arange(1200).reshape(600, 2)
-    if kind == "npy":
-        np.save("x.npy", rows)
+@pytest.mark.parametrize("start", [2**60, 1_700_000_000_123_456_789, -(2**62) - 3, 2**63 - 600])
+@pytest.mark.parametrize("kind", ["npy", "csv", "tsv", "parquet", "jsonl", "h5", "array", "table"])
+def test_whole_numbers_beyond_float64_are_standardized_exactly(kind: str, start: int) -> None:
+    """Training and the reader of ``score`` and ``encode`` see what exact arithmetic gives; float64 rounds 512 numbers together."""
+    ids = [start + (7 * index) % 600 for index in range(600)]
+    values = np.random.default_rng(0).normal(size=600).tolist()
+    mean = sum(ids) // 600
+    exact = np.array([id - mean for id in ids], np.float64)
+    expected = (exact - exact.mean()) / exact.std()
+    data, names = (written(kind, ids, values) if kind not in ("array", "table") else None), ("array", "table")
+    with captured_log():
+        if kind in names:
+            given = (
+                np.array(ids, np.int64)[:, None].repeat(2, 1) if kind == "array" else pyarrow.table({"key": ids, "v": values})
+            )
+            train = load_memory(MemoryData(given), DataConfig(validation=0, test=0)).train
+            later = ItemReader(train.form, 64).open_memory(given, "X")
+        else:
+            train = load(str(data))
+            later = ItemReader(train.form, 64).open([str(data)])
+        np.testing.assert_allclose(train.batch(0, 600)[:, 0], expected, atol=1e-6)
+        read = np.concatenate([block.values for block in later.blocks])
+    np.testing.assert_array_equal(read, train.batch(0, 600))
+    assert train.form.denormalize(read.astype(np.float64))[0, 0] == pytest.approx(ids[0], rel=1e-15)
+
+
+def written(kind: str, ids: list[int], values: list[float]) -> str:
+    """Write two columns, whole numbers and others (alone, the whole numbers twice), and return the file."""
+    if kind in ("npy", "h5"):
+        rows = np.array([ids, ids], np.int64).T
+        if kind == "npy":
+            np.save("x.npy", rows)
+        else:
+            with h5py.File("x.h5", "w") as file:
+                file["data"] = rows
+    elif kind in ("csv", "tsv"):
+        mark = {"csv": ",", "tsv": "\t"}[kind]
+        text = f"{{}}{mark}{{}}\n".format
+        rows_of_text = [text(id, value) for id, value in zip(ids, values, strict=True)]
+        Path(f"x.{kind}").write_text("".join([text("key", "v"), *rows_of_text]))
+    elif kind == "jsonl":
+        lines = [json.dumps({"key": id, "v": value}) for id, value in zip(ids, values, strict=True)]
+        Path("x.jsonl").write_text("\n".join(lines))
     else:
-        np.savetxt("x.csv", rows, "%d", delimiter=",", header="p,q", comments="")
+        pyarrow.parquet.write_table(pyarrow.table({"key": ids, "v": values}), "x.parquet")
+    return f"x.{kind}"
+
+
+def test_large_numbers_in_text_lose_no_digits_however_they_are_written() -> None:
+    """A missing value, a fraction and an exponent: the column's differences are those of exact arithmetic."""
+    cells = ["1700000000123456789", "1700000000123456790.5", "", "17000000001234568e2", "1700000000123456700"]
+    Path("x.csv").write_text("k,v\n" + "".join(f"{cells[index % 5]},{index % 7}\n" for index in range(70)))
+    with captured_log():
+        train = load("x.csv", missing="mean")
+    found = train.raw(0, 5)[:, 0]
+    np.testing.assert_array_equal(np.delete(found - found[4], 2), [89, 90.5, 100, 0])
+
+
+def test_a_warning_names_what_float32_rounds_without_scaling() -> None:
+    np.save("x.npy", np.stack([2**60 + np.arange(200), np.arange(200)], 1))
+    with captured_log() as said:
+        assert load("x.npy", scaling="none").batch(0, 1).tolist() == [[float(2**60), 0.0]]
+    assert said == [
+        "x.npy: feature 0: float32 rounds its values by over 0.1% of their deviation; data.scaling=standard centers them first"
+    ]
+
+
+def test_rounded_numbers_are_refused_if_the_rounding_is_most_of_their_differences() -> None:
+    np.save("x.npy", (2**60 + np.arange(1200).reshape(600, 2)).astype(np.float64))
     with pytest.raises(DataError, match=r"differ by less than float64 resolves at 1\.153e\+18"):
-        load(f"x.{kind}")
+        load("x.npy")
 
 
 @pytest.mark.parametrize("constant", ["0.3", "1700000000123456789", "-987654321098765432", "1.234e30"])

@@ -17,7 +17,7 @@ from log_capture import captured_log
 from PIL import Image
 from tiny_models import COLOR, DIGITS, VECTORS, random_bytes
 
-from tiedae_cli.data.item_reader import ItemReader, Items, raw_array, raw_shape, split_items
+from tiedae_cli.data.item_reader import ItemReader, Items, raw_array, split_items
 from tiedae_cli.data.item_set import ItemForm, gray_or_color
 from tiedae_cli.data.sources.detection import is_input, recognized
 from tiedae_cli.errors import DataError, InputError
@@ -369,7 +369,7 @@ def test_raw_array_is_what_the_reader_reads_back(tmp_path: Path) -> None:
         for as_float in (False, True):
             raw = raw_array(model_values, form, as_float)
             assert raw.dtype == (np.float32 if as_float else np.uint8)
-            assert raw.shape[1:] == raw_shape(form)
+            assert raw.shape[1:] == form.raw_shape
             np.save(tmp_path / "x.npy", raw)
             assert np.array_equal(values(ItemReader(form, 3).open([str(tmp_path / "x.npy")])), model_values)
         assert np.array_equal(raw_array(model_values, form, False).reshape(len(pixels), -1), pixels)

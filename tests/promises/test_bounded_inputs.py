@@ -56,7 +56,16 @@ def matlab() -> str:
     return "x.mat"
 
 
-@pytest.mark.parametrize("make", [gzipped_csv, parquet, labels_in_an_archive, matlab])
+def one_text_many_times() -> str:
+    import pyarrow
+    import pyarrow.parquet
+
+    word = pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(3000, np.int32)), pyarrow.array(["x" * 100_000]))
+    pyarrow.parquet.write_table(pyarrow.table({"a": word.cast(pyarrow.string()), "b": np.arange(3000.0)}), "texts.parquet")
+    return "texts.parquet"
+
+
+@pytest.mark.parametrize("make", [gzipped_csv, parquet, labels_in_an_archive, matlab, one_text_many_times])
 def test_every_source_is_refused_before_it_fills_the_memory(
     make: Callable[[], str], little_memory: None, tiedae: Tiedae
 ) -> None:
@@ -73,6 +82,17 @@ def test_a_line_has_a_limit(kind: str, monkeypatch: pytest.MonkeyPatch, tiedae: 
     Path(f"x.{kind}").write_text(good * 20_000 + "[" * (kind == "jsonl") + "1 " * 6_000_000 + "\n")
     result = tiedae("train", f"x.{kind}", "-q")
     assert result.code == 2 and "line 20,001 is longer than" in result.err and memory_limits.LONGEST_LINE == 1_000_000
+
+
+def test_a_cell_of_text_has_a_limit(monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    monkeypatch.setattr("tiedae_cli.data.sources.columnar.LONGEST_LINE", 1_000_000)
+    table = pyarrow.table({"a": ["x" * 9_000_000, "y", "z"], "b": [1.0, 2.0, 3.0]})
+    pyarrow.parquet.write_table(table, "x.parquet")
+    result = tiedae("train", "x.parquet", "-q")
+    assert result.code == 2 and "x.parquet: column a: text of 9 MB; the limit is" in result.err
 
 
 def test_half_of_a_surrogate_pair_is_refused_before_a_run_begins(tiedae: Tiedae) -> None:

@@ -53,9 +53,9 @@ def settings(**values: object) -> list[str]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    """Runs ``one`` (a single process), ``two`` (two), both of two epochs, with everything random switched on."""
+    """Runs ``one`` (a single process), ``two`` (two), both of two epochs of uneven shares, with everything random switched on."""
     folder = tmp_path_factory.mktemp("distributed")
-    arguments = settings(epochs=2, batch_size=60, corruption="gaussian", shift=1, flip="true", sparsity="l1", gradient_clip=0.5)
+    arguments = settings(epochs=2, batch_size=61, corruption="gaussian", shift=1, flip="true", sparsity="l1", gradient_clip=0.5)
     outputs = [finish(launch(folder, n, "--json", "--run-dir", name, *arguments)) for n, name in ((1, "one"), (2, "two"))]
     for results in outputs:
         for code, _, stderr in results:

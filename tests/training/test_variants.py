@@ -16,7 +16,7 @@ from tiedae_cli.errors import ConfigError, InputError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder, top_k_mask
 from tiedae_cli.model.corruption import corrupted
 from tiedae_cli.runs.training_state import JOINT, EpochReport
-from tiedae_cli.system.devices import Place
+from tiedae_cli.system.devices import Place, Ranks
 from tiedae_cli.system.random_streams import epoch_order, seeded
 from tiedae_cli.training.initial_weights import initial_weights
 from tiedae_cli.training.phases import Phases
@@ -120,13 +120,13 @@ def test_gaussian_noise_has_the_asked_deviation():
     assert noisy.std().item() == pytest.approx(0.3, rel=0.02)
 
 
-def one_image(training: TrainingConfig, share: tuple[int, int] = (0, 1), count: int = 4) -> tuple[Batch, torch.Tensor]:
+def one_image(training: TrainingConfig, share: tuple[int, int] = (0, 4), count: int = 4) -> tuple[Batch, torch.Tensor]:
     images = torch.zeros(count, 1, 5, 6, dtype=torch.uint8)
     images[:, 0, 2, 3] = 255
-    part = count // share[1]
-    target = torch.zeros(part, 30)
+    first, stop = share
+    target = torch.zeros(stop - first, 30)
     items = TrainingSet(images.flatten(1), ItemForm((1, 5, 6), scale=1 / 255), CPU.device)
-    batch = Batch(items, training, torch.zeros(part, 30), target, share)
+    batch = Batch(items, training, torch.zeros(stop - first, 30), target, (first, count))
     return batch, target
 
 
@@ -165,10 +165,10 @@ def test_random_choices_are_a_function_of_the_position_and_cut_by_rank():
     assert not torch.equal(first, whole.input)
     whole.fill(torch.arange(4), 3, 8)
     assert torch.equal(first, whole.input)
-    for rank in (0, 1):
-        half, _ = one_image(training, (rank, 2))
-        half.fill(torch.arange(4)[2 * rank : 2 * rank + 2], 3, 8)
-        assert torch.equal(half.input, first[2 * rank : 2 * rank + 2])
+    for start, stop in (Ranks(rank, 3).share(4) for rank in range(3)):
+        part, _ = one_image(training, (start, stop))
+        part.fill(torch.arange(4)[start:stop], 3, 8)
+        assert torch.equal(part.input, first[start:stop])
 
 
 @pytest.mark.parametrize(("side", "reach"), [(5, 2), (3, 2), (2, 5), (1, 3), (4, 0)])

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tiedae_cli.data.item_reader import raw_shape
 from tiedae_cli.data.item_set import PER_10K, ItemForm
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 
@@ -28,17 +27,28 @@ class RawModule(nn.Module):
         scale: np.ndarray | float = form.scale
         if form.range is not None:
             offset, scale = np.array([form.range.low]), 1 / (form.range.high - form.range.low)
-        for name, value in (("offset", offset), ("scale", np.atleast_1d(np.asarray(scale))), ("fill", form.fill)):
+        for name, value in (
+            ("offset", offset),
+            ("scale", np.atleast_1d(np.asarray(scale))),
+            ("fill", form.fill),
+            ("base", form.base),
+        ):
             tensor = None if value is None else torch.tensor(value, dtype=torch.float64, device=device)
             self.register_buffer(name, tensor, persistent=False)
         self.offset: Tensor
         self.scale: Tensor
         self.fill: Tensor | None
+        self.base: Tensor | None
 
     def seen(self, x: Tensor) -> Tensor:
         """Return raw values as the network sees them, (B, ...) -> (B, D) float32."""
-        flat = x.reshape(len(x), self.form.values_per_item).to(self.offset.dtype)
-        flat = self._transformed(flat)
+        channels, height, width = self.form.shape
+        if self.form.kind == "images" and x.shape[1:] == (height, width, channels) != self.form.shape:
+            x = x.movedim(-1, 1)  # (B, H, W, C) -> (B, C, H, W)
+        flat = x.reshape(len(x), self.form.values_per_item)
+        if self.base is not None:
+            flat = flat - (self.base if flat.is_floating_point() else self.base.to(torch.int64))  # whole numbers exactly
+        flat = self._transformed(flat.to(self.offset.dtype))
         if self.fill is not None:
             flat = torch.where(flat.isnan(), self.fill, flat)
         return ((flat - self.offset) * self.scale).to(torch.float32)
@@ -60,8 +70,12 @@ class RawModule(nn.Module):
     def decode(self, code: Tensor) -> Tensor:
         """Return the raw values of codes, (B, K) -> (B, ...) float32."""
         flat = self.network.decode(code).to(self.offset.dtype) / self.scale + self.offset
+        flat = flat if self.base is None else flat + self.base
         flat = flat if self.form.transform == "none" else flat.expm1()
-        return flat.to(torch.float32).reshape(len(code), *raw_shape(self.form))
+        shape, flat = self.form.raw_shape, flat.to(torch.float32)
+        if self.form.kind == "images" and len(shape) == 3 and shape != self.form.shape:
+            return flat.reshape(len(code), *self.form.shape).movedim(1, -1)
+        return flat.reshape(len(code), *shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the reconstructions, (B, ...) -> (B, ...) float32 in the units of x."""

@@ -20,7 +20,7 @@ from tiedae_cli.api.inline import Page
 from tiedae_cli.api.model_evaluation import ModelEvaluation, SeenItems, evaluate_items
 from tiedae_cli.api.raw_module import RawModule
 from tiedae_cli.config import Config
-from tiedae_cli.data.item_reader import ItemReader, raw_array, raw_shape
+from tiedae_cli.data.item_reader import ItemReader, raw_array
 from tiedae_cli.data.item_set import Block, ItemForm
 from tiedae_cli.data.sources.memory import as_array, kind_of, stacked_images
 from tiedae_cli.data.windows import row_form
@@ -94,14 +94,15 @@ class Model:
         return self._mapped(codes, lambda code: self._raw(self._decoded(code)), self.value_names, form, wanted)
 
     def reconstruct(self, X: Any) -> Any:
-        """Return the reconstructions of items, (N, ...) -> (N, ...), typed like those of ``decode``.
+        """Return the reconstructions of items, (N, ...) -> (N, ...), in the layout of X, typed like those of ``decode``.
 
         Raises:
             DataError: as in ``encode``.
         """
+        layout = self._layout(X)
 
         def answer(seen: Tensor) -> np.ndarray:
-            return self._raw(self._decoded(inference.codes(self.module, seen, self.device)))
+            return self._raw(self._decoded(inference.codes(self.module, seen, self.device)), layout)
 
         return self._mapped(X, answer, self.value_names)
 
@@ -339,8 +340,15 @@ class Model:
     def _decoded(self, code: Tensor) -> Tensor:
         return inference.decoded(self.module, code, self.device)
 
-    def _raw(self, values: Tensor) -> np.ndarray:
-        return raw_array(values.numpy(), self.form, as_float=not self.form.eight_bit)
+    def _raw(self, values: Tensor, layout: tuple[int, ...] | None = None) -> np.ndarray:
+        return raw_array(values.numpy(), self.form, as_float=not self.form.eight_bit, shape=layout)
+
+    def _layout(self, X: Any) -> tuple[int, ...] | None:
+        """Return the shape of one item of an array of images; None for other data, and for flat rows."""
+        if self.form.kind != "images" or kind_of(X) != "array" or hasattr(X, "tocsr"):
+            return None
+        shape = as_array(X, NAME).shape
+        return next((one for one in self.form.raw_shapes if one in (shape, shape[1:])), None)
 
     def _reader(self, form: ItemForm | None = None, wanted: str | None = None) -> ItemReader:
         return ItemReader(form or self.form, inference.block_size(self.form), expected=wanted, data=self.config.data)
@@ -383,8 +391,7 @@ class Model:
         data = self._prepared([X] if single else X)
         if kind_of(data) != "table" and not hasattr(data, "tocsr"):
             data = as_array(data, NAME)
-            channels, height, width = form.shape
-            if not single and form.window == 1 and data.shape in (raw_shape(form), form.shape, (height, width, channels)):
+            if not single and form.window == 1 and data.shape in form.raw_shapes:
                 single, data = True, data[None]
         answers, items = [], list[Any]()
         for block in self._blocks(data, form, wanted):

@@ -10,6 +10,7 @@ from tiedae_cli.cli.loose_words import refuse_loose_words
 from tiedae_cli.config import keys
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.config.samples import find_config, run_name, run_name_of_data, sample_configs
+from tiedae_cli.config.shareable import is_url, public_url
 from tiedae_cli.config.yaml_reader import load_config
 from tiedae_cli.errors import ConfigError, InputError
 from tiedae_cli.system.portability import quoted
@@ -73,7 +74,7 @@ def parse_train_request(words: Sequence[str], config: str | None, assignments: S
         data.append(word)
         if config is None and chosen is None and not any(_meaning(other)[0] == "config" for other in plain if other != word):
             chosen = sample
-            notes.append(f"{word}: trained with the sample config {sample} (tiedae configs {sample} shows it)")
+            notes.append(f"{public_url(word)}: trained with the sample config {sample} (tiedae configs {sample} shows it)")
     if data:
         given.insert(0, f"{DATASET}={_dataset(data)}")
     path = find_config(chosen or "digits")
@@ -143,6 +144,10 @@ def _meaning(word: str) -> tuple[str, str]:
     name = data_set_name(word)
     if name is not None:
         return "data", "mnist-best"
+    if is_url(word):
+        from tiedae_cli.data.sources.remote import local_copy
+
+        return "data", _sample_for(local_copy(word))
     if path.is_dir():
         if any((path / f"{file}.safetensors").exists() for file in ("last", "best")):
             raise InputError(

@@ -6,6 +6,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from tiedae_cli.config.problems import suggestion
+from tiedae_cli.config.shareable import is_url, last_part
 from tiedae_cli.errors import ConfigError
 
 STDIN = Path("-")
@@ -42,6 +43,7 @@ def find_config(name: str) -> Path:
 def run_name_of_data(dataset: str | Sequence[str]) -> str:
     """Return the default run name for data: the stem of its file, the name of its folder, or the folder of a glob pattern."""
     first = dataset if isinstance(dataset, str) else dataset[0]
+    first = last_part(first) if is_url(first) else first
     parts = Path(os.path.abspath(os.path.expanduser(first))).parts
     plain = list(takewhile(lambda part: not set("*?[") & set(part), parts))
     return (Path(plain[-1].removesuffix(".gz")).stem if len(plain) > 1 else "") or "tables"

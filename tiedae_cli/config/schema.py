@@ -239,11 +239,11 @@ class DataConfig(Section):
     """Which data to read, and how it is split."""
 
     dataset: Dataset = "digits"
-    """The data: a name, or the path of a folder, an array or a table; of tables also a glob pattern or a list of paths, which are
-    read as one table. Names: `digits` (bundled); `mnist`, `fashion-mnist`,
-    `kmnist`, `qmnist`, `emnist-...`, `usps`, `cifar10` (downloaded once). Paths: a folder of images; an array of N x D
-    feature vectors or N x H x W, N x C x H x W or N x H x W x C images (whole numbers from 0 to 255, or floats in [0, 1]);
-    a table. docs/data.md lists the formats."""
+    """The data: a name, or the path of a folder, an array or a table (of a file, also its URL); of tables also a glob pattern or
+    a list of paths, which are read as one table. Names: `digits` (bundled); `mnist`, `fashion-mnist`, `kmnist`, `qmnist`,
+    `emnist-...`, `usps`, `cifar10` (downloaded once). Paths: a folder of images; an array of N x D feature vectors or N x H x W,
+    N x C x H x W or N x H x W x C images (whole numbers from 0 to 255, or floats in [0, 1]); a table. docs/data.md lists the
+    formats."""
     root: str | None = None
     """Folder of the downloaded data sets. Default: `$TIEDAE_DATA`, else the user's cache folder."""
     validation: Portion | None = None

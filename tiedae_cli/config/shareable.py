@@ -5,7 +5,30 @@ from pathlib import Path
 
 from tiedae_cli.config.schema import Config
 
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: a drive of Windows has one
 SEPARATORS = re.compile(r"[/\\]+")
+
+
+def is_url(name: str) -> bool:
+    """Return whether a name says where data lies on the network: ``https://...``, ``s3://...``."""
+    return URL.match(name) is not None
+
+
+def public_url(name: str) -> str:
+    """Return a URL without what may be secret: user name, password, query and fragment. Other names stay as they are."""
+    if not is_url(name):
+        return name
+    scheme, _, rest = name.partition("://")
+    host, slash, path = rest.partition("/")
+    plain = host.rpartition("@")[2] + slash + path
+    return f"{scheme}://{plain.split('?')[0].split('#')[0]}"
+
+
+def without_secrets(config: Config) -> Config:
+    """Return a config with the URL of its data without what may be secret."""
+    names = tuple(map(public_url, config.data.sources))
+    data = config.data.model_copy(update={"dataset": names[0] if len(names) == 1 else names})
+    return config if names == config.data.sources else config.model_copy(update={"data": data})
 
 
 def last_part(name: str) -> str:

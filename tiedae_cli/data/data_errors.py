@@ -31,6 +31,6 @@ def data_errors(name: object, what: str | None = None) -> Iterator[None]:
         raise DataError(f"{name}: damaged, or not {what} ({first_line(error)})") from None
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message; its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:LONGEST_REASON]

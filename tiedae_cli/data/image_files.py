@@ -55,7 +55,6 @@ def raster_formats() -> list[str]:
 
 NOT_INCLUDED, EXCLUDED = "not in data.include", "by data.exclude"
 OWN_REASONS = (NOT_INCLUDED, EXCLUDED)
-ZARR_FILES = (".zgroup", ".zarray", "zarr.json")
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".feather", ".arrow", ".jsonl", ".xlsx")  # of files that people split
 LISTED_REASONS = 6  # that a message names
 
@@ -104,8 +103,6 @@ class FolderImages:
 
     def what_else(self, folder: Path) -> str:
         """Return what a folder without images holds instead, as the end of a message."""
-        if any((folder / name).exists() for name in ZARR_FILES):
-            return "; it is a Zarr store: save its array as .npy: np.save('x.npy', zarr.open(PATH)[...])"
         tables = sum(count for suffix, count in self.skipped.items() if suffix in TABLE_SUFFIXES)
         if tables:
             return f"; it has {self.describe_skipped()}: to read tables alone, name their pattern: {quoted(f'{folder}/*.csv')}"

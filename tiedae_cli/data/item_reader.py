@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tiedae_cli.config import DataConfig
+from tiedae_cli.config.shareable import is_url, public_url
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.image_files import Selection, expand_folders, images_part, is_image_file, takes_image_files
@@ -24,6 +25,7 @@ from tiedae_cli.data.sources.detection import is_input, is_stream, open_stream, 
 from tiedae_cli.data.sources.joined_tables import joined, open_tables
 from tiedae_cli.data.sources.memory import part_for_model
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, stop
+from tiedae_cli.data.sources.remote import local_copy
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import ReadOptions
 from tiedae_cli.data.sources.table import Table
@@ -94,6 +96,7 @@ class ItemReader:
         self._data = data or DataConfig()
         self._series, self._next = 0, 0  # number of the current series, and the row that would continue it
         self._key = key
+        self._urls: dict[str, str] = {}  # of the local copies that are open
         self._keys: dict[str, tuple[tuple[str, str], ...]] = {}  # columns that the folders of a file add
 
     def open(self, inputs: Sequence[str]) -> Items:
@@ -121,6 +124,7 @@ class ItemReader:
         """
         if list(inputs).count("-") > 1:
             raise InputError("-: stdin can be read only once")
+        inputs = [self._fetched(name) if is_url(name) else name for name in inputs]
         for name in inputs:
             if name != "-" and not os.path.exists(name) and not (is_glob(name) and matches(name)):
                 raise InputError(f"{name}: no such file or folder")
@@ -133,6 +137,12 @@ class ItemReader:
         counts = [part.count for part in opened]
         known = sum(count for count in counts if count is not None)
         return Items(chain.from_iterable(part.blocks for part in opened), None if None in counts else known)
+
+    def _fetched(self, url: str) -> str:
+        """Return the path of a local copy of a URL."""
+        path = str(local_copy(url))
+        self._urls[path] = public_url(url)
+        return path
 
     def _expanded(self, name: str) -> list[str]:
         """Return the files of a folder of images or tables, or of a glob pattern; of what is opened whole, the name itself."""
@@ -254,7 +264,8 @@ class ItemReader:
 
     def _options(self, name: str) -> ReadOptions:
         """Return how to read a file or stream; the config's names of arrays apply only to the file that the model was trained on."""
-        own = os.path.realpath(name) in [os.path.realpath(os.path.expanduser(source)) for source in self._data.sources]
+        real, url = os.path.realpath(name), self._urls.get(name)
+        own = any(real == os.path.realpath(os.path.expanduser(one)) or public_url(one) == url for one in self._data.sources)
         return ReadOptions(self._columns, self._data if own else self._data.model_copy(update={"arrays": {}}), self._key)
 
     def _columns(self, table: Table) -> Columns:
@@ -282,25 +293,26 @@ def _labels(part: Part, rows: Sequence[int | str]) -> list[str] | None:
     return [str(label) if names is None else names[label] for label in labels]
 
 
-def raw_array(values: np.ndarray, form: ItemForm, as_float: bool) -> np.ndarray:
+def raw_array(values: np.ndarray, form: ItemForm, as_float: bool, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """Return the output of a model, (B, D), as an array that the reader would read back.
 
-    Vectors in the data's own units, (B, D) float32. Images uint8, (B, H, W) gray, else (B, C, H, W); ``as_float`` keeps them
+    Vectors in the data's own units, (B, D) float32. Images uint8 in the layout of the training array; ``as_float`` keeps them
     unrounded float32: 0 to 1 where the data were uint8, else in the data's own units.
+
+    Args:
+        values: as the model sees them.
+        form: of an item.
+        as_float: whether images stay unrounded.
+        shape: of one item, in ``form.raw_shapes``; None: that of the training array.
     """
+    shape = shape or form.raw_shape
     if form.kind == "images" and not as_float:
         flat: np.ndarray = np.rint(np.nan_to_num(values).clip(0, 1) * np.float32(255)).astype(np.uint8)
     else:
         flat = values if form.eight_bit else form.restored(values)
-    return flat.reshape(len(flat), *raw_shape(form))
-
-
-def raw_shape(form: ItemForm) -> tuple[int, ...]:
-    """Return the shape of one item of ``raw_array``."""
-    channels, height, width = form.shape
-    if form.kind != "images":
-        return (width,) if height == 1 else (height, width)
-    return (height, width) if channels == 1 else form.shape
+    if form.kind == "images" and len(shape) == 3 and shape != form.shape:  # (B, C, H, W) -> (B, H, W, C)
+        return np.ascontiguousarray(np.moveaxis(flat.reshape(len(flat), *form.shape), 1, -1))
+    return flat.reshape(len(flat), *shape)
 
 
 class _Conversions:

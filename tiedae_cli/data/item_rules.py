@@ -13,6 +13,7 @@ from tiedae_cli.config.schema import Transform
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_set import ItemForm, ValueRange
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, item_name
+from tiedae_cli.data.whole_numbers import less_base
 from tiedae_cli.errors import DataError
 
 FORMS = "N x D vectors, N x H x W images or N x C x H x W (or N x H x W x C) images"
@@ -39,6 +40,8 @@ class ItemRules:
     """The named columns of the values, if the source has names."""
     range: ValueRange | None = None
     """Images only: the values that become 0 and 1."""
+    subtracted: np.ndarray | None = None
+    """(D,) float64: what the part itself has subtracted from its values, in place of the form's base."""
     locate: Callable[[int], tuple[str, int]] | None = None
     """Returns the file and the row in it of an item, if the part has several files."""
 
@@ -51,7 +54,7 @@ class ItemRules:
         values = block.values
         if self.channels_last:
             values = np.moveaxis(values, -1, 1)  # (B, H, W, C) -> (B, C, H, W)
-        values = values.reshape(len(values), self.form.values_per_item)  # (B, D)
+        values = self._less_base(values.reshape(len(values), self.form.values_per_item))  # (B, D)
         good = self._good(values, block.rows, bad)
         kept = block.only(good, values)
         values = kept.values
@@ -61,6 +64,15 @@ class ItemRules:
         if values.dtype.kind == "b" and self.form.kind == "images":
             converted = converted * np.uint8(255)
         return replace(kept, values=np.ascontiguousarray(converted))
+
+    def _less_base(self, values: np.ndarray) -> np.ndarray:
+        """Return values less the form's base, (B, D)."""
+        if self.form.base is None and self.subtracted is None:
+            return values
+        base = np.zeros(self.form.values_per_item) if self.form.base is None else self.form.base
+        if self.subtracted is not None:
+            return np.asarray(values + (self.subtracted - base))
+        return np.stack([less_base(values[:, place], own) for place, own in enumerate(base.tolist())], 1)
 
     def _good(self, values: np.ndarray, rows: Sequence[int | str], bad: Bad) -> np.ndarray:
         """Return which items hold only valid values, (B,) bool; the others are reported."""
@@ -112,26 +124,32 @@ class ItemRules:
 
 
 def rules_for_training(
-    part: Part, allows_nan: bool = False, range: ValueRange | None = None, transform: Transform = "none"
+    part: Part,
+    allows_nan: bool = False,
+    range: ValueRange | None = None,
+    transform: Transform = "none",
+    base: np.ndarray | None = None,
 ) -> ItemRules:
     """Return the rules for a part, by its shape alone.
 
     Args:
         part: the items.
         allows_nan: whether NaN is a missing value.
-        range: of images.
+        range: of images, the values that become 0 and 1.
         transform: of vectors.
+        base: of vectors, the form's.
 
     Raises:
         DataError: it is empty, or has an unsupported number of dimensions.
     """
     size = " x ".join(map(str, ("N" if part.count is None else part.count, *part.shape)))
-    if len(part.shape) not in (1, 2, 3):
+    if len(part.shape) > 3:
         raise DataError(f"{part.name}: {size}: {len(part.shape) + 1} dimensions; expected {FORMS}")
     if 0 in part.shape or part.count == 0:
         raise DataError(f"{part.name}: {size}: empty; expected {FORMS}")
-    if len(part.shape) == 1:
-        return _rules(part, (1, 1, part.shape[0]), "vectors", allows_nan=allows_nan, transform=transform)
+    if len(part.shape) <= 1:  # one number per item: a series
+        shape = (1, 1, *(part.shape or (1,)))
+        return _rules(part, shape, "vectors", allows_nan=allows_nan, transform=transform, base=base)
     if len(part.shape) == 2:
         return _rules(part, (1, *part.shape), "images", range=range)
     last = part.shape[2] in CHANNELS and part.shape[0] not in CHANNELS
@@ -151,14 +169,14 @@ def rules_for_model(part: Part, form: ItemForm, expected: str) -> ItemRules:
     """
     channels, height, width = form.shape
     if form.kind == "vectors":
-        fitting: list[tuple[int, ...]] = [(form.values_per_item,)]
+        fitting: list[tuple[int, ...]] = [(form.values_per_item,), *[()] * (form.values_per_item == 1)]
     else:
-        gray = [(height, width)] * (channels == 1)
-        fitting = [*gray, form.shape, (height, width, channels), (form.values_per_item,)]
+        fitting = [*replace(form, source_shape=None).raw_shapes, (form.values_per_item,)]
     if part.shape not in fitting:
         shapes = ", ".join(" x ".join(map(str, ("N", *shape))) for shape in dict.fromkeys(fitting))
         raise DataError(f"{part.name}: {part.describe()}; {expected}, in one of the shapes {shapes}")
-    last = form.kind == "images" and part.shape == (height, width, channels) != form.shape
+    images = form.kind == "images"
+    last = images and part.shape == (height, width, channels) != form.shape
     wide = part.dtype.kind in "iu" and part.dtype.itemsize > 1
     fits = form.range is not None and form.range.whole == wide and part.dtype != np.uint8 and part.dtype.kind != "b"
     return _rules(
@@ -169,6 +187,7 @@ def rules_for_model(part: Part, form: ItemForm, expected: str) -> ItemRules:
         allows_nan=form.fill is not None,
         range=form.range if fits else None,
         transform=form.transform,
+        base=form.base,
     )
 
 
@@ -180,6 +199,7 @@ def _rules(
     allows_nan: bool = False,
     range: ValueRange | None = None,
     transform: Transform = "none",
+    base: np.ndarray | None = None,
 ) -> ItemRules:
     channels, height, width = shape
     dtype, images = part.dtype, kind == "images"
@@ -195,6 +215,7 @@ def _rules(
         columns=columns,
         range=range,
         transform=transform,
+        base=None if images else base,
     )
     if images:
         low, high = 0.0, 255.0 if eight_bit else 1.0
@@ -203,6 +224,5 @@ def _rules(
     else:
         low, high = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
         low = low if transform == "none" else 0.0
-    return ItemRules(
-        part.name, form, target, channels_last, low, high, allows_nan and not images, part.columns, range, part.locate
-    )
+    allows_nan = allows_nan and not images
+    return ItemRules(part.name, form, target, channels_last, low, high, allows_nan, part.columns, range, part.base, part.locate)

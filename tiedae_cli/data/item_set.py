@@ -19,6 +19,7 @@ SPLITS = ("train", "validation", "test")
 KINDS = ("images", "vectors")
 NO_LABEL = "no label"
 LARGEST_FLOAT32_OFFSET = 1e2  # deviations: float32 rounds an offset by up to 6e-8 of it, and exported graphs scale in float64
+EXACT_INTEGERS = 2.0**53  # below, float64 holds every whole number
 PER_10K = 1e4  # total of a row's counts after ``log1p_per_10k``
 BLOCK_BYTES = 1 << 25  # bytes that are copied or checked at once
 
@@ -44,7 +45,10 @@ def range_of(largest: float) -> ValueRange | None:
 
 @dataclass(frozen=True)
 class ItemForm:
-    """The form of one item and the scaling between its raw values and the model's: model = (raw - offset) * scale."""
+    """The form of one item and the scaling between its raw values and the model's: model = (raw - offset) * scale.
+
+    Raw values are the source's, less ``base``.
+    """
 
     shape: tuple[int, int, int]
     """(C, H, W); a vector of D features is (1, 1, D), a window of W rows of D features (1, W, D)."""
@@ -62,6 +66,30 @@ class ItemForm:
     """The named columns of a vector, if its source has names."""
     transform: Transform = "none"
     """Vectors only: what raw values become before they are scaled. Item sets hold transformed values."""
+    base: np.ndarray | None = None
+    """(D,) float64 whole numbers that are subtracted, exactly, when whole numbers beyond 2**53 are read; None: all 0."""
+    source_shape: tuple[int, ...] | None = None
+    """Images only: the shape of one item in the training array, (H, W, C) or (1, H, W); None: (H, W) if gray, else (C, H, W)."""
+
+    @property
+    def raw_shape(self) -> tuple[int, ...]:
+        """The shape of one item in arrays that the program gives: that of the training array."""
+        channels, height, width = self.shape
+        if self.kind != "images":
+            return (width,) if height == 1 else (height, width)
+        return self.source_shape or ((height, width) if channels == 1 else self.shape)
+
+    @property
+    def raw_shapes(self) -> list[tuple[int, ...]]:
+        """The shapes that one item of an image array may have."""
+        channels, height, width = self.shape
+        gray = [(height, width)] * (channels == 1)
+        return list(dict.fromkeys([self.raw_shape, *gray, self.shape, (height, width, channels)]))
+
+    @property
+    def zero(self) -> np.ndarray | None:
+        """Which value of the source the model sees as 0, (D,) float64: ``base`` + ``offset``; None: 0."""
+        return self.offset if self.base is None else self.base + (0.0 if self.offset is None else self.offset)
 
     @property
     def values_per_item(self) -> int:
@@ -110,9 +138,12 @@ class ItemForm:
             return values.astype(np.float32, copy=False)
 
     def denormalize(self, values: np.ndarray) -> np.ndarray:
-        """Return the raw values of what the model sees, (B, D) -> (B, D) of the same type: the inverse of ``normalize``."""
+        """Return the source's values of what the model sees, (B, D) -> (B, D) of the same type."""
         with np.errstate(all="ignore"):
             raw: np.ndarray = values / np.asarray(self.scale, values.dtype)
+            if self.base is not None:
+                raw = raw.astype(np.float64) + (0.0 if self.offset is None else self.offset) + self.base
+                return raw.astype(values.dtype, copy=False)
             return raw if self.offset is None else (raw + self.offset).astype(values.dtype, copy=False)
 
     def transformed(self, values: np.ndarray) -> np.ndarray:

@@ -3,13 +3,15 @@
 import glob
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
+from tiedae_cli.config.shareable import is_url, public_url
 from tiedae_cli.data.image_files import first_image, is_color, open_image
-from tiedae_cli.data.item_set import SPLITS, Splits
+from tiedae_cli.data.item_set import SPLITS, ItemSet, Splits
 from tiedae_cli.data.partition import normal_only, partition
 from tiedae_cli.data.scaling import scaled
 from tiedae_cli.data.sources.detection import formats, is_data_file, source_of, suffixes_with, table_files
@@ -18,8 +20,10 @@ from tiedae_cli.data.sources.downloads import DOWNLOADS, files_of, load_download
 from tiedae_cli.data.sources.folder import IMAGE_FOLDER
 from tiedae_cli.data.sources.matrices import HDF5, MATLAB
 from tiedae_cli.data.sources.memory import FIELDS, IN_MEMORY, NAME, MemoryData, memory_parts
+from tiedae_cli.data.sources.part import Part
+from tiedae_cli.data.sources.remote import local_copy
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
-from tiedae_cli.data.sources.source import TABLE, ReadOptions
+from tiedae_cli.data.sources.source import ARRAY, TABLE, ReadOptions
 from tiedae_cli.data.sources.table_columns import all_columns, choose_columns
 from tiedae_cli.data.sources.table_files import TableFile, is_glob, matches
 from tiedae_cli.data.sources.table_folder import TABLE_FOLDER, table_parts
@@ -61,13 +65,15 @@ def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
     Args:
         config: the data section.
         may_fill_root: whether a download may go to ``data.root``. False if the config comes from a checkpoint, which must not
-            choose what is written; downloads then go to the user's cache folder.
+            choose what is written; downloads then go to the user's cache folder, and no URL is fetched.
 
     Raises:
         DataError: an unknown name, or data that is missing, damaged or unusable; the message names the file.
         ConfigError: a field of the config does not go with this data.
         StorageError: the cache of a folder's images cannot be written.
     """
+    if any(map(is_url, config.sources)):
+        return _load_urls(config, may_fill_root)
     if len(config.sources) > 1 or is_glob(config.sources[0]):
         return _load_tables(config)
     name = shown_path(config.sources[0])
@@ -100,8 +106,23 @@ def load_memory(data: MemoryData, config: DataConfig) -> Splits:
             f"data.missing: {NAME}: forward_fill is only for files; fill in the gaps first, in pandas with X.ffill()"
         )
     parts = memory_parts(data, config)
+    _refuse_single_numbers(parts, config)
     range_ = None if data.kind == "images" else config.range  # conversion has done it
-    return _scaled(partition(training_sets(parts, NAME, config.missing, range_, config.transform), config, NAME), config)
+    sets = training_sets(parts, NAME, config.missing, range_, config.transform)
+    if data.kind == "array":
+        sets = _in_layout(parts, sets)
+    return _scaled(partition(sets, config, NAME), config)
+
+
+def _load_urls(config: DataConfig, may_fetch: bool) -> Splits:
+    """Load data of which some lies at a URL."""
+    shown = [public_url(name) for name in config.sources]
+    if not may_fetch:
+        raise DataError(f"{shown[0]}: a checkpoint does not choose what is fetched; name the data")
+    copies = [str(local_copy(name)) if is_url(name) else name for name in config.sources]
+    if len(copies) == 1:
+        return _load_path(Path(copies[0]), shown[0], config)
+    return _load_tables(config.model_copy(update={"dataset": tuple(copies)}))
 
 
 def _load_tables(config: DataConfig) -> Splits:
@@ -150,7 +171,8 @@ def _no_tables(pattern: str) -> str:
 
 def is_there(config: DataConfig) -> bool:
     """Return whether something has the name of the data."""
-    return any(matches(name) if is_glob(name) else os.path.exists(os.path.expanduser(name)) for name in config.sources)
+    names = [name for name in config.sources if not is_url(name)]
+    return any(matches(name) if is_glob(name) else os.path.exists(os.path.expanduser(name)) for name in names)
 
 
 def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
@@ -164,8 +186,20 @@ def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
     if config.missing == "forward_fill" and source.group != TABLE:
         raise ConfigError(f"data.missing: {name}: forward_fill is only for tables")
     parts = source.parts(path, ReadOptions(lambda table: choose_columns(table, config), config))
+    _refuse_single_numbers(parts, config)
     range_ = None if source is IMAGE_FOLDER else config.range  # of a folder, decoding has done it
-    return _scaled(partition(training_sets(parts, str(path), config.missing, range_, config.transform), config, name), config)
+    sets = training_sets(parts, str(path), config.missing, range_, config.transform)
+    if source.group == ARRAY:
+        sets = _in_layout(parts, sets)
+    return _scaled(partition(sets, config, name), config)
+
+
+def _in_layout(parts: Mapping[str, Part], sets: dict[str, ItemSet]) -> dict[str, ItemSet]:
+    """Return sets of images with a form that remembers the layout of the training array."""
+    form, shape = next(iter(sets.values())).form, next(iter(parts.values())).shape
+    if form.kind != "images" or shape == form.raw_shape:
+        return sets
+    return {split: replace(items, form=replace(form, source_shape=shape)) for split, items in sets.items()}
 
 
 def note_data(config: DataConfig) -> None:
@@ -174,7 +208,7 @@ def note_data(config: DataConfig) -> None:
         for path in files_of(config.sources[0], config.root and shown_path(config.root)):
             note_input(path)
     elif config.dataset != "digits":
-        for name in config.sources:
+        for name in (name for name in config.sources if not is_url(name)):
             for found in matches(name) if is_glob(name) else [os.path.expanduser(shown_path(name))]:
                 note_input(found)
 
@@ -234,11 +268,24 @@ def absolute(config: DataConfig) -> DataConfig:
 
 def _absolute_name(name: str) -> str:
     path = os.path.expanduser(name)
+    if is_url(name):
+        return name
     if is_glob(name):
         full = path if os.path.isabs(path) else os.path.join(glob.escape(os.getcwd()), path)
         return name if HIDDEN.search(full) else full
     moved = not is_data_set(name) and os.path.exists(path) and not HIDDEN.search(os.path.abspath(path))
     return os.path.abspath(path) if moved else data_set_name(name) or name
+
+
+def _refuse_single_numbers(parts: Mapping[str, Part], config: DataConfig) -> None:
+    """Raise ``DataError`` for a series of numbers without a window: each item would be one number."""
+    for part in parts.values():
+        if not part.shape and config.window == 1:
+            count = "" if part.count is None else f"{part.count:,} "
+            raise DataError(
+                f"{part.name}: a series of {count}numbers; a window of them is an item. "
+                "Say how many make one: --set data.window=24"
+            )
 
 
 def _scaled(splits: Splits, config: DataConfig) -> Splits:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tiedae_cli.data.item_set import BLOCK_BYTES, ItemForm, ItemSet
+from tiedae_cli.data.item_set import BLOCK_BYTES, EXACT_INTEGERS, ItemForm, ItemSet
 from tiedae_cli.data.option_text import set_option
 from tiedae_cli.errors import DataError
 
@@ -19,7 +19,6 @@ SMALLEST_SPREAD = 1e-30  # its inverse still fits float32
 RESOLUTION = {"float64": 1e-15}  # a deviation below this part of the mean is rounding; of other types float32's
 LISTED_FEATURES = 12  # that a message names
 LARGEST_LOSS = 1e-3  # rounding error per deviation
-EXACT_INTEGERS = 2.0**53  # below, float64 holds every whole number
 
 
 def scaled(train: ItemSet, scaling: str, fills: bool = False, source: str = "data") -> ItemForm:
@@ -43,7 +42,8 @@ def scaled(train: ItemSet, scaling: str, fills: bool = False, source: str = "dat
     if scaling == "standard":
         offset, spread = mean, deviation
     elif scaling == "none":
-        offset, spread = np.zeros_like(mean), np.ones_like(mean)
+        offset, spread = np.zeros_like(mean) if train.form.base is None else -train.form.base, np.ones_like(mean)
+        _name_rounded(train, mean - offset, deviation, source)
     else:
         quantiles = (0.25, 0.5, 0.75) if scaling == "robust" else (0.0, 0.0, 1.0)
         low, offset, high = _quantiles(train, quantiles)
@@ -118,6 +118,16 @@ def _check_resolution(train: ItemSet, mean: np.ndarray, deviation: np.ndarray, s
     noisy = lossy & (deviation > np.abs(mean) * RESOLUTION["float64"])
     if noisy.any():
         log.warning(f"{source}: feature {_listed(train, noisy)}: float64 rounds its values by over 0.1% of their deviation")
+
+
+def _name_rounded(train: ItemSet, mean: np.ndarray, deviation: np.ndarray, source: str) -> None:
+    """Warn of features with differences that float32, in which a model computes, rounds noticeably if they are not centered."""
+    with np.errstate(over="ignore"):
+        lossy = np.spacing(np.abs(mean).astype(np.float32)) / 2 > LARGEST_LOSS * deviation
+    if (lossy & (deviation > 0)).any():
+        names = _listed(train, lossy & (deviation > 0))
+        rounds = "float32 rounds its values by over 0.1% of their deviation"
+        log.warning(f"{source}: feature {names}: {rounds}; data.scaling=standard centers them first")
 
 
 def _listed(train: ItemSet, chosen: np.ndarray) -> str:

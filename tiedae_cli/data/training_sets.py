@@ -18,6 +18,7 @@ from tiedae_cli.data.item_rules import ItemRules, rules_for_training
 from tiedae_cli.data.item_set import BLOCK_BYTES, ItemSet, ValueRange, range_of
 from tiedae_cli.data.sources.cells import numbered
 from tiedae_cli.data.sources.part import Part, RawBlock, stop
+from tiedae_cli.data.whole_numbers import base_of
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.cache import cache_folder, seal, taking_turns, undamaged_files
 from tiedae_cli.system.memory_limits import available_memory, require_memory
@@ -66,9 +67,10 @@ def training_sets(
         DataError: an item that cannot be read, two forms, or more than the memory holds.
     """
     found = _range(parts, given)
+    base = _base(next(iter(parts.values()))) if transform == "none" else None  # transforms are of counts
     sets = {}
     for split, part in parts.items():
-        sets[split] = _item_set(part, rules_for_training(part, _may_miss(part, missing), found, transform), missing)
+        sets[split] = _item_set(part, rules_for_training(part, _may_miss(part, missing), found, transform, base), missing)
     first = next(iter(sets.values())).form
     for split, items in sets.items():
         if (items.form.shape, items.form.kind) != (first.shape, first.kind):
@@ -94,6 +96,17 @@ def _range(parts: dict[str, Part], given: tuple[float, float] | None) -> ValueRa
     return found
 
 
+def _base(part: Part) -> np.ndarray | None:
+    """Return what to subtract from the whole numbers of vectors, (D,) float64; None: nothing."""
+    if part.base is not None or len(part.shape) > 1 or part.dtype.kind not in "iu" or part.dtype.itemsize < 8:
+        return part.base
+    if part.columns is not None:
+        return None
+    first = next((block.values for block in part.read(_rows(part), stop) if len(block.values)), None)
+    base = None if first is None else np.array([base_of(values) for values in first.reshape(len(first), -1).T])
+    return base if base is not None and base.any() else None
+
+
 def _rows(part: Part) -> int:
     return max(1, BLOCK_BYTES // max(1, math.prod(part.shape) * part.dtype.itemsize))
 
@@ -107,7 +120,7 @@ def _item_set(part: Part, rules: ItemRules, missing: str) -> ItemSet:
     array, labels, names = part.array, part.labels, part.label_names
     size = _rows(part)
     fits = array is not None and array.dtype == rules.target and array.flags.c_contiguous and not rules.channels_last
-    fits = fits and rules.range is None and rules.form.transform == "none"
+    fits = fits and rules.range is None and rules.form.transform == "none" and rules.form.base is None
     if array is not None and fits and not (rules.allows_nan and missing == "drop"):
         for block in part.read(size, stop):
             rules.convert(block, stop)  # checks all values
@@ -152,7 +165,7 @@ def _in_memory(part: Part, rules: ItemRules, size: int, missing: str) -> _Read:
         if not done:
             raise DataError(f"{part.name}: holds no items")
         whole = np.concatenate([block.values for block in blocks])
-    if converts and isinstance(part.array, np.memmap):
+    if converts and isinstance(part.array, np.memmap) and rules.form.base is None:
         log.info(
             f"{part.name}: {_what(part, rules)}, converted to {rules.target} in memory ({_gigabytes(whole.nbytes)}); "
             f"{rules.target} would be memory-mapped"

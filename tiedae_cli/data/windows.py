@@ -20,15 +20,16 @@ def row_form(form: ItemForm) -> ItemForm:
         return form
     width = form.shape[2]
     scale = form.scale[:width] if isinstance(form.scale, np.ndarray) else form.scale
-    offset, fill = (None if value is None else value[:width] for value in (form.offset, form.fill))
-    return replace(form, shape=(1, 1, width), offset=offset, scale=scale, fill=fill)
+    offset, fill, base = (None if value is None else value[:width] for value in (form.offset, form.fill, form.base))
+    return replace(form, shape=(1, 1, width), offset=offset, scale=scale, fill=fill, base=base)
 
 
 def window_form(form: ItemForm, window: int) -> ItemForm:
     """Return the form of windows of rows of a form: every row has the same statistics."""
     scale = np.tile(form.scale, window) if isinstance(form.scale, np.ndarray) else form.scale
-    offset, fill = (None if value is None else np.tile(value, window) for value in (form.offset, form.fill))
-    return replace(form, shape=(1, window, form.shape[2]), offset=offset, scale=scale, fill=fill)
+    statistics = (form.offset, form.fill, form.base)
+    offset, fill, base = (None if value is None else np.tile(value, window) for value in statistics)
+    return replace(form, shape=(1, window, form.shape[2]), offset=offset, scale=scale, fill=fill, base=base)
 
 
 def windowed(rows: ItemSet, window: int, stride: int, name: str) -> ItemSet:

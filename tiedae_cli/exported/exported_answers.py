@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tiedae_cli.data.image_files import expand_folders, load_image_files
-from tiedae_cli.data.item_reader import ItemReader, raw_array, raw_shape
+from tiedae_cli.data.item_reader import ItemReader, raw_array
 from tiedae_cli.data.item_set import Block
 from tiedae_cli.data.records import Records
 from tiedae_cli.data.windows import row_form
@@ -237,7 +237,7 @@ def decode_exported(model: ExportedModel, codes: str, output: str, kind: str, as
     dtype = np.dtype(np.uint8 if form.kind == "images" and not as_float else np.float32)
     raw = ((block.items, raw_array(block.values, form, as_float).astype(dtype, copy=False)) for block in answers)
     blocks = (Records({"item": names, "values": values}) for names, values in raw)
-    return write_records(output, kind, blocks, NumberColumn("values", raw_shape(form), dtype), items.count)
+    return write_records(output, kind, blocks, NumberColumn("values", form.raw_shape, dtype), items.count)
 
 
 @dataclass(frozen=True)

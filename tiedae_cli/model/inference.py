@@ -126,7 +126,7 @@ def error_sum(
 ) -> ErrorSum:
     """Return the squared error over a set (see ``item_errors``); processes share the work, and each item counts once."""
     ranks = ranks or Ranks()
-    start, stop = (len(items) * bound // ranks.count for bound in (ranks.rank, ranks.rank + 1))
+    start, stop = ranks.share(len(items))
     total = item_errors(reconstruct, items, device, raw, (start, stop)).sum()
     ranks.add(total)
     return ErrorSum(total.item(), len(items), items.form.values_per_item)

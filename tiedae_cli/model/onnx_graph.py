@@ -231,15 +231,15 @@ def append_inverse(graph: OnnxGraph, value: str, form: ItemForm, dtype: type[np.
 
 def _normalize(graph: OnnxGraph, form: ItemForm) -> None:
     graph.last = append_transform(graph, graph.last, form, np.float32)
-    if form.offset is not None:
-        graph.add("Sub", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
+    if form.zero is not None:
+        graph.add("Sub", graph.last, graph.constant("offset", torch.as_tensor(form.zero, dtype=torch.float32)))
     graph.add("Mul", graph.last, graph.constant("scale", torch.as_tensor(form.scale, dtype=torch.float32)))
 
 
 def _denormalize(graph: OnnxGraph, form: ItemForm) -> None:
     graph.add("Mul", graph.last, graph.constant("inverse_scale", 1 / torch.as_tensor(form.scale, dtype=torch.float32)))
-    if form.offset is not None:
-        graph.add("Add", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
+    if form.zero is not None:
+        graph.add("Add", graph.last, graph.constant("offset", torch.as_tensor(form.zero, dtype=torch.float32)))
     graph.last = append_inverse(graph, graph.last, form, np.float32)
 
 

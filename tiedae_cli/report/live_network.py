@@ -138,7 +138,7 @@ def _scaling(own: ItemForm, page: ItemForm) -> dict[str, Any]:
 def _affine(form: ItemForm) -> tuple[Tensor, Tensor]:
     """Return the scale and the offset of each value, (D,) float64 each."""
     scale = torch.as_tensor(form.scale).double().expand(form.values_per_item)
-    return scale, torch.as_tensor(0.0 if form.offset is None else form.offset).double().expand(form.values_per_item)
+    return scale, torch.as_tensor(0.0 if form.zero is None else form.zero).double().expand(form.values_per_item)
 
 
 def _directions(network: TiedAutoencoder, items: Tensor, arrays: Arrays) -> dict[str, Any]:

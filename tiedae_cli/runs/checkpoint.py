@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +27,7 @@ from torch import Tensor
 from tiedae_cli import __version__
 from tiedae_cli.config import Config
 from tiedae_cli.config.schema import Transform
+from tiedae_cli.config.shareable import without_secrets
 from tiedae_cli.config.yaml_reader import validate_config
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_set import KINDS, ItemForm, ValueRange
@@ -46,7 +47,7 @@ VERSION = 2
 LONGEST_RUN = 255  # characters of a run's name
 KEY = "tiedae"  # of the metadata
 LARGEST_ITEM = 1 << 40  # values of one image; more is an error
-STATISTICS = ("offset", "scale", "fill")  # of the form of vectors
+STATISTICS = ("offset", "scale", "fill", "base")  # of the form of vectors
 DTYPES = (torch.float32, torch.float64, torch.int64)
 
 
@@ -62,6 +63,7 @@ class _Form(BaseModel):
     columns: Columns | None = None
     range: ValueRange | None = None
     transform: Transform = "none"
+    source_shape: tuple[int, ...] | None = None
 
 
 class _Position(BaseModel):
@@ -149,7 +151,7 @@ class Checkpoint:
             "version": VERSION,
             "tiedae": __version__,
             "run": shown(self.run),  # which need not be UTF-8, as JSON is
-            "config": self.config.model_dump(mode="json"),
+            "config": without_secrets(self.config).model_dump(mode="json"),
             "form": {
                 "shape": list(self.form.shape),
                 "kind": self.form.kind,
@@ -157,6 +159,7 @@ class Checkpoint:
                 "columns": None if self.form.columns is None else asdict(self.form.columns),
                 "range": None if self.form.range is None else asdict(self.form.range),
                 "transform": self.form.transform,
+                "source_shape": self.form.source_shape,
             },
             "training": position,
             "finished": None if self.finished is None else self.finished.document(),
@@ -296,13 +299,13 @@ def _validated_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> Item
     if min(form.shape) < 1 or math.prod(form.shape) > LARGEST_ITEM or form.kind not in KINDS:
         raise CheckpointError(f"{path}: damaged: its data has an impossible form")
     statistics = {name: tensors.pop(f"form.{name}").numpy() for name in STATISTICS if f"form.{name}" in tensors}
-    offset, fill = statistics.get("offset"), statistics.get("fill")
+    offset, fill, base = (statistics.get(name) for name in ("offset", "fill", "base"))
     scale = statistics.get("scale", form.scale)
     if form.range is not None and not form.range.low < form.range.high:
         raise CheckpointError(f"{path}: damaged: the range of its data is impossible")
     if form.columns is not None and len(form.columns.values) != form.shape[2]:
         raise CheckpointError(f"{path}: damaged: its columns are not those of its data")
-    for name, value in (("offset", offset), ("scale", scale), ("fill", fill)):
+    for name, value in (("offset", offset), ("scale", scale), ("fill", fill), ("base", base)):
         if isinstance(value, np.ndarray):
             possible = value.shape == (math.prod(form.shape),) and value.dtype.kind == "f" and bool(np.isfinite(value).all())
         else:
@@ -310,7 +313,10 @@ def _validated_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> Item
         if not possible or (name == "scale" and not bool((np.asarray(value) > 0).all())):
             raise CheckpointError(f"{path}: damaged: the {name} of its data is impossible")
     assert scale is not None
-    return ItemForm(form.shape, form.kind, offset, scale, fill, form.range, form.columns, form.transform)
+    found = ItemForm(form.shape, form.kind, offset, scale, fill, form.range, form.columns, form.transform, base)
+    if form.source_shape is not None and (form.kind != "images" or form.source_shape not in found.raw_shapes):
+        raise CheckpointError(f"{path}: damaged: the layout of its data is impossible")
+    return replace(found, source_shape=form.source_shape)
 
 
 def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:

@@ -122,7 +122,7 @@ def _same_items(one: ItemForm, other: ItemForm) -> bool:
 def has_same_units(one: ItemForm, other: ItemForm) -> bool:
     """Return whether errors in two forms have the same unit: images are always in [0, 1], vectors have their own scaling."""
     return one.kind == "images" or all(
-        np.array_equal(a, b) for a, b in ((one.scale, other.scale), (_or_zero(one.offset), _or_zero(other.offset)))
+        np.array_equal(a, b) for a, b in ((one.scale, other.scale), (_or_zero(one.zero), _or_zero(other.zero)))
     )
 
 

@@ -305,7 +305,7 @@ def fingerprint(images: ItemSet) -> str:
     """Return a digest of the form and of up to 257 items spread over the set."""
     digest = hashlib.sha256(repr((len(images), images.form.shape, str(images.values.dtype))).encode())
     items = np.arange(0, len(images), max(1, len(images) // 256))
-    for values in (images.rows[images.positions(items)], images.form.offset, images.form.scale):
+    for values in (images.rows[images.positions(items)], images.form.offset, images.form.scale, images.form.base):
         if isinstance(values, np.ndarray):
             digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()

@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tiedae_cli.config import Config
+from tiedae_cli.config import Config, DataConfig
+from tiedae_cli.config.shareable import is_url, public_url
+from tiedae_cli.config.yaml_reader import load_config
 from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
 from tiedae_cli.data.load_data import is_there, load_splits, note_data
@@ -110,7 +112,8 @@ class OpenRun:
 
     def _loaded(self) -> Splits:
         """Return the data, and warn if its training split is not the one that the model was trained on."""
-        splits = load_splits(self.config.data, False).for_model(self.form, str(self.path))
+        data = named_data(self.config, self.path)
+        splits = load_splits(data, any(map(is_url, data.sources))).for_model(self.form, str(self.path))
         before, train = self.trained.training.data.get("train"), splits.train
         if before is not None and before != SplitIdentity(len(train), fingerprint(train)):
             self.data_changed = True
@@ -176,6 +179,28 @@ class OpenRun:
         """Raise ``InputError`` with this reason unless the model's items are pictures."""
         if self.form.kind != "images":
             raise InputError(why)
+
+
+def named_data(config: Config, path: Path) -> DataConfig:
+    """Return the data section of a checkpoint's config; a URL only if the ``config.yaml`` beside it names it too, and as it does.
+
+    The checkpoint may be someone else's, and must not choose what is fetched; and it lacks the secret parts of a URL.
+
+    Raises:
+        DataError: the checkpoint alone names a URL.
+    """
+    url = next((name for name in config.data.sources if is_url(name)), None)
+    if url is None:
+        return config.data
+    beside = Run(path.parent).config
+    if beside.is_file():
+        typed = load_config(beside).data
+        if list(map(public_url, typed.sources)) == list(map(public_url, config.data.sources)):
+            return config.data.model_copy(update={"dataset": typed.dataset})
+    raise DataError(
+        f"{path}: its data is {public_url(url)}, and a checkpoint alone does not choose what is fetched; "
+        "name the data, or keep the config.yaml of its run beside it"
+    )
 
 
 def open_run(model: str | os.PathLike[str] | None = None, device: str = "auto") -> OpenRun:

@@ -171,12 +171,13 @@ class DriftWatch:
 
     def _column(self, place: int, means: np.ndarray, shift: np.ndarray, distance: np.ndarray | None) -> MovedColumn:
         training = self.reference.mean.numpy()
-        rows = [training + means, training, training + self.reference.deviation.numpy()]
+        deviation = self.reference.deviation.numpy() / np.broadcast_to(self.form.scale, training.shape)
+        rows = [training + means, training]
         raw = self.form.restored(np.stack(rows))[:, place]
         columns = self.form.columns
         name = f"{self.form.value_name} {place}" if columns is None else columns.values[place]
         apart = None if distance is None else float(distance[place])
-        return MovedColumn(name, float(raw[0]), float(raw[1]), float(raw[2] - raw[1]), float(shift[place]), apart)
+        return MovedColumn(name, float(raw[0]), float(raw[1]), float(deviation[place]), float(shift[place]), apart)
 
 
 def excess_likelihood(above: float, items: float, threshold: Threshold, window: int = 1) -> float:

@@ -192,8 +192,8 @@ def _append_scaling(graph: OnnxGraph, form: ItemForm) -> str:
         rows = append_transform(graph, rows, form, np.float64)
         if form.fill is not None:
             rows = graph.add("Where", graph.add("IsNaN", rows), graph.constant("fill", form.fill.astype(np.float64)), rows)
-        if form.offset is not None:
-            rows = graph.add("Sub", rows, graph.constant("offset", form.offset.astype(np.float64)))
+        if form.zero is not None:
+            rows = graph.add("Sub", rows, graph.constant("offset", form.zero.astype(np.float64)))
         return graph.cast(graph.add("Mul", rows, graph.constant("scale", np.asarray(form.scale, np.float64))), "FLOAT")
     pixels = "input"
     if form.eight_bit:
@@ -213,8 +213,8 @@ def _append_own_units(graph: OnnxGraph, made: str, form: ItemForm) -> str:
     """Append what turns reconstructions, (B, D) float32, into the units and the shape of the input."""
     if form.kind == "vectors":
         raw = graph.add("Div", graph.cast(made, "DOUBLE"), graph.constant("scale", np.asarray(form.scale, np.float64)))
-        if form.offset is not None:
-            raw = graph.add("Add", raw, graph.constant("offset", form.offset.astype(np.float64)))
+        if form.zero is not None:
+            raw = graph.add("Add", raw, graph.constant("offset", form.zero.astype(np.float64)))
         raw = append_inverse(graph, raw, form, np.float64)
         return _append_item_shape(graph, raw, form)
     if form.scale != 1.0:

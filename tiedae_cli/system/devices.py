@@ -66,6 +66,10 @@ class Ranks:
         """Whether this process writes and prints."""
         return self.rank == 0
 
+    def share(self, count: int) -> tuple[int, int]:
+        """Return the [start, stop) range of this process among ``count`` items; the ranges of all processes differ by one at most."""
+        return count * self.rank // self.count, count * (self.rank + 1) // self.count
+
     def add(self, values: Tensor) -> None:
         """Sum a tensor over all processes, in place.
 

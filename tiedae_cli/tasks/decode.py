@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from tiedae_cli.data.item_reader import ItemReader, raw_array, raw_shape
+from tiedae_cli.data.item_reader import ItemReader, raw_array
 from tiedae_cli.data.item_set import Block, ItemForm
 from tiedae_cli.data.records import Records
 from tiedae_cli.model.inference import decoded
@@ -49,4 +49,4 @@ def decode_codes(run: OpenRun, codes: str, output: str, kind: str, as_float: boo
         return write_records(output, kind, (named_rows(block, form.columns, form.window) for block in raw))
     dtype = np.dtype(np.uint8 if form.kind == "images" and not as_float else np.float32)
     blocks = (Records({"item": block.items, "values": raw_array(block.values, form, as_float)}) for block in answers)
-    return write_records(output, kind, blocks, NumberColumn("values", raw_shape(form), dtype), items.count)
+    return write_records(output, kind, blocks, NumberColumn("values", form.raw_shape, dtype), items.count)

@@ -38,8 +38,8 @@ def metadata(trained: Checkpoint, part: Part) -> dict[str, str]:
         "scale": trained.form.scale,
         "transform": trained.form.transform,
     }
-    if trained.form.offset is not None:
-        form["offset"] = trained.form.offset.tolist()
+    if trained.form.zero is not None:
+        form["offset"] = trained.form.zero.tolist()
     if isinstance(trained.form.scale, np.ndarray):
         form["scale"] = trained.form.scale.tolist()
     return {

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from tiedae_cli.config import Config
+from tiedae_cli.config.shareable import is_url, without_secrets
 from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
 from tiedae_cli.data.item_set import Splits
 from tiedae_cli.data.load_data import absolute
@@ -24,7 +25,7 @@ from tiedae_cli.report.report_observer import ReportPage
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.observer import Observer
 from tiedae_cli.runs.run_folder import Run, create_named_run, create_run
-from tiedae_cli.runs.trained_run import OpenRun
+from tiedae_cli.runs.trained_run import OpenRun, named_data
 from tiedae_cli.runs.training_state import JOINT
 from tiedae_cli.scoring.false_alarms import QUANTILE
 from tiedae_cli.scoring.finished_model import finished_parts
@@ -145,7 +146,8 @@ def _new_trainer(
     place = choose_place(device, config.training, ranks)
     splits = _suitable_data(config, memory=memory)
     config = in_epochs(config, len(splits.train))
-    config = _with_shuffle(config, shuffle_of(splits.train, config.training.shuffle))
+    # One choice for all processes: machines differ in memory.
+    config = _with_shuffle(config, ranks.from_leader(shuffle_of(splits.train, config.training.shuffle)))
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
     return config, splits, Trainer(config, splits, place, weights)
 
@@ -190,11 +192,12 @@ def resume(
     with arithmetic_restored(), run.locked() if ranks.leads else contextlib.nullcontext():
         found = ranks.from_leader(_load_or_offer(path, run) if ranks.leads else None)
         assert found is not None
-        requested = _completed(found, config or parse_config(dump_config(found.config), str(run.config), assignments))
+        requested = _completed(found, config or _named_again(found.config, path, assignments))
         _refuse_changes(found, requested)
         trackers = _trackers(requested)
         place = choose_place(device, requested.training, ranks)
-        splits = _suitable_data(requested, config is not None).for_model(found.form, str(path))
+        typed = config is not None or any(map(is_url, requested.data.sources))
+        splits = _suitable_data(requested, typed).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
         trainer = Trainer(requested, splits, place, resumes=True)
         try:
@@ -210,6 +213,12 @@ def resume(
             log.info(f"{run.folder}: {_end(run, requested, trainer)}")
         attached = observers(checkpoints, trackers, terminal) if ranks.leads else [checkpoints]
         yield TrainingRun(requested, splits, trainer, run, attached)
+
+
+def _named_again(config: Config, path: Path, assignments: Sequence[str]) -> Config:
+    """Return the config of a checkpoint with assignments, and with the URL of its data as the run folder has it."""
+    known = config.model_copy(update={"data": named_data(config, path)})
+    return parse_config(dump_config(known), str(Run(path.parent).config), assignments)
 
 
 def _end(run: Run, config: Config, trainer: Trainer) -> str:
@@ -277,7 +286,7 @@ def _refuse_other_data(path: Path, found: Checkpoint, splits: Splits) -> None:
 
 def _refuse_changes(found: Checkpoint, new: Config) -> None:
     old = found.config
-    refused = [change for change in changed_fields(old, new) if change.partition(":")[0] not in MAY_CHANGE]
+    refused = [change for change in changed_fields(old, without_secrets(new)) if change.partition(":")[0] not in MAY_CHANGE]
     if refused:
         allowed = ", ".join(MAY_CHANGE)
         raise ConfigError(

@@ -9,9 +9,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tiedae_cli.config import Config
+from tiedae_cli.config import Config, TrainingConfig
 from tiedae_cli.data.item_set import Splits
-from tiedae_cli.errors import CheckpointError, DivergedError
+from tiedae_cli.errors import CheckpointError, ConfigError, DivergedError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.model.denoising import noisy_item_errors
 from tiedae_cli.model.inference import error_sum, item_errors
@@ -19,7 +19,7 @@ from tiedae_cli.model.item_batches import ItemBatches
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs.observer import Progress
 from tiedae_cli.runs.training_state import JOINT, EpochReport, TrainingState
-from tiedae_cli.system.devices import Place
+from tiedae_cli.system.devices import Place, Ranks
 from tiedae_cli.system.random_streams import WEIGHTS, seeded
 from tiedae_cli.training.initial_weights import start_at_pca
 from tiedae_cli.training.order import Order
@@ -45,6 +45,9 @@ class Trainer:
         place: device, precision and processes.
         weights: state dict to start from; None: random weights, and PCA for ``model.linear_path``.
         resumes: whether ``restore`` follows, so that PCA need not be fitted.
+
+    Raises:
+        ConfigError: A batch has fewer items than there are processes.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Trainer:
         self.training = config.training
         self.place = place
         self.device, self.ranks = place.device, place.ranks
+        _refuse_empty_shares(self.training, len(splits.train), self.ranks)
         self.config, self.splits = config, splits
         self.linear_path = config.model.linear_path != "none"
         # A denoising network is worse than PCA on clean items, so it is compared under the noise that it is trained with.
@@ -334,6 +338,18 @@ class Trainer:
         """
         last = len(self.history) - 1
         self.history = [replace(report, best=stand_in and number == last) for number, report in enumerate(self.history)]
+
+
+def _refuse_empty_shares(training: TrainingConfig, items: int, ranks: Ranks) -> None:
+    """Raise ``ConfigError`` if a process would get no item of a batch."""
+    batch = min(training.batch_size, items)
+    if batch < ranks.count:
+        what = f"training.batch_size: {batch}" if batch < items else f"a batch of all {items} training items"
+        line = f"batch_size={ranks.count} or more, or " if ranks.count <= items else ""
+        raise ConfigError(
+            f"{what} cannot be divided among {ranks.count} processes, because each needs at least one item; "
+            f"use {line}torchrun --nproc-per-node {batch}"
+        )
 
 
 def _advice() -> str:

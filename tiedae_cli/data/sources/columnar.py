@@ -15,7 +15,9 @@ from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.data.sources.table import Table, TableBlock, first_rows
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.memory_limits import require_memory
+from tiedae_cli.system.memory_limits import LONGEST_LINE, require_memory
+
+ARROW_STREAM = b"\xff\xff\xff\xff"  # how an Arrow IPC stream begins; a file begins with ``ARROW1``
 
 
 def open_columns(path: Path, kind: str) -> Table:
@@ -82,14 +84,62 @@ def _parquet_batches(path: Path) -> Iterator[Any]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
-        groups = range(file.metadata.num_row_groups)
-        require_memory(str(path), max((file.metadata.row_group(group).total_byte_size for group in groups), default=0))
-        yield from file.iter_batches(batch_size=1 << 14)
+        groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+        schema = file.schema_arrow
+        require_memory(str(path), max((group.total_byte_size for group in groups), default=0))
+        for chunk in (group.column(place) for group in groups for place in range(group.num_columns)):
+            if chunk.total_uncompressed_size > LONGEST_LINE * max(1, chunk.num_values):
+                raise _too_long(f"{path}: column {chunk.path_in_schema}", chunk.total_uncompressed_size)
+    texts = [field.name for field in schema if pyarrow.types.is_string(field.type) or pyarrow.types.is_large_string(field.type)]
+    # A text that repeats is stored once, and may not fit into memory as often as it repeats: it is counted before it is repeated.
+    with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
+        for batch in file.iter_batches(batch_size=1 << 14):
+            for place, name in enumerate(batch.schema.names):
+                _check_texts(f"{path}: column {name}", batch.column(place))
+            columns = [column.dictionary_decode() if name in texts else column for name, column in _cells_of(batch)]
+            yield pyarrow.record_batch(columns, names=batch.schema.names)
+
+
+def _cells_of(batch: Any) -> Iterator[tuple[str, Any]]:
+    return zip(batch.schema.names, batch.columns, strict=True)
+
+
+def _check_texts(name: str, cells: Any) -> None:
+    """Refuse a column of a block with a text longer than ``LONGEST_LINE``, or with more text than fits into memory.
+
+    Raises:
+        DataError: the name, and how much text it is.
+    """
+    import pyarrow.compute as compute
+    import pyarrow.types as types
+
+    is_dictionary = types.is_dictionary(cells.type)
+    words = cells.dictionary if is_dictionary else cells
+    if not (types.is_string(words.type) or types.is_large_string(words.type)):
+        return
+    lengths = compute.binary_length(words)
+    longest = compute.max(lengths).as_py() or 0
+    if longest > LONGEST_LINE:
+        raise _too_long(name, longest)
+    if is_dictionary:
+        lengths = compute.take(lengths, cells.indices)
+    require_memory(name, compute.sum(compute.cast(lengths, "int64")).as_py() or 0)
+
+
+def _too_long(name: str, length: int) -> DataError:
+    return DataError(f"{name}: text of {length / 1e6:,.0f} MB; the limit is {LONGEST_LINE >> 20} MB per cell")
 
 
 def _feather_batches(path: Path) -> Iterator[Any]:
     import pyarrow
 
-    with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_file(source) as file:
-        for index in range(file.num_record_batches):
-            yield file.get_batch(index)
+    with pyarrow.memory_map(str(path)) as source:
+        if source.read(len(ARROW_STREAM)) == ARROW_STREAM:
+            source.seek(0)
+            with pyarrow.ipc.open_stream(source) as stream:
+                yield from stream
+            return
+        source.seek(0)
+        with pyarrow.ipc.open_file(source) as file:
+            for index in range(file.num_record_batches):
+                yield file.get_batch(index)

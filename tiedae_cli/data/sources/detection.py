@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from tiedae_cli.config import DataConfig
+from tiedae_cli.config.shareable import is_url
 from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.image_files import is_image_file
 from tiedae_cli.data.sources.arrays import NPY, NPZ
@@ -18,19 +19,25 @@ from tiedae_cli.data.sources.foreign import HEAD_BYTES, foreign_file
 from tiedae_cli.data.sources.idx import IDX
 from tiedae_cli.data.sources.matrices import HDF5, MATLAB
 from tiedae_cli.data.sources.named_matrix import ANNDATA, MATRIX_FOLDER, MATRIX_MARKET
+from tiedae_cli.data.sources.safetensors_files import SAFETENSORS, is_model
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import Source
 from tiedae_cli.data.sources.table_files import TableFile, fixed_folder, is_glob, matches, partition_keys
 from tiedae_cli.data.sources.table_folder import TABLE_FOLDER, tables_below
 from tiedae_cli.data.sources.table_kinds import CSV, TABLES
 from tiedae_cli.data.sources.tables import Joined
+from tiedae_cli.data.sources.torch_files import TORCH
+from tiedae_cli.data.sources.zarr_folders import ZARR
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.standard_streams import stdin
 
 SOURCES = [
     IMAGE_FOLDER,
+    ZARR,
+    TORCH,
     NPY,
     NPZ,
+    SAFETENSORS,
     HDF5,
     ANNDATA,
     MATRIX_MARKET,
@@ -43,6 +50,7 @@ SOURCES = [
     TABLE_FOLDER,
 ]
 MODELS = ("", ".safetensors")  # suffixes of models, which are not data
+BY_BYTES = (TORCH, SAFETENSORS)  # recognized whatever their suffix
 MAGIC_BYTES = 16  # enough to tell what a file is
 
 
@@ -68,12 +76,17 @@ def is_data_file(name: str) -> bool:
 
 def is_input(name: str) -> bool:
     """Return whether a command line argument can only be data, never a model; False for folders of images."""
+    if is_url(name):
+        return True
     if os.path.isdir(name):
         return source_of(Path(name)) is not IMAGE_FOLDER
+    suffix = Path(name).suffix.lower()
+    if suffix in SAFETENSORS.suffixes + TORCH.suffixes:  # suffixes of models too
+        return os.path.isfile(name) and not (suffix in SAFETENSORS.suffixes and is_model(Path(name)))
     if is_glob(name) and matches(name):
         return True
     known = name == "-" or is_image_file(name) or is_data_file(name)
-    return known or (os.path.isfile(name) and Path(name).suffix.lower() not in MODELS)
+    return known or (os.path.isfile(name) and bool(Path(name).suffix))
 
 
 def source_of(path: Path) -> Source:
@@ -87,8 +100,12 @@ def source_of(path: Path) -> Source:
     foreign = None if folder else foreign_file(path, head)
     if foreign is not None:
         raise DataError(f"{path}: {foreign.name}; {foreign.instead}; tiedae reads {formats()}")
+    marked = None if folder else next((source for source in BY_BYTES if source.recognizes(path, head)), None)
+    if marked is not None:
+        return marked
     members = zip_members(path) if head.startswith(ZIP) else []
-    suffix = plain_suffix(members[0] if len(members) == 1 else path.name)
+    packed = len(members) == 1 and not members[0].endswith(".npy")  # of one array is an .npz
+    suffix = plain_suffix(members[0] if packed else path.name)
     named = next((source for source in SOURCES if source.is_folder == folder and suffix in source.suffixes), None)
     return named or recognized(path, head if folder or head else _head(path), folder)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from tiedae_cli.data.sources.compression import plain_suffix, zip_members
 from tiedae_cli.system.portability import quoted
 
+OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # a pickle too, which names itself when it is opened
 HEAD_BYTES = 512  # enough for every mark below
 AS_TABLE = "save its table as .csv or .parquet"
 AS_ARRAY = "save its values as .npy, one row per item"
@@ -28,10 +29,6 @@ PICKLE = Foreign(
     "a pickle, which can run any program when it is opened, so it never is",
     "save what is in it with np.save('x.npy', array) or table.to_parquet('x.parquet')",
 )
-PYTORCH = Foreign(
-    "a PyTorch file, which may hold a pickle that runs any program, so it is never opened",
-    "save the tensor with np.save('x.npy', tensor.numpy())",
-)
 DATABASE = Foreign("a database", AS_TABLE)
 SQLITE = Foreign("a SQLite database", "export a table: sqlite3 -header -csv FILE 'select * from TABLE' > x.csv")
 SPREADSHEET = Foreign("a spreadsheet", "rename it to .xlsx if it is one of Excel, or save the sheet as .csv")
@@ -52,11 +49,10 @@ SUFFIXES = {
     ".ipynb": Foreign("a Jupyter notebook", "save its data with np.save('x.npy', array)"),
     ".py": Foreign("a Python program", "save its data with np.save('x.npy', array)"),
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), PICKLE),
-    **dict.fromkeys((".pt", ".pth"), PYTORCH),
     **dict.fromkeys((".doc", ".docx", ".odt", ".rtf", ".pdf", ".ppt", ".pptx"), DOCUMENT),
     **dict.fromkeys((".xls", ".ods"), SPREADSHEET),
     **dict.fromkeys((".sqlite", ".sqlite3", ".db"), DATABASE),
-    **dict.fromkeys((".safetensors", ".onnx"), MODEL),
+    ".onnx": MODEL,
     **dict.fromkeys((".wav", ".mp3", ".flac", ".ogg"), SOUND),
     **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv"), VIDEO),
     **dict.fromkeys((".tar", ".tgz", ".7z", ".rar"), ARCHIVE),
@@ -104,27 +100,21 @@ def _by_bytes(head: bytes) -> Foreign | None:
     found = next((kind for at, mark, kind in MARKS if head[at : at + len(mark)] == mark), None)
     if found is not None:
         return found
-    if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
+    if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5") and not head.startswith(OLD_TORCH):
         return PICKLE
-    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 1 << 27:
-        return Foreign(
-            "a safetensors file, a model or bare tensors", "name data, or save a tensor with np.save('x.npy', array)"
-        )
     start = head.lstrip()[:15].lower()
     return WEB_PAGE if start.startswith((b"<!doctype html", b"<html")) else None
 
 
 def _in_zip(path: Path, head: bytes) -> Foreign | None:
-    """Return what a zip file is, by its members; None for an ``.npz`` archive and what is not a zip file."""
+    """Return what a zip file is, by its members; None for archives of arrays and tensors, and what is not a zip file."""
     if not head.startswith(b"PK\3\4"):
         return None
     names = zip_members(path)
-    if not names or any(name.endswith(".npy") for name in names):
+    if not names or any(name.endswith((".npy", "/data.pkl")) for name in names):
         return None
     if any(name.startswith("xl/") for name in names):
         return None if path.suffix.lower() == ".xlsx" else SPREADSHEET
-    if any(name.endswith("data.pkl") for name in names):
-        return PYTORCH
     if any(name.startswith(("word/", "ppt/")) for name in names) or "mimetype" in names:
         return DOCUMENT
     if len(names) == 1 and plain_suffix(names[0]) in ZIPPED:

@@ -135,6 +135,9 @@ def _detected(path: str, arrays: Mapping[str, NamedArray]) -> tuple[dict[str, st
     items = [
         name for name, array in arrays.items() if array.dtype.kind in NUMBERS and not is_label[name] and len(array.shape) >= 2
     ]
+    if not items:  # a series of numbers, if it is the only one
+        flat = [name for name, array in arrays.items() if array.dtype.kind in NUMBERS and not is_label[name] and array.shape]
+        items = flat if len(flat) == 1 else []
     by_split = {split: [name for name in items if split_of[name] == split] for split in ("train", "validation", "test")}
     whole = [name for name in items if split_of[name] is None]
     chosen: dict[str, str] = {}

@@ -80,6 +80,8 @@ class Part:
     """(N, ...), the whole array, if it is in memory or memory-mapped."""
     columns: Columns | None = None
     """The named columns of the values, if the source has names."""
+    base: np.ndarray | None = None
+    """(D,) float64: what ``read`` has subtracted from whole numbers beyond 2**53 (``data/whole_numbers.py``); None: nothing."""
     key: str | None = None
     """Identifies the copy of the values in the user's cache folder; None: the values are not cached."""
     locate: Callable[[int], tuple[str, int]] | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from tiedae_cli.data.columns import Columns
+from tiedae_cli.data.sources.columnar import ARROW_STREAM
 from tiedae_cli.data.sources.dialect import DialectChoices
 from tiedae_cli.data.sources.part import Part
 from tiedae_cli.data.sources.series import series_rules
@@ -106,8 +107,8 @@ FEATHER = Source(
     "feather",
     TABLE,
     partial(_parts, "feather"),
-    (".feather", ".arrow"),
-    lambda path, head: head.startswith(b"ARROW1"),
+    (".feather", ".arrow", ".arrows", ".ipc"),
+    lambda path, head: head.startswith((b"ARROW1", ARROW_STREAM)),
     fields=FIELDS,
 )
 TABLES = (CSV, JSON_LINES, PARQUET, FEATHER)

@@ -5,21 +5,26 @@ Shapes: B rows per block, D values of an item.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from tiedae_cli.data.columns import Column, Columns
+from tiedae_cli.data.item_set import EXACT_INTEGERS
 from tiedae_cli.data.sources.cells import MISSING, NO_NUMBER, YES_NO, as_text, is_number, label_text
 from tiedae_cli.data.sources.forward_fill import forward_filled
 from tiedae_cli.data.sources.number_format import SIGN_AFTER, SIGN_BEFORE, SIGNS, bare, sign_of
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.data.sources.series import SeriesRules, series_rows
 from tiedae_cli.data.sources.table import Table, TableBlock
+from tiedae_cli.data.whole_numbers import base_near, base_of, less_base
 from tiedae_cli.errors import DataError
 
+EXACT_DIGITS = 15  # a text that is not longer is a number that float64 holds, or one that it rounds as every program does
+LARGEST = float(np.finfo(np.float32).max)
 log = logging.getLogger(__name__)
 
 
@@ -58,8 +63,44 @@ def table_part(
 
     whole = all(column.categories is None for column in columns.fed) and encoder.head_is_whole()
     dtype = np.dtype(np.int64 if whole else np.float64)
-    key = None if table.key is None else repr((table.key, columns, series, in_order))
-    return Part(table.name, (len(columns.values),), dtype, None, read, columns=columns, key=key, locate=table.locate)
+    base, key = encoder.base(), None if table.key is None else repr((table.key, columns, series, in_order))
+    width = len(columns.values)
+    return Part(table.name, (width,), dtype, None, read, columns=columns, base=base, key=key, locate=table.locate)
+
+
+def _numbers_of_rows(rows: np.ndarray) -> Sequence[int]:
+    """Return row numbers, (B,), as a range if they follow each other, which takes no memory per row."""
+    first, last = (int(rows[0]), int(rows[-1])) if len(rows) else (0, -1)
+    return range(first, last + 1) if last - first == len(rows) - 1 else rows.tolist()
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind) or types.is_decimal(kind))
+
+
+def _whole(cells: Any) -> np.ndarray:
+    """Return whole numbers as 64-bit integers, (B,); 0 for null."""
+    import pyarrow.compute as compute
+
+    return np.asarray(compute.fill_null(cells, 0).to_numpy(zero_copy_only=False))
+
+
+def _exact(cell: str) -> Fraction | None:
+    """Return the number that a text means, exactly; None if it is not a finite number of ordinary size."""
+    text = YES_NO.get(cell, cell)
+    if not is_number(text) or not abs(float(text)) <= LARGEST or "e-" in text.lower():
+        return Fraction(float(text)) if is_number(text) and np.isfinite(float(text)) else None
+    return Fraction(text)
+
+
+def _difference(cell: str, base: float) -> float:
+    """Return the number that a text means minus a base, rounded once; NaN if it is not a number."""
+    exact = _exact(cell)
+    if exact is None:
+        return float(cell) if is_number(cell) else np.nan
+    return float(exact - int(base))
 
 
 class _Encoder:
@@ -75,6 +116,27 @@ class _Encoder:
         self.columns = columns
         self.unseen: Counter[str] = Counter()
         self.signs: dict[str, tuple[str, str]] = {}  # first cell of a column and the sign of a currency or percent in it
+        numeric = [column.name for column in columns.fed if column.categories is None]
+        bases = {name: self._base(table.head.columns[name]) for name in numeric}
+        self.bases = {name: base for name, base in bases.items() if base}
+
+    def base(self) -> np.ndarray | None:
+        """Return what is subtracted from each value, (D,) float64; None if nothing is."""
+        if not self.bases:
+            return None
+        return np.array([self.bases.get(column.name, 0.0) for column in self.columns.fed for _ in column.values])
+
+    def _base(self, cells: Any) -> float:
+        """Return what to subtract from the numbers of a column, by its first cells; 0 for none."""
+        import pyarrow.types as types
+
+        if types.is_integer(cells.type):
+            return base_of(_whole(cells))
+        if not _is_text(cells.type):
+            return 0.0
+        exact = (_exact(text) for text in self._texts(cells).to_pylist() if text is not None and len(text) > EXACT_DIGITS)
+        large = (int(number) for number in exact if number is not None and EXACT_INTEGERS <= abs(number) <= LARGEST)
+        return next((base_near(number) for number in large), 0.0)
 
     def head_is_whole(self) -> bool:
         """Return whether the first rows hold only whole numbers, some above 1, as pixels are."""
@@ -96,26 +158,29 @@ class _Encoder:
             texts = [label_text(cell, self.table.numbers.decimal) for cell in as_text(block.columns[self.columns.label])]
             labels = np.array(texts, dtype=object)[good]
         values = np.concatenate(parts, 1)[good]
-        return RawBlock(block.rows[good].tolist(), values, labels)
+        return RawBlock(_numbers_of_rows(block.rows[good]), values, labels)
 
     def _numbers(self, name: str, cells: Any, rows: np.ndarray, good: np.ndarray, bad: Bad) -> np.ndarray:
         import pyarrow
         import pyarrow.compute as compute
         import pyarrow.types as types
 
-        if not (types.is_string(cells.type) or types.is_large_string(cells.type) or types.is_dictionary(cells.type)):
-            return np.asarray(compute.cast(cells, pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
-        if types.is_dictionary(cells.type):
-            cells = compute.cast(cells, pyarrow.string())
-        text = compute.utf8_trim_whitespace(cells)
-        text = compute.if_else(compute.is_in(text, pyarrow.array(NO_NUMBER)), pyarrow.scalar(None, pyarrow.string()), text)
+        base = self.bases.get(name, 0.0)
+        if not _is_text(cells.type):
+            if base and types.is_integer(cells.type):
+                return np.where(np.asarray(cells.is_null()), np.nan, less_base(_whole(cells), base))
+            numbers = compute.cast(cells, pyarrow.float64(), safe=False)
+            return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64) - base
+        text = self._texts(cells)
         signed = bool(self.signs.get(name, ("", ""))[1])
-        numbers = None if signed else self._cast(text)
+        numbers = None if signed or base else self._cast(text)
         if signed or (numbers is None and compute.any(compute.match_substring_regex(text, f"[{SIGNS}]")).as_py()):
             text = self._without_signs(name, text, rows)
-            numbers = self._cast(text)
+            numbers = None if base else self._cast(text)
         elif numbers is not None and name not in self.signs and len(numbers) > numbers.null_count:
             self.signs[name] = (next(cell for cell in text.to_pylist() if cell is not None), "")
+        if base:
+            return self._differences(name, text, base, rows, good, bad)
         if numbers is None:
             numbers = self._one_by_one(name, text.to_pylist(), rows, good, bad)
         return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
@@ -129,6 +194,27 @@ class _Encoder:
             return compute.cast(self._plain(text), pyarrow.float64())
         except pyarrow.ArrowInvalid:
             return None
+
+    def _texts(self, cells: Any) -> Any:
+        """Return cells as text without white space around it; null for a missing value."""
+        import pyarrow
+        import pyarrow.compute as compute
+
+        text = compute.utf8_trim_whitespace(compute.cast(cells, pyarrow.string()))
+        return compute.if_else(compute.is_in(text, pyarrow.array(NO_NUMBER)), pyarrow.scalar(None, pyarrow.string()), text)
+
+    def _differences(self, name: str, text: Any, base: float, rows: np.ndarray, good: np.ndarray, bad: Bad) -> np.ndarray:
+        """Return numbers minus a base, (B,) float64, rounded once; cells that are not numbers are reported."""
+        import pyarrow
+        import pyarrow.compute as compute
+
+        plain = self._plain(text)
+        try:
+            whole = compute.cast(plain, pyarrow.int64())
+            return np.where(np.asarray(whole.is_null()), np.nan, less_base(_whole(whole), base))
+        except pyarrow.ArrowInvalid:
+            self._one_by_one(name, text.to_pylist(), rows, good, bad)
+            return np.array([np.nan if cell is None else _difference(cell, base) for cell in plain.to_pylist()])
 
     def _without_signs(self, name: str, text: Any, rows: np.ndarray) -> Any:
         """Return the cells of a column without the sign of a currency or percent.

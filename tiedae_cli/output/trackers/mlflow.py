@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tiedae_cli.config import Config
+from tiedae_cli.config.shareable import without_secrets
 from tiedae_cli.errors import Interrupted, StorageError, TiedaeError
 from tiedae_cli.runs.observer import Observer, TrainingResult, TrainingStart
 from tiedae_cli.runs.run_folder import Run
@@ -59,7 +60,7 @@ class MlflowTracker(Observer):
             self.run_id = self._known_run() or self._new_run()
             self.client.update_run(self.run_id, status="RUNNING")
             known = self.client.get_run(self.run_id).data.params
-            for name, value in _parameters(start.config).items():
+            for name, value in _parameters(without_secrets(start.config)).items():
                 if name not in known:
                     self.client.log_param(self.run_id, name, value)
 

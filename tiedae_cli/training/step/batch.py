@@ -21,11 +21,12 @@ class Batch:
         training: corruption, flip and shift.
         input: (B, D), input of the model.
         target: (B, D), target of the reconstruction; the same memory as ``input`` unless the input is corrupted.
-        share: index of this process's part of the global batch, and the number of parts.
+        share: position of this process's first item in the global batch, and the number of items of the global batch;
+            None: ``input`` is the global batch.
     """
 
     def __init__(
-        self, items: TrainingSet, training: TrainingConfig, input: Tensor, target: Tensor, share: tuple[int, int] = (0, 1)
+        self, items: TrainingSet, training: TrainingConfig, input: Tensor, target: Tensor, share: tuple[int, int] | None = None
     ) -> None:
         self.items = items
         self.rows = items.rows  # (M, D) raw
@@ -33,7 +34,7 @@ class Batch:
         self.training = training
         self.input = input
         self.target = target
-        self.share = share
+        self.start, self.count = share or (0, len(input))
         self.raw = self.rows.new_empty(input.shape)
         self.scale = torch.as_tensor(self.form.scale, dtype=input.dtype, device=input.device)
         self.generator = torch.Generator(device=input.device)
@@ -59,10 +60,9 @@ class Batch:
 
     def _noise(self, draw: Draw, shape: tuple[int, ...], *stream: int) -> Tensor:
         """Draw numbers for the global batch, (all processes' B, ...), and return this process's share, (B, ...)."""
-        part, parts = self.share
         self.generator.manual_seed(seeded(self.training.seed, *stream).initial_seed())
-        numbers = draw((shape[0] * parts, *shape[1:]), generator=self.generator, device=self.input.device)
-        return numbers[part * shape[0] : (part + 1) * shape[0]]
+        numbers = draw((self.count, *shape[1:]), generator=self.generator, device=self.input.device)
+        return numbers[self.start : self.start + shape[0]]
 
     def _flipped(self, raw: Tensor, epoch: int, step: int) -> Tensor:
         """Return the raw batch, (B, D), with each image mirrored horizontally with probability 1/2."""

@@ -91,7 +91,7 @@ class Gradient:
         loss: ``squared_error``, (1 / n) sum (y - x)^2; ``mse``, the same divided by D; ``cross_entropy``,
             -(1 / n) sum x log y + (1 - x) log (1 - y).
         cross_entropy_weight: w; adds w times the cross-entropy to the other two, divided as they are.
-        items: n, the items of the mean: B times the number of processes.
+        items: n, the items of the mean: those of the global batch.
         penalty: penalty on the code; None for none.
         corrupted: whether the input needs a buffer apart from the target.
     """

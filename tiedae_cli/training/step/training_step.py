@@ -36,7 +36,8 @@ class TrainingStep:
         place: dtype of the matrix products, and the processes that share each batch.
 
     Attributes:
-        batch_size: items per global batch: as configured, at most the whole set, a multiple of the number of processes.
+        batch_size: items per global batch: as configured, at most the whole set.
+        share: items of this process in each global batch; those of two processes differ by one at most.
         steps: steps per epoch; the last, partial batch is dropped.
         errors: (steps,) float32, squared error of each step of this epoch over this process's items, before the update.
     """
@@ -49,8 +50,9 @@ class TrainingStep:
         place: Place,
     ) -> None:
         self.ranks = place.ranks
-        self.share = min(training.batch_size, len(items)) // self.ranks.count
-        self.batch_size = self.share * self.ranks.count
+        self.batch_size = min(training.batch_size, len(items))
+        self.first, self.stop = self.ranks.share(self.batch_size)  # of each global batch
+        self.share = self.stop - self.first
         self.steps = len(items) // self.batch_size
         self.clip = training.gradient_clip
         self.parameters = FlatParameters(model, place.dtype)
@@ -62,8 +64,7 @@ class TrainingStep:
         self.gradient: Gradient | AutogradGradient = engine(
             model, self.parameters, self.share, training.loss, self.batch_size, penalty, noisy, training.cross_entropy_weight
         )
-        part = (self.ranks.rank, self.ranks.count)
-        self.batch = Batch(items, training, self.gradient.input, self.gradient.target, part)
+        self.batch = Batch(items, training, self.gradient.input, self.gradient.target, (self.first, self.batch_size))
         self.optimizer = create_optimizer(self.parameters, training)
         gradients = self.parameters.views(self.parameters.gradient)
         self.held = [] if model.path is None else [gradients[name] for name in HELD]
@@ -87,7 +88,7 @@ class TrainingStep:
         self.epoch, self.rates = epoch, rates
         # (steps, B) -> (steps, B of this process): each global batch is cut by rank.
         batches = order[: self.steps * self.batch_size].view(self.steps, self.batch_size)
-        mine = batches[:, self.ranks.rank * self.share : (self.ranks.rank + 1) * self.share].contiguous()
+        mine = batches[:, self.first : self.stop].contiguous()
         if self.captured is not None:
             self.captured.begin_epoch(mine, rates, step)
         else:
