@@ -4,14 +4,13 @@ Images are uint8 (whole numbers from 0 to 255, black and white as 0 and 255) or 
 float64, or uint8 where they are stored so. Shapes: N items, B items per block, C channels, H x W pixels, D values per item.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_set import ItemForm, ValueRange
-from tiedae_cli.data.sources.part import Bad, Part, RawBlock, item_name
+from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.errors import DataError
 
 FORMS = "N x D vectors, N x H x W images or N x C x H x W (or N x H x W x C) images"
@@ -49,19 +48,20 @@ class ItemRules:
         if self.channels_last:
             values = np.moveaxis(values, -1, 1)  # (B, H, W, C) -> (B, C, H, W)
         values = values.reshape(len(values), self.form.values_per_item)  # (B, D)
-        good = self._good(values, block.rows, bad)
-        rows, labels, positions = block.rows, block.labels, block.positions
+        good = self._good(values, block, bad)
+        rows, labels, positions, origin = block.rows, block.labels, block.positions, block.origin
         if not good.all():
-            rows, values = [rows[index] for index in np.flatnonzero(good).tolist()], values[good]
-            labels, positions = (None if kept is None else kept[good] for kept in (labels, positions))
+            kept = np.flatnonzero(good).tolist()
+            rows, values, origin = [rows[index] for index in kept], values[good], origin.only(kept)
+            labels, positions = (None if array is None else array[good] for array in (labels, positions))
         if self.range is not None:
             values = (values.astype(np.float32) - self.range.low) / (self.range.high - self.range.low)
         converted = values.astype(self.target, copy=False)
         if values.dtype.kind == "b" and self.form.kind == "images":
             converted = converted * np.uint8(255)
-        return RawBlock(rows, np.ascontiguousarray(converted), labels, positions)
+        return RawBlock(rows, np.ascontiguousarray(converted), labels, positions, origin)
 
-    def _good(self, values: np.ndarray, rows: Sequence[int | str], bad: Bad) -> np.ndarray:
+    def _good(self, values: np.ndarray, block: RawBlock, bad: Bad) -> np.ndarray:
         """Return which items hold only valid values, (B,) bool; the others are reported."""
         everything = np.ones(len(values), dtype=bool)
         if values.dtype == np.uint8 or values.dtype.kind == "b" or not values.size:
@@ -78,7 +78,7 @@ class ItemRules:
                 wrong &= ~np.isnan(values)
         for index in np.flatnonzero(wrong.any(1)).tolist():
             value = values[index, int(wrong[index].argmax())]
-            item = item_name(rows[index])
+            item = block.name_of(index)
             if self.columns is not None:
                 item += f", column {self.columns.values[int(wrong[index].argmax())]}"
             bad(DataError(f"{self.name}: {item} holds {self._problem(value)}"))

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tiedae_cli.data.columns import Columns
+from tiedae_cli.data.origin import Origin
+from tiedae_cli.data.sources.part import item_name
 from tiedae_cli.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
@@ -129,18 +131,27 @@ class Block:
     """For rows of windows: the number of the uninterrupted series that they belong to."""
     labels: Sequence[str] | None = None
     """Label text of each item, if the source has labels."""
+    origin: Origin = Origin()
+    """Lines and keys of the items, if the source has them."""
 
     def joined(self, other: "Block") -> "Block":
         """Return the items of two blocks of one stream as one."""
         if not len(self.items) or not len(other.items):
             return self if len(self.items) else other
         labels = None if self.labels is None or other.labels is None else [*self.labels, *other.labels]
-        return Block([*self.items, *other.items], np.concatenate([self.values, other.values]), self.series, labels)
+        origin, values = self.origin.joined(other.origin), np.concatenate([self.values, other.values])
+        return Block([*self.items, *other.items], values, self.series, labels, origin)
 
     def slice(self, start: int, stop: int | None = None) -> "Block":
         """Return items start to stop, or to the last one."""
-        kept = slice(start, stop)
-        return Block(self.items[kept], self.values[kept], self.series, None if self.labels is None else self.labels[kept])
+        kept, origin = slice(start, stop), self.origin.slice(start, stop)
+        return Block(
+            self.items[kept], self.values[kept], self.series, None if self.labels is None else self.labels[kept], origin
+        )
+
+    def name_of(self, index: int) -> str:
+        """Return what an item of the block is called in messages."""
+        return item_name(self.items[index], self.origin.line(index))
 
 
 @dataclass(frozen=True)

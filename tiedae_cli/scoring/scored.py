@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.data.item_set import Block
-from tiedae_cli.data.sources.part import Bad, item_name
+from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.errors import DataError
 from tiedae_cli.scoring.reasons import Evidence
 
@@ -36,7 +36,8 @@ class Scored:
         """Return the items at some positions."""
         block = self.block
         labels = None if block.labels is None else [block.labels[index] for index in kept]
-        rest = Block([block.items[index] for index in kept], block.values[kept], block.series, labels)
+        items, origin = [block.items[index] for index in kept], block.origin.only(kept)
+        rest = Block(items, block.values[kept], block.series, labels, origin)
         ranked = None if self.ranked is None else self.ranked[kept]
         why = None if self.evidence is None else self.evidence.only(torch.tensor(kept, dtype=torch.int64))
         return Scored(rest, self.squared_errors[kept], ranked, why)
@@ -55,5 +56,5 @@ def without_infinite(scored: Scored, bad: Bad) -> Scored:
     if not wrong.any():
         return scored
     for index in wrong.nonzero().flatten().tolist():
-        bad(DataError(f"{item_name(scored.block.items[index])}: its values are too large for this model"))
+        bad(DataError(f"{scored.block.name_of(index)}: its values are too large for this model"))
     return scored.only((~wrong).nonzero().flatten().tolist())

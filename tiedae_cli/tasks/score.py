@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data.item_reader import ItemReader, Items
+from tiedae_cli.data.item_reader import ItemReader, Items, check_id
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.load_data import is_data_set, load_splits
-from tiedae_cli.data.records import Records
+from tiedae_cli.data.records import Records, item_columns
 from tiedae_cli.data.windows import row_form
 from tiedae_cli.errors import InputError, OutliersFound
 from tiedae_cli.output import figures
@@ -72,7 +72,9 @@ class ScoreRequest:
     output: str = "-"
     """A path or ``-``."""
     file_format: str = "jsonl"
-    """jsonl or csv."""
+    """jsonl, csv or parquet."""
+    key: str | None = None
+    """The column that holds the user's key of each item; None: detected."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def score(run: OpenRun, names: Sequence[str], request: ScoreRequest, terminal: T
     pictures = _Pictures(run, request.sheet, request.plot)
     scorer, failures = Scorer(run), Failures()
     limit = _limit(scorer, request)
-    reader = ItemReader(run.form, run.block_size, failures.add, data=run.config.data)
+    check_id(request.key, names)
+    reader = ItemReader(run.form, run.block_size, failures.add, data=run.config.data, finds_id=True, id=request.key)
     items = reader.open_rows(names) if names else scorer.rows(run.split(request.split))
     check_targets(request.output, *(None if path is None else str(path) for path in (request.sheet, request.plot)))
     tally = _tally(run, request, limit)
@@ -115,7 +118,7 @@ def score(run: OpenRun, names: Sequence[str], request: ScoreRequest, terminal: T
     blocks = items.blocks if drift is None else drift.watch(items.blocks)
     scored = pictures.watch(tally.watch(scorer.score(blocks, failures.add, request.explain)))
     if request.against is None:
-        records = _records(scored, tally, request, limit, row_form(run.form), failures, drift)
+        records = _records(scored, tally, request, limit, items, row_form(run.form), failures, drift)
     else:
         intruders = scorer.score(_intruders(scorer, reader, request.against).blocks, failures.add)
         records = _detection(scored, tally, intruders, request.against)
@@ -217,6 +220,7 @@ def _records(
     tally: Tally,
     request: ScoreRequest,
     limit: Limit,
+    items: Items,
     form: ItemForm,
     failures: Failures,
     drift: DriftWatch | None,
@@ -224,7 +228,7 @@ def _records(
     """Yield what is written of each item, in order; of the ``top`` worst, worst first; or one object about all."""
 
     def written(scored: Scored) -> Records:
-        return score_records(scored, form, limit.value, labels=tally.labelled is not None)
+        return score_records(scored, items, form, limit.value, labels=tally.labelled is not None)
 
     for scored in blocks:
         if tally.items:
@@ -258,16 +262,17 @@ def _summary(tally: Tally, limit: Limit, failures: Failures, drift: DriftWatch |
     return {**values, **labelled.values(limit.value)} if labelled is not None and judged else values
 
 
-def score_records(scored: Scored, form: ItemForm, limit: float | None, labels: bool = False) -> Records:
+def score_records(scored: Scored, items: Items, form: ItemForm, limit: float | None, labels: bool = False) -> Records:
     """Return what is written of each item, as the JSON interface names it; nothing about outliers without a limit.
 
     Args:
-        scored: the items; of outliers also why, where that is known.
+        scored: a block of the items; of outliers also why, where that is known.
+        items: all of them.
         form: of an item.
         limit: a higher score makes an outlier.
         labels: whether labels are written.
     """
-    values: dict[str, Sequence[Any]] = {"item": scored.block.items}
+    values = item_columns(scored.block, items)
     if labels and scored.block.labels is not None:
         values["label"] = scored.block.labels
     if scored.ranked is not None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split
+from tiedae_cli.cli.commands.options import Debug, Device, IdColumn, Inputs, Json, Model, Output, Quiet, Split
 from tiedae_cli.output.item_writer import FORMATS, choose_format, listed
 
 
@@ -23,6 +23,7 @@ def encode(
             help=f"{listed(FORMATS)}.",
         ),
     ] = None,
+    key: IdColumn = None,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
@@ -39,7 +40,7 @@ def encode(
         refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(model, inputs or [], device)
-        count, size = encode_items(run, names, split, output, kind), run.network.sizes[-1]
+        count, size = encode_items(run, names, split, output, kind, key), run.network.sizes[-1]
         if output != "-":
             terminal.note(f"{count:,} codes of {size} numbers")
             terminal.result(output)

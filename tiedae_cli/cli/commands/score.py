@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split, fraction
+from tiedae_cli.cli.commands.options import Debug, Device, IdColumn, Inputs, Json, Model, Output, Quiet, Split, fraction
 from tiedae_cli.output.item_writer import FORMATS, KEYED_FORMATS, choose_format, listed
 from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
 
@@ -97,6 +97,7 @@ def score(
             "--summary", help="Print one object about all items; with labels, also how well the scores separate them."
         ),
     ] = False,
+    key: IdColumn = None,
     output: Output = "-",
     file_format: Annotated[
         str | None,
@@ -151,6 +152,7 @@ def score(
         plot=plot,
         output=output,
         file_format=kind,
+        key=key,
     )
     with Terminal(quiet, as_json) as terminal:
         if rate == 1:

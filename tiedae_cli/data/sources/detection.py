@@ -8,6 +8,7 @@ from typing import IO
 from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.image_files import is_image_file
 from tiedae_cli.data.sources.arrays import NPY, NPZ
+from tiedae_cli.data.sources.arriving import Joined, first_bytes
 from tiedae_cli.data.sources.cifar import CIFAR
 from tiedae_cli.data.sources.compression import opener_of
 from tiedae_cli.data.sources.folder import IMAGE_FOLDER
@@ -17,7 +18,6 @@ from tiedae_cli.data.sources.matrices import HDF5, MATLAB
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import Source
 from tiedae_cli.data.sources.table_kinds import CSV, FEATHER, JSON_LINES, PARQUET
-from tiedae_cli.data.sources.tables import Joined
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.standard_streams import stdin
 
@@ -101,7 +101,7 @@ def open_stream(name: str) -> tuple[Source, IO[bytes]]:
         DataError: it is empty, or its kind cannot be read sequentially.
     """
     raw = stdin() if name == "-" else open(name, "rb")
-    head = raw.read(MAGIC_BYTES)
+    head = first_bytes(raw, MAGIC_BYTES)
     if not head:
         raise DataError(f"{name}: empty; expected {formats(of_streams=True)}, or an image")
     foreign = foreign_file(Path(), head)

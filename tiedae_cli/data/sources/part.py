@@ -9,14 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from tiedae_cli.data.columns import Columns
+from tiedae_cli.data.origin import Origin
 from tiedae_cli.errors import DataError
 
 Bad = Callable[[DataError], None]  # called for each unreadable item; if it returns, the item is skipped; it may raise instead
 
 
-def item_name(item: int | str) -> str:
-    """Return the name of an item in messages: rows count from 1 there, as lines do; in results they count from 0, as in numpy."""
-    return f"row {item + 1:,}" if isinstance(item, int) else item
+def item_name(item: int | str, line: int | None = None) -> str:
+    """Return the name of an item in messages, with its line in a text file: rows count from 1 there; in results from 0, as in numpy."""
+    if isinstance(item, str):
+        return item
+    return f"row {item + 1:,}" if line is None else f"row {item + 1:,} (line {line:,})"
 
 
 def stop(problem: DataError) -> None:
@@ -36,6 +39,12 @@ class RawBlock:
     """(B,) text; only of tables with a label column."""
     positions: np.ndarray | None = None
     """(B,) int64, positions in time: consecutive rows of one series differ by 1. Default: ``rows``."""
+    origin: Origin = Origin()
+    """Lines and keys of the items, if the source has them."""
+
+    def name_of(self, index: int) -> str:
+        """Return what an item of the block is called in messages."""
+        return item_name(self.rows[index], self.origin.line(index))
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,10 @@ class Part:
     """The named columns of the values, if the source has names."""
     key: str | None = None
     """Identifies the copy of the values in the user's cache folder; None: the values are not cached."""
+    has_lines: bool = False
+    """Whether the items have lines, because the source is text."""
+    id: str | None = None
+    """The column or array that holds the user's key of each item, if it is read."""
 
     def describe(self) -> str:
         """Return shape and type as text, for messages."""

@@ -131,7 +131,8 @@ def _as_they_are(table: Table, rules: SeriesRules, blocks: Iterator[tuple[TableB
         seconds = clock.seconds(block)
         steps = np.diff(seconds, prepend=seconds[0] if last is None else last)
         if (steps < 0).any():
-            raise _out_of_order(table, rules.time, int(block.rows[np.flatnonzero(steps < 0)[0]]))
+            place = int(np.flatnonzero(steps < 0)[0])
+            raise _out_of_order(table, rules.time, f"{block.name_of(place)} is before row {block.rows[place]:,}")
         positions = block.rows + gaps + np.cumsum(steps > limit)
         last, gaps = seconds[-1], gaps + int((steps > limit).sum())
         if len(raw.rows):
@@ -183,11 +184,11 @@ def _sorted_blocks(raws: list[RawBlock], number: np.ndarray, position: np.ndarra
         yield RawBlock(kept[part].tolist(), values[part], None if labels is None else labels[part], own[part])
 
 
-def _out_of_order(table: Table, time: str, row: int) -> DataError:
+def _out_of_order(table: Table, time: str, problem: str) -> DataError:
     series = _series_column(table, time)
     several = f"; if it holds several series: {set_option('data.series', series)}" if series else ""
     return DataError(
-        f"{table.name}: windows need rows in the order of time, but in the column {time} row {row + 1:,} is before row {row:,}; "
+        f"{table.name}: windows need rows in the order of time, but in the column {time} {problem}; "
         f"sort the rows: {set_option('data.time', time)}{several}"
     )
 
@@ -267,7 +268,7 @@ class _Clock:
                 found[index] = self._date(cell.strip()) if self.dates else float(text) * self.unit
             except ValueError:
                 raise DataError(
-                    f"{self.table.name}: row {block.rows[index] + 1:,}, column {self.name}: {cell!r} is not a time"
+                    f"{self.table.name}: {block.name_of(index)}, column {self.name}: {cell!r} is not a time"
                 ) from None
         return found
 

@@ -10,6 +10,7 @@ from tiedae_cli.data.sources.dialect import DialectChoices
 from tiedae_cli.data.sources.part import Part
 from tiedae_cli.data.sources.series import series_rules
 from tiedae_cli.data.sources.source import TABLE, VALUE_FIELDS, ReadOptions, Source
+from tiedae_cli.data.sources.table_columns import id_column
 from tiedae_cli.data.sources.table_values import table_part
 from tiedae_cli.data.sources.tables import Table, TableOptions, open_table, stream_table
 
@@ -43,7 +44,9 @@ def _part(table: Table, options: ReadOptions) -> dict[str, Part]:
     for note in table.notes:
         log.info(f"{table.name}: {note}")
     columns = options.choose(table)
-    return {"train": table_part(table, columns, series_rules(table, columns, options.data))}
+    rules = series_rules(table, columns, options.data)
+    key = id_column(table, columns, rules, options.id) if options.finds_id else None
+    return {"train": table_part(table, columns, rules, key)}
 
 
 def _written(options: ReadOptions) -> TableOptions:

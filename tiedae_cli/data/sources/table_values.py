@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tiedae_cli.data.columns import Column, Columns
+from tiedae_cli.data.origin import Origin
 from tiedae_cli.data.sources.cells import MISSING, YES_NO, as_text, is_number, label_text
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.data.sources.series import SeriesRules, series_rows
@@ -20,18 +21,18 @@ from tiedae_cli.errors import DataError
 log = logging.getLogger(__name__)
 
 
-def table_part(table: Table, columns: Columns, series: SeriesRules | None = None) -> Part:
+def table_part(table: Table, columns: Columns, series: SeriesRules | None = None, key: str | None = None) -> Part:
     """Return the rows of a table as the items of a part, their values as float64; a missing value is NaN.
 
-    With ``series`` rows have positions in time; if they are sorted, the whole table is in memory.
+    With ``series`` rows have positions in time; if they are sorted, the whole table is in memory. With ``key`` that column is the key
+    of each row.
     """
-    encoder = _Encoder(table, columns)
+    encoder = _Encoder(table, columns, key)
 
     def pairs(size: int, bad: Bad) -> Iterator[tuple[TableBlock, RawBlock]]:
         for block in table.read(bad):
             for start in range(0, len(block.rows), size):
-                columns = {name: values.slice(start, size) for name, values in block.columns.items()}
-                part = TableBlock(block.rows[start : start + size], columns)
+                part = block.slice(start, size)
                 yield part, encoder.encode(part, bad)
 
     def read(size: int, bad: Bad) -> Iterator[RawBlock]:
@@ -43,8 +44,9 @@ def table_part(table: Table, columns: Columns, series: SeriesRules | None = None
 
     whole = all(column.categories is None for column in columns.fed) and encoder.head_is_whole()
     dtype = np.dtype(np.int64 if whole else np.float64)
-    key = None if table.key is None else repr((table.key, columns, series))
-    return Part(table.name, (len(columns.values),), dtype, None, read, columns=columns, key=key)
+    cached = None if table.key is None else repr((table.key, columns, series))
+    shape = (len(columns.values),)
+    return Part(table.name, shape, dtype, None, read, columns=columns, key=cached, has_lines=table.has_lines, id=key)
 
 
 class _Encoder:
@@ -53,10 +55,11 @@ class _Encoder:
     Args:
         table: its name and decimal mark.
         columns: the columns to encode.
+        key: the column that holds the key of each row.
     """
 
-    def __init__(self, table: Table, columns: Columns) -> None:
-        self.table = table
+    def __init__(self, table: Table, columns: Columns, key: str | None) -> None:
+        self.table, self.key = table, key
         self.columns = columns
         self.unseen: Counter[str] = Counter()
 
@@ -70,23 +73,29 @@ class _Encoder:
         good = np.ones(len(block.rows), dtype=bool)
         parts = []
         for column in self.columns.fed:
-            cells = block.columns[column.name]
             if column.categories is None:
-                parts.append(self._numbers(column.name, cells, block.rows, good, bad)[:, None])
+                parts.append(self._numbers(column.name, block, good, bad)[:, None])
             else:
-                parts.append(self._one_hot(column, column.categories, cells))
+                parts.append(self._one_hot(column, column.categories, block.columns[column.name]))
         labels = None
         if self.columns.label is not None:
             texts = [label_text(cell, self.table.numbers.decimal) for cell in as_text(block.columns[self.columns.label])]
             labels = np.array(texts, dtype=object)[good]
         values = np.concatenate(parts, 1)[good]
-        return RawBlock(block.rows[good].tolist(), values, labels)
+        return RawBlock(block.rows[good].tolist(), values, labels, origin=self._origin(block, good))
 
-    def _numbers(self, name: str, cells: Any, rows: np.ndarray, good: np.ndarray, bad: Bad) -> np.ndarray:
+    def _origin(self, block: TableBlock, good: np.ndarray) -> Origin:
+        """Return the lines and keys of the good rows of a block, (B,) bool."""
+        ids = None if self.key is None else block.ids(self.key)
+        origin = Origin(block.lines, ids)
+        return origin if good.all() else origin.only(np.flatnonzero(good).tolist())
+
+    def _numbers(self, name: str, block: TableBlock, good: np.ndarray, bad: Bad) -> np.ndarray:
         import pyarrow
         import pyarrow.compute as compute
         import pyarrow.types as types
 
+        cells = block.columns[name]
         if not (types.is_string(cells.type) or types.is_large_string(cells.type) or types.is_dictionary(cells.type)):
             return np.asarray(compute.cast(cells, pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
         if types.is_dictionary(cells.type):
@@ -96,7 +105,7 @@ class _Encoder:
         try:
             numbers = compute.cast(self._plain(text), pyarrow.float64())
         except pyarrow.ArrowInvalid:
-            numbers = self._one_by_one(name, text.to_pylist(), rows, good, bad)
+            numbers = self._one_by_one(name, text.to_pylist(), block, good, bad)
         return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
 
     def _plain(self, text: Any) -> Any:
@@ -111,7 +120,7 @@ class _Encoder:
             text = compute.replace_substring(compute.replace_substring(text, ".", "!"), ",", ".")
         return text
 
-    def _one_by_one(self, name: str, cells: list[str | None], rows: np.ndarray, good: np.ndarray, bad: Bad) -> Any:
+    def _one_by_one(self, name: str, cells: list[str | None], block: TableBlock, good: np.ndarray, bad: Bad) -> Any:
         """Parse the cells of a column one by one, and report those that are not numbers."""
         import pyarrow
 
@@ -123,7 +132,7 @@ class _Encoder:
                 continue
             found.append(None)
             good[index] = False
-            cell_name = f"{self.table.name}: row {rows[index] + 1:,}, column {name or '(without a name)'}"
+            cell_name = f"{self.table.name}: {block.name_of(index)}, column {name or '(without a name)'}"
             bad(DataError(f"{cell_name}: {str(cell)[:40]!r} is not a number ({self.table.format})"))
         return pyarrow.array(found, pyarrow.float64())
 

@@ -11,8 +11,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -20,15 +20,18 @@ from typing import IO, Any
 import numpy as np
 
 from tiedae_cli.data.data_errors import data_errors
+from tiedae_cli.data.sources.arriving import LONG_PAUSE, Arriving, Joined, read_fully, read_some
+from tiedae_cli.data.sources.cells import exact_values
 from tiedae_cli.data.sources.compression import MARK_BYTES, opener_of
 from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, DialectChoices, distinct, find_dialect
 from tiedae_cli.data.sources.number_format import NumberFormat
-from tiedae_cli.data.sources.part import Bad
+from tiedae_cli.data.sources.part import Bad, item_name
+from tiedae_cli.data.sources.text_rows import PIECE_BYTES, RowText
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.memory_limits import LONGEST_LINE, require_line, require_memory
+from tiedae_cli.system.memory_limits import require_line, require_memory
 from tiedae_cli.system.progress import progress
 
-NAME_COLUMN = "item"  # what ``encode`` puts before the numbers of each row
+NAME_COLUMN, ID_COLUMN = "item", "id"  # what ``encode`` puts before the numbers of each row; the second only if there are keys
 HEAD_BYTES, HEAD_ROWS = 1 << 16, 1000  # examined to detect the dialect and the columns
 WIDE_ENCODINGS = [
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -38,7 +41,7 @@ WIDE_ENCODINGS = [
 ]
 LARGEST_HEAD, HEAD_LINES = 1 << 26, 8  # bytes; lines that are read of a table with long ones
 LARGE = 1 << 26  # bytes; larger files are cached as values
-TEXT_BLOCK_BYTES = 1 << 22  # parsed at once
+JSON_ROWS = 4096  # of JSON Lines that are parsed at once
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,25 @@ class TableBlock:
     """(B,) int64: row numbers, from 0."""
     columns: dict[str, Any]
     """A pyarrow array of B values per column name."""
+    lines: np.ndarray | None = None
+    """(B,) int64: the line at which each row begins, from 1; None unless the table is text."""
+    exact: Mapping[str, list[Any]] = field(default_factory=dict)
+    """(B,) values per column name, where a column does not hold them as they are in the file."""
+
+    def slice(self, start: int, count: int) -> "TableBlock":
+        """Return ``count`` rows from a row of the block on, or fewer at its end."""
+        columns = {name: values.slice(start, count) for name, values in self.columns.items()}
+        lines = None if self.lines is None else self.lines[start : start + count]
+        exact = {name: values[start : start + count] for name, values in self.exact.items()}
+        return TableBlock(self.rows[start : start + count], columns, lines, exact)
+
+    def ids(self, column: str) -> list[Any]:
+        """Return the values of a column as they are in the file, (B,): text, numbers, or None."""
+        return self.exact[column] if column in self.exact else exact_values(self.columns[column])
+
+    def name_of(self, index: int) -> str:
+        """Return what a row of the block is called in messages."""
+        return item_name(int(self.rows[index]), None if self.lines is None else int(self.lines[index]))
 
 
 @dataclass(frozen=True)
@@ -83,6 +105,11 @@ class Table:
     key: str | None = None
     """For large files: path, size, time and options, which identify its cached values."""
 
+    @property
+    def has_lines(self) -> bool:
+        """Whether the table is text, with a line for each row."""
+        return self.head.lines is not None
+
 
 def open_table(path: Path, kind: str, options: TableOptions) -> Table:
     """Open a table file; its head is read at once.
@@ -104,21 +131,23 @@ def open_table(path: Path, kind: str, options: TableOptions) -> Table:
         if kind == "feather":
             return replace(_columnar(str(path), kind, lambda: _feather_batches(path)), key=key)
         with _opened(path) as file:
-            head = _read_head(file)
-        return replace(_text_table(str(path), kind, options, head, lambda: _opened(path)), key=key)
+            head = _read_head(Arriving(file), kind)
+        return replace(_text_table(str(path), kind, options, head, lambda: Arriving(_opened(path))), key=key)
 
 
 def stream_table(file: IO[bytes], name: str, kind: str, options: TableOptions) -> Table:
-    """Open a stream of text, which can be read once, as a table."""
+    """Open a stream of text, which can be read once, as a table; its head is read at once, or what a pipe has of it when it pauses."""
     with data_errors(name, "a table"):
-        start = file.read(MARK_BYTES)
+        start = read_fully(file, MARK_BYTES)
         opener = opener_of(start)
-        whole: IO[bytes] = io.BufferedReader(Joined(start, file))
-        whole = whole if opener is None else opener(whole)
-        mark = _read_fully(whole, len(codecs.BOM_UTF32_LE))
-        whole = _as_utf8(io.BufferedReader(Joined(mark, whole)), mark)
-        head = _read_head(whole)
-        return _text_table(name, kind, options, head, lambda: io.BufferedReader(Joined(head, whole)))
+        joined: Any = Joined(start, file)
+        whole: IO[bytes] = io.BufferedReader(joined) if opener is None else opener(joined)
+        mark = read_fully(whole, len(codecs.BOM_UTF32_LE))
+        joined = Joined(mark, whole)
+        whole = _as_utf8(io.BufferedReader(joined), mark)
+        head = _read_head(Arriving(whole), kind)
+        joined = Joined(head.text, whole)
+        return _text_table(name, kind, options, head, lambda: Arriving(io.BufferedReader(joined)))
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -146,6 +175,10 @@ class _Recoded(io.RawIOBase):
         """Return True."""
         return True
 
+    def fileno(self) -> int:
+        """Return the descriptor of the file."""
+        return self.file.fileno()
+
     def close(self) -> None:
         """Close the file too."""
         self.file.close()
@@ -154,7 +187,7 @@ class _Recoded(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         """Put the next bytes into the buffer; return how many."""
         while not self.rest:
-            raw = self.file.read(HEAD_BYTES)
+            raw = read_some(self.file, HEAD_BYTES)
             self.rest = self.decoder.decode(raw, final=not raw).encode("utf-8", "replace")
             if not raw and not self.rest:
                 return 0
@@ -164,34 +197,51 @@ class _Recoded(io.RawIOBase):
         return len(part)
 
 
-def _read_head(file: IO[bytes]) -> bytes:
-    """Return the first bytes of a file: ``HEAD_BYTES``, or more until they hold two whole lines of a wide table."""
-    head = _read_fully(file, HEAD_BYTES)
-    while len(head) < LARGEST_HEAD and head.count(b"\n") < HEAD_LINES:
-        more = _read_fully(file, HEAD_BYTES)
+@dataclass(frozen=True)
+class _Head:
+    """The first bytes of a text."""
+
+    text: bytes
+    ended: bool
+    """Whether these are all."""
+
+    @property
+    def whole_lines(self) -> bytes:
+        """The text without an incomplete last line."""
+        return self.text if self.ended or b"\n" not in self.text else self.text[: self.text.rindex(b"\n") + 1]
+
+
+def _read_head(source: Arriving, kind: str) -> _Head:
+    """Return the first ``HEAD_BYTES``, or more until they hold two whole lines of a wide table.
+
+    A pipe that pauses after its first row is not waited for.
+    """
+    head = b""
+    while len(head) < HEAD_BYTES or (len(head) < LARGEST_HEAD and head.count(b"\n") < HEAD_LINES):
+        more = source.read(HEAD_BYTES, LONG_PAUSE)
         if not more:
-            break
+            return _Head(head, True)
         head += more
-    return head
+        if source.paused and _has_row(head, kind):
+            break
+    return _Head(head, False)
 
 
-def _read_fully(file: IO[bytes], size: int) -> bytes:
-    parts = []
-    while size > 0 and (part := file.read(size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+def _has_row(head: bytes, kind: str) -> bool:
+    """Return whether the first lines of a text hold a row: a line of numbers, or one after the names of the columns."""
+    lines = [line for line in head[: head.rfind(b"\n") + 1].splitlines() if line.strip() and not line.startswith(b"#")]
+    cells = re.split(rb"[,;|\s]+", lines[0]) if lines else []
+    return len(lines) > 1 or (bool(lines) and (kind == "jsonl" or any(re.fullmatch(rb"[-+]?[\d.]+", cell) for cell in cells)))
 
 
-def _text_table(name: str, kind: str, options: TableOptions, head: bytes, reopen: Callable[[], IO[bytes]]) -> Table:
+def _text_table(name: str, kind: str, options: TableOptions, head: _Head, reopen: Callable[[], Arriving]) -> Table:
     if kind == "jsonl":
         return _json_lines(name, options, head, reopen)
-    text = _decoded(name, head)
-    lines = text.splitlines()[: None if len(head) < HEAD_BYTES else -1][:HEAD_ROWS]
+    lines = _decoded(name, head.whole_lines).splitlines()[:HEAD_ROWS]
     if not any(line.strip() for line in lines):
         raise DataError(f"{name}: no rows of numbers")
     dialect = find_dialect(lines, options.dialect, name)
-    blocks = list(_csv_blocks(io.BytesIO(_whole_lines(head)), name, dialect, lambda problem: None))
+    blocks = list(_csv_blocks(Arriving(io.BytesIO(head.whole_lines)), name, dialect, lambda problem: None))
     if not blocks or not sum(len(block.rows) for block in blocks):
         raise DataError(f"{name}: no rows of numbers")
     return Table(
@@ -214,64 +264,56 @@ def _decoded(name: str, head: bytes) -> str:
         raise DataError(f"{name}: line {head.count(bytes([10]), 0, error.start) + 1}: not UTF-8 text") from None
 
 
-def _whole_lines(head: bytes) -> bytes:
-    """Return the head without an incomplete last line."""
-    return head if len(head) < HEAD_BYTES or b"\n" not in head else head[: head.rindex(b"\n") + 1]
-
-
 def _first_rows(blocks: Sequence[TableBlock]) -> TableBlock:
-    block = blocks[0]
-    count = min(HEAD_ROWS, len(block.rows))
-    return TableBlock(block.rows[:count], {name: values.slice(0, count) for name, values in block.columns.items()})
+    return blocks[0].slice(0, HEAD_ROWS)
 
 
-def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Iterator[TableBlock]:
+def _csv_blocks(source: Arriving, name: str, dialect: Dialect, bad: Bad) -> Iterator[TableBlock]:
     """Yield the rows of a CSV as text; a row with another number of cells is reported and skipped."""
+    counted = _Counted(source.file, name)
+    for _ in range(dialect.preamble):
+        source.file.readline()
+    text_source = _Collapsed(source, name) if dialect.delimiter == WHITE_SPACE else source
+    text = RowText(text_source, name, dialect.delimiter, dialect.preamble + 1)
+    done = 0
+    with contextlib.closing(source), data_errors(name, "a table"):
+        for piece in text.pieces(skip=dialect.header + dialect.units):
+            counted.tell()
+            wrong, columns = _parsed(piece.text, dialect)
+            for place, cells in wrong.items():
+                where = item_name(done + place, int(piece.lines[place]))
+                bad(DataError(f"{name}: {where} has {cells:,} cells, not {len(dialect.names):,}"))
+            places = np.arange(len(piece.lines))
+            if wrong:
+                places = np.delete(places, list(wrong))
+            yield TableBlock(places + done, columns, piece.lines[places])
+            done += len(piece.lines)
+
+
+def _parsed(text: bytes, dialect: Dialect) -> tuple[dict[int, int], dict[str, Any]]:
+    """Return the number of cells of each row that has another one than the others, by the row's place, and the columns of the rest."""
     import pyarrow
     import pyarrow.csv
 
-    wrong: list[tuple[int, int]] = []
-    first = 1 + dialect.header + dialect.units  # the physical row of the first item, from 1
+    wrong: dict[int, int] = {}
 
     def note(row: Any) -> str:
-        wrong.append((row.number - first, row.actual_columns))
+        wrong[row.number - 1] = row.actual_columns
         return "skip"
 
-    names, text = list(dialect.names), pyarrow.string()
-    counted = _Counted(file, name)
-    file = _after_lines(file, dialect.preamble)
-    source: IO[bytes] | io.RawIOBase = _Collapsed(file, name) if dialect.delimiter == WHITE_SPACE else file
-    with contextlib.closing(file), data_errors(name, "a table"):
-        reader = pyarrow.csv.open_csv(
-            source,
-            pyarrow.csv.ReadOptions(
-                column_names=names, skip_rows=dialect.header + dialect.units, use_threads=False, block_size=TEXT_BLOCK_BYTES
-            ),
-            pyarrow.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=note),
-            pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, text), strings_can_be_null=False),
-        )
-        position, reported = 0, 0
-        for batch in reader:
-            counted.tell()
-            rows: list[int] = []
-            skipped = {number for number, _ in wrong}
-            while len(rows) < batch.num_rows:
-                if position not in skipped:
-                    rows.append(position)
-                position += 1
-            for number, cells in wrong[reported:]:
-                bad(DataError(f"{name}: row {number + 1:,} has {cells:,} cells, not {len(names):,}"))
-            reported = len(wrong)
-            yield TableBlock(np.array(rows, np.int64), dict(zip(names, batch.columns, strict=True)))
-        for number, cells in wrong[reported:]:
-            bad(DataError(f"{name}: row {number + 1:,} has {cells:,} cells, not {len(names):,}"))
+    names, kind = list(dialect.names), pyarrow.string()
+    found = pyarrow.csv.read_csv(
+        pyarrow.BufferReader(text),
+        pyarrow.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(text) + 1),
+        pyarrow.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=note),
+        pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, kind), strings_can_be_null=False),
+    )
+    return wrong, {name: _one_array(column) for name, column in zip(names, found.columns, strict=True)}
 
 
-def _after_lines(file: IO[bytes], count: int) -> IO[bytes]:
-    """Return a file without its first lines."""
-    for _ in range(count):
-        file.readline()
-    return file
+def _one_array(column: Any) -> Any:
+    """Return a chunked array of pyarrow as one array."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 class _Counted:
@@ -290,29 +332,35 @@ class _Counted:
             progress(f"reading {self.name}, MB", min(self.raw.tell(), self.size) >> 20, self.size >> 20)
 
 
-class _Collapsed(io.RawIOBase):
-    """Text with runs of white space reduced to single blanks, and stripped lines."""
+class _Collapsed:
+    """Text with runs of white space reduced to single blanks, and stripped lines.
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
-        self.file, self.name = file, name
+    Args:
+        source: the text.
+        name: of the file, for messages.
+    """
+
+    def __init__(self, source: Arriving, name: str) -> None:
+        self.source, self.name = source, name
         self.rest = b""
         self.lines = 0
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
+    @property
+    def ended(self) -> bool:
+        """Whether what was read last is the end."""
+        return self.source.ended
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int) -> bytes:
         """Return the next whole lines."""
         parts, length = [self.rest], len(self.rest)
-        while part := self.file.read(TEXT_BLOCK_BYTES if size is None or size < 0 else size):
-            parts.append(part)
-            length += len(part)
-            if b"\n" in part:
+        while True:
+            parts.append(self.source.read(size))
+            length += len(parts[-1])
+            if b"\n" in parts[-1] or self.ended:
                 break
             require_line(self.name, self.lines + 1, length)
         text = b"".join(parts)
-        end = text.rfind(b"\n") + 1 if part else length
+        end = length if self.ended else text.rfind(b"\n") + 1
         self.rest = text[end:]
         self.lines += text.count(b"\n")
         return _collapse(text[:end])
@@ -323,16 +371,19 @@ def _collapse(text: bytes) -> bytes:
     return text.replace(b"\n ", b"\n").replace(b" \n", b"\n").removeprefix(b" ")
 
 
-def _json_lines(name: str, options: TableOptions, head: bytes, reopen: Callable[[], IO[bytes]]) -> Table:
+def _json_lines(name: str, options: TableOptions, head: _Head, reopen: Callable[[], Arriving]) -> Table:
     """Open JSON Lines: objects of named values, or lists of numbers (alone, or in an object under a key)."""
     early: list[DataError] = []
-    whole = _whole_lines(head)
-    first = next(_json_records(io.BytesIO(whole), name, options.key, (), early.append), None)
+
+    def records(names: Sequence[str], bad: Bad) -> Iterator[_Record | None]:
+        return _json_records(Arriving(io.BytesIO(head.whole_lines)), name, options.key, names, bad)
+
+    first = next(filter(None, records((), early.append)), None)
     if first is None:
         raise early[0] if early else DataError(f"{name}: no rows of numbers")
-    names = tuple(first[1])
-    named = not isinstance(_plain(first[2], options.key), list)
-    head_block = next(_record_blocks(_json_records(io.BytesIO(whole), name, options.key, names, lambda problem: None), names))
+    names = tuple(first.cells)
+    named = not isinstance(_plain(first.value, options.key), list)
+    head_block = next(_record_blocks(records(names, lambda problem: None), names))
 
     def read(bad: Bad) -> Iterator[TableBlock]:
         return _record_blocks(_json_records(reopen(), name, options.key, names, bad), names)
@@ -340,17 +391,47 @@ def _json_lines(name: str, options: TableOptions, head: bytes, reopen: Callable[
     return Table(name, names, named, NumberFormat(), head_block, read, "JSON Lines")
 
 
+@dataclass(frozen=True)
+class _Record:
+    """A line of JSON Lines."""
+
+    row: int
+    """From 0."""
+    line: int
+    """From 1; blank lines count."""
+    cells: dict[str, Any]
+    """Values by name."""
+    value: Any
+    """What the line holds."""
+
+
 def _plain(value: Any, key: str) -> Any:
     return value[key] if isinstance(value, dict) and isinstance(value.get(key), list) else value
 
 
-def _json_records(
-    file: IO[bytes], name: str, key: str, names: Sequence[str], bad: Bad
-) -> Iterator[tuple[int, dict[str, Any], Any]]:
-    """Yield (row from 0, values by name, the line's own value) of each line."""
-    row = 0
-    with contextlib.closing(file), data_errors(name, "a table"):
-        for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
+def _arriving_lines(source: Arriving, name: str) -> Iterator[bytes | None]:
+    """Yield lines; None after those of a pipe that have arrived."""
+    rest, number = b"", 0
+    while not source.ended:
+        *lines, rest = (rest + source.read(PIECE_BYTES)).split(b"\n")
+        yield from lines
+        number += len(lines)
+        require_line(name, number + 1, len(rest))
+        if source.paused:
+            yield None
+    if rest:
+        yield rest
+
+
+def _json_records(source: Arriving, name: str, key: str, names: Sequence[str], bad: Bad) -> Iterator[_Record | None]:
+    """Yield each row; None after those of a pipe that have arrived."""
+    row = number = 0
+    with contextlib.closing(source), data_errors(name, "a table"):
+        for raw in _arriving_lines(source, name):
+            if raw is None:
+                yield None
+                continue
+            number += 1
             require_line(name, number, len(raw))
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             if not line.strip():
@@ -358,7 +439,7 @@ def _json_records(
             try:
                 value = json.loads(line, object_pairs_hook=_once_each)
             except _RepeatedKeyError as error:
-                bad(DataError(f"{name}: line {number:,}: the key {str(error)!r} appears twice"))
+                bad(DataError(f"{name}: {item_name(row, number)}: the key {str(error)!r} appears twice"))
                 row += 1
                 continue
             except (ValueError, RecursionError):
@@ -370,19 +451,23 @@ def _json_records(
             elif isinstance(plain, dict):
                 plain = _without_json_lists(plain)
             if not isinstance(plain, dict) or not plain or any(isinstance(cell, (list, dict)) for cell in plain.values()):
-                bad(DataError(f"{name}: line {number:,}: expected a list of numbers, or an object that has one or is one row"))
+                bad(
+                    DataError(
+                        f"{name}: {item_name(row, number)}: expected a list of numbers, or an object that has one or is one row"
+                    )
+                )
             elif "\\u" in line and not _is_unicode(plain):
-                bad(DataError(f"{name}: line {number:,}: text that is not Unicode (half of a surrogate pair)"))
+                bad(DataError(f"{name}: {item_name(row, number)}: text that is not Unicode (half of a surrogate pair)"))
             elif isinstance(_plain(value, key), list) and names and len(plain) != len(names):
-                bad(DataError(f"{name}: row {row + 1:,} has {len(plain):,} cells, not {len(names):,}"))
+                bad(DataError(f"{name}: {item_name(row, number)} has {len(plain):,} cells, not {len(names):,}"))
             elif (
                 names
                 and any(key.endswith("]") and key not in plain for key in names)
                 or (names and any(key.endswith("]") and key not in names for key in plain))
             ):
-                bad(DataError(f"{name}: line {number:,}: a list is not as long as in the first line"))
+                bad(DataError(f"{name}: {item_name(row, number)}: a list is not as long as in the first line"))
             else:
-                yield row, plain, value
+                yield _Record(row, number, plain, value)
             row += 1
 
 
@@ -415,13 +500,21 @@ def _is_unicode(cells: dict[str, Any]) -> bool:
     return True
 
 
-def _record_blocks(
-    records: Iterable[tuple[int, dict[str, Any], Any]], names: Sequence[str], size: int = 4096
-) -> Iterator[TableBlock]:
-    iterator = iter(records)
-    while block := list(islice(iterator, size)):
-        rows = np.array([row for row, _, _ in block], np.int64)
-        yield TableBlock(rows, {name: _json_column([values.get(name) for _, values, _ in block]) for name in names})
+def _record_blocks(records: Iterable[_Record | None], names: Sequence[str]) -> Iterator[TableBlock]:
+    """Yield blocks of up to ``JSON_ROWS`` rows, those of a pipe as they arrive."""
+    iterator, ended = iter(records), False
+    while not ended:
+        block: list[_Record] = []
+        for record in islice(iterator, JSON_ROWS):
+            if record is None:
+                break
+            block.append(record)
+        else:
+            ended = len(block) < JSON_ROWS
+        if block:
+            rows, lines = (np.array(numbers, np.int64) for numbers in zip(*((one.row, one.line) for one in block), strict=True))
+            exact = {name: [one.cells.get(name) for one in block] for name in names}
+            yield TableBlock(rows, {name: _json_column(cells) for name, cells in exact.items()}, lines, exact)
 
 
 def _json_column(cells: list[Any]) -> Any:
@@ -504,22 +597,3 @@ def _feather_batches(path: Path) -> Iterator[Any]:
     with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_file(source) as file:
         for index in range(file.num_record_batches):
             yield file.get_batch(index)
-
-
-class Joined(io.RawIOBase):
-    """A stream with its first bytes put back; the stream itself stays open when this is closed."""
-
-    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
-        self.head = head
-        self.rest = rest
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        """Put the next bytes into the buffer; return how many."""
-        part = self.head[: len(buffer)] or self.rest.read(len(buffer))
-        self.head = self.head[len(part) :]
-        buffer[: len(part)] = part
-        return len(part)
