@@ -1,9 +1,10 @@
-"""What an alert needs: the line and the user's own key beside each item."""
+"""What an alert needs: the line and the user's own key beside each item, and events."""
 
 import csv
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from conftest import Tiedae
-from tiny_models import save_run
+from tiny_models import DIGITS, save_run
 
 from tiedae_cli.data.columns import Column, Columns
 from tiedae_cli.data.item_set import ItemForm
@@ -35,7 +36,7 @@ def models(empty_folder: Path) -> None:
     replace(made, config=made.config.model_copy(update={"data": data})).save(path)
 
 
-def write_log(path: str = "log.csv", **columns: Sequence[object]) -> str:
+def write_log(path: str = "log.csv", /, **columns: Sequence[object]) -> str:
     """Write a table of ``ROWS`` after some other columns."""
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -151,3 +152,76 @@ def test_an_id_that_does_not_exist_is_refused(tiedae: Tiedae) -> None:
         assert ran.code == 2 and "name a file that has this column" in ran.err
     ran = tiedae("encode", "runs/rows", "log.csv", "--id", "time", "-o", "codes.npy")
     assert ran.code == 2 and "use --format csv, jsonl or parquet" in ran.err
+
+
+def write_outlying_log() -> str:
+    """Write a log with a time column, three high rows that follow each other, and one more."""
+    rows = ROWS.copy()
+    rows[[3, 4, 5, 9]] += [[50, 0], [90, 0], [40, 0], [0, 70]]
+    lines = [f"{time},{flow},{temp}\n" for time, (flow, temp) in zip(TIMES, rows.tolist(), strict=True)]
+    Path("log.csv").write_text("time,flow,temp\n" + "".join(lines))
+    return "log.csv"
+
+
+@pytest.mark.parametrize("model", ["rows", "windows"])
+def test_events_are_the_runs_of_outlying_rows(tiedae: Tiedae, model: str) -> None:
+    asked = ["score", f"runs/{model}", write_outlying_log(), "--threshold", "300", "-q"]
+    rows, events = tiedae(*asked).lines, tiedae(*asked, "--events").lines
+    runs = [list(run) for yes, run in groupby(rows, key=lambda row: bool(row["outlier"])) if yes]
+    assert len(runs) == len(events) > 0
+    for run, event in zip(runs, events, strict=True):
+        peak = max(run, key=lambda row: float(row["squared_error"]))
+        assert (event["from"], event["to"]) == (run[0]["id"], run[-1]["id"])
+        assert (event["items"], event["lines"]) == ([run[0]["item"], run[-1]["item"]], [run[0]["line"], run[-1]["line"]])
+        assert (event["rows"], event["threshold"]) == (len(run), 300)
+        names = ("item", "line", "id")
+        assert event["peak"] == {**{name: peak[name] for name in names}, "score": pytest.approx(peak["squared_error"])}
+    if model == "rows":
+        assert [event["items"] for event in events] == [[3, 5], [9, 9]]
+        explained = {row["item"]: row.get("because") for row in tiedae(*asked, "--explain", "2").lines}
+        assert [event["columns"] for event in events] == [explained[event["peak"]["item"]] for event in events]
+
+
+def test_a_column_of_an_event_is_named_once_and_explain_says_how_many(tiedae: Tiedae) -> None:
+    for model in ("rows", "windows"):
+        asked = ["score", f"runs/{model}", write_outlying_log(), "--threshold", "300", "-q", "--events"]
+        for event in tiedae(*asked).lines:
+            assert sorted(reason["column"] for reason in event["columns"]) == ["flow", "temp"]
+        assert all(len(event["columns"]) == 1 for event in tiedae(*asked, "--explain", "1").lines)
+
+
+def test_fail_above_counts_events_and_wins_over_unreadable_rows(tiedae: Tiedae) -> None:
+    asked = ["score", "runs/rows", write_outlying_log(), "--threshold", "300"]
+    ran = tiedae(*asked, "--events", "--fail-above", "2")
+    assert ran.code == 0 and "4 of 12 items are above the threshold, in 2 events" in ran.err
+    ran = tiedae(*asked, "--events", "--fail-above", "1")
+    assert ran.code == 3 and "2 events, --fail-above allows 1" in ran.err
+    assert tiedae(*asked, "--fail-above", "3").code == 3
+    text = Path("log.csv").read_text().replace(TIMES[4] + ",", TIMES[4] + ",broken")
+    Path("log.csv").write_text(text)
+    ran = tiedae(*asked, "--events", "--fail-above", "2")  # the unreadable row parts the first event
+    assert ran.code == 3 and "3 events, --fail-above allows 2; 1 item could not be read" in ran.err
+    (summary,) = tiedae(*asked, "--events", "--summary").lines
+    assert (summary["outliers"], summary["events"], summary["unreadable"]) == (3, 3, 1)
+
+
+def test_a_summary_says_where_the_highest_score_is(tiedae: Tiedae) -> None:
+    asked = ["score", "runs/rows", write_outlying_log(), *SCORE]
+    (worst,), (summary,) = tiedae(*asked, "--top", "1").lines, tiedae(*asked, "--summary").lines
+    names = ("item", "line", "id")
+    assert summary["highest"] == {**{name: worst[name] for name in names}, "score": worst["squared_error"]}
+
+
+def test_events_that_cannot_be_are_refused(tiedae: Tiedae) -> None:
+    save_run(Path("runs"), "digits", DIGITS)
+    for options, problem in (
+        (["--format", "csv"], "use --format jsonl"),
+        (["-o", "events.parquet"], "use --format jsonl"),
+        (["--top", "3"], "cannot be combined with --top"),
+        (["--no-threshold"], "cannot be combined with --no-threshold"),
+    ):
+        threshold = [] if "--no-threshold" in options else ["--threshold", "1"]
+        ran = tiedae("score", "runs/rows", write_outlying_log(), "--events", *threshold, *options)
+        assert ran.code == 2 and problem in ran.err
+    ran = tiedae("score", "runs/digits", "--events", "--threshold", "1")
+    assert ran.code == 2 and "--events joins rows that follow each other; this model takes 8x8 gray images" in ran.err

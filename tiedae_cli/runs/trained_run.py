@@ -170,6 +170,11 @@ class OpenRun:
         if self.form.kind != "images":
             raise InputError(why)
 
+    def refuse_images(self, why: str) -> None:
+        """Raise ``InputError`` with this reason if the model's items are pictures."""
+        if self.form.kind == "images":
+            raise InputError(f"{why}; this model takes {self.form.describe()}")
+
 
 def open_run(model: str | os.PathLike[str] | None = None, device: str = "auto") -> OpenRun:
     """Open a trained model.
