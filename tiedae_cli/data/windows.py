@@ -178,7 +178,9 @@ class _Series:
         seen = self.offset + len(self.rows.items)
         starts = list(range(self.next, seen - self.window + 1, self.stride))
         self.next = starts[-1] + self.stride if starts else self.next
-        done = max(self.offset, min(self.next, seen - self.window))  # the last window may begin anywhere from here on
+        newest = self.next - self.stride  # start of the newest window
+        earliest = seen - self.window + (newest == seen - self.window)  # at which the last window of the series may begin
+        done = max(self.offset, min(self.next, earliest))
         windows = self._at(block, starts, done)
         self.rows, self.offset = self.rows.slice(done - self.offset), done
         return windows

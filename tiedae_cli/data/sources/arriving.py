@@ -13,11 +13,16 @@ MOST_SECONDS = 0.3  # s, from the first byte of a block on
 
 
 class Joined(io.RawIOBase):
-    """A stream with its first bytes put back; the stream itself stays open when this is closed."""
+    """A stream with its first bytes put back.
 
-    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
-        self.head = head
-        self.rest = rest
+    Args:
+        head: its first bytes.
+        rest: the stream after them.
+        closes: whether closing this closes the stream.
+    """
+
+    def __init__(self, head: bytes, rest: IO[bytes], closes: bool = True) -> None:
+        self.head, self.rest, self.closes = head, rest, closes
 
     def readable(self) -> bool:
         """Return True."""
@@ -26,6 +31,12 @@ class Joined(io.RawIOBase):
     def fileno(self) -> int:
         """Return the descriptor of the stream."""
         return self.rest.fileno()
+
+    def close(self) -> None:
+        """Close this, and perhaps the stream."""
+        if self.closes:
+            self.rest.close()
+        super().close()
 
     def readinto(self, buffer: Any, /) -> int:
         """Put the next bytes into the buffer, those of a pipe as soon as there are any; return how many."""

@@ -112,7 +112,7 @@ def open_stream(name: str) -> tuple[Source, IO[bytes]]:
         raise DataError(
             f"{name}: .{source.name} data cannot be read as a stream; name the file, or write {formats(of_streams=True)}"
         )
-    return source, io.BufferedReader(Joined(head, raw))
+    return source, io.BufferedReader(Joined(head, raw, closes=name != "-"))
 
 
 def is_stream(name: str) -> bool:

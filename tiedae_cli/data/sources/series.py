@@ -21,7 +21,7 @@ from tiedae_cli.data.option_text import set_option
 from tiedae_cli.data.sources.cells import as_text, is_number
 from tiedae_cli.data.sources.column_names import composed, is_time_name
 from tiedae_cli.data.sources.part import RawBlock
-from tiedae_cli.data.sources.tables import Table, TableBlock
+from tiedae_cli.data.sources.tables import HEAD_ROWS, Table, TableBlock
 from tiedae_cli.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -124,17 +124,22 @@ def _as_they_are(table: Table, rules: SeriesRules, blocks: Iterator[tuple[TableB
     """Yield rows that must be in the order of their time; the first rows of the table show what a gap is."""
     assert rules.time is not None
     clock, last, gaps = _Clock(table, rules.time), None, 0
-    limit = _limit(table, rules, np.diff(clock.seconds(table.head)))
+    known, newest = clock.seconds(table.head), table.head.rows[-1]
+    limit = _limit(table, rules, np.diff(known))
     for block, raw in blocks:
         if not len(block.rows):
             continue
-        seconds = clock.seconds(block)
+        seconds, before = clock.seconds(block), limit
+        if table.is_early and len(known) < HEAD_ROWS and (new := block.rows > newest).any():
+            known, newest = np.concatenate([known, seconds[new]])[:HEAD_ROWS], block.rows[-1]
+            limit = _limit(table, rules, np.diff(known), again=True)
         steps = np.diff(seconds, prepend=seconds[0] if last is None else last)
         if (steps < 0).any():
             place = int(np.flatnonzero(steps < 0)[0])
             raise _out_of_order(table, rules.time, f"{block.name_of(place)} is before row {block.rows[place]:,}")
-        positions = block.rows + gaps + np.cumsum(steps > limit)
-        last, gaps = seconds[-1], gaps + int((steps > limit).sum())
+        ends = steps > min(limit, before)  # a gap in the first few rows makes their steps irregular
+        positions = block.rows + gaps + np.cumsum(ends)
+        last, gaps = seconds[-1], gaps + int(ends.sum())
         if len(raw.rows):
             yield replace(raw, positions=positions[np.searchsorted(block.rows, np.asarray(raw.rows))])
     _report_gaps(table, rules, gaps, limit)
@@ -206,8 +211,8 @@ def _series_column(table: Table, time: str) -> str | None:
     return None
 
 
-def _limit(table: Table, rules: SeriesRules, steps: np.ndarray) -> float:
-    """Return the step in seconds beyond which a series ends; infinity if its times are irregular, which is reported."""
+def _limit(table: Table, rules: SeriesRules, steps: np.ndarray, again: bool = False) -> float:
+    """Return the step in seconds beyond which a series ends; infinity if its times are irregular, which is reported once."""
     if rules.gap is not None:
         return rules.gap
     if len(steps) < LEAST_STEPS:
@@ -215,6 +220,8 @@ def _limit(table: Table, rules: SeriesRules, steps: np.ndarray) -> float:
     median = float(np.median(steps))
     if median > 0 and np.mean(np.abs(steps - median) <= TOLERANCE * median) >= REGULAR:
         return GAP_STEPS * median
+    if again:
+        return np.inf
     log.info(
         f"{table.name}: the times in the column {rules.time} are irregular: no gap ends a series; "
         "to set one: --set data.gap=SECONDS"

@@ -14,7 +14,7 @@ from tiedae_cli.data.option_text import set_option
 from tiedae_cli.data.sources.cells import MISSING, WHOLE, as_text, is_number, label_text
 from tiedae_cli.data.sources.column_names import composed, is_index_name, is_label_column, is_time_name
 from tiedae_cli.data.sources.number_format import NumberFormat
-from tiedae_cli.data.sources.series import DATE, UNITS, SeriesRules, is_time, named_column, unix_unit
+from tiedae_cli.data.sources.series import DATE, UNITS, SeriesRules, is_date, is_time, named_column, unix_unit
 from tiedae_cli.data.sources.tables import ID_COLUMN, NAME_COLUMN, Table
 from tiedae_cli.errors import ConfigError, DataError, InputError
 from tiedae_cli.system.portability import quoted
@@ -192,9 +192,16 @@ def match_columns(table: Table, columns: Columns) -> Columns:
     count = len(columns.fed)
     some = known.label is not None or any(column.name not in table.names[:count] for column in columns.fed)
     if not table.named and (missing or not some or len(table.names) <= count):
-        if len(table.names) != count:
-            raise DataError(f"{table.name}: has {len(table.names):,} columns without names; this model takes {count:,}")
-        places = zip(table.names, columns.fed, strict=True)
+        names = [name for name in table.names if not is_date(table.head.columns[name])]  # a date is never fed
+        if len(names) != count:
+            header = (
+                " The first line has no names: a log that is followed needs its header (tail -n +1 -f log.csv | tiedae ...)"
+            )
+            raise DataError(
+                f"{table.name}: has {len(table.names):,} columns without names; this model takes {count:,} "
+                f"({_listed([column.name for column in columns.fed])}).{header if table.name == '-' else ''}"
+            )
+        places = zip(names, columns.fed, strict=True)
         return Columns(tuple(Column(name, column.categories) for name, column in places))
     if missing:
         raise DataError(

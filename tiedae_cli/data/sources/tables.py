@@ -102,6 +102,8 @@ class Table:
     """The detected format, for messages."""
     notes: tuple[str, ...] = ()
     """For the user, about the detected dialect."""
+    is_early: bool = False
+    """Whether the first rows are those of a pipe that paused: fewer than are known of other tables."""
     key: str | None = None
     """For large files: path, size, time and options, which identify its cached values."""
 
@@ -204,6 +206,8 @@ class _Head:
     text: bytes
     ended: bool
     """Whether these are all."""
+    paused: bool = False
+    """Whether a pipe had no more."""
 
     @property
     def whole_lines(self) -> bytes:
@@ -223,7 +227,7 @@ def _read_head(source: Arriving, kind: str) -> _Head:
             return _Head(head, True)
         head += more
         if source.paused and _has_row(head, kind):
-            break
+            return _Head(head, False, paused=True)
     return _Head(head, False)
 
 
@@ -253,6 +257,7 @@ def _text_table(name: str, kind: str, options: TableOptions, head: _Head, reopen
         lambda bad: _csv_blocks(reopen(), name, dialect, bad),
         dialect.describe(),
         dialect.notes,
+        head.paused,
     )
 
 
@@ -388,7 +393,7 @@ def _json_lines(name: str, options: TableOptions, head: _Head, reopen: Callable[
     def read(bad: Bad) -> Iterator[TableBlock]:
         return _record_blocks(_json_records(reopen(), name, options.key, names, bad), names)
 
-    return Table(name, names, named, NumberFormat(), head_block, read, "JSON Lines")
+    return Table(name, names, named, NumberFormat(), head_block, read, "JSON Lines", is_early=head.paused)
 
 
 @dataclass(frozen=True)
