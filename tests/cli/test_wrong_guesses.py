@@ -129,12 +129,12 @@ def test_a_wrong_option_of_any_command_is_answered_with_the_whole_line(line: str
         ("reconstruct --label 5", ["--label: no such option", "a key of the config, for tiedae train", "--n, ", "--split"]),
         ("eval --epochs 3", ["--epochs: no such option", "tiedae train", "--components"]),
         ("report --open", ["--open: no such option", "prints the path of the page"]),
-        ("runs --sort mse", ["--sort: no such option", "tiedae runs --json"]),
+        ("runs --sort error", ["--sort", "mse"]),
         ("compare a --frobnicate", ["--frobnicate: no such option; tiedae compare has ", "(tiedae compare --help)"]),
         ("schema --yaml", ["--yaml: no such option; tiedae schema has "]),
         ("--foo", ["--foo: no such option; tiedae has ", "--version", "(tiedae --help)"]),
         ("compare", ["MODEL", "(tiedae compare --help)"]),
-        ("runs a b", ["unexpected extra argument", "(tiedae runs --help)"]),
+        ("runs a b", ["expected one folder", "tiedae runs --remove a b"]),
         ("train --config", ["--config", "requires an argument", "(tiedae train --help)"]),
         ("eval x --components many", ["--components: expected a whole number", "(tiedae eval --help)"]),
         ("export digits", ["--output: missing; for example: tiedae export digits --output model.onnx"]),
@@ -234,13 +234,17 @@ def test_the_old_spelling_of_color_is_answered_with_the_new_one() -> None:
         ("book.xls", "a spreadsheet"),
         ("book.xlsx", "a spreadsheet"),
         ("v.mp4", "a video"),
-        ("all.zip", "an archive"),
     ],
 )
 def test_a_file_of_another_kind_is_named_as_what_it_is(name: str, what: str) -> None:
     Path(name).write_bytes(b"PK\3\4\0\0 anything \xff\0")
     message = refused(f"train {name}")
     assert message.startswith(f"{name}: {what}; ") and "; tiedae reads " in message and ".csv" in message and "image" in message
+
+
+def test_a_damaged_zip_archive_is_called_one() -> None:
+    Path("all.zip").write_bytes(b"PK\3\4\0\0 anything \xff\0")
+    assert refused("train all.zip").startswith("all.zip: damaged, or not a zip archive")
 
 
 @pytest.mark.parametrize(

@@ -225,3 +225,16 @@ def test_events_that_cannot_be_are_refused(tiedae: Tiedae) -> None:
         assert ran.code == 2 and problem in ran.err
     ran = tiedae("score", "runs/digits", "--events", "--threshold", "1")
     assert ran.code == 2 and "--events joins rows that follow each other; this model takes 8x8 gray images" in ran.err
+
+
+def test_sorted_rows_keep_their_line_and_id(tiedae: Tiedae) -> None:
+    path = Path("runs/windows/best.safetensors")
+    made = checkpoint.load(path)
+    data = made.config.data.model_copy(update={"time": "time"})
+    replace(made, config=made.config.model_copy(update={"data": data})).save(path)
+    header, *rows = Path(write_log(time=TIMES)).read_text().splitlines()
+    Path("log.csv").write_text("\n".join([header, *reversed(rows)]))
+    found = tiedae("score", "runs/windows", "log.csv", *SCORE).lines
+    assert [(one["id"], one["line"], one["item"]) for one in found] == [
+        (time, 13 - hour, 11 - hour) for hour, time in enumerate(TIMES)
+    ]

@@ -11,7 +11,7 @@ from typing import Literal, TypedDict
 class ConfigKeys(TypedDict, total=False):
     """Keys of the config; ``tiedae schema`` and docs/config.md say what each means."""
 
-    dataset: str | PathLike[str]
+    dataset: str | PathLike[str] | Sequence[str | PathLike[str]]
     root: str | PathLike[str] | None
     split_seed: int
     size: int | Sequence[int] | None
@@ -32,6 +32,7 @@ class ConfigKeys(TypedDict, total=False):
     gap: float | None
     stride: int
     scaling: Literal["standard", "robust", "minmax", "none"]
+    transform: Literal["none", "log1p", "log1p_per_10k"]
     delimiter: str | None
     decimal: Literal[".", ","] | None
     thousands: Literal[".", ",", "'", " "] | None

@@ -30,14 +30,17 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.trained_run import OpenRun, open_run
+from tiedae_cli.scoring.drift import Drift
+from tiedae_cli.scoring.drift_check import drift_check
 from tiedae_cli.scoring.false_alarms import QUANTILE
 from tiedae_cli.scoring.finished_model import with_weights
+from tiedae_cli.scoring.onnx_score import JudgedBy
 from tiedae_cli.scoring.scorer import Scorer
 from tiedae_cli.scoring.threshold import Threshold
 from tiedae_cli.system.devices import resolve_device
 from tiedae_cli.system.storage import replacing
 from tiedae_cli.system.text import shown
-from tiedae_cli.tasks.export import export_run
+from tiedae_cli.tasks.export import export_run, export_score
 from tiedae_cli.tasks.report import report_page
 
 NAME = "X"  # of what is asked about, for messages
@@ -164,6 +167,23 @@ class Model:
             found += [why.described(index, form) for index in range(len(scored.scores))]
         return found
 
+    def drift(self, X: Any) -> Drift:
+        """Return how items differ from the training data, (N, ...); the answer is false if they do not.
+
+        ``times_expected`` is the number of outliers divided by the expected one, if chance does not explain it. ``columns`` are those
+        whose values moved, the farthest first, each with ``mean``, ``training_mean`` and ``training_deviation`` in the data's own units,
+        ``shift`` in training deviations and the Kolmogorov-Smirnov ``distance``. Columns are compared from 20 items (or windows) on.
+
+        Raises:
+            InputError: the model keeps no statistics of its training, because that was killed.
+            DataError: as in ``encode``.
+        """
+        check = drift_check(self._run)
+        if check is None:
+            raise InputError("drift: the model keeps no statistics of its training; train to the end")
+        check.read(self._reader().open_memory(self._prepared(X), NAME, windows=False).blocks)
+        return check.found() or Drift(None, [])
+
     def evaluate(self, X: Any = None, labels: Any = None) -> ModelEvaluation:
         """Return the errors of the model, of PCA with as many components, and of the training mean.
 
@@ -219,21 +239,36 @@ class Model:
         self._run.trained.save(Path(path))
         return Path(path)
 
-    def export_onnx(self, path: Any, *, part: str = "both", raw: bool = True) -> Path:
+    def export_onnx(
+        self,
+        path: Any,
+        *,
+        part: str = "both",
+        raw: bool = True,
+        false_alarms: float | None = None,
+        threshold: float | None = None,
+    ) -> Path:
         """Write the model as an ONNX file, checked against onnxruntime, and return its path.
 
         Args:
             path: of the file.
-            part: ``both``, ``encoder`` or ``decoder``.
-            raw: whether it takes and gives the data's own values.
+            part: ``score`` (from raw values to score, outlier, reconstruction and code), ``both``, ``encoder`` or ``decoder``.
+            raw: whether the other parts take and give the data's own values; ``score`` always does.
+            false_alarms: fraction of normal items expected above the threshold of ``score``. Default: 0.01.
+            threshold: the threshold of ``score``, in place of ``false_alarms``.
 
         Raises:
-            InputError: the extra ``onnx`` is not installed, or the part is unknown.
+            InputError: the extra ``onnx`` is not installed, the part is unknown, or there is no threshold.
             ExportError: the answers differ from the model's.
         """
-        if part not in ("both", "encoder", "decoder"):
-            raise InputError(f"part: {part!r}: expected both, encoder or decoder")
-        content, _ = export_run(self._run, "onnx", part, raw)  # type: ignore[arg-type]
+        if part not in ("score", "both", "encoder", "decoder"):
+            raise InputError(f"part: {part!r}: expected score, both, encoder or decoder")
+        if part == "score":
+            content, _ = export_score(self._run.on_cpu(), JudgedBy(false_alarms, threshold))
+        else:
+            if false_alarms is not None or threshold is not None:
+                raise InputError(f"part {part!r} has no threshold; only the part 'score' has one")
+            content, _ = export_run(self._run, "onnx", part, raw)  # type: ignore[arg-type]
         with replacing(Path(path)) as file:
             file.write(content)
         return Path(path)

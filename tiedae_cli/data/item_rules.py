@@ -4,13 +4,15 @@ Images are uint8 (whole numbers from 0 to 255, black and white as 0 and 255) or 
 float64, or uint8 where they are stored so. Shapes: N items, B items per block, C channels, H x W pixels, D values per item.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tiedae_cli.config.schema import Transform
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_set import ItemForm, ValueRange
-from tiedae_cli.data.sources.part import Bad, Part, RawBlock
+from tiedae_cli.data.sources.part import Bad, Part, RawBlock, item_name
 from tiedae_cli.errors import DataError
 
 FORMS = "N x D vectors, N x H x W images or N x C x H x W (or N x H x W x C) images"
@@ -37,6 +39,8 @@ class ItemRules:
     """The named columns of the values, if the source has names."""
     range: ValueRange | None = None
     """Images only: the values that become 0 and 1."""
+    locate: Callable[[int], tuple[str, int]] | None = None
+    """Returns the file and the row in it of an item, if the part has several files."""
 
     def convert(self, block: RawBlock, bad: Bad) -> RawBlock:
         """Return the valid items of a block, with values (B, D) of the target type.
@@ -49,17 +53,14 @@ class ItemRules:
             values = np.moveaxis(values, -1, 1)  # (B, H, W, C) -> (B, C, H, W)
         values = values.reshape(len(values), self.form.values_per_item)  # (B, D)
         good = self._good(values, block, bad)
-        rows, labels, positions, origin = block.rows, block.labels, block.positions, block.origin
-        if not good.all():
-            kept = np.flatnonzero(good).tolist()
-            rows, values, origin = [rows[index] for index in kept], values[good], origin.only(kept)
-            labels, positions = (None if array is None else array[good] for array in (labels, positions))
+        kept = block.only(good, values)
+        values = kept.values
         if self.range is not None:
             values = (values.astype(np.float32) - self.range.low) / (self.range.high - self.range.low)
-        converted = values.astype(self.target, copy=False)
+        converted = self.form.transformed(values).astype(self.target, copy=False)
         if values.dtype.kind == "b" and self.form.kind == "images":
             converted = converted * np.uint8(255)
-        return RawBlock(rows, np.ascontiguousarray(converted), labels, positions, origin)
+        return replace(kept, values=np.ascontiguousarray(converted))
 
     def _good(self, values: np.ndarray, block: RawBlock, bad: Bad) -> np.ndarray:
         """Return which items hold only valid values, (B,) bool; the others are reported."""
@@ -78,16 +79,21 @@ class ItemRules:
                 wrong &= ~np.isnan(values)
         for index in np.flatnonzero(wrong.any(1)).tolist():
             value = values[index, int(wrong[index].argmax())]
-            item = block.name_of(index)
+            name, row = self.name, block.rows[index]
+            if self.locate is not None and isinstance(row, int):
+                name, row = self.locate(row)
+            item = item_name(row, block.origin.line(index))
             if self.columns is not None:
                 item += f", column {self.columns.values[int(wrong[index].argmax())]}"
-            bad(DataError(f"{self.name}: {item} holds {self._problem(value)}"))
+            bad(DataError(f"{name}: {item} holds {self._problem(value)}"))
         return np.asarray(~wrong.any(1))
 
     def _problem(self, value: np.generic) -> str:
         number = float(value)
         if not np.isfinite(number):
             return "NaN" if np.isnan(number) else "infinity"
+        if self.form.transform != "none" and number < 0:
+            return f"{number:g}; data.transform: {self.form.transform} takes values of 0 and above"
         if self.form.kind == "vectors":
             return f"{number:g}, which float32 cannot hold; rescale that feature"
         if self.range is not None:
@@ -104,8 +110,16 @@ class ItemRules:
         return f"{number:g}; images of floats must be in [0, 1]: {advice}. Feature vectors, N x D, may have any values"
 
 
-def rules_for_training(part: Part, allows_nan: bool = False, range: ValueRange | None = None) -> ItemRules:
+def rules_for_training(
+    part: Part, allows_nan: bool = False, range: ValueRange | None = None, transform: Transform = "none"
+) -> ItemRules:
     """Return the rules for a part, by its shape alone.
+
+    Args:
+        part: the items.
+        allows_nan: whether NaN is a missing value.
+        range: of images.
+        transform: of vectors.
 
     Raises:
         DataError: it is empty, or has an unsupported number of dimensions.
@@ -116,7 +130,7 @@ def rules_for_training(part: Part, allows_nan: bool = False, range: ValueRange |
     if 0 in part.shape or part.count == 0:
         raise DataError(f"{part.name}: {size}: empty; expected {FORMS}")
     if len(part.shape) == 1:
-        return _rules(part, (1, 1, part.shape[0]), "vectors", allows_nan=allows_nan)
+        return _rules(part, (1, 1, part.shape[0]), "vectors", allows_nan=allows_nan, transform=transform)
     if len(part.shape) == 2:
         return _rules(part, (1, *part.shape), "images", range=range)
     last = part.shape[2] in CHANNELS and part.shape[0] not in CHANNELS
@@ -146,7 +160,15 @@ def rules_for_model(part: Part, form: ItemForm, expected: str) -> ItemRules:
     last = form.kind == "images" and part.shape == (height, width, channels) != form.shape
     wide = part.dtype.kind in "iu" and part.dtype.itemsize > 1
     fits = form.range is not None and form.range.whole == wide and part.dtype != np.uint8 and part.dtype.kind != "b"
-    return _rules(part, form.shape, form.kind, last, allows_nan=form.fill is not None, range=form.range if fits else None)
+    return _rules(
+        part,
+        form.shape,
+        form.kind,
+        last,
+        allows_nan=form.fill is not None,
+        range=form.range if fits else None,
+        transform=form.transform,
+    )
 
 
 def _rules(
@@ -156,15 +178,22 @@ def _rules(
     channels_last: bool = False,
     allows_nan: bool = False,
     range: ValueRange | None = None,
+    transform: Transform = "none",
 ) -> ItemRules:
     channels, height, width = shape
     dtype, images = part.dtype, kind == "images"
     eight_bit = dtype == np.uint8 or (images and dtype.kind in "bui" and range is None)
     wide = not images and (dtype.kind in "iu" or dtype.itemsize > 4)  # integers and float64 keep their precision
     target = np.dtype(np.uint8 if eight_bit else np.float64 if wide else np.float32)
+    target = target if transform == "none" else np.dtype(np.float32)  # logarithms are small numbers
     columns = None if images else part.columns
     form = ItemForm(
-        (channels, height, width), kind, scale=1 / 255 if eight_bit and images else 1.0, columns=columns, range=range
+        (channels, height, width),
+        kind,
+        scale=1 / 255 if eight_bit and images else 1.0,
+        columns=columns,
+        range=range,
+        transform=transform,
     )
     if images:
         low, high = 0.0, 255.0 if eight_bit else 1.0
@@ -172,4 +201,7 @@ def _rules(
             low, high = range.low, range.high
     else:
         low, high = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
-    return ItemRules(part.name, form, target, channels_last, low, high, allows_nan and not images, part.columns, range)
+        low = low if transform == "none" else 0.0
+    return ItemRules(
+        part.name, form, target, channels_last, low, high, allows_nan and not images, part.columns, range, part.locate
+    )

@@ -5,6 +5,7 @@ Shapes: B items per block.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,14 @@ class Origin:
         kept = slice(start, stop)
         lines, places = (None if numbers is None else numbers[kept] for numbers in (self.lines, self.places))
         return Origin(lines, None if self.ids is None else self.ids[kept], places)
+
+    @classmethod
+    def of(cls, blocks: "Sequence[Origin]") -> "Origin":
+        """Return that of the items of several blocks as one; what not all of them know is dropped."""
+        lines = [one.lines for one in blocks if one.lines is not None]
+        ids = [one.ids for one in blocks if one.ids is not None]
+        joined_ids = list(chain.from_iterable(ids)) if len(ids) == len(blocks) else None
+        return cls(np.concatenate(lines) if lines and len(lines) == len(blocks) else None, joined_ids)
 
     def joined(self, other: "Origin") -> "Origin":
         """Return that of the items of two blocks as one; what only one of them knows is dropped."""

@@ -18,6 +18,9 @@ from tiedae_cli.errors import DataError, ExportError
 from tiedae_cli.model.onnx_graph import Part, build_onnx, interface
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.trained_run import OpenRun
+from tiedae_cli.scoring.onnx_proof import Proof, prove
+from tiedae_cli.scoring.onnx_score import JudgedBy, build_score_onnx, score_document
+from tiedae_cli.scoring.scorer import Scorer
 from tiedae_cli.system.optional_packages import optional_package
 
 log = logging.getLogger(__name__)
@@ -28,7 +31,13 @@ TOLERANCE = 1e-4  # relative to the largest output (at least 1); rounding differ
 
 def metadata(trained: Checkpoint, part: Part) -> dict[str, str]:
     """Return the metadata of both formats: config and form of the data as JSON, run name, part and version."""
-    form: dict[str, Any] = {"shape": trained.form.shape, "kind": trained.form.kind, "offset": None, "scale": trained.form.scale}
+    form: dict[str, Any] = {
+        "shape": trained.form.shape,
+        "kind": trained.form.kind,
+        "offset": None,
+        "scale": trained.form.scale,
+        "transform": trained.form.transform,
+    }
     if trained.form.offset is not None:
         form["offset"] = trained.form.offset.tolist()
     if isinstance(trained.form.scale, np.ndarray):
@@ -111,14 +120,36 @@ def _batches(form: ItemForm, real_items: ItemSet | None) -> list[Tensor]:
 def _values(trained: Checkpoint, x: Tensor, raw: bool) -> dict[str, np.ndarray]:
     """Return inputs and outputs of the model for a batch, (B, D); in the data's values if ``raw``."""
     model = trained.model(torch.device("cpu"))
-    own = trained.form.denormalize(x.numpy())
+    own = trained.form.restored(x.numpy())
     if raw:
-        x = torch.from_numpy(trained.form.normalize(own))
+        own = own if trained.form.transform == "none" else np.maximum(own, 0)
+        x = torch.from_numpy(trained.form.normalize(trained.form.transformed(own)))
     code = model.encode(x)
     reconstruction = model.decode(code).numpy()
     if raw:
-        reconstruction = trained.form.denormalize(reconstruction)
+        reconstruction = trained.form.restored(reconstruction)
     return {"input": own if raw else x.numpy(), "code": code.numpy(), "reconstruction": reconstruction}
+
+
+def export_score(run: OpenRun, judged: JudgedBy) -> tuple[bytes, Proof]:
+    """Export a model as one graph from raw values to the whole answer; return the file and the proof that it answers as tiedae does.
+
+    Args:
+        run: the model, on the CPU.
+        judged: how it judges.
+
+    Raises:
+        InputError: a package is not installed, or there is no threshold.
+        ExportError: the answers differ, or the format cannot represent the model.
+    """
+    scorer = Scorer(run)
+    document = score_document(scorer, judged)
+    content = build_score_onnx(run.network, run.form, scorer.ranker, document)
+    proof = prove(content, scorer, document)
+    log.info(proof.describe())
+    if document.training_items_inside:
+        log.info(f"the file embeds {document.training_items_inside:,} training items, which the score neighbours compares with")
+    return content, proof
 
 
 def export_run(run: OpenRun, kind: str, part: Part, raw: bool) -> tuple[bytes, float | None]:

@@ -4,7 +4,7 @@ Shapes: N items, B items per block; the other dimensions are an item's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,12 +39,34 @@ class RawBlock:
     """(B,) text; only of tables with a label column."""
     positions: np.ndarray | None = None
     """(B,) int64, positions in time: consecutive rows of one series differ by 1. Default: ``rows``."""
+    times: np.ndarray | None = None
+    """(B,) float64, time stamps of rows in seconds since 1970, UTC; only of series with a column of times."""
     origin: Origin = Origin()
     """Lines and keys of the items, if the source has them."""
 
     def name_of(self, index: int) -> str:
         """Return what an item of the block is called in messages."""
         return item_name(self.rows[index], self.origin.line(index))
+
+    def only(self, good: np.ndarray, values: np.ndarray) -> "RawBlock":
+        """Return some items.
+
+        Args:
+            good: which ones, (B,) bool.
+            values: of all items, (B, ...).
+        """
+        if good.all():
+            return replace(self, values=values)
+        places = np.flatnonzero(good).tolist()
+        rows = [self.rows[index] for index in places]
+        labels, positions, times = (None if kept is None else kept[good] for kept in (self.labels, self.positions, self.times))
+        return RawBlock(rows, values[good], labels, positions, times, self.origin.only(places))
+
+    def slice(self, start: int, stop: int) -> "RawBlock":
+        """Return items start to stop."""
+        kept = slice(start, stop)
+        labels, positions, times = (None if each is None else each[kept] for each in (self.labels, self.positions, self.times))
+        return RawBlock(self.rows[kept], self.values[kept], labels, positions, times, self.origin.slice(start, stop))
 
 
 @dataclass(frozen=True)
@@ -70,6 +92,8 @@ class Part:
     """The named columns of the values, if the source has names."""
     key: str | None = None
     """Identifies the copy of the values in the user's cache folder; None: the values are not cached."""
+    locate: Callable[[int], tuple[str, int]] | None = None
+    """Of a part of several files: returns the file of a row that has been read, and its number there."""
     has_lines: bool = False
     """Whether the items have lines, because the source is text."""
     id: str | None = None

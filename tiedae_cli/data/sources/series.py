@@ -18,10 +18,11 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.option_text import set_option
+from tiedae_cli.data.origin import Origin
 from tiedae_cli.data.sources.cells import as_text, is_number
 from tiedae_cli.data.sources.column_names import composed, is_time_name
-from tiedae_cli.data.sources.part import RawBlock
-from tiedae_cli.data.sources.tables import HEAD_ROWS, Table, TableBlock
+from tiedae_cli.data.sources.part import RawBlock, item_name
+from tiedae_cli.data.sources.table import HEAD_ROWS, Table, TableBlock
 from tiedae_cli.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ def series_rules(table: Table, columns: Columns, config: DataConfig) -> SeriesRu
         time = next((name for name in table.names if name not in fed and is_time(table.head.columns[name], name)), None)
     if config.gap is not None and time is None:
         raise ConfigError(f"data.gap: {table.name} has no column of times; name one: --set data.time=COLUMN")
+    table.require((time, series))
     return None if time is None and series is None else SeriesRules(time, series, sorts, config.gap)
 
 
@@ -123,7 +125,7 @@ def series_rows(
 def _as_they_are(table: Table, rules: SeriesRules, blocks: Iterator[tuple[TableBlock, RawBlock]]) -> Iterator[RawBlock]:
     """Yield rows that must be in the order of their time; the first rows of the table show what a gap is."""
     assert rules.time is not None
-    clock, last, gaps = _Clock(table, rules.time), None, 0
+    clock, last, gaps, file = _Clock(table, rules.time), None, 0, 0
     known, newest = clock.seconds(table.head), table.head.rows[-1]
     limit = _limit(table, rules, np.diff(known))
     for block, raw in blocks:
@@ -133,15 +135,18 @@ def _as_they_are(table: Table, rules: SeriesRules, blocks: Iterator[tuple[TableB
         if table.is_early and len(known) < HEAD_ROWS and (new := block.rows > newest).any():
             known, newest = np.concatenate([known, seconds[new]])[:HEAD_ROWS], block.rows[-1]
             limit = _limit(table, rules, np.diff(known), again=True)
+        if block.file != file:  # another series, whose times may be any
+            file, last = block.file, None
         steps = np.diff(seconds, prepend=seconds[0] if last is None else last)
         if (steps < 0).any():
             place = int(np.flatnonzero(steps < 0)[0])
-            raise _out_of_order(table, rules.time, f"{block.name_of(place)} is before row {block.rows[place]:,}")
+            raise _out_of_order(table, rules.time, int(block.rows[place]), block.line(place))
         ends = steps > min(limit, before)  # a gap in the first few rows makes their steps irregular
         positions = block.rows + gaps + np.cumsum(ends)
         last, gaps = seconds[-1], gaps + int(ends.sum())
         if len(raw.rows):
-            yield replace(raw, positions=positions[np.searchsorted(block.rows, np.asarray(raw.rows))])
+            own = np.searchsorted(block.rows, np.asarray(raw.rows))
+            yield replace(raw, positions=positions[own], times=seconds[own])
     _report_gaps(table, rules, gaps, limit)
 
 
@@ -151,11 +156,13 @@ def _sorted(table: Table, rules: SeriesRules, blocks: Iterator[tuple[TableBlock,
     if not pairs:
         return
     number = np.concatenate([block.rows for block, _ in pairs])
-    seconds, series = np.zeros(len(number)), np.zeros(len(number), np.int64)
+    seconds = np.zeros(len(number))
     if rules.time is not None:
         clock = _Clock(table, rules.time)
         seconds = np.concatenate([clock.seconds(block) for block, _ in pairs])
-    if rules.series is not None:
+    if rules.series is None:
+        series = np.concatenate([np.full(len(block.rows), block.file) for block, _ in pairs])
+    else:
         series = _in_order_of_appearance([name for block, _ in pairs for name in as_text(block.columns[rules.series])])
     order = np.lexsort((seconds, series))  # a stable sort
     ends = np.diff(series[order]) != 0
@@ -167,7 +174,8 @@ def _sorted(table: Table, rules: SeriesRules, blocks: Iterator[tuple[TableBlock,
         ends |= gaps
     position = np.empty(len(number), np.int64)
     position[order] = np.arange(len(number)) + np.concatenate([[0], np.cumsum(ends)])
-    yield from _sorted_blocks([raw for _, raw in pairs], number, position, size)
+    times = None if rules.time is None else seconds
+    yield from _sorted_blocks([raw for _, raw in pairs], number, position, times, size)
 
 
 def _in_order_of_appearance(names: Sequence[str]) -> np.ndarray:
@@ -176,24 +184,30 @@ def _in_order_of_appearance(names: Sequence[str]) -> np.ndarray:
     return np.asarray(np.argsort(np.argsort(first))[codes])
 
 
-def _sorted_blocks(raws: list[RawBlock], number: np.ndarray, position: np.ndarray, size: int) -> Iterator[RawBlock]:
+def _sorted_blocks(
+    raws: list[RawBlock], number: np.ndarray, position: np.ndarray, times: np.ndarray | None, size: int
+) -> Iterator[RawBlock]:
     """Yield the readable rows in the order of their positions, in blocks."""
     kept = np.concatenate([np.asarray(raw.rows, np.int64) for raw in raws])
     values = np.concatenate([raw.values for raw in raws])
     texts = [raw.labels for raw in raws if raw.labels is not None]
     labels = np.concatenate(texts) if texts else None
-    own = position[np.searchsorted(number, kept)]
+    places = np.searchsorted(number, kept)
+    own, origin = position[places], Origin.of([raw.origin for raw in raws])
     order = np.argsort(own)
     for start in range(0, len(order), size):
         part = order[start : start + size]
-        yield RawBlock(kept[part].tolist(), values[part], None if labels is None else labels[part], own[part])
+        seconds, words = (None if times is None else times[places[part]]), (None if labels is None else labels[part])
+        yield RawBlock(kept[part].tolist(), values[part], words, own[part], seconds, origin.only(part.tolist()))
 
 
-def _out_of_order(table: Table, time: str, problem: str) -> DataError:
+def _out_of_order(table: Table, time: str, row: int, line: int | None) -> DataError:
     series = _series_column(table, time)
     several = f"; if it holds several series: {set_option('data.series', series)}" if series else ""
+    name, number = table.where(row)
     return DataError(
-        f"{table.name}: windows need rows in the order of time, but in the column {time} {problem}; "
+        f"{name}: windows need rows in the order of time, but in the column {time} "
+        f"{item_name(number, line)} is before row {number:,}; "
         f"sort the rows: {set_option('data.time', time)}{several}"
     )
 
@@ -275,7 +289,7 @@ class _Clock:
                 found[index] = self._date(cell.strip()) if self.dates else float(text) * self.unit
             except ValueError:
                 raise DataError(
-                    f"{self.table.name}: {block.name_of(index)}, column {self.name}: {cell!r} is not a time"
+                    f"{self.table.place(int(block.rows[index]), block.line(index))}, column {self.name}: {cell!r} is not a time"
                 ) from None
         return found
 
