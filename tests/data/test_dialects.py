@@ -84,7 +84,7 @@ def test_cells_that_contradict_each_other_are_an_error_with_both_lines_to_type(c
 
 def test_a_point_in_a_table_of_decimal_commas_is_a_bad_cell_not_another_number() -> None:
     text = "a;b\n" + "0,5;1\n" * 2000 + "0.5;1\n"
-    with pytest.raises(DataError, match=r"row 2,001, column a: '0\.5' is not a number"):
+    with pytest.raises(DataError, match=r"row 2,001 \(line 2,00\d\), column a: '0\.5' is not a number"):
         load(write(text))
 
 
@@ -105,7 +105,7 @@ def test_columns_of_one_name_in_columnar_files_are_all_read(kind: str) -> None:
 
 
 def test_a_key_that_appears_twice_in_json_lines_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"line 2: the key 'a' appears twice"):
+    with pytest.raises(DataError, match=r"row 2 \(line 2\): the key 'a' appears twice"):
         load(write('{"a": 1}\n{"a": 1, "a": 2}\n', "x.jsonl"))
 
 

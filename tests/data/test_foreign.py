@@ -133,7 +133,7 @@ def test_lists_of_several_lengths_are_an_error(kind: str) -> None:
         Path("x.jsonl").write_text("".join(f'{{"emb": {row}}}\n' for row in rows))
     else:
         pyarrow.parquet.write_table(pyarrow.table({"emb": rows}), "x.parquet")
-    with pytest.raises(DataError, match="line 2: a list is not as long|lists of 2 and of 1 numbers"):
+    with pytest.raises(DataError, match="row 2 \\(line 2\\): a list is not as long|lists of 2 and of 1 numbers"):
         load(f"x.{kind}")
 
 

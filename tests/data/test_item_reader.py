@@ -186,14 +186,14 @@ def test_bad_rows_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
     reader = ItemReader(VECTORS, 2, lambda problem: told.append(str(problem).removeprefix(f"{tmp_path}/")))
     assert names(reader.open([str(tmp_path / "x.csv")])) == [0, 4]
     assert told == [
-        "x.csv: row 2 has 3 cells, not 6",
-        "x.csv: row 3, column 2: 'x' is not a number (text, columns by ',', decimal '.', without a header row)",
-        "x.csv: row 4, column 2 holds NaN",
+        "x.csv: row 2 (line 2) has 3 cells, not 6",
+        "x.csv: row 3 (line 3), column 2: 'x' is not a number (text, columns by ',', decimal '.', without a header row)",
+        "x.csv: row 4 (line 4), column 2 holds NaN",
     ]
     (tmp_path / "x.jsonl").write_text('[1,2,3,4,5,6]\n{"code": []}\nnull\n[[[\n["1",2,3,4,5,6]\n[2,2,2,2,2,2]')
     told.clear()
     assert names(reader.open([str(tmp_path / "x.jsonl")])) == [0, 5]
-    assert [text.split(":")[1] for text in told] == [" line 2", " line 3", " line 4", " line 5"]
+    assert [text.split(":")[1] for text in told] == [f" row {row} (line {row})" for row in (2, 3, 4, 5)]
 
 
 def test_nan_and_infinity_are_named_by_row(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_file_with_other_columns_is_named(
 
 def test_a_bad_cell_names_its_file_and_row(days: pd.DataFrame) -> None:
     Path("days/2.csv").write_text(Path("days/2.csv").read_text().replace("\n", "\noops,1,2\n", 3).replace("oops,1,2\n", "", 2))
-    assert problem("days").startswith(f"{Path('days/2.csv')}: row 3, column a: 'oops' is not a number")
+    assert problem("days").startswith(f"{Path('days/2.csv')}: row 3 (line 4), column a: 'oops' is not a number")
 
 
 def windows(**fields: object) -> np.ndarray:

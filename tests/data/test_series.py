@@ -70,7 +70,10 @@ def test_a_gap_ends_a_series_in_training_and_in_every_command(form: str) -> None
 def test_rows_out_of_the_order_of_time_are_refused_and_sorted_on_request(form: str) -> None:
     order = np.random.default_rng(0).permutation(40)
     path = write(order.astype(float).tolist(), form)
-    with captured_log(), pytest.raises(DataError, match=r"row \d+ is before row \d+; sort the rows: --set data\.time=time"):
+    with (
+        captured_log(),
+        pytest.raises(DataError, match=r"row (\d+) \(line \d+\) is before row \d+; sort the rows: --set data\.time=time"),
+    ):
         load(path)
     with captured_log():
         items = load(path, time="time")

@@ -304,16 +304,17 @@ def test_a_bad_cell_and_a_short_row_are_named_by_row_and_column() -> None:
     rows[13] = rows[13].replace(",", ",x", 1)
     path = write("x.csv", "\n".join(rows))
     with pytest.raises(
-        DataError, match=r"x\.csv: row 13, column b c: 'x.*' is not a number \(text, columns by ',', decimal '\.', with a"
+        DataError,
+        match=r"x\.csv: row 13 \(line 14\), column b c: 'x.*' is not a number \(text, columns by ',', decimal '\.', with a",
     ):
         load(path)
     rows[13] = "1,2"
-    with pytest.raises(DataError, match=r"x\.csv: row 13 has 2 cells, not 3"):
+    with pytest.raises(DataError, match=r"x\.csv: row 13 \(line 14\) has 2 cells, not 3"):
         load(write("x.csv", "\n".join(rows)))
 
 
 def test_underscores_are_no_part_of_a_number() -> None:
-    with pytest.raises(DataError, match=r"row 91, column a: '1_0' is not a number"):
+    with pytest.raises(DataError, match=r"row 91 \(line 92\), column a: '1_0' is not a number"):
         load(write("x.csv", lines() + "1_0,2,3\n"))
 
 
@@ -322,7 +323,7 @@ def test_a_bad_cell_far_down_is_named(tmp_path: Path) -> None:
     count = 812_345
     with open("x.csv", "w") as file:
         file.write("a,b\n" + "1.5,2.5\n" * (count - 1) + "1.5,oops\n" + "1.5,2.5\n" * 10)
-    with pytest.raises(DataError, match=r"x\.csv: row 812,345, column b: 'oops' is not a number"):
+    with pytest.raises(DataError, match=r"x\.csv: row 812,345 \(line 812,346\), column b: 'oops' is not a number"):
         load("x.csv")
 
 

@@ -134,9 +134,9 @@ def test_unreadable_rows_of_a_stream_are_named_and_skipped(folder: Path) -> None
     assert [line["item"] for line in found] == [row for row in range(39) if row not in (4, 8, 19)]
     assert [line["score"] for line in found] == pytest.approx([whole[line["item"]]["score"] for line in found], rel=1e-4)
     for problem in (
-        "row 5, column power holds NaN",
-        "row 9, column power holds NaN",
-        "row 20, column heat: 'much' is not a number",
+        "row 5 (line 6), column power holds NaN",
+        "row 9 (line 10), column power holds NaN",
+        "row 20 (line 21), column heat: 'much' is not a number",
     ):
         assert f"warning: -: {problem}" in result.stderr
     assert "error: 3 could not be read, 36 are scored:" in result.stderr

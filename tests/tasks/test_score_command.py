@@ -276,7 +276,7 @@ def test_against_measures_how_well_known_anomalies_are_separated(
     assert run("--against", "digits")[0][0]["auroc"] == 0.5  # a data set's test split, which is the same one here
     assert run("x.npy", "--against", "digits")[0][0]["auroc"] == pytest.approx(1 - pairs, abs=1e-12)
     for option in ("--top", "--explain"):
-        assert "cannot be combined with --top or --explain" in run("--against", "x.npy", option, "3", code=2)[1]
+        assert "cannot be combined with --top, --explain or --id" in run("--against", "x.npy", option, "3", code=2)[1]
     for words in (["-o", "u.csv"], ["-o", "u.CSV"], ["-o", "u.jsonl", "--format", "csv"], ["--format", "csv"]):
         assert "which CSV cannot hold; use --format jsonl" in run("x.npy", "--explain", "2", *words, code=2)[1]
     written = CliRunner().invoke(app, ["score", *"x.npy --explain 1 -o u.csv --format jsonl --threshold 0".split()])
@@ -318,6 +318,6 @@ def test_outliers_win_over_unreadable_items_which_are_counted(model: TiedAutoenc
     Path("photos/1.png").write_bytes(b"not an image")
     lines, stderr = run("photos", "--threshold", "0", "--fail-above", "0", "--summary", code=3)
     assert lines[0]["outliers"] == 1 and lines[0]["unreadable"] == 1
-    assert "photos/1.png" in stderr and stderr.endswith("1 outliers, --fail-above allows 0; 1 items could not be read\n")
+    assert "photos/1.png" in stderr and stderr.endswith("1 outlier, --fail-above allows 0; 1 item could not be read\n")
     assert run("photos", "--threshold", "1e9", "--fail-above", "0", code=1)[0][0]["outlier"] is False
     assert "--fail-above counts outliers" in run("x.npy", "--no-threshold", "--fail-above", "0", code=2)[1]

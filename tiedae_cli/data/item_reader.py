@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,10 @@ class Items:
     blocks: Iterator[Block]
     count: int | None
     """N, if it is known before the last block; unreadable items count."""
+    has_lines: bool = False
+    """Whether some items have lines."""
+    has_ids: bool = False
+    """Whether some items have keys."""
 
 
 def split_items(items: ItemSet, size: int) -> Items:
@@ -77,6 +81,8 @@ class ItemReader:
         expected: what the model takes, for messages. Default: the model's form.
         key: key of an item's numbers in JSON Lines.
         data: the data section of the model's config.
+        finds_id: whether items get the user's key, if their source has one.
+        id: the column that holds it. Default: detected.
     """
 
     def __init__(
@@ -87,6 +93,8 @@ class ItemReader:
         expected: str | None = None,
         key: str = "values",
         data: DataConfig | None = None,
+        finds_id: bool = False,
+        id: str | None = None,
     ) -> None:
         self.form = row_form(form)  # of what is read; windows are made of it
         self.window = form.window
@@ -97,6 +105,7 @@ class ItemReader:
         self._series, self._next = 0, 0  # number of the current series, and the row that would continue it
         self._key = key
         self._urls: dict[str, str] = {}  # of the local copies that are open
+        self._finds_id, self._id = finds_id, id
         self._keys: dict[str, tuple[tuple[str, str], ...]] = {}  # columns that the folders of a file add
 
     def open(self, inputs: Sequence[str]) -> Items:
@@ -113,7 +122,7 @@ class ItemReader:
         """Return the items that rows make: windows for a model of windows, else the rows themselves."""
         if self.window == 1:
             return rows
-        return Items(window_blocks(rows.blocks, self.window, self._data.stride, self.bad), None)
+        return replace(rows, blocks=window_blocks(rows.blocks, self.window, self._data.stride, self.bad), count=None)
 
     def open_rows(self, inputs: Sequence[str]) -> Items:
         """Return the items of inputs; for a model of windows, their rows.
@@ -135,8 +144,8 @@ class ItemReader:
         for images, group in groups:
             opened += [self._image_files(group)] if images else [self._opened(name, alone, tables.get(name)) for name in group]
         counts = [part.count for part in opened]
-        known = sum(count for count in counts if count is not None)
-        return Items(chain.from_iterable(part.blocks for part in opened), None if None in counts else known)
+        has_lines, has_ids = any(part.has_lines for part in opened), any(part.has_ids for part in opened)
+        return Items(chain.from_iterable(part.blocks for part in opened), _sum(counts), has_lines, has_ids)
 
     def _fetched(self, url: str) -> str:
         """Return the path of a local copy of a URL."""
@@ -198,7 +207,7 @@ class ItemReader:
         conversions = _Conversions()
         part = images_part([Path(name) for name in names], self.form, conversions.one)
         items = self._items(names[0], {"train": part}, alone=True)
-        return Items(conversions.then_summary(items.blocks), items.count)
+        return replace(items, blocks=conversions.then_summary(items.blocks))
 
     def _opened(self, name: str, alone: bool, table: Table | None = None) -> Items:
         """Return the items of an array, a table (which may be open) or an unnamed stream; its head is read at once."""
@@ -220,6 +229,8 @@ class ItemReader:
 
     def _items(self, name: str, parts: Mapping[str, Part], alone: bool) -> Items:
         """Return the items of a source, part after part."""
+        if self._id is not None and all(part.id is None for part in parts.values()):
+            raise InputError(f"--id {self._id}: {name} has no columns with names")
         read = {split: (part, rules_for_model(part, self.form, self.expected)) for split, part in parts.items()}
         counts = [part.count for part in parts.values()]
 
@@ -244,17 +255,23 @@ class ItemReader:
                             plain = alone and len(parts) == 1 and part.locate is None
                             names = rows if plain else [label(split, row) for row in rows]
                             labels = _labels(part, rows) if own is None else [str(text) for text in own]
-                            yield Block(names, self._seen(rules, raw_block.values), self._series, labels, raw_block.times)
+                            values = self._seen(rules, raw_block.values)
+                            yield Block(names, values, self._series, labels, raw_block.times, raw_block.origin)
 
-        return Items(blocks(), sum(count for count in counts if count is not None) if None not in counts else None)
+        has_lines, has_ids = any(part.has_lines for part in parts.values()), any(part.id is not None for part in parts.values())
+        return Items(blocks(), _sum(counts), has_lines, has_ids)
 
     def _unbroken(self, block: RawBlock) -> Iterator[RawBlock]:
-        """Yield the items of a block. Rows of windows are split into two series at a skipped row."""
-        if self.window == 1 or not len(block.rows):
-            if len(block.rows):
-                yield block
+        """Yield the items of a block with their places. Rows of windows are split into two series at a skipped row."""
+        if not len(block.rows):
             return
-        rows = np.array(block.rows) if block.positions is None else block.positions
+        rows = block.positions
+        if rows is None and isinstance(block.rows[0], int):
+            rows = np.array(block.rows)
+        block = replace(block, origin=replace(block.origin, places=rows))
+        if self.window == 1 or rows is None:
+            yield block
+            return
         breaks = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
         for start, end in pairwise(breaks):
             if rows[start] != self._next:
@@ -266,7 +283,8 @@ class ItemReader:
         """Return how to read a file or stream; the config's names of arrays apply only to the file that the model was trained on."""
         real, url = os.path.realpath(name), self._urls.get(name)
         own = any(real == os.path.realpath(os.path.expanduser(one)) or public_url(one) == url for one in self._data.sources)
-        return ReadOptions(self._columns, self._data if own else self._data.model_copy(update={"arrays": {}}), self._key)
+        data = self._data if own else self._data.model_copy(update={"arrays": {}})
+        return ReadOptions(self._columns, data, self._key, self._id, self._finds_id)
 
     def _columns(self, table: Table) -> Columns:
         """Return which columns of a table are those of the model."""
@@ -283,6 +301,18 @@ class ItemReader:
                 yield
         except DataError as problem:
             self.bad(problem)
+
+
+def check_id(column: str | None, inputs: Sequence[str]) -> None:
+    """Raise ``InputError`` if ``--id`` names a column and there are no inputs: the items of a split have numbers alone."""
+    if column is not None and not inputs:
+        raise InputError(f"--id {column}: name a file that has this column; the items of a split have only numbers")
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    """Return the sum of counts; None if one of them is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _labels(part: Part, rows: Sequence[int | str]) -> list[str] | None:

@@ -4,7 +4,7 @@ Images are uint8 (whole numbers from 0 to 255, black and white as 0 and 255) or 
 float64, or uint8 where they are stored so. Shapes: N items, B items per block, C channels, H x W pixels, D values per item.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,7 +55,7 @@ class ItemRules:
         if self.channels_last:
             values = np.moveaxis(values, -1, 1)  # (B, H, W, C) -> (B, C, H, W)
         values = self._less_base(values.reshape(len(values), self.form.values_per_item))  # (B, D)
-        good = self._good(values, block.rows, bad)
+        good = self._good(values, block, bad)
         kept = block.only(good, values)
         values = kept.values
         if self.range is not None:
@@ -74,7 +74,7 @@ class ItemRules:
             return np.asarray(values + (self.subtracted - base))
         return np.stack([less_base(values[:, place], own) for place, own in enumerate(base.tolist())], 1)
 
-    def _good(self, values: np.ndarray, rows: Sequence[int | str], bad: Bad) -> np.ndarray:
+    def _good(self, values: np.ndarray, block: RawBlock, bad: Bad) -> np.ndarray:
         """Return which items hold only valid values, (B,) bool; the others are reported."""
         everything = np.ones(len(values), dtype=bool)
         if values.dtype == np.uint8 or values.dtype.kind == "b" or not values.size:
@@ -91,11 +91,10 @@ class ItemRules:
                 wrong &= ~np.isnan(values)
         for index in np.flatnonzero(wrong.any(1)).tolist():
             value = values[index, int(wrong[index].argmax())]
-            item = item_name(rows[index])
-            name, row = self.name, rows[index]
+            name, row = self.name, block.rows[index]
             if self.locate is not None and isinstance(row, int):
                 name, row = self.locate(row)
-                item = item_name(row)
+            item = item_name(row, block.origin.line(index))
             if self.columns is not None:
                 item += f", column {self.columns.values[int(wrong[index].argmax())]}"
             bad(DataError(f"{name}: {item} holds {self._problem(value)}"))

@@ -11,6 +11,8 @@ import numpy as np
 
 from tiedae_cli.config.schema import Transform
 from tiedae_cli.data.columns import Columns
+from tiedae_cli.data.origin import Origin
+from tiedae_cli.data.sources.part import item_name
 from tiedae_cli.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
@@ -186,6 +188,12 @@ class Block:
     """Label text of each item, if the source has labels."""
     times: np.ndarray | None = None
     """(B,) float64, time stamps of rows of windows in seconds since 1970, UTC, if the source has them."""
+    origin: Origin = Origin()
+    """Lines and keys of the items, if the source has them."""
+
+    def name_of(self, index: int) -> str:
+        """Return what an item of the block is called in messages."""
+        return item_name(self.items[index], self.origin.line(index))
 
     def joined(self, other: "Block") -> "Block":
         """Return the items of two blocks of one stream as one."""
@@ -193,19 +201,22 @@ class Block:
             return self if len(self.items) else other
         labels = None if self.labels is None or other.labels is None else [*self.labels, *other.labels]
         times = None if self.times is None or other.times is None else np.concatenate([self.times, other.times])
-        return Block([*self.items, *other.items], np.concatenate([self.values, other.values]), self.series, labels, times)
+        origin, values = self.origin.joined(other.origin), np.concatenate([self.values, other.values])
+        return Block([*self.items, *other.items], values, self.series, labels, times, origin)
 
     def only(self, kept: Sequence[int]) -> "Block":
         """Return the items at some positions."""
         labels = None if self.labels is None else [self.labels[index] for index in kept]
         times = None if self.times is None else self.times[kept]
-        return Block([self.items[index] for index in kept], self.values[kept], self.series, labels, times)
+        items, origin = [self.items[index] for index in kept], self.origin.only(kept)
+        return Block(items, self.values[kept], self.series, labels, times, origin)
 
     def slice(self, start: int, stop: int | None = None) -> "Block":
         """Return items start to stop, or to the last one."""
         kept = slice(start, stop)
         labels, times = (None if each is None else each[kept] for each in (self.labels, self.times))
-        return Block(self.items[kept], self.values[kept], self.series, labels, times)  # type: ignore[arg-type]
+        origin = self.origin.slice(start, stop)
+        return Block(self.items[kept], self.values[kept], self.series, labels, times, origin)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

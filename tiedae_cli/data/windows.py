@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tiedae_cli.data.item_set import Block, ItemForm, ItemSet
+from tiedae_cli.data.origin import Origin
 from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.errors import DataError
 
@@ -128,6 +129,8 @@ class Windows:
     """First row of each window in the series, from 0."""
     values: np.ndarray
     """(B, W * D)"""
+    origin: Origin
+    """Of the first row of each window."""
     done: int
     """Rows of the series that are complete: later windows do not contain them."""
     ends: bool = False
@@ -161,7 +164,7 @@ def window_blocks(blocks: Iterable[Block], window: int, stride: int, bad: Bad) -
     """Yield windows of rows as items, (B, W * D), each named by its first row; arguments as for ``windows_of``."""
     for windows in windows_of(blocks, window, stride, bad):
         if windows.starts:
-            yield Block(windows.names, windows.values)
+            yield Block(windows.names, windows.values, origin=windows.origin)
 
 
 class _Series:
@@ -169,7 +172,7 @@ class _Series:
 
     def __init__(self, block: Block, window: int, stride: int) -> None:
         self.window, self.stride = window, stride
-        self.rows = Block([], block.values[:0], block.series)  # those kept; the first is row ``offset`` of the series
+        self.rows = block.slice(0, 0)  # those kept; the first is row ``offset`` of the series
         self.offset, self.next = 0, 0
 
     def add(self, block: Block) -> Windows:
@@ -177,7 +180,9 @@ class _Series:
         seen = self.offset + len(self.rows.items)
         starts = list(range(self.next, seen - self.window + 1, self.stride))
         self.next = starts[-1] + self.stride if starts else self.next
-        done = max(self.offset, min(self.next, seen - self.window))  # the last window may begin anywhere from here on
+        newest = self.next - self.stride  # start of the newest window
+        earliest = seen - self.window + (newest == seen - self.window)  # at which the last window of the series may begin
+        done = max(self.offset, min(self.next, earliest))
         windows = self._at(block, starts, done)
         self.rows, self.offset = self.rows.slice(done - self.offset), done
         return windows
@@ -186,9 +191,8 @@ class _Series:
         seen = self.offset + len(self.rows.items)
         nothing = self.rows.slice(0, 0)
         if seen < self.window:
-            first = self.rows.items[0]
-            place = f"row {first + 1:,}" if isinstance(first, int) else first
-            bad(DataError(f"from {place} on only {seen:,} rows follow each other; this model takes windows of {self.window:,}"))
+            needed = f"this model takes windows of {self.window:,}"
+            bad(DataError(f"from {self.rows.name_of(0)} on only {seen:,} rows follow each other; {needed}"))
             return replace(self._at(nothing, [], 0), ends=True)
         last = seen - self.window
         return replace(self._at(nothing, [] if self.next - self.stride == last else [last], seen), ends=True)
@@ -199,4 +203,5 @@ class _Series:
         found = np.empty((0, self.window * width), np.float32)
         if starts:
             found = _overlapping(values, self.window)[places].reshape(len(places), -1)
-        return Windows(block, [self.rows.items[place] for place in places], starts, found, done)
+        names = [self.rows.items[place] for place in places]
+        return Windows(block, names, starts, found, self.rows.origin.only(places), done)

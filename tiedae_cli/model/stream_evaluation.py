@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.data.item_set import Block, ItemForm
-from tiedae_cli.data.sources.part import item_name
 from tiedae_cli.errors import DataError
 from tiedae_cli.model.error_tail import ErrorTail
 from tiedae_cli.model.inference import Evaluation
@@ -83,5 +82,5 @@ def _refuse_infinite(total: float, block: Block, model: Callable[[Tensor], Tenso
     """Raise ``DataError`` if the model's error became infinite with this block."""
     if not np.isfinite(total):
         wrong = ~squares(model(x) - x).sum(1).isfinite()
-        name = item_name(block.items[int(wrong.nonzero()[0].item())])
+        name = block.name_of(int(wrong.nonzero()[0].item()))
         raise DataError(f"{name}: its values are too large for this model: its error is not finite")

@@ -54,6 +54,13 @@ class Layout:
     """N, if known."""
     rewindable: bool
     """Whether the output can be rewound to its first byte."""
+    is_stream: bool = False
+    """Whether somebody may read along."""
+
+    def flush(self, file: IO[bytes]) -> None:
+        """Pass on what was written so far if somebody may read along."""
+        if self.is_stream:
+            file.flush()
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,8 @@ def write_records(
     stream = counted()
     first = list(islice(stream, 1))  # an error in the first block is raised before anything is written
     with opened_output(target) as file:
-        chosen.write(file, chain(first, stream), Layout(numbers, count, target != "-" and file.seekable()))
+        is_file = target != "-" and file.seekable()
+        chosen.write(file, chain(first, stream), Layout(numbers, count, is_file, is_stream=not is_file))
     return written
 
 
@@ -116,9 +124,10 @@ def _check_finite(block: "Records", key: str) -> None:
 
     wrong = np.flatnonzero(~np.isfinite(np.asarray(block.columns[key]).reshape(len(block), -1)).all(1))
     if len(wrong):
+        lines = block.columns.get("line")
+        name = item_name(block.columns["item"][wrong[0]], None if lines is None else int(lines[wrong[0]]))
         raise DataError(
-            f"{item_name(block.columns['item'][wrong[0]])}: the model returns NaN or infinity; "
-            "check that its values are in the range of the training data"
+            f"{name}: the model returns NaN or infinity; check that its values are in the range of the training data"
         )
 
 
@@ -162,15 +171,17 @@ def _write_npy_values(file: IO[bytes], blocks: Iterator["Records"], layout: Layo
 
 
 def _write_csv(file: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> None:
-    headed = layout.numbers is not None
-    if layout.numbers is not None:
-        file.write((",".join(["item", *layout.numbers.names]) + "\n").encode())
+    numbers, headed = layout.numbers, False
     for block in blocks:
         if not headed:
-            file.write((",".join(_quoted(map(shown, block.columns))) + "\n").encode())
+            names = (numbers.names if numbers is not None and key == numbers.key else [key] for key in block.columns)
+            file.write((",".join(_quoted(map(shown, chain.from_iterable(names)))) + "\n").encode())
             headed = True
-        columns = [_csv_column(values) for values in block.columns.values()]
+        columns = [[""] * len(block) if values is None else _csv_column(values) for values in block.columns.values()]
         file.write("".join([",".join(cells) + "\n" for cells in zip(*columns, strict=True)]).encode())
+        layout.flush(file)
+    if numbers is not None and not headed:
+        file.write((",".join(["item", *numbers.names]) + "\n").encode())
 
 
 def _csv_column(values: Any) -> Iterable[str]:
@@ -209,6 +220,7 @@ def _quoted(texts: Iterable[str]) -> list[str]:
 def _write_json_lines(file: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> None:
     for block in blocks:
         file.write(json_lines(block).encode())
+        layout.flush(file)
 
 
 def json_lines(block: "Records") -> str:
@@ -216,9 +228,10 @@ def json_lines(block: "Records") -> str:
 
     This is fast enough for a million scores: one template for all objects is filled with columns that are already text.
     """
-    keys = [json.dumps(key).replace("%", "%%") for key in block.columns]
+    columns = {key: values for key, values in block.columns.items() if values is not None}
+    keys = [json.dumps(key).replace("%", "%%") for key in columns]
     template = "{" + ", ".join(f"{key}: %s" for key in keys) + "%s" * len(block.optional) + "}\n"
-    texts = [_json_column(values) for values in block.columns.values()]
+    texts = [_json_column(values) for values in columns.values()]
     for key, values in block.optional.items():
         name = json.dumps(key)
         texts.append(["" if value is None else f", {name}: {_json(value)}" for value in values])
@@ -304,7 +317,9 @@ def _arrow_tables(blocks: Iterator["Records"], layout: Layout) -> Iterator[Any]:
 def _arrow_columns(block: "Records") -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for key, values in block.columns.items():
-        if _is_array(values):
+        if values is None:
+            columns[shown(key)] = [None] * len(block)
+        elif _is_array(values):
             flat = values.reshape(len(block), -1)
             columns |= {f"{key}_{index}": flat[:, index] for index in range(flat.shape[1])}
         else:

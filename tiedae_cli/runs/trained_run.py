@@ -180,6 +180,11 @@ class OpenRun:
         if self.form.kind != "images":
             raise InputError(why)
 
+    def refuse_images(self, why: str) -> None:
+        """Raise ``InputError`` with this reason if the model's items are pictures."""
+        if self.form.kind == "images":
+            raise InputError(f"{why}; this model takes {self.form.describe()}")
+
 
 def named_data(config: Config, path: Path) -> DataConfig:
     """Return the data section of a checkpoint's config; a URL only if the ``config.yaml`` beside it names it too, and as it does.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tiedae_cli.errors import InputError
 from tiedae_cli.scoring.labels import Labelled, separation
-from tiedae_cli.scoring.scored import Scored, joined
+from tiedae_cli.scoring.scored import Scored, ScoredItem, joined
 
 
 class Worst:
@@ -54,6 +54,7 @@ class Tally:
         self.items = 0
         self.outliers = 0
         self.squared_error = 0.0
+        self.highest: ScoredItem | None = None
         self.kept: list[Tensor] = []
 
     def watch(self, blocks: Iterable[Scored]) -> Iterator[Scored]:
@@ -61,6 +62,8 @@ class Tally:
         for scored in blocks:
             scores = scored.scores
             self.items += len(scores)
+            if len(scores) and (self.highest is None or scores.max() > self.highest.score):
+                self.highest = scored.item(int(scores.argmax()))
             self.outliers += 0 if self.limit is None else int((scores > self.limit).sum().item())
             self.squared_error += scored.squared_errors.sum().item()
             if self.worst.count:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import re
+import select
 import shlex
 import signal
 import sys
@@ -85,6 +86,11 @@ def call_every(seconds: float, handler: Callable[[int, FrameType | None], None])
     if sys.platform != "win32":
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+
+
+def has_bytes(descriptor: int, seconds: float) -> bool:
+    """Return whether a pipe has bytes, or ends, within some seconds. False at once on Windows, where only sockets can be waited for."""
+    return sys.platform != "win32" and bool(select.select([descriptor], [], [], seconds)[0])
 
 
 def machine_name() -> str:

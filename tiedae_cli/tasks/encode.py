@@ -1,17 +1,19 @@
 """The ``encode`` command: codes of items, block by block."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from tiedae_cli.data.item_reader import ItemReader, split_items
-from tiedae_cli.data.records import Records
+from tiedae_cli.data.item_reader import ItemReader, check_id, split_items
+from tiedae_cli.data.records import Records, item_columns
+from tiedae_cli.errors import InputError
 from tiedae_cli.model.inference import codes
-from tiedae_cli.output.item_writer import NumberColumn, write_records
+from tiedae_cli.output.item_writer import FORMATS, KEYED_FORMATS, NumberColumn, listed, write_records
 from tiedae_cli.runs.trained_run import OpenRun
 
 
-def encode_items(run: OpenRun, inputs: Sequence[str], split: str, output: str, kind: str) -> int:
+def encode_items(run: OpenRun, inputs: Sequence[str], split: str, output: str, kind: str, key: str | None = None) -> int:
     """Write the codes of inputs, or of a split if there are none; return the number of codes.
 
     Args:
@@ -20,18 +22,23 @@ def encode_items(run: OpenRun, inputs: Sequence[str], split: str, output: str, k
         split: train, validation or test.
         output: a path or ``-``.
         kind: an item format.
+        key: the column that holds the user's key of each item. Default: detected.
 
     Raises:
+        InputError: no input has such a column.
         DataError: an item cannot be read; none is skipped, so row 17 of the codes is always row 17 of the input.
         StorageError: the codes cannot be written; an older file stays intact.
     """
     size = run.network.sizes[-1]
-    items = (
-        ItemReader(run.form, run.block_size, data=run.config.data).open(inputs)
-        if inputs
-        else split_items(run.split(split), run.block_size)
-    )
+    has_keys = FORMATS[kind].has_keys
+    if key is not None and not has_keys:
+        raise InputError(f"--id {key}: {FORMATS[kind].title} holds codes alone; use --format {listed(KEYED_FORMATS)}")
+    check_id(key, inputs)
+    reader = ItemReader(run.form, run.block_size, data=run.config.data, finds_id=has_keys, id=key)
+    items = reader.open(inputs) if inputs else split_items(run.split(split), run.block_size)
+    named = replace(items, has_lines=False)  # codes are often read again, by programs that expect no more than they need
     blocks = (
-        Records({"item": block.items, "code": codes(run.network, block.values, run.device).numpy()}) for block in items.blocks
+        Records({**item_columns(block, named), "code": codes(run.network, block.values, run.device).numpy()})
+        for block in items.blocks
     )
     return write_records(output, kind, blocks, NumberColumn("code", (size,), np.dtype(np.float32)), items.count)

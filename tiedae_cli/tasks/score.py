@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.data.item_reader import ItemReader, Items
+from tiedae_cli.data.item_reader import ItemReader, Items, check_id
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.load_data import is_data_set, load_splits
-from tiedae_cli.data.records import Records
+from tiedae_cli.data.records import Records, item_columns
 from tiedae_cli.data.windows import row_form
 from tiedae_cli.errors import InputError, OutliersFound
 from tiedae_cli.output import figures
@@ -27,6 +27,7 @@ from tiedae_cli.output.series_picture import SeriesPicture
 from tiedae_cli.output.terminal import Terminal, write_output
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.scoring.drift import Drift, DriftWatch
+from tiedae_cli.scoring.events import COLUMNS, EventJoiner, reasons_of_events
 from tiedae_cli.scoring.failures import Failures
 from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
 from tiedae_cli.scoring.labels import described
@@ -63,8 +64,10 @@ class ScoreRequest:
     """Write one object about all items."""
     against: str | None = None
     """Known anomalies, a file, a folder or a data set: write one object, how well the score tells them apart."""
+    events: bool = False
+    """Write one object per event, outlying rows that follow each other, instead of one per item."""
     fail_above: int | None = None
-    """How many outliers are allowed before the command fails; None: any number."""
+    """How many outliers, or events, are allowed before the command fails; None: any number."""
     sheet: Path | None = None
     """Where to draw the images with the highest scores."""
     plot: Path | None = None
@@ -72,7 +75,9 @@ class ScoreRequest:
     output: str = "-"
     """A path or ``-``."""
     file_format: str = "jsonl"
-    """jsonl or csv."""
+    """jsonl, csv or parquet."""
+    key: str | None = None
+    """The column that holds the user's key of each item; None: detected."""
 
 
 @dataclass(frozen=True)
@@ -107,27 +112,32 @@ def score(run: OpenRun, names: Sequence[str], request: ScoreRequest, terminal: T
     pictures = _Pictures(run, request.sheet, request.plot)
     scorer, failures = Scorer(run), Failures()
     limit = _limit(scorer, request)
-    reader = ItemReader(run.form, run.block_size, failures.add, data=run.config.data)
+    check_id(request.key, names)
+    reader = ItemReader(run.form, run.block_size, failures.add, data=run.config.data, finds_id=True, id=request.key)
     items = reader.open_rows(names) if names else scorer.rows(run.split(request.split))
     check_targets(request.output, *(None if path is None else str(path) for path in (request.sheet, request.plot)))
     tally = _tally(run, request, limit)
-    drift = _drift_watch(run)
+    drift, joiner = _drift_watch(run), _event_joiner(run, request, limit)
     blocks = items.blocks if drift is None else drift.watch(items.blocks)
-    found = scorer.score(blocks, failures.add, request.explain, reconstructs=request.plot is not None)
+    explain = request.explain if joiner is None else reasons_of_events(joiner.columns, run.form.window)
+    found = scorer.score(blocks, failures.add, explain, reconstructs=request.plot is not None)
     scored = pictures.watch(tally.watch(found))
+    scored = scored if joiner is None else joiner.watch(scored)
     if request.against is None:
-        records = _records(scored, tally, request, limit, row_form(run.form), failures, drift, scorer.score_name)
+        name = scorer.score_name
+        records = _records(scored, tally, request, limit, items, row_form(run.form), failures, drift, joiner, name)
     else:
         intruders = scorer.score(_intruders(scorer, reader, request.against).blocks, failures.add)
         records = _detection(scored, tally, intruders, request.against)
     _write(records, request, pictures, tally, scorer.score_name)
     if request.output != "-":
         terminal.result(request.output)
-        terminal.json_line(output=request.output, **_summary(tally, limit, failures, drift, scorer.score_name))
-    _say(tally)
+        summary = _summary(tally, limit, failures, drift, joiner, scorer.score_name)
+        terminal.json_line(output=request.output, **summary)
+    _say(tally, joiner)
     if (moved := _moved(drift, tally, limit)) is not None:
         log.warning(moved.describe())
-    _fail_above(request.fail_above, tally, failures)
+    _fail_above(request.fail_above, tally, failures, joiner)
     failures.finish(tally.items)
 
 
@@ -141,13 +151,34 @@ def _moved(drift: DriftWatch | None, tally: Tally, limit: Limit) -> Drift | None
     return None if drift is None else drift.found(tally.outliers, tally.items, limit.threshold)
 
 
-def _fail_above(most: int | None, tally: Tally, failures: Failures) -> None:
-    """Raise ``OutliersFound`` if there are more outliers than ``--fail-above`` allows; unreadable items are counted with them."""
-    if most is None or tally.outliers <= most:
+def _event_joiner(run: OpenRun, request: ScoreRequest, limit: Limit) -> EventJoiner | None:
+    """Return what joins outlying rows to events; None if it was not requested.
+
+    Raises:
+        InputError: images do not follow each other, or nothing is an outlier.
+    """
+    if not request.events:
+        return None
+    run.refuse_images("--events joins rows that follow each other")
+    if limit.value is None:
+        raise InputError("--events joins outliers, which need a threshold; it cannot be combined with --no-threshold")
+    return EventJoiner(limit.value, row_form(run.form), request.explain or COLUMNS)
+
+
+def _fail_above(most: int | None, tally: Tally, failures: Failures, joiner: EventJoiner | None) -> None:
+    """Raise ``OutliersFound`` if there are more outliers, or events, than ``--fail-above`` allows; the message counts unreadable items."""
+    count = tally.outliers if joiner is None else joiner.count
+    if most is None or count <= most:
         return
     failures.tell()
-    unreadable = f"; {failures.count:,} items could not be read" if failures.count else ""
-    raise OutliersFound(f"{tally.outliers:,} outliers, --fail-above allows {most:,}{unreadable}")
+    unreadable = f"; {_counted(failures.count, 'item')} could not be read" if failures.count else ""
+    raise OutliersFound(
+        f"{_counted(count, 'outlier' if joiner is None else 'event')}, --fail-above allows {most:,}{unreadable}"
+    )
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count:,} {word}{'s' * (count != 1)}"
 
 
 def _limit(scorer: Scorer, request: ScoreRequest) -> Limit:
@@ -218,31 +249,44 @@ def _records(
     tally: Tally,
     request: ScoreRequest,
     limit: Limit,
+    items: Items,
     form: ItemForm,
     failures: Failures,
     drift: DriftWatch | None,
+    joiner: EventJoiner | None,
     score_name: str,
 ) -> Iterator[Records]:
-    """Yield what is written of each item, in order; of the ``top`` worst, worst first; or one object about all."""
+    """Yield what is written of each item, in order; of each event; of the ``top`` worst, worst first; or one object about all."""
 
     def written(scored: Scored) -> Records:
-        return score_records(scored, form, limit.value, labels=tally.labelled is not None)
+        return score_records(scored, items, form, limit.value, labels=tally.labelled is not None)
 
     for scored in blocks:
         if tally.items:
             failures.tell()
-        if request.top is None and not request.summary:
+        if joiner is not None and not request.summary:
+            yield from _events(joiner)
+        elif request.top is None and not request.summary:
             yield written(scored)
+    if joiner is not None and not request.summary:
+        yield from _events(joiner)
     worst = tally.worst.scored
     if request.top is not None and worst is not None and not request.summary:
         yield written(worst.only(range(min(request.top, len(worst.scores)))))
     if not tally.items:
         failures.finish(scored=0)  # here, so that no empty file takes the place of an older one
     elif request.summary:
-        yield Records.one(_summary(tally, limit, failures, drift, score_name))
+        yield Records.one(_summary(tally, limit, failures, drift, joiner, score_name))
 
 
-def _summary(tally: Tally, limit: Limit, failures: Failures, drift: DriftWatch | None, score_name: str) -> dict[str, Any]:
+def _events(joiner: EventJoiner) -> Iterator[Records]:
+    """Yield one object per event that has ended."""
+    return (Records.one(event.values(joiner.limit)) for event in joiner.take())
+
+
+def _summary(
+    tally: Tally, limit: Limit, failures: Failures, drift: DriftWatch | None, joiner: EventJoiner | None, score_name: str
+) -> dict[str, Any]:
     """Return what is to say about all items, as the JSON interface names it."""
     values: dict[str, Any] = {
         "items": tally.items,
@@ -255,6 +299,10 @@ def _summary(tally: Tally, limit: Limit, failures: Failures, drift: DriftWatch |
         values["unreadable"] = failures.count
     if limit.value is not None:
         values |= {"threshold": limit.value, "outliers": tally.outliers}
+    if joiner is not None:
+        values["events"] = joiner.count
+    if tally.highest is not None:
+        values["highest"] = tally.highest.values()
     if limit.expected is not None:
         values["expected_false_alarm_rate"] = limit.expected
     if limit.interval is not None:
@@ -264,16 +312,17 @@ def _summary(tally: Tally, limit: Limit, failures: Failures, drift: DriftWatch |
     return {**values, **labelled.values(limit.value)} if labelled is not None and judged else values
 
 
-def score_records(scored: Scored, form: ItemForm, limit: float | None, labels: bool = False) -> Records:
+def score_records(scored: Scored, items: Items, form: ItemForm, limit: float | None, labels: bool = False) -> Records:
     """Return what is written of each item, as the JSON interface names it; nothing about outliers without a limit.
 
     Args:
-        scored: the items; of outliers also why, where that is known.
+        scored: a block of the items; of outliers also why, where that is known.
+        items: all of them.
         form: of an item.
         limit: a higher score makes an outlier.
         labels: whether labels are written.
     """
-    values: dict[str, Sequence[Any]] = {"item": scored.block.items}
+    values = item_columns(scored.block, items)
     if labels and scored.block.labels is not None:
         values["label"] = scored.block.labels
     if scored.ranked is not None:
@@ -320,10 +369,11 @@ def _write(records: Iterator[Records], request: ScoreRequest, pictures: "_Pictur
         raise gone
 
 
-def _say(tally: Tally) -> None:
-    """Say how many outliers there were, and how well they agree with the labels."""
+def _say(tally: Tally, joiner: EventJoiner | None) -> None:
+    """Say how many outliers and events there were, and how well they agree with the labels."""
     if tally.limit is not None and tally.items:
-        log.info(f"{tally.outliers:,} of {tally.items:,} items are above the threshold")
+        events = "" if joiner is None else f", in {_counted(joiner.count, 'event')}"
+        log.info(f"{tally.outliers:,} of {tally.items:,} items are above the threshold{events}")
     labelled = tally.labelled
     if labelled is not None and labelled.unlabelled:
         log.info(

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split
-from tiedae_cli.cli.exported_models import exported_model
+from tiedae_cli.cli.commands.options import Debug, Device, IdColumn, Inputs, Json, Model, Output, Quiet, Split
+from tiedae_cli.cli.exported_models import exported_model, refuse_options
 from tiedae_cli.output.item_writer import FORMATS, choose_format, listed
 
 
@@ -24,6 +24,7 @@ def encode(
             help=f"{listed(FORMATS)}.",
         ),
     ] = None,
+    key: IdColumn = None,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
@@ -40,13 +41,14 @@ def encode(
         if (exported := exported_model(model, device)) is not None:
             from tiedae_cli.exported.exported_answers import encode_exported
 
+            refuse_options(exported, {"--id": key})
             count, size = encode_exported(exported, inputs or [], output, kind)
         else:
             from tiedae_cli.runs.trained_run import open_run_with_inputs
             from tiedae_cli.tasks.encode import encode_items
 
             run, names = open_run_with_inputs(model, inputs or [], device)
-            count, size = encode_items(run, names, split, output, kind), run.network.sizes[-1]
+            count, size = encode_items(run, names, split, output, kind, key), run.network.sizes[-1]
         if output != "-":
             terminal.note(f"{count:,} codes of {size} numbers")
             terminal.result(output)

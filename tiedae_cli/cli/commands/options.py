@@ -70,6 +70,15 @@ Inputs = Annotated[
 Output = Annotated[
     str, typer.Option("--output", "-o", metavar="FILE|-", callback=output_target, help="Output file; - is stdout.")
 ]
+IdColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        metavar="COLUMN",
+        show_default="the only time stamp or row index",
+        help="Write this column of DATA, your key or time stamp of each item, as `id` beside `item`.",
+    ),
+]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", autocompletion=completion.devices, help="auto, cpu, cuda, cuda:N or mps.")
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split, fraction
+from tiedae_cli.cli.commands.options import Debug, Device, IdColumn, Inputs, Json, Model, Output, Quiet, Split, fraction
 from tiedae_cli.cli.exported_models import exported_model, refuse_options
 from tiedae_cli.output.item_writer import FORMATS, KEYED_FORMATS, choose_format, listed
 from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
@@ -51,6 +51,14 @@ def score(
         ),
     ] = None,
     no_threshold: Annotated[bool, typer.Option("--no-threshold", help="Write scores alone; no item is an outlier.")] = False,
+    events: Annotated[
+        bool,
+        typer.Option(
+            "--events",
+            help="Write one object per event instead of one per item: outlying rows that follow each other, from when to when, where "
+            "the score peaks, and the columns that carry the error there.",
+        ),
+    ] = False,
     fail_above: Annotated[
         int | None,
         typer.Option(
@@ -58,7 +66,7 @@ def score(
             metavar="N",
             min=0,
             show_default="never",
-            help="End with exit code 3 if more than N items are outliers (0: if any is).",
+            help="End with exit code 3 if more than N items are outliers (0: if any is); with --events, if there are more than N events.",
         ),
     ] = None,
     sheet: Annotated[
@@ -102,6 +110,7 @@ def score(
             "--summary", help="Print one object about all items; with labels, also how well the scores separate them."
         ),
     ] = False,
+    key: IdColumn = None,
     output: Output = "-",
     file_format: Annotated[
         str | None,
@@ -126,17 +135,7 @@ def score(
     if len(both := [name for name, value in given.items() if value is not None]) > 1:
         raise InputError(f"{' and '.join(both)}: only one of them can be given")
     rate = rate if quantile is None else 1 - quantile
-    if summary and (top is not None or explain is not None or against is not None):
-        raise InputError(
-            "--summary prints one object about all items; it cannot be combined with --top, --explain or --against"
-        )
-    if against is not None and (top is not None or explain is not None):
-        raise InputError("--against prints one object about all items; it cannot be combined with --top or --explain")
-    if no_threshold and fail_above is not None:
-        raise InputError("--fail-above counts outliers, which need a threshold; it cannot be combined with --no-threshold")
     kind = choose_format(file_format, as_json, output, KEYED_FORMATS, on_stdout="jsonl")
-    if explain is not None and not FORMATS[kind].has_lists:
-        raise InputError(f"--explain: reasons are lists, which {FORMATS[kind].title} cannot hold; use --format jsonl")
     if not FORMATS[kind].is_text:
         refuse_binary_on_terminal(output)
     judged: dict[str, Any] = {
@@ -149,7 +148,15 @@ def score(
         "output": output,
         "file_format": kind,
     }
-    others: dict[str, Any] = {"explain": explain, "against": against, "sheet": sheet, "plot": plot}
+    others: dict[str, Any] = {
+        "explain": explain,
+        "against": against,
+        "sheet": sheet,
+        "plot": plot,
+        "events": events,
+        "key": key,
+    }
+    _check({**judged, **others})
     with Terminal(quiet, as_json) as terminal:
         if rate == 1:
             terminal.warn("a false-alarm rate of 1 flags all normal items; for 1% type: --false-alarms 0.01")
@@ -168,8 +175,9 @@ def _score(
     if (exported := exported_model(model, device)) is not None:
         from tiedae_cli.exported.exported_answers import ExportedRequest, score_exported
 
-        names = {"explain": "--explain", "against": "--against", "sheet": "--contact-sheet", "plot": "--plot"}
-        refuse_options(exported, {option: others[name] for name, option in names.items()})
+        names = {"explain": "--explain", "against": "--against", "sheet": "--contact-sheet", "plot": "--plot", "key": "--id"}
+        given = {option: others[name] for name, option in names.items()}
+        refuse_options(exported, {**given, "--events": others["events"] or None})
         score_exported(exported, inputs, ExportedRequest(**judged), terminal)
         return
     from tiedae_cli.runs.trained_run import open_run_with_inputs
@@ -178,3 +186,23 @@ def _score(
 
     run, words = open_run_with_inputs(model, inputs, device)
     score_items(run, words, ScoreRequest(**judged, **others), terminal)
+
+
+def _check(request: dict[str, Any]) -> None:
+    """Raise ``InputError`` if options exclude each other."""
+    from tiedae_cli.errors import InputError
+
+    one = "prints one object about all items; it cannot be combined with"
+    chosen, written = request["top"] is not None, FORMATS[request["file_format"]]
+    if request["summary"] and (chosen or request["explain"] is not None or request["against"] is not None):
+        raise InputError(f"--summary {one} --top, --explain or --against")
+    if request["against"] is not None and (chosen or request["explain"] is not None or request["key"] is not None):
+        raise InputError(f"--against {one} --top, --explain or --id")
+    if request["events"] and (chosen or request["against"] is not None):
+        raise InputError("--events prints one object per event; it cannot be combined with --top or --against")
+    if not request["judges"] and request["fail_above"] is not None:
+        raise InputError("--fail-above counts outliers, which need a threshold; it cannot be combined with --no-threshold")
+    if not written.has_lists and request["explain"] is not None:
+        raise InputError(f"--explain: reasons are lists, which {written.title} cannot hold; use --format jsonl")
+    if not written.has_lists and request["events"]:
+        raise InputError(f"--events: an event has lists, which {written.title} cannot hold; use --format jsonl")

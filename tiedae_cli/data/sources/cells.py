@@ -15,6 +15,7 @@ NO_NUMBER = (*MISSING, "-", "--", ".", "..", "1.#IND", "-1.#IND", "1.#QNAN", "-1
 YES_NO = {"true": "1", "false": "0", "True": "1", "False": "0", "TRUE": "1", "FALSE": "0"}
 LABEL_NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,9})?", re.ASCII)
 WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")  # an int64 with exactly this text
+NO_FRACTION = re.compile(r"\.0+(?=\D|$)")  # of a second
 MOST_EXPONENT = 300  # largest exponent of a label that is shown as a float
 MOST_DIGITS = 18  # digits of a whole number that was written with a point or an exponent
 
@@ -33,6 +34,24 @@ def is_number(cell: str) -> bool:
 def as_text(values: Any) -> Iterable[str]:
     """Yield the cells of a pyarrow array as text, "" for null."""
     return ("" if cell is None else str(cell) for cell in values.to_pylist())
+
+
+def exact_values(values: Any) -> list[Any]:
+    """Return the values of a pyarrow array as JSON can hold them, (B,): text, numbers, or None; of times and dates their text."""
+    import pyarrow
+    import pyarrow.compute as compute
+    import pyarrow.types as types
+
+    kind = values.type
+    if types.is_dictionary(kind):
+        return exact_values(compute.cast(values, kind.value_type))
+    if types.is_temporal(kind) and not types.is_duration(kind):
+        return [
+            None if text is None else NO_FRACTION.sub("", text) for text in compute.cast(values, pyarrow.string()).to_pylist()
+        ]
+    found = values.to_pylist()
+    plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_string(kind)
+    return found if plain else [None if value is None else str(value) for value in found]
 
 
 @lru_cache(1 << 12)

@@ -11,6 +11,7 @@ from tiedae_cli.config.shareable import is_url
 from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.image_files import is_image_file
 from tiedae_cli.data.sources.arrays import NPY, NPZ
+from tiedae_cli.data.sources.arriving import Joined, first_bytes
 from tiedae_cli.data.sources.cifar import CIFAR
 from tiedae_cli.data.sources.compression import ZIP, opener_of, plain_suffix, zip_members
 from tiedae_cli.data.sources.excel import EXCEL
@@ -25,7 +26,6 @@ from tiedae_cli.data.sources.source import Source
 from tiedae_cli.data.sources.table_files import TableFile, fixed_folder, is_glob, matches, partition_keys
 from tiedae_cli.data.sources.table_folder import TABLE_FOLDER, tables_below
 from tiedae_cli.data.sources.table_kinds import CSV, TABLES
-from tiedae_cli.data.sources.tables import Joined
 from tiedae_cli.data.sources.torch_files import TORCH
 from tiedae_cli.data.sources.zarr_folders import ZARR
 from tiedae_cli.errors import DataError
@@ -162,7 +162,7 @@ def open_stream(name: str) -> tuple[Source, IO[bytes]]:
         DataError: it is empty, or its kind cannot be read sequentially.
     """
     raw = stdin() if name == "-" else open(name, "rb")
-    head = raw.read(MAGIC_BYTES)
+    head = first_bytes(raw, MAGIC_BYTES)
     if not head:
         raise DataError(f"{name}: empty; expected {formats(of_streams=True)}, or an image")
     foreign = foreign_file(Path(), head)
@@ -173,7 +173,7 @@ def open_stream(name: str) -> tuple[Source, IO[bytes]]:
         raise DataError(
             f"{name}: .{source.name} data cannot be read as a stream; name the file, or write {formats(of_streams=True)}"
         )
-    return source, io.BufferedReader(Joined(head, raw))
+    return source, io.BufferedReader(Joined(head, raw, closes=name != "-"))
 
 
 def is_stream(name: str) -> bool:

@@ -141,7 +141,7 @@ class _Rows:
         for number, table in enumerate(self.tables):
             self.starts.append(after)
             for block in table.read(bad):
-                yield TableBlock(block.rows + self.starts[-1], block.columns, number)
+                yield replace(block, rows=block.rows + self.starts[-1], file=number)
                 after = self.starts[-1] + int(block.rows.max(initial=-1)) + 2
             if len(self.tables) >= MANY:
                 progress(f"reading {self.name}, files", number + 1, len(self.tables))

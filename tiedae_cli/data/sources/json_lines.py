@@ -7,20 +7,25 @@ import contextlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from tiedae_cli.data.data_errors import data_errors
+from tiedae_cli.data.sources.arriving import Arriving
 from tiedae_cli.data.sources.number_format import NumberFormat
-from tiedae_cli.data.sources.part import Bad
+from tiedae_cli.data.sources.part import Bad, item_name
 from tiedae_cli.data.sources.table import Table, TableBlock, TableOptions
+from tiedae_cli.data.sources.text_rows import PIECE_BYTES
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.memory_limits import LONGEST_LINE, require_line
+from tiedae_cli.system.memory_limits import require_line
+
+JSON_ROWS = 4096  # that are parsed at once
 
 
-def json_lines(name: str, options: TableOptions, head: bytes, reopen: Callable[[], IO[bytes]]) -> Table:
+def json_lines(name: str, options: TableOptions, head: bytes, reopen: Callable[[], Arriving]) -> Table:
     """Return JSON Lines as a table: objects of named values, or lists of numbers (alone, or in an object under a key).
 
     Args:
@@ -30,12 +35,16 @@ def json_lines(name: str, options: TableOptions, head: bytes, reopen: Callable[[
         reopen: returns it from the start.
     """
     early: list[DataError] = []
-    first = next(_json_records(io.BytesIO(head), name, options.key, (), early.append), None)
+
+    def records(names: Sequence[str], bad: Bad) -> Iterator[_Record | None]:
+        return _json_records(Arriving(io.BytesIO(head)), name, options.key, names, bad)
+
+    first = next(filter(None, records((), early.append)), None)
     if first is None:
         raise early[0] if early else DataError(f"{name}: no rows of numbers")
-    names = tuple(first[1])
-    named = not isinstance(_plain(first[2], options.key), list)
-    head_block = next(_record_blocks(_json_records(io.BytesIO(head), name, options.key, names, lambda problem: None), names))
+    names = tuple(first.cells)
+    named = not isinstance(_plain(first.value, options.key), list)
+    head_block = next(_record_blocks(records(names, lambda problem: None), names))
 
     def read(bad: Bad) -> Iterator[TableBlock]:
         return _record_blocks(_json_records(reopen(), name, options.key, names, bad), names)
@@ -43,17 +52,47 @@ def json_lines(name: str, options: TableOptions, head: bytes, reopen: Callable[[
     return Table(name, names, named, NumberFormat(), head_block, read, "JSON Lines")
 
 
+@dataclass(frozen=True)
+class _Record:
+    """A line of JSON Lines."""
+
+    row: int
+    """From 0."""
+    line: int
+    """From 1; blank lines count."""
+    cells: dict[str, Any]
+    """Values by name."""
+    value: Any
+    """What the line holds."""
+
+
 def _plain(value: Any, key: str) -> Any:
     return value[key] if isinstance(value, dict) and isinstance(value.get(key), list) else value
 
 
-def _json_records(
-    file: IO[bytes], name: str, key: str, names: Sequence[str], bad: Bad
-) -> Iterator[tuple[int, dict[str, Any], Any]]:
-    """Yield (row from 0, values by name, the line's own value) of each line."""
-    row = 0
-    with contextlib.closing(file), data_errors(name, "a table"):
-        for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
+def _arriving_lines(source: Arriving, name: str) -> Iterator[bytes | None]:
+    """Yield lines; None after those of a pipe that have arrived."""
+    rest, number = b"", 0
+    while not source.ended:
+        *lines, rest = (rest + source.read(PIECE_BYTES)).split(b"\n")
+        yield from lines
+        number += len(lines)
+        require_line(name, number + 1, len(rest))
+        if source.paused:
+            yield None
+    if rest:
+        yield rest
+
+
+def _json_records(source: Arriving, name: str, key: str, names: Sequence[str], bad: Bad) -> Iterator[_Record | None]:
+    """Yield each row; None after those of a pipe that have arrived."""
+    row = number = 0
+    with contextlib.closing(source), data_errors(name, "a table"):
+        for raw in _arriving_lines(source, name):
+            if raw is None:
+                yield None
+                continue
+            number += 1
             require_line(name, number, len(raw))
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             if not line.strip():
@@ -61,7 +100,7 @@ def _json_records(
             try:
                 value = json.loads(line, object_pairs_hook=_once_each)
             except _RepeatedKeyError as error:
-                bad(DataError(f"{name}: line {number:,}: the key {str(error)!r} appears twice"))
+                bad(DataError(f"{name}: {item_name(row, number)}: the key {str(error)!r} appears twice"))
                 row += 1
                 continue
             except (ValueError, RecursionError):
@@ -73,19 +112,23 @@ def _json_records(
             elif isinstance(plain, dict):
                 plain = _without_json_lists(plain)
             if not isinstance(plain, dict) or not plain or any(isinstance(cell, (list, dict)) for cell in plain.values()):
-                bad(DataError(f"{name}: line {number:,}: expected a list of numbers, or an object that has one or is one row"))
+                bad(
+                    DataError(
+                        f"{name}: {item_name(row, number)}: expected a list of numbers, or an object that has one or is one row"
+                    )
+                )
             elif "\\u" in line and not _is_unicode(plain):
-                bad(DataError(f"{name}: line {number:,}: text that is not Unicode (half of a surrogate pair)"))
+                bad(DataError(f"{name}: {item_name(row, number)}: text that is not Unicode (half of a surrogate pair)"))
             elif isinstance(_plain(value, key), list) and names and len(plain) != len(names):
-                bad(DataError(f"{name}: row {row + 1:,} has {len(plain):,} cells, not {len(names):,}"))
+                bad(DataError(f"{name}: {item_name(row, number)} has {len(plain):,} cells, not {len(names):,}"))
             elif (
                 names
                 and any(key.endswith("]") and key not in plain for key in names)
                 or (names and any(key.endswith("]") and key not in names for key in plain))
             ):
-                bad(DataError(f"{name}: line {number:,}: a list is not as long as in the first line"))
+                bad(DataError(f"{name}: {item_name(row, number)}: a list is not as long as in the first line"))
             else:
-                yield row, plain, value
+                yield _Record(row, number, plain, value)
             row += 1
 
 
@@ -118,13 +161,21 @@ def _is_unicode(cells: dict[str, Any]) -> bool:
     return True
 
 
-def _record_blocks(
-    records: Iterable[tuple[int, dict[str, Any], Any]], names: Sequence[str], size: int = 4096
-) -> Iterator[TableBlock]:
-    iterator = iter(records)
-    while block := list(islice(iterator, size)):
-        rows = np.array([row for row, _, _ in block], np.int64)
-        yield TableBlock(rows, {name: _json_column([values.get(name) for _, values, _ in block]) for name in names})
+def _record_blocks(records: Iterable[_Record | None], names: Sequence[str]) -> Iterator[TableBlock]:
+    """Yield blocks of up to ``JSON_ROWS`` rows, those of a pipe as they arrive."""
+    iterator, ended = iter(records), False
+    while not ended:
+        block: list[_Record] = []
+        for record in islice(iterator, JSON_ROWS):
+            if record is None:
+                break
+            block.append(record)
+        else:
+            ended = len(block) < JSON_ROWS
+        if block:
+            rows, lines = (np.array(numbers, np.int64) for numbers in zip(*((one.row, one.line) for one in block), strict=True))
+            exact = {name: [one.cells.get(name) for one in block] for name in names}
+            yield TableBlock(rows, {name: _json_column(cells) for name, cells in exact.items()}, 0, lines, exact)
 
 
 def _json_column(cells: list[Any]) -> Any:

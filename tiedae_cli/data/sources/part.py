@@ -9,14 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tiedae_cli.data.columns import Columns
+from tiedae_cli.data.origin import Origin
 from tiedae_cli.errors import DataError
 
 Bad = Callable[[DataError], None]  # called for each unreadable item; if it returns, the item is skipped; it may raise instead
 
 
-def item_name(item: int | str) -> str:
-    """Return the name of an item in messages: rows count from 1 there, as lines do; in results they count from 0, as in numpy."""
-    return f"row {item + 1:,}" if isinstance(item, int) else item
+def item_name(item: int | str, line: int | None = None) -> str:
+    """Return the name of an item in messages, with its line in a text file: rows count from 1 there; in results from 0, as in numpy."""
+    if isinstance(item, str):
+        return item
+    return f"row {item + 1:,}" if line is None else f"row {item + 1:,} (line {line:,})"
 
 
 def stop(problem: DataError) -> None:
@@ -38,6 +41,12 @@ class RawBlock:
     """(B,) int64, positions in time: consecutive rows of one series differ by 1. Default: ``rows``."""
     times: np.ndarray | None = None
     """(B,) float64, time stamps of rows in seconds since 1970, UTC; only of series with a column of times."""
+    origin: Origin = Origin()
+    """Lines and keys of the items, if the source has them."""
+
+    def name_of(self, index: int) -> str:
+        """Return what an item of the block is called in messages."""
+        return item_name(self.rows[index], self.origin.line(index))
 
     def only(self, good: np.ndarray, values: np.ndarray) -> "RawBlock":
         """Return some items.
@@ -48,15 +57,16 @@ class RawBlock:
         """
         if good.all():
             return replace(self, values=values)
-        rows = [self.rows[index] for index in np.flatnonzero(good).tolist()]
-        rest = (None if kept is None else kept[good] for kept in (self.labels, self.positions, self.times))
-        return RawBlock(rows, values[good], *rest)
+        places = np.flatnonzero(good).tolist()
+        rows = [self.rows[index] for index in places]
+        labels, positions, times = (None if kept is None else kept[good] for kept in (self.labels, self.positions, self.times))
+        return RawBlock(rows, values[good], labels, positions, times, self.origin.only(places))
 
     def slice(self, start: int, stop: int) -> "RawBlock":
         """Return items start to stop."""
         kept = slice(start, stop)
-        rest = (None if each is None else each[kept] for each in (self.labels, self.positions, self.times))
-        return RawBlock(self.rows[kept], self.values[kept], *rest)
+        labels, positions, times = (None if each is None else each[kept] for each in (self.labels, self.positions, self.times))
+        return RawBlock(self.rows[kept], self.values[kept], labels, positions, times, self.origin.slice(start, stop))
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,10 @@ class Part:
     """Identifies the copy of the values in the user's cache folder; None: the values are not cached."""
     locate: Callable[[int], tuple[str, int]] | None = None
     """Of a part of several files: returns the file of a row that has been read, and its number there."""
+    has_lines: bool = False
+    """Whether the items have lines, because the source is text."""
+    id: str | None = None
+    """The column or array that holds the user's key of each item, if it is read."""
 
     def describe(self) -> str:
         """Return shape and type as text, for messages."""

@@ -18,10 +18,11 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.option_text import set_option
+from tiedae_cli.data.origin import Origin
 from tiedae_cli.data.sources.cells import as_text, is_number
 from tiedae_cli.data.sources.column_names import composed, is_time_name
-from tiedae_cli.data.sources.part import RawBlock
-from tiedae_cli.data.sources.table import Table, TableBlock
+from tiedae_cli.data.sources.part import RawBlock, item_name
+from tiedae_cli.data.sources.table import HEAD_ROWS, Table, TableBlock
 from tiedae_cli.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -125,18 +126,24 @@ def _as_they_are(table: Table, rules: SeriesRules, blocks: Iterator[tuple[TableB
     """Yield rows that must be in the order of their time; the first rows of the table show what a gap is."""
     assert rules.time is not None
     clock, last, gaps, file = _Clock(table, rules.time), None, 0, 0
-    limit = _limit(table, rules, np.diff(clock.seconds(table.head)))
+    known, newest = clock.seconds(table.head), table.head.rows[-1]
+    limit = _limit(table, rules, np.diff(known))
     for block, raw in blocks:
         if not len(block.rows):
             continue
-        seconds = clock.seconds(block)
+        seconds, before = clock.seconds(block), limit
+        if table.is_early and len(known) < HEAD_ROWS and (new := block.rows > newest).any():
+            known, newest = np.concatenate([known, seconds[new]])[:HEAD_ROWS], block.rows[-1]
+            limit = _limit(table, rules, np.diff(known), again=True)
         if block.file != file:  # another series, whose times may be any
             file, last = block.file, None
         steps = np.diff(seconds, prepend=seconds[0] if last is None else last)
         if (steps < 0).any():
-            raise _out_of_order(table, rules.time, int(block.rows[np.flatnonzero(steps < 0)[0]]))
-        positions = block.rows + gaps + np.cumsum(steps > limit)
-        last, gaps = seconds[-1], gaps + int((steps > limit).sum())
+            place = int(np.flatnonzero(steps < 0)[0])
+            raise _out_of_order(table, rules.time, int(block.rows[place]), block.line(place))
+        ends = steps > min(limit, before)  # a gap in the first few rows makes their steps irregular
+        positions = block.rows + gaps + np.cumsum(ends)
+        last, gaps = seconds[-1], gaps + int(ends.sum())
         if len(raw.rows):
             own = np.searchsorted(block.rows, np.asarray(raw.rows))
             yield replace(raw, positions=positions[own], times=seconds[own])
@@ -186,20 +193,21 @@ def _sorted_blocks(
     texts = [raw.labels for raw in raws if raw.labels is not None]
     labels = np.concatenate(texts) if texts else None
     places = np.searchsorted(number, kept)
-    own = position[places]
+    own, origin = position[places], Origin.of([raw.origin for raw in raws])
     order = np.argsort(own)
     for start in range(0, len(order), size):
         part = order[start : start + size]
-        seconds = None if times is None else times[places[part]]
-        yield RawBlock(kept[part].tolist(), values[part], None if labels is None else labels[part], own[part], seconds)
+        seconds, words = (None if times is None else times[places[part]]), (None if labels is None else labels[part])
+        yield RawBlock(kept[part].tolist(), values[part], words, own[part], seconds, origin.only(part.tolist()))
 
 
-def _out_of_order(table: Table, time: str, row: int) -> DataError:
+def _out_of_order(table: Table, time: str, row: int, line: int | None) -> DataError:
     series = _series_column(table, time)
     several = f"; if it holds several series: {set_option('data.series', series)}" if series else ""
     name, number = table.where(row)
     return DataError(
-        f"{name}: windows need rows in the order of time, but in the column {time} row {number + 1:,} is before row {number:,}; "
+        f"{name}: windows need rows in the order of time, but in the column {time} "
+        f"{item_name(number, line)} is before row {number:,}; "
         f"sort the rows: {set_option('data.time', time)}{several}"
     )
 
@@ -217,8 +225,8 @@ def _series_column(table: Table, time: str) -> str | None:
     return None
 
 
-def _limit(table: Table, rules: SeriesRules, steps: np.ndarray) -> float:
-    """Return the step in seconds beyond which a series ends; infinity if its times are irregular, which is reported."""
+def _limit(table: Table, rules: SeriesRules, steps: np.ndarray, again: bool = False) -> float:
+    """Return the step in seconds beyond which a series ends; infinity if its times are irregular, which is reported once."""
     if rules.gap is not None:
         return rules.gap
     if len(steps) < LEAST_STEPS:
@@ -226,6 +234,8 @@ def _limit(table: Table, rules: SeriesRules, steps: np.ndarray) -> float:
     median = float(np.median(steps))
     if median > 0 and np.mean(np.abs(steps - median) <= TOLERANCE * median) >= REGULAR:
         return GAP_STEPS * median
+    if again:
+        return np.inf
     log.info(
         f"{table.name}: the times in the column {rules.time} are irregular: no gap ends a series; "
         "to set one: --set data.gap=SECONDS"
@@ -279,7 +289,7 @@ class _Clock:
                 found[index] = self._date(cell.strip()) if self.dates else float(text) * self.unit
             except ValueError:
                 raise DataError(
-                    f"{self.table.place(int(block.rows[index]))}, column {self.name}: {cell!r} is not a time"
+                    f"{self.table.place(int(block.rows[index]), block.line(index))}, column {self.name}: {cell!r} is not a time"
                 ) from None
         return found
 

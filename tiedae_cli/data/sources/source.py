@@ -32,6 +32,10 @@ class ReadOptions:
     data: DataConfig = field(default_factory=DataConfig)
     key: str = "values"
     """Key of an item's numbers in JSON Lines."""
+    id: str | None = None
+    """The column that holds the user's key of each item, if a command names it."""
+    finds_id: bool = False
+    """Whether the command writes keys; one is then detected if none is named."""
 
 
 @dataclass(frozen=True)

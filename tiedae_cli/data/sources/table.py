@@ -3,20 +3,21 @@
 Shapes: B rows per block.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tiedae_cli.data.option_text import set_option
+from tiedae_cli.data.sources.cells import exact_values
 from tiedae_cli.data.sources.dialect import Dialect, DialectChoices
 from tiedae_cli.data.sources.number_format import NumberFormat
-from tiedae_cli.data.sources.part import Bad
+from tiedae_cli.data.sources.part import Bad, item_name
 from tiedae_cli.errors import DataError
 
 LARGE = 1 << 26  # bytes; larger tables are cached as values
-NAME_COLUMN = "item"  # what ``encode`` puts before the numbers of each row
+NAME_COLUMN, ID_COLUMN = "item", "id"  # what ``encode`` puts before the numbers of each row; the second only if there are keys
 HEAD_ROWS = 1000  # examined to detect the dialect and the columns
 
 
@@ -39,6 +40,25 @@ class TableBlock:
     """A pyarrow array of B values per column name."""
     file: int = 0
     """Which file of a table of several it comes from."""
+    lines: np.ndarray | None = None
+    """(B,) int64: the line at which each row begins, from 1; None unless the table is text."""
+    exact: Mapping[str, list[Any]] = field(default_factory=dict)
+    """(B,) values per column name, where a column does not hold them as they are in the file."""
+
+    def slice(self, start: int, count: int) -> "TableBlock":
+        """Return ``count`` rows from a row of the block on, or fewer at its end."""
+        columns = {name: values.slice(start, count) for name, values in self.columns.items()}
+        lines = None if self.lines is None else self.lines[start : start + count]
+        exact = {name: values[start : start + count] for name, values in self.exact.items()}
+        return TableBlock(self.rows[start : start + count], columns, self.file, lines, exact)
+
+    def ids(self, column: str) -> list[Any]:
+        """Return the values of a column as they are in the file, (B,): text, numbers, or None."""
+        return self.exact[column] if column in self.exact else exact_values(self.columns[column])
+
+    def line(self, index: int) -> int | None:
+        """Return the line of a row of the block; None unless the table is text."""
+        return None if self.lines is None else int(self.lines[index])
 
 
 @dataclass(frozen=True)
@@ -75,6 +95,13 @@ class Table:
     """Of a table of several files: returns the file of a row that has been read, and its number there."""
     files: tuple["Table", ...] = ()
     """The tables that it consists of, if there are several."""
+    is_early: bool = False
+    """Whether the first rows are those of a pipe that paused: fewer than are known of other tables."""
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether the table is text, with a line for each row."""
+        return self.head.lines is not None
 
     @property
     def key(self) -> str | None:
@@ -85,10 +112,10 @@ class Table:
         """Return the file that holds a row, and its number there, from 0."""
         return (self.name, row) if self.locate is None else self.locate(row)
 
-    def place(self, row: int) -> str:
-        """Return where a row is, for messages: the file and the number of the row in it, from 1."""
+    def place(self, row: int, line: int | None = None) -> str:
+        """Return where a row is, for messages: the file, and the number of the row in it and its line, from 1."""
         name, number = self.where(row)
-        return f"{name}: row {number + 1:,}"
+        return f"{name}: {item_name(number, line)}"
 
     def require(self, columns: Iterable[str | None]) -> None:
         """Check that each file has some columns.
@@ -110,6 +137,4 @@ class Table:
 
 def first_rows(blocks: Sequence[TableBlock]) -> TableBlock:
     """Return the first rows of a table, up to ``HEAD_ROWS``, given its first blocks."""
-    block = blocks[0]
-    count = min(HEAD_ROWS, len(block.rows))
-    return TableBlock(block.rows[:count], {name: values.slice(0, count) for name, values in block.columns.items()})
+    return blocks[0].slice(0, HEAD_ROWS)

@@ -15,9 +15,10 @@ from tiedae_cli.data.sources.cells import MISSING, NO_NUMBER, WHOLE, as_text, is
 from tiedae_cli.data.sources.column_names import composed, is_index_name, is_label_column, is_time_name
 from tiedae_cli.data.sources.label_columns import label_like
 from tiedae_cli.data.sources.number_format import NumberFormat, sign_of
-from tiedae_cli.data.sources.series import DATE, UNITS, named_column, unix_unit
-from tiedae_cli.data.sources.table import NAME_COLUMN, Table
-from tiedae_cli.errors import ConfigError, DataError
+from tiedae_cli.data.sources.series import DATE, UNITS, SeriesRules, is_date, is_time, named_column, unix_unit
+from tiedae_cli.data.sources.table import ID_COLUMN, NAME_COLUMN, Table
+from tiedae_cli.errors import ConfigError, DataError, InputError
+from tiedae_cli.system.portability import quoted
 
 log = logging.getLogger(__name__)
 
@@ -224,9 +225,16 @@ def match_columns(table: Table, columns: Columns) -> Columns:
     count = len(columns.fed)
     some = known.label is not None or any(column.name not in table.names[:count] for column in columns.fed)
     if not table.named and (missing or not some or len(table.names) <= count):
-        if len(table.names) != count:
-            raise DataError(f"{table.name}: has {len(table.names):,} columns without names; this model takes {count:,}")
-        places = zip(table.names, columns.fed, strict=True)
+        names = [name for name in table.names if not is_date(table.head.columns[name])]  # a date is never fed
+        if len(names) != count:
+            header = (
+                " The first line has no names: a log that is followed needs its header (tail -n +1 -f log.csv | tiedae ...)"
+            )
+            raise DataError(
+                f"{table.name}: has {len(table.names):,} columns without names; this model takes {count:,} "
+                f"({_listed([column.name for column in columns.fed])}).{header if table.name == '-' else ''}"
+            )
+        places = zip(names, columns.fed, strict=True)
         return Columns(tuple(Column(name, column.categories) for name, column in places))
     if missing:
         raise DataError(
@@ -237,14 +245,60 @@ def match_columns(table: Table, columns: Columns) -> Columns:
 
 
 def all_columns(table: Table) -> Columns:
-    """Return all columns of a table except the item names, for a model that was trained on an array."""
-    return Columns(tuple(Column(name) for name in table.names if not _is_item_name(table, name)))
+    """Return all columns of a table except those that name the items, for a model that was trained on an array."""
+    names = list(table.names)
+    if _is_item_name(table, names[0]):
+        names = names[2:] if names[1] == ID_COLUMN else names[1:]
+    return Columns(tuple(map(Column, names)))
 
 
 def _is_item_name(table: Table, name: str) -> bool:
     """Return whether a column holds the names of the items, as ``encode`` writes them: the first one, named ``item``."""
     first = name == NAME_COLUMN == table.names[0] and len(table.names) > 1
     return first and _is_index(table.head.columns[name], text=True)
+
+
+def id_column(table: Table, columns: Columns, series: SeriesRules | None, requested: str | None) -> str | None:
+    """Return the column that holds the user's key of each row; None if there is none, or more than one column could be it.
+
+    Detected are the columns that training ignores as time stamps or row indexes. The time of a series is always its key.
+
+    Args:
+        table: an input of a command.
+        columns: those that are fed.
+        series: how the rows form series, if they do.
+        requested: its name, if the user gave one.
+
+    Raises:
+        InputError: the table has no column of that name.
+    """
+    if requested is not None:
+        found = next((name for name in table.names if composed(name) == composed(requested)), None)
+        if found is None or not table.named:
+            has = _listed(table.names) if table.named else "columns without names"
+            raise InputError(f"--id {requested}: {table.name} has no such column (it has {has})")
+        return found
+    if series is not None and series.time is not None:
+        return series.time
+    used = {column.name for column in columns.fed} | {columns.label}
+    likely = [name for name in table.names if name not in used and _is_key(table, name)]
+    if len(likely) > 1:
+        log.info(
+            f"{table.name}: each of the columns {_listed(likely)} could be the id of a row; {_id_option(likely[0])} chooses one"
+        )
+    return likely[0] if len(likely) == 1 else None
+
+
+def _id_option(name: str) -> str:
+    return f"--id {quoted(name)}"
+
+
+def _is_key(table: Table, name: str) -> bool:
+    """Return whether training ignores a column as a time stamp or a row index."""
+    values = table.head.columns[name]
+    if is_time(values, name):
+        return True
+    return table.named and is_index_name(name) and _is_index(values, text=name == NAME_COLUMN)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from tiedae_cli.data.sources.part import Part
 from tiedae_cli.data.sources.series import series_rules
 from tiedae_cli.data.sources.source import TABLE, VALUE_FIELDS, ReadOptions, Source
 from tiedae_cli.data.sources.table import Table, TableOptions
+from tiedae_cli.data.sources.table_columns import id_column
 from tiedae_cli.data.sources.table_values import table_part
 from tiedae_cli.data.sources.tables import open_table, stream_table
 
@@ -51,7 +52,9 @@ def chosen_part(table: Table, options: ReadOptions) -> dict[str, Part]:
 def part_of(table: Table, columns: Columns, options: ReadOptions) -> Part:
     """Return columns of an open table as a part."""
     rules = series_rules(table, columns, options.data)
-    return table_part(table, columns, rules, in_order=options.data.window > 1, fills=options.data.missing == "forward_fill")
+    key = id_column(table, columns, rules, options.id) if options.finds_id else None
+    fills = options.data.missing == "forward_fill"
+    return table_part(table, columns, rules, in_order=options.data.window > 1, fills=fills, key=key)
 
 
 def report_notes(table: Table) -> None:

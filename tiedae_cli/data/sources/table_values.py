@@ -14,6 +14,7 @@ import numpy as np
 
 from tiedae_cli.data.columns import Column, Columns
 from tiedae_cli.data.item_set import EXACT_INTEGERS
+from tiedae_cli.data.origin import Origin
 from tiedae_cli.data.sources.cells import MISSING, NO_NUMBER, YES_NO, as_text, is_number, label_text
 from tiedae_cli.data.sources.forward_fill import forward_filled
 from tiedae_cli.data.sources.number_format import SIGN_AFTER, SIGN_BEFORE, SIGNS, bare, sign_of
@@ -29,7 +30,12 @@ log = logging.getLogger(__name__)
 
 
 def table_part(
-    table: Table, columns: Columns, series: SeriesRules | None = None, in_order: bool = False, fills: bool = False
+    table: Table,
+    columns: Columns,
+    series: SeriesRules | None = None,
+    in_order: bool = False,
+    fills: bool = False,
+    key: str | None = None,
 ) -> Part:
     """Return the rows of a table as the items of a part, their values as float64; a missing value is NaN.
 
@@ -39,14 +45,14 @@ def table_part(
         series: how rows form series; if they are sorted, the whole table is in memory.
         in_order: whether rows have positions in time also without ``series``.
         fills: whether gaps are filled from earlier rows; the rows have positions in time.
+        key: the column that holds the user's key of each row.
     """
-    encoder = _Encoder(table, columns)
+    encoder = _Encoder(table, columns, key)
 
     def pairs(size: int, bad: Bad) -> Iterator[tuple[TableBlock, RawBlock]]:
         for block in table.read(bad):
             for start in range(0, len(block.rows), size):
-                columns = {name: values.slice(start, size) for name, values in block.columns.items()}
-                part = TableBlock(block.rows[start : start + size], columns, block.file)
+                part = block.slice(start, size)
                 yield part, encoder.encode(part, bad)
 
     def read(size: int, bad: Bad) -> Iterator[RawBlock]:
@@ -63,9 +69,10 @@ def table_part(
 
     whole = all(column.categories is None for column in columns.fed) and encoder.head_is_whole()
     dtype = np.dtype(np.int64 if whole else np.float64)
-    base, key = encoder.base(), None if table.key is None else repr((table.key, columns, series, in_order))
-    width = len(columns.values)
-    return Part(table.name, (width,), dtype, None, read, columns=columns, base=base, key=key, locate=table.locate)
+    cached = None if table.key is None else repr((table.key, columns, series, in_order))
+    base, width = encoder.base(), len(columns.values)
+    part = Part(table.name, (width,), dtype, None, read, columns=columns, base=base, key=cached, locate=table.locate)
+    return replace(part, has_lines=table.has_lines, id=key)
 
 
 def _numbers_of_rows(rows: np.ndarray) -> Sequence[int]:
@@ -109,10 +116,11 @@ class _Encoder:
     Args:
         table: its name and decimal mark.
         columns: the columns to encode.
+        key: the column that holds the user's key of each row.
     """
 
-    def __init__(self, table: Table, columns: Columns) -> None:
-        self.table = table
+    def __init__(self, table: Table, columns: Columns, key: str | None) -> None:
+        self.table, self.key = table, key
         self.columns = columns
         self.unseen: Counter[str] = Counter()
         self.signs: dict[str, tuple[str, str]] = {}  # first cell of a column and the sign of a currency or percent in it
@@ -148,23 +156,28 @@ class _Encoder:
         good = np.ones(len(block.rows), dtype=bool)
         parts = []
         for column in self.columns.fed:
-            cells = block.columns[column.name]
             if column.categories is None:
-                parts.append(self._numbers(column.name, cells, block.rows, good, bad)[:, None])
+                parts.append(self._numbers(column.name, block, good, bad)[:, None])
             else:
-                parts.append(self._one_hot(column, column.categories, cells))
+                parts.append(self._one_hot(column, column.categories, block.columns[column.name]))
         labels = None
         if self.columns.label is not None:
             texts = [label_text(cell, self.table.numbers.decimal) for cell in as_text(block.columns[self.columns.label])]
             labels = np.array(texts, dtype=object)[good]
         values = np.concatenate(parts, 1)[good]
-        return RawBlock(_numbers_of_rows(block.rows[good]), values, labels)
+        return RawBlock(_numbers_of_rows(block.rows[good]), values, labels, origin=self._origin(block, good))
 
-    def _numbers(self, name: str, cells: Any, rows: np.ndarray, good: np.ndarray, bad: Bad) -> np.ndarray:
+    def _origin(self, block: TableBlock, good: np.ndarray) -> Origin:
+        """Return the lines and keys of the good rows of a block, (B,) bool."""
+        origin = Origin(block.lines, None if self.key is None else block.ids(self.key))
+        return origin if good.all() else origin.only(np.flatnonzero(good).tolist())
+
+    def _numbers(self, name: str, block: TableBlock, good: np.ndarray, bad: Bad) -> np.ndarray:
         import pyarrow
         import pyarrow.compute as compute
         import pyarrow.types as types
 
+        cells = block.columns[name]
         base = self.bases.get(name, 0.0)
         if not _is_text(cells.type):
             if base and types.is_integer(cells.type):
@@ -175,14 +188,14 @@ class _Encoder:
         signed = bool(self.signs.get(name, ("", ""))[1])
         numbers = None if signed or base else self._cast(text)
         if signed or (numbers is None and compute.any(compute.match_substring_regex(text, f"[{SIGNS}]")).as_py()):
-            text = self._without_signs(name, text, rows)
+            text = self._without_signs(name, text, block)
             numbers = None if base else self._cast(text)
         elif numbers is not None and name not in self.signs and len(numbers) > numbers.null_count:
             self.signs[name] = (next(cell for cell in text.to_pylist() if cell is not None), "")
         if base:
-            return self._differences(name, text, base, rows, good, bad)
+            return self._differences(name, text, base, block, good, bad)
         if numbers is None:
-            numbers = self._one_by_one(name, text.to_pylist(), rows, good, bad)
+            numbers = self._one_by_one(name, text.to_pylist(), block, good, bad)
         return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
 
     def _cast(self, text: Any) -> Any:
@@ -203,7 +216,7 @@ class _Encoder:
         text = compute.utf8_trim_whitespace(compute.cast(cells, pyarrow.string()))
         return compute.if_else(compute.is_in(text, pyarrow.array(NO_NUMBER)), pyarrow.scalar(None, pyarrow.string()), text)
 
-    def _differences(self, name: str, text: Any, base: float, rows: np.ndarray, good: np.ndarray, bad: Bad) -> np.ndarray:
+    def _differences(self, name: str, text: Any, base: float, block: TableBlock, good: np.ndarray, bad: Bad) -> np.ndarray:
         """Return numbers minus a base, (B,) float64, rounded once; cells that are not numbers are reported."""
         import pyarrow
         import pyarrow.compute as compute
@@ -213,10 +226,10 @@ class _Encoder:
             whole = compute.cast(plain, pyarrow.int64())
             return np.where(np.asarray(whole.is_null()), np.nan, less_base(_whole(whole), base))
         except pyarrow.ArrowInvalid:
-            self._one_by_one(name, text.to_pylist(), rows, good, bad)
+            self._one_by_one(name, text.to_pylist(), block, good, bad)
             return np.array([np.nan if cell is None else _difference(cell, base) for cell in plain.to_pylist()])
 
-    def _without_signs(self, name: str, text: Any, rows: np.ndarray) -> Any:
+    def _without_signs(self, name: str, text: Any, block: TableBlock) -> Any:
         """Return the cells of a column without the sign of a currency or percent.
 
         Raises:
@@ -232,9 +245,8 @@ class _Encoder:
             if sign and not known and "%" not in sign:
                 self.signs[name] = (cell, sign)
             elif sign != known and (sign or "%" in known):
-                raise DataError(
-                    f"{self.table.place(int(rows[index]))}, column {name}: {cell!r} beside {first!r}: the numbers of a column have one unit"
-                )
+                where = self.table.place(int(block.rows[index]), block.line(index))
+                raise DataError(f"{where}, column {name}: {cell!r} beside {first!r}: the numbers of a column have one unit")
         for pattern, kept in ((SIGN_BEFORE, r"\1\2\3"), (SIGN_AFTER, r"\1")):
             text = compute.replace_substring_regex(text, pattern, kept)
         return text
@@ -251,7 +263,7 @@ class _Encoder:
             text = compute.replace_substring(compute.replace_substring(text, ".", "!"), ",", ".")
         return text
 
-    def _one_by_one(self, name: str, cells: list[str | None], rows: np.ndarray, good: np.ndarray, bad: Bad) -> Any:
+    def _one_by_one(self, name: str, cells: list[str | None], block: TableBlock, good: np.ndarray, bad: Bad) -> Any:
         """Parse the cells of a column one by one, and report those that are not numbers."""
         import pyarrow
 
@@ -263,7 +275,8 @@ class _Encoder:
                 continue
             found.append(None)
             good[index] = False
-            cell_name = f"{self.table.place(int(rows[index]))}, column {name or '(without a name)'}"
+            where = self.table.place(int(block.rows[index]), block.line(index))
+            cell_name = f"{where}, column {name or '(without a name)'}"
             bad(DataError(f"{cell_name}: {str(cell)[:40]!r} is not a number ({self.table.format})"))
         return pyarrow.array(found, pyarrow.float64())
 

@@ -11,19 +11,21 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from tiedae_cli.data.data_errors import data_errors
+from tiedae_cli.data.sources.arriving import LONG_PAUSE, Arriving, Joined, read_fully, read_some
 from tiedae_cli.data.sources.columnar import open_columns
 from tiedae_cli.data.sources.compression import MARK_BYTES, ZIP, open_zip, opener_of
 from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, find_dialect
 from tiedae_cli.data.sources.json_lines import json_lines
-from tiedae_cli.data.sources.part import Bad
+from tiedae_cli.data.sources.part import Bad, item_name
 from tiedae_cli.data.sources.table import HEAD_ROWS, LARGE, Table, TableBlock, TableOptions, first_rows
+from tiedae_cli.data.sources.text_rows import RowText
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.memory_limits import require_line
 from tiedae_cli.system.progress import progress
@@ -36,8 +38,8 @@ WIDE_ENCODINGS = [
     (codecs.BOM_UTF16_BE, "utf-16"),
 ]
 LARGEST_HEAD, HEAD_LINES = 1 << 26, 8  # bytes; lines that are read of a table with long ones
-TEXT_BLOCK_BYTES = 1 << 22  # parsed at once
-CELL_BYTES, LARGEST_BLOCK = 1 << 11, 1 << 26  # of a wide table: per column, and at most
+PIECE_BYTES = 1 << 22  # parsed at once
+CELL_BYTES, LARGEST_PIECE = 1 << 11, 1 << 26  # of a wide table: per column, and at most
 
 
 def open_table(path: Path, kind: str, options: TableOptions) -> Table:
@@ -57,29 +59,31 @@ def open_table(path: Path, kind: str, options: TableOptions) -> Table:
         if kind in ("parquet", "feather"):
             return replace(open_columns(path, kind), identity=identity, size=information.st_size)
         with _opened(path) as file:
-            head = _read_head(file)
-        return replace(
-            _text_table(str(path), kind, options, head, lambda: _opened(path)), identity=identity, size=information.st_size
-        )
+            head = _read_head(Arriving(file), kind)
+        table = _text_table(str(path), kind, options, head, lambda: Arriving(_opened(path)))
+        return replace(table, identity=identity, size=information.st_size)
 
 
 def stream_table(file: IO[bytes], name: str, kind: str, options: TableOptions) -> Table:
-    """Open a stream of text, which can be read once, as a table."""
+    """Open a stream of text, which can be read once, as a table; its head is read at once, or what a pipe has of it when it pauses."""
     with data_errors(name, "a table"):
-        start = file.read(MARK_BYTES)
+        start = read_fully(file, MARK_BYTES)
         opener = opener_of(start)
-        whole: IO[bytes] = io.BufferedReader(Joined(start, file))
-        whole = whole if opener is None else opener(whole)
-        mark = _read_fully(whole, len(codecs.BOM_UTF32_LE))
-        whole = _as_utf8(io.BufferedReader(Joined(mark, whole)), mark)
-        head = _read_head(whole)
-        return _text_table(name, kind, options, head, lambda: io.BufferedReader(Joined(head, whole)))
+        joined: Any = Joined(start, file)
+        whole: IO[bytes] = io.BufferedReader(joined) if opener is None else opener(joined)
+        mark = read_fully(whole, len(codecs.BOM_UTF32_LE))
+        joined = Joined(mark, whole)
+        whole = _as_utf8(io.BufferedReader(joined), mark)
+        head = _read_head(Arriving(whole), kind)
+        joined = Joined(head.text, whole)
+        return _text_table(name, kind, options, head, lambda: Arriving(io.BufferedReader(joined)))
 
 
 def table_in_memory(raw: bytes, name: str, options: TableOptions) -> Table:
     """Return a CSV in memory as a table."""
     with data_errors(name, "a table"):
-        return _text_table(name, "csv", options, _read_head(io.BytesIO(raw)), lambda: io.BytesIO(raw))
+        head = _read_head(Arriving(io.BytesIO(raw)), "csv")
+        return _text_table(name, "csv", options, head, lambda: Arriving(io.BytesIO(raw)))
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -92,7 +96,7 @@ def _opened(path: Path) -> IO[bytes]:
         text.seek(0)
         return _as_utf8(text, mark)
     unpacked: IO[bytes] = opener(path)
-    mark = _read_fully(unpacked, len(codecs.BOM_UTF32_LE))
+    mark = read_fully(unpacked, len(codecs.BOM_UTF32_LE))
     return _as_utf8(io.BufferedReader(Joined(mark, unpacked)), mark)
 
 
@@ -115,6 +119,10 @@ class _Recoded(io.RawIOBase):
         """Return True."""
         return True
 
+    def fileno(self) -> int:
+        """Return the descriptor of the file."""
+        return self.file.fileno()
+
     def close(self) -> None:
         """Close the file too."""
         self.file.close()
@@ -123,7 +131,7 @@ class _Recoded(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         """Put the next bytes into the buffer; return how many."""
         while not self.rest:
-            raw = self.file.read(HEAD_BYTES)
+            raw = read_some(self.file, HEAD_BYTES)
             self.rest = self.decoder.decode(raw, final=not raw).encode("utf-8", "replace")
             if not raw and not self.rest:
                 return 0
@@ -133,34 +141,53 @@ class _Recoded(io.RawIOBase):
         return len(part)
 
 
-def _read_head(file: IO[bytes]) -> bytes:
-    """Return the first bytes of a file: ``HEAD_BYTES``, or more until they hold two whole lines of a wide table."""
-    head = _read_fully(file, HEAD_BYTES)
-    while len(head) < LARGEST_HEAD and head.count(b"\n") < HEAD_LINES:
-        more = _read_fully(file, HEAD_BYTES)
+@dataclass(frozen=True)
+class _Head:
+    """The first bytes of a text."""
+
+    text: bytes
+    ended: bool
+    """Whether these are all."""
+    paused: bool = False
+    """Whether a pipe had no more."""
+
+    @property
+    def whole_lines(self) -> bytes:
+        """The text without an incomplete last line."""
+        return self.text if self.ended or b"\n" not in self.text else self.text[: self.text.rindex(b"\n") + 1]
+
+
+def _read_head(source: Arriving, kind: str) -> _Head:
+    """Return the first ``HEAD_BYTES``, or more until they hold two whole lines of a wide table.
+
+    A pipe that pauses after its first row is not waited for.
+    """
+    head = b""
+    while len(head) < HEAD_BYTES or (len(head) < LARGEST_HEAD and head.count(b"\n") < HEAD_LINES):
+        more = source.read(HEAD_BYTES, LONG_PAUSE)
         if not more:
-            break
+            return _Head(head, True)
         head += more
-    return head
+        if source.paused and _has_row(head, kind):
+            return _Head(head, False, paused=True)
+    return _Head(head, False)
 
 
-def _read_fully(file: IO[bytes], size: int) -> bytes:
-    parts = []
-    while size > 0 and (part := file.read(size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+def _has_row(head: bytes, kind: str) -> bool:
+    """Return whether the first lines of a text hold a row: a line of numbers, or one after the names of the columns."""
+    lines = [line for line in head[: head.rfind(b"\n") + 1].splitlines() if line.strip() and not line.startswith(b"#")]
+    cells = re.split(rb"[,;|\s]+", lines[0]) if lines else []
+    return len(lines) > 1 or (bool(lines) and (kind == "jsonl" or any(re.fullmatch(rb"[-+]?[\d.]+", cell) for cell in cells)))
 
 
-def _text_table(name: str, kind: str, options: TableOptions, head: bytes, reopen: Callable[[], IO[bytes]]) -> Table:
+def _text_table(name: str, kind: str, options: TableOptions, head: _Head, reopen: Callable[[], Arriving]) -> Table:
     if kind == "jsonl":
-        return json_lines(name, options, _whole_lines(head), reopen)
-    text = _decoded(name, head)
-    lines = text.splitlines()[: None if len(head) < HEAD_BYTES else -1][:HEAD_ROWS]
+        return replace(json_lines(name, options, head.whole_lines, reopen), is_early=head.paused)
+    lines = _decoded(name, head.whole_lines).splitlines()[:HEAD_ROWS]
     if not any(line.strip() for line in lines):
         raise DataError(f"{name}: no rows of numbers")
     dialect = find_dialect(lines, options.dialect, name)
-    blocks = list(_csv_blocks(io.BytesIO(_whole_lines(head)), name, dialect, lambda problem: None))
+    blocks = list(_csv_blocks(Arriving(io.BytesIO(head.whole_lines)), name, dialect, lambda problem: None))
     if not blocks or not sum(len(block.rows) for block in blocks):
         raise DataError(f"{name}: no rows of numbers")
     return Table(
@@ -173,6 +200,7 @@ def _text_table(name: str, kind: str, options: TableOptions, head: bytes, reopen
         dialect.describe(),
         dialect.notes,
         dialect=dialect,
+        is_early=head.paused,
     )
 
 
@@ -184,62 +212,53 @@ def _decoded(name: str, head: bytes) -> str:
         raise DataError(f"{name}: line {head.count(bytes([10]), 0, error.start) + 1}: not UTF-8 text") from None
 
 
-def _whole_lines(head: bytes) -> bytes:
-    """Return the head without an incomplete last line."""
-    return head if len(head) < HEAD_BYTES or b"\n" not in head else head[: head.rindex(b"\n") + 1]
-
-
-def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Iterator[TableBlock]:
+def _csv_blocks(source: Arriving, name: str, dialect: Dialect, bad: Bad) -> Iterator[TableBlock]:
     """Yield the rows of a CSV as text; a row with another number of cells is reported and skipped."""
+    counted = _Counted(source.file, name)
+    for _ in range(dialect.preamble):
+        source.file.readline()
+    text_source = _Collapsed(source, name) if dialect.delimiter == WHITE_SPACE else source
+    size = min(max(PIECE_BYTES, CELL_BYTES * len(dialect.names)), LARGEST_PIECE)
+    text = RowText(text_source, name, dialect.delimiter, dialect.preamble + 1, size)
+    done = 0
+    with contextlib.closing(source), data_errors(name, "a table"):
+        for piece in text.pieces(skip=dialect.header + dialect.units):
+            counted.tell()
+            wrong, columns = _parsed(piece.text, dialect)
+            for place, cells in wrong.items():
+                where = item_name(done + place, int(piece.lines[place]))
+                bad(DataError(f"{name}: {where} has {cells:,} cells, not {len(dialect.names):,}"))
+            places = np.arange(len(piece.lines))
+            if wrong:
+                places = np.delete(places, list(wrong))
+            yield TableBlock(places + done, columns, lines=piece.lines[places])
+            done += len(piece.lines)
+
+
+def _parsed(text: bytes, dialect: Dialect) -> tuple[dict[int, int], dict[str, Any]]:
+    """Return the number of cells of each row that has another one than the others, by the row's place, and the columns of the rest."""
     import pyarrow
     import pyarrow.csv
 
-    wrong: list[tuple[int, int]] = []
-    first = 1 + dialect.header + dialect.units  # the physical row of the first item, from 1
+    wrong: dict[int, int] = {}
 
     def note(row: Any) -> str:
-        wrong.append((row.number - first, row.actual_columns))
+        wrong[row.number - 1] = row.actual_columns
         return "skip"
 
-    names, text = list(dialect.names), pyarrow.string()
-    size = min(max(TEXT_BLOCK_BYTES, CELL_BYTES * len(names)), LARGEST_BLOCK)
-    counted = _Counted(file, name)
-    file = _after_lines(file, dialect.preamble)
-    source: IO[bytes] | io.RawIOBase = _Collapsed(file, name) if dialect.delimiter == WHITE_SPACE else file
-    with contextlib.closing(file), data_errors(name, "a table"):
-        reader = pyarrow.csv.open_csv(
-            source,
-            pyarrow.csv.ReadOptions(
-                column_names=names,
-                skip_rows=dialect.header + dialect.units,
-                use_threads=False,
-                block_size=size,
-            ),
-            pyarrow.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=note),
-            pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, text), strings_can_be_null=False),
-        )
-        position, reported = 0, 0
-        for batch in reader:
-            counted.tell()
-            rows: list[int] = []
-            skipped = {number for number, _ in wrong}
-            while len(rows) < batch.num_rows:
-                if position not in skipped:
-                    rows.append(position)
-                position += 1
-            for number, cells in wrong[reported:]:
-                bad(DataError(f"{name}: row {number + 1:,} has {cells:,} cells, not {len(names):,}"))
-            reported = len(wrong)
-            yield TableBlock(np.array(rows, np.int64), dict(zip(names, batch.columns, strict=True)))
-        for number, cells in wrong[reported:]:
-            bad(DataError(f"{name}: row {number + 1:,} has {cells:,} cells, not {len(names):,}"))
+    names, kind = list(dialect.names), pyarrow.string()
+    found = pyarrow.csv.read_csv(
+        pyarrow.BufferReader(text),
+        pyarrow.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(text) + 1),
+        pyarrow.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=note),
+        pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, kind), strings_can_be_null=False),
+    )
+    return wrong, {name: _one_array(column) for name, column in zip(names, found.columns, strict=True)}
 
 
-def _after_lines(file: IO[bytes], count: int) -> IO[bytes]:
-    """Return a file without its first lines."""
-    for _ in range(count):
-        file.readline()
-    return file
+def _one_array(column: Any) -> Any:
+    """Return a chunked array of pyarrow as one array."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 class _Counted:
@@ -258,29 +277,35 @@ class _Counted:
             progress(f"reading {self.name}, MB", min(self.raw.tell(), self.size) >> 20, self.size >> 20)
 
 
-class _Collapsed(io.RawIOBase):
-    """Text with runs of white space reduced to single blanks, and stripped lines."""
+class _Collapsed:
+    """Text with runs of white space reduced to single blanks, and stripped lines.
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
-        self.file, self.name = file, name
+    Args:
+        source: the text.
+        name: of the file, for messages.
+    """
+
+    def __init__(self, source: Arriving, name: str) -> None:
+        self.source, self.name = source, name
         self.rest = b""
         self.lines = 0
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
+    @property
+    def ended(self) -> bool:
+        """Whether what was read last is the end."""
+        return self.source.ended
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int) -> bytes:
         """Return the next whole lines."""
         parts, length = [self.rest], len(self.rest)
-        while part := self.file.read(TEXT_BLOCK_BYTES if size is None or size < 0 else size):
-            parts.append(part)
-            length += len(part)
-            if b"\n" in part:
+        while True:
+            parts.append(self.source.read(size))
+            length += len(parts[-1])
+            if b"\n" in parts[-1] or self.ended:
                 break
             require_line(self.name, self.lines + 1, length)
         text = b"".join(parts)
-        end = text.rfind(b"\n") + 1 if part else length
+        end = length if self.ended else text.rfind(b"\n") + 1
         self.rest = text[end:]
         self.lines += text.count(b"\n")
         return _collapse(text[:end])
@@ -289,22 +314,3 @@ class _Collapsed(io.RawIOBase):
 def _collapse(text: bytes) -> bytes:
     text = re.sub(rb"[ \t]+", b" ", text.replace(b"\r\n", b"\n"))
     return text.replace(b"\n ", b"\n").replace(b" \n", b"\n").removeprefix(b" ")
-
-
-class Joined(io.RawIOBase):
-    """A stream with its first bytes put back; the stream itself stays open when this is closed."""
-
-    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
-        self.head = head
-        self.rest = rest
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        """Put the next bytes into the buffer; return how many."""
-        part = self.head[: len(buffer)] or self.rest.read(len(buffer))
-        self.head = self.head[len(part) :]
-        buffer[: len(part)] = part
-        return len(part)
