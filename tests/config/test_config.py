@@ -74,7 +74,7 @@ def test_a_config_is_immutable() -> None:
         (
             "data:\n  xyzzy: 1",
             "my.yaml:2: data.xyzzy: unknown key (known: dataset, root, validation, test, split_seed, size, mode, include, exclude, range, "
-            "arrays, label, normal, columns, ignore, categories, missing, window, series, time, gap, stride, scaling, "
+            "arrays, label, normal, columns, ignore, categories, missing, window, series, time, gap, stride, scaling, transform, "
             "delimiter, decimal, thousands, header)",
         ),
         ("model:\n  activation: rellu", "my.yaml:2: model.activation: 'rellu' is not a valid choice (did you mean relu?)"),
