@@ -12,16 +12,13 @@ def last_part(name: str) -> str:
     """Return the last part of an absolute path or of a URL, without its query; other names as they are."""
     if "://" in name:
         return last_part("/" + name.partition("://")[2].split("?")[0].split("#")[0])
-    absolute = Path(name).is_absolute() or name.startswith(("~", "\\")) or name[1:3] == ":\\"
+    absolute = Path(name).is_absolute() or name.startswith(("~", "\\", "./")) or name[1:3] == ":\\"
     return SEPARATORS.split(name.rstrip("/\\"))[-1] if absolute else name
 
 
 def without_folders(config: Config) -> Config:
-    """Return a config in which each path is its last part."""
-    data = {
-        "dataset": last_part(config.data.dataset),
-        "root": None if config.data.root is None else last_part(config.data.root),
-    }
+    """Return a config in which each path is its last part; ``data.root`` is a folder, so nothing remains of it."""
+    data = {"dataset": last_part(config.data.dataset), "root": None}
     start = config.training.init_from
     return config.model_copy(
         update={

@@ -11,6 +11,7 @@ import numpy as np
 
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.system.mapped_files import MappedFile
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +167,11 @@ class ItemSet:
     series_starts: np.ndarray | None = None
     """Of rows for windows: (n,) int64, ascending: the rows in memory that begin another series; None: all are one series."""
 
+    checksum: str | None = None
+    """Of all M items; None if it was not computed."""
+    mapped: MappedFile | None = None
+    """The file behind ``values``, if they are memory-mapped and the file is the user's."""
+
     def __len__(self) -> int:
         return len(self.values) if self.indices is None else len(self.indices)
 
@@ -209,7 +215,8 @@ class ItemSet:
     def select(self, items: np.ndarray) -> "ItemSet":
         """Return the items at the positions of this set, (B,) int64, as a set with an array of its own."""
         labels = None if self.labels is None else self.labels[items]
-        return replace(self, values=self.values[self.positions(items)], labels=labels, indices=None, series_starts=None)
+        values = self.values[self.positions(items)]
+        return replace(self, values=values, labels=labels, indices=None, series_starts=None, checksum=None, mapped=None)
 
     def subset(self, items: np.ndarray) -> "ItemSet":
         """Return the items at the positions of this set, (B,) int64, as a set that shares its array."""
@@ -222,7 +229,7 @@ class ItemSet:
         if self.indices is not None:
             return replace(self, labels=labels, indices=self.indices[start:stop])
         starts = None if self.series_starts is None else self.series_starts[self.series_starts > start] - start
-        return replace(self, values=self.values[start:stop], labels=labels, series_starts=starts)
+        return replace(self, values=self.values[start:stop], labels=labels, series_starts=starts, checksum=None)
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+from tiedae_cli.data.checksum import checksum
 from tiedae_cli.data.item_rules import ItemRules, rules_for_training
 from tiedae_cli.data.item_set import BLOCK_BYTES, ItemSet, ValueRange, range_of
 from tiedae_cli.data.sources.cells import numbered
 from tiedae_cli.data.sources.part import Part, RawBlock, stop
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.cache import cache_folder, seal, taking_turns, undamaged_files
-from tiedae_cli.system.memory_limits import available_memory, require_memory
+from tiedae_cli.system.mapped_files import memory_map
+from tiedae_cli.system.memory_limits import available_memory, fits_in_memory, require_memory
 from tiedae_cli.system.progress import progress
 from tiedae_cli.system.storage import replacing
 
@@ -83,25 +85,39 @@ def _may_miss(part: Part, missing: str) -> bool:
 def _item_set(part: Part, rules: ItemRules, missing: str) -> ItemSet:
     array, labels, names, starts = part.array, part.labels, part.label_names, None
     size = _rows(part)
-    fits = array is not None and array.dtype == rules.target and array.flags.c_contiguous and not rules.channels_last
-    fits = fits and rules.range is None
-    if array is not None and fits and not (rules.allows_nan and missing == "drop"):
+    mapped = None
+    if array is not None and _is_usable(part, rules) and not _is_read(part) and not (rules.allows_nan and missing == "drop"):
         for block in part.read(size, stop):
             rules.convert(block, stop)  # checks all values
+        mapped = part.mapped
     else:
         array, kept, text, starts = _in_memory(part, rules, size, missing)
         labels = labels if labels is None or kept is None else labels[kept]
         if text is not None:
             labels, names = numbered(text)
     values = np.asarray(array).reshape(len(array), *rules.form.shape)
-    return ItemSet(values, labels, rules.form, label_names=names, series_starts=starts)
+    large = memory_map(values) is not None and not fits_in_memory(values.nbytes)  # the user's file, or one of the cache
+    digest = None if large or mapped is not None else checksum(values)
+    return ItemSet(values, labels, rules.form, label_names=names, series_starts=starts, checksum=digest, mapped=mapped)
+
+
+def _is_usable(part: Part, rules: ItemRules) -> bool:
+    """Return whether the array of a part can be used as it is: its type, order and range are those of the target."""
+    array = part.array
+    same = array is not None and array.dtype == rules.target and array.flags.c_contiguous
+    return same and not rules.channels_last and rules.range is None
+
+
+def _is_read(part: Part) -> bool:
+    """Return whether a file is read, because it may change while it is mapped. Arrays from Python are the caller's, mapped or not."""
+    return part.mapped is not None and isinstance(part.array, np.memmap) and fits_in_memory(part.array.nbytes)
 
 
 def _in_memory(
     part: Part, rules: ItemRules, size: int, missing: str
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """Return all items of a part, (N, D) of the target type; the kept rows, if some were dropped; labels; starts of series."""
-    converts = part.dtype != rules.target or part.array is not None
+    converts = part.dtype != rules.target or (part.array is not None and not _is_usable(part, rules))
     if part.count is not None:
         _check_room(part, rules, part.count * rules.form.values_per_item * rules.target.itemsize, converts)
     if part.key is not None:

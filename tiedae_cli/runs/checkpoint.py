@@ -32,6 +32,7 @@ from tiedae_cli.data.item_set import KINDS, ItemForm, ValueRange
 from tiedae_cli.errors import CheckpointError, ConfigError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.runs.finished_parts import FinishedParts, PartsDocument, take_parts
+from tiedae_cli.runs.run_config import given_away
 from tiedae_cli.runs.training_state import STRICT, EpochReport, SplitIdentity, TrainingState
 from tiedae_cli.system.files_in_use import note_input
 from tiedae_cli.system.memory_limits import available_memory
@@ -41,7 +42,7 @@ from tiedae_cli.system.text import shortened, shown
 
 SUFFIX = ".safetensors"
 FORMAT = "tiedae checkpoint"
-VERSION = 2
+VERSION = 3
 LONGEST_RUN = 255  # characters of a run's name
 KEY = "tiedae"  # of the metadata
 LARGEST_ITEM = 1 << 40  # values of one image; more is an error
@@ -147,7 +148,7 @@ class Checkpoint:
             "version": VERSION,
             "tiedae": __version__,
             "run": shown(self.run),  # which need not be UTF-8, as JSON is
-            "config": self.config.model_dump(mode="json"),
+            "config": given_away(self.config).model_dump(mode="json"),
             "form": {
                 "shape": list(self.form.shape),
                 "kind": self.form.kind,

@@ -1,20 +1,17 @@
 """The run folder: where everything of one training lies, who may write to it, and which run is meant when none is named."""
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from tiedae_cli.config.samples import sample_configs
-from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.errors import CheckpointError, InputError, StorageError
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.run_config import CONFIG
 from tiedae_cli.runs.run_list import OUTCOME, choose_run, known_runs
 from tiedae_cli.system.locks import LOCK_FILE, holding
 from tiedae_cli.system.storage import (
@@ -30,7 +27,7 @@ from tiedae_cli.system.storage import (
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = ("last.safetensors", "previous.safetensors", "best.safetensors")
-STATE = (*CHECKPOINTS, "config.yaml", "metrics.jsonl", OUTCOME)  # what no output ever replaces
+STATE = (*CHECKPOINTS, CONFIG, "metrics.jsonl", OUTCOME)  # what no output ever replaces
 
 
 class Run:
@@ -43,7 +40,7 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._locked_folder: os.stat_result | None = None
-        self.config = folder / "config.yaml"
+        self.config = folder / CONFIG
         self.metrics = folder / "metrics.jsonl"
         self.last = folder / "last.safetensors"
         self.previous = folder / "previous.safetensors"
@@ -129,11 +126,12 @@ class Run:
         with self._same_folder():
             link_or_copy(source, target)
 
-    def remove_if_empty(self) -> None:
-        """Remove the folder of a run in which nothing could be written."""
+    def remove_if_not_begun(self) -> None:
+        """Remove the folder of a run whose first checkpoint could not be written."""
         with contextlib.suppress(OSError):
-            if [path.name for path in self.folder.iterdir()] == [LOCK_FILE]:
-                (self.folder / LOCK_FILE).unlink()
+            if {path.name for path in self.folder.iterdir()} <= {LOCK_FILE, CONFIG}:
+                self.config.unlink(missing_ok=True)
+                (self.folder / LOCK_FILE).unlink(missing_ok=True)
             self.folder.rmdir()
 
     def _refuse_a_second(self) -> None:
@@ -287,13 +285,3 @@ def find_resumable(target: str | None, name: str | None, run_dir: Path | None, p
     if newest is None:
         raise InputError(f"--resume: no run under {parent}/; with --config it would start one")
     return newest.last
-
-
-def fingerprint(images: ItemSet) -> str:
-    """Return a digest of the form and of up to 257 items spread over the set."""
-    digest = hashlib.sha256(repr((len(images), images.form.shape, str(images.values.dtype))).encode())
-    items = np.arange(0, len(images), max(1, len(images) // 256))
-    for values in (images.rows[images.positions(items)], images.form.offset, images.form.scale):
-        if isinstance(values, np.ndarray):
-            digest.update(np.ascontiguousarray(values).data)
-    return digest.hexdigest()

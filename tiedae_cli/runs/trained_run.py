@@ -1,5 +1,6 @@
 """A trained model with what belongs to it: what every command but ``train`` begins with."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -15,18 +16,21 @@ from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
 from tiedae_cli.data.load_data import load_splits, note_data
 from tiedae_cli.data.sources.detection import is_input
-from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.errors import ConfigError, DataError, InputError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import block_size
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.run_folder import Run, find_checkpoint, fingerprint, named_model
+from tiedae_cli.runs.data_identity import changed_data, identity
+from tiedae_cli.runs.run_config import CONFIG, config_in_folder, has_path
+from tiedae_cli.runs.run_folder import find_checkpoint, named_model
 from tiedae_cli.runs.run_list import RUNS, is_finished, progress_of, summarize
-from tiedae_cli.runs.training_state import EpochReport, SplitIdentity
+from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.runs.training_summary import run_history
 from tiedae_cli.system.devices import resolve_device
+from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.text import shortened
 
 LONGEST_NAME = 100  # characters of a name that a checkpoint holds
@@ -60,9 +64,11 @@ class OpenRun:
         """Return the same run with other weights, without what its training added at its end."""
         return OpenRun(self.path, self.device, self._read, replace(self.trained, weights=weights, finished=None))
 
-    @property
+    @cached_property
     def config(self) -> Config:
-        """What it was trained with."""
+        """What it was trained with; paths in full if the ``config.yaml`` of its run is here, else their last parts."""
+        with contextlib.suppress(ConfigError):  # an error only if the data is needed: a model is used without its run folder
+            return config_in_folder(self.path, self.trained.config) or self.trained.config
         return self.trained.config
 
     @property
@@ -92,21 +98,26 @@ class OpenRun:
         Raises:
             DataError: the data is missing, damaged, or not of the model's form any more.
         """
-        try:
-            return self._read or self._loaded()
-        except DataError:
-            named_by_user = Run(self.path.parent).config.is_file()
-            if named_by_user or not os.path.exists(self.config.data.dataset):
-                raise
-            name = shortened(self.config.data.dataset, LONGEST_NAME)
-            message = f"{self.path}: the data that it names ({name}) is missing, damaged or not of its form"
-            raise DataError(message) from None  # which quotes nothing: whoever made the file chose what is read
+        return self._read or self._loaded()
 
     def _loaded(self) -> Splits:
-        """Return the data, and warn if its training split is not the one that the model was trained on."""
-        splits = load_splits(self.config.data, False).for_model(self.form, str(self.path))
-        before, train = self.trained.training.data.get("train"), splits.train
-        if before is not None and before != SplitIdentity(len(train), fingerprint(train)):
+        """Return the data, and warn if its training split is not the one that the model was trained on.
+
+        Only a path in ``config.yaml`` is opened: whoever made a checkpoint must not choose which file here is read.
+        """
+        config = self.trained.config
+        if has_path(config):
+            in_folder = config_in_folder(self.path, config)
+            if in_folder is None:
+                name = shortened(config.data.dataset, LONGEST_NAME)
+                raise DataError(
+                    f"{self.path}: was trained on {name}; where that lies, only the {CONFIG} of its run folder says, which is not "
+                    f"beside it; to measure it on a file: tiedae eval {quoted(self.path)} FILE"
+                )
+            config = in_folder
+        splits = load_splits(config.data, False).for_model(self.form, str(self.path))
+        before = {name: one for name, one in self.trained.training.data.items() if name == "train"}
+        if changed_data(before, {"train": identity(splits.train)}) is not None:
             log.warning(
                 f"{self.path}: the data has changed since this run was trained; its splits may hold items of the training"
             )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from tiedae_cli.config import Config
-from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
+from tiedae_cli.config import Config, keys
+from tiedae_cli.config.yaml_reader import dump_config, parse_config
 from tiedae_cli.data.item_set import Splits
 from tiedae_cli.data.load_data import absolute
 from tiedae_cli.data.sources.memory import MemoryData
@@ -22,7 +22,9 @@ from tiedae_cli.output.training_pictures import TrainingPictures
 from tiedae_cli.output.training_verdict import TrainingVerdict
 from tiedae_cli.report.report_observer import ReportPage
 from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.data_identity import changed_data, comparable, identities
 from tiedae_cli.runs.observer import Observer
+from tiedae_cli.runs.run_config import CONFIG, MAY_CHANGE, config_in_folder, has_path, refused_changes
 from tiedae_cli.runs.run_folder import Run, create_named_run, create_run
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import JOINT
@@ -32,7 +34,7 @@ from tiedae_cli.scoring.rankers import RANKERS
 from tiedae_cli.system.devices import Ranks
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.training.arithmetic import arithmetic_restored, choose_place
-from tiedae_cli.training.checkpointing import Checkpoints, OutcomeFile, identify
+from tiedae_cli.training.checkpointing import Checkpoints, OutcomeFile
 from tiedae_cli.training.initial_weights import initial_weights
 from tiedae_cli.training.order import shuffle_of
 from tiedae_cli.training.schedule import in_epochs
@@ -41,17 +43,6 @@ from tiedae_cli.training.trainer import Trainer
 from tiedae_cli.training.training_run import TrainingRun
 
 log = logging.getLogger(__name__)
-
-MAY_CHANGE = (
-    "training.epochs",
-    "training.checkpoint_every",
-    "training.early_stopping",
-    "data.root",
-    "output.runs",
-    "output.images",
-    "output.report",
-    "output.trackers",
-)
 
 
 def observers(
@@ -128,11 +119,11 @@ def start(
             if run.last.exists():  # another process with the same --run-dir was faster
                 raise InputError(f"--run-dir {run.folder}: another process has just trained here")
             try:
+                checkpoints.write_config()  # first: it alone tells --resume where the data lies
                 checkpoints.begin()
             except StorageError:
-                run.remove_if_empty()
+                run.remove_if_not_begun()
                 raise
-            checkpoints.write_config()
             log.info(f"{run.folder}: {_describe(splits, trainer)}")
             yield TrainingRun(config, splits, trainer, run, observers(checkpoints, trackers, terminal, pictures))
 
@@ -144,6 +135,7 @@ def _new_trainer(
     config = config.model_copy(update={"data": absolute(config.data)})
     place = choose_place(device, config.training, ranks)
     splits = _suitable_data(config, memory=memory)
+    _refuse_different_processes(splits, ranks)
     config = in_epochs(config, len(splits.train))
     config = _with_shuffle(config, shuffle_of(splits.train, config.training.shuffle))
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
@@ -190,12 +182,13 @@ def resume(
     with arithmetic_restored(), run.locked() if ranks.leads else contextlib.nullcontext():
         found = ranks.from_leader(_load_or_offer(path, run) if ranks.leads else None)
         assert found is not None
-        requested = _completed(found, config or parse_config(dump_config(found.config), str(run.config), assignments))
+        requested = _completed(found, config or _own_config(path, found, assignments, ranks))
         _refuse_changes(found, requested)
         trackers = _trackers(requested)
         place = choose_place(device, requested.training, ranks)
         splits = _suitable_data(requested, config is not None).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
+        _refuse_different_processes(splits, ranks)
         trainer = Trainer(requested, splits, place, resumes=True)
         try:
             trainer.restore(found.weights, found.training)
@@ -261,23 +254,45 @@ def _load_or_offer(path: Path, run: Run) -> Checkpoint:
 
 def _refuse_other_data(path: Path, found: Checkpoint, splits: Splits) -> None:
     """Raise ``DataError`` if the data has changed since the run was trained."""
-    before, now = found.training.data, identify(splits)
-    if before == now:
-        return
+    before, now = found.training.data, identities(splits)
     if before.keys() != now.keys():
         raise CheckpointError(f"{path}: damaged: the identity of its training data is missing")
-    differences = [
-        f"{before[name].images:,} {name} items before, {now[name].images:,} now"
-        for name in now
-        if before[name].images != now[name].images
-    ]
-    what = "; ".join(differences) or "as many items, but their values differ"
-    raise DataError(f"{path}: {splits.source} has changed since this run was trained: {what}")
+    if (change := changed_data(before, now)) is not None:
+        raise DataError(f"{path}: {splits.source} has changed since this run was trained: {change}")
+
+
+def _refuse_different_processes(splits: Splits, ranks: Ranks) -> None:
+    """Raise ``DataError`` in every process if the data of one differs from the leading one's."""
+    if ranks.count == 1:
+        return
+    own = {name: comparable(one) for name, one in identities(splits).items()}
+    change = changed_data(ranks.from_leader(own), own)
+    if ranks.any(change is not None):
+        where = "another process" if change is None else f"process {ranks.rank}"
+        raise DataError(f"{splits.source}: {where} has other data than process 0: {change or 'it says which'}")
+
+
+def _own_config(path: Path, found: Checkpoint, assignments: Sequence[str], ranks: Ranks) -> Config:
+    """Return the config of a run with changed keys; the path of the data from ``config.yaml``, unless a key gives it.
+
+    Raises:
+        ConfigError: ``config.yaml`` is needed, and missing, invalid or that of another run.
+    """
+    named = (keys.assignment(text) for text in assignments)
+    if has_path(found.config) and not any(pair and keys.find_key(pair[0]) == ("data", "dataset") for pair in named):
+        config = ranks.from_leader(config_in_folder(path, found.config) if ranks.leads else None)
+        if config is None:
+            command = f"tiedae train --resume {quoted(path.parent)} dataset=PATH"
+            raise ConfigError(
+                f"{path.parent / CONFIG}: missing, and it alone has the path of the data; name the data: {command}"
+            )
+    else:
+        config = found.config
+    return parse_config(dump_config(config), str(path.parent / CONFIG), assignments)
 
 
 def _refuse_changes(found: Checkpoint, new: Config) -> None:
-    old = found.config
-    refused = [change for change in changed_fields(old, new) if change.partition(":")[0] not in MAY_CHANGE]
+    refused = refused_changes(found.config, new)
     if refused:
         allowed = ", ".join(MAY_CHANGE)
         raise ConfigError(

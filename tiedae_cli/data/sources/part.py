@@ -10,6 +10,7 @@ import numpy as np
 
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.errors import DataError
+from tiedae_cli.system.mapped_files import MappedFile
 
 Bad = Callable[[DataError], None]  # called for each unreadable item; if it returns, the item is skipped; it may raise instead
 
@@ -61,6 +62,8 @@ class Part:
     """The named columns of the values, if the source has names."""
     key: str | None = None
     """Identifies the copy of the values in the user's cache folder; None: the values are not cached."""
+    mapped: MappedFile | None = None
+    """The file behind ``array``, if that is memory-mapped and the file is the user's."""
 
     def describe(self) -> str:
         """Return shape and type as text, for messages."""
