@@ -8,7 +8,7 @@ import pytest
 from conftest import Tiedae
 from PIL import Image
 
-from tiedae_cli.config.shareable import last_part
+from tiedae_cli.config.shareable import last_part, shareable_name
 from tiedae_cli.runs import checkpoint
 
 pytestmark = pytest.mark.slow
@@ -21,12 +21,14 @@ pytestmark = pytest.mark.slow
         ("~/data/", "data"),
         ("https://user:secret@host/a/x.csv?token=1", "x.csv"),
         ("digits", "digits"),
-        ("data/x.npy", "data/x.npy"),
+        ("data/x.npy", "x.npy"),
+        ("./mnist", "mnist"),
         (r"C:\Users\ann\x.npy", "x.npy"),
     ],
 )
 def test_the_last_part_of_a_name(name: str, shown: str) -> None:
     assert last_part(name) == shown
+    assert shareable_name(name) == (name if name in ("data/x.npy", "./mnist") else shown)
 
 
 def test_no_folder_stands_in_a_report_or_an_export(tmp_path: Path, tiedae: Tiedae) -> None:

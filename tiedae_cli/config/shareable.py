@@ -9,11 +9,16 @@ SEPARATORS = re.compile(r"[/\\]+")
 
 
 def last_part(name: str) -> str:
-    """Return the last part of an absolute path or of a URL, without its query; other names as they are."""
+    """Return the last part of a path or of a URL, without its query; other names as they are."""
     if "://" in name:
-        return last_part("/" + name.partition("://")[2].split("?")[0].split("#")[0])
-    absolute = Path(name).is_absolute() or name.startswith(("~", "\\", "./")) or name[1:3] == ":\\"
-    return SEPARATORS.split(name.rstrip("/\\"))[-1] if absolute else name
+        name = name.partition("://")[2].split("?")[0].split("#")[0]
+    return SEPARATORS.split(name.rstrip("/\\"))[-1]
+
+
+def shareable_name(name: str) -> str:
+    """Return the last part of an absolute path or of a URL; a relative path as it is, because its folders tell files apart."""
+    is_absolute = Path(name).is_absolute() or name.startswith(("~", "\\")) or name[1:3] == ":\\" or "://" in name
+    return last_part(name) if is_absolute else name
 
 
 def without_folders(config: Config) -> Config:

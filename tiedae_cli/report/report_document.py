@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli import __version__
-from tiedae_cli.config.shareable import last_part
+from tiedae_cli.config.shareable import last_part, shareable_name
 from tiedae_cli.data.item_set import ItemSet, Splits
 from tiedae_cli.errors import InputError
 from tiedae_cli.model.inference import item_errors
@@ -66,7 +66,7 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
         raise InputError(
             f"{len(runs)} runs are too many for one report (at most {MOST_RUNS}); for a table of more runs: tiedae compare"
         )
-    compared, splits = compare_runs(runs, [last_part(name) for name in names], split)
+    compared, splits = compare_runs(runs, [shareable_name(name) for name in names], split)
     items, arrays = splits.filled(split), Arrays()
     chosen = choose_items(items)
     errors = []

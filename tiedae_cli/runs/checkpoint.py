@@ -38,7 +38,7 @@ from tiedae_cli.system.files_in_use import note_input
 from tiedae_cli.system.memory_limits import available_memory
 from tiedae_cli.system.regular_files import open_regular
 from tiedae_cli.system.storage import replacing
-from tiedae_cli.system.text import shortened, shown
+from tiedae_cli.system.text import note_names, shortened, shown
 
 SUFFIX = ".safetensors"
 FORMAT = "tiedae checkpoint"
@@ -295,6 +295,8 @@ def _validated_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> Item
         raise CheckpointError(f"{path}: damaged: the range of its data is impossible")
     if form.columns is not None and len(form.columns.values) != form.shape[2]:
         raise CheckpointError(f"{path}: damaged: its columns are not those of its data")
+    if form.columns is not None:
+        note_names([*form.columns.values, *(column.name for column in form.columns.fed)])
     for name, value in (("offset", offset), ("scale", scale), ("fill", fill)):
         if isinstance(value, np.ndarray):
             possible = value.shape == (math.prod(form.shape),) and value.dtype.kind == "f" and bool(np.isfinite(value).all())

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from tiedae_cli.config import DataConfig
-from tiedae_cli.config.shareable import last_part
+from tiedae_cli.config.shareable import shareable_name
 from tiedae_cli.data.item_reader import ItemReader, Items
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.load_data import is_data_set, load_splits
@@ -381,7 +381,8 @@ class _Pictures:
         values, scores = worst.block.values, worst.scores.tolist()
         reconstructions = self.run.network(torch.as_tensor(values, device=self.run.device)).cpu().numpy()
         captions = [
-            f"{found:.2f}\n{_short(shown(last_part(str(item))))}" for item, found in zip(worst.block.items, scores, strict=True)
+            f"{found:.2f}\n{_short(shown(shareable_name(str(item))))}"
+            for item, found in zip(worst.block.items, scores, strict=True)
         ]
         outliers = [limit is not None and found > limit for found in scores]
         which = "largest squared errors" if worst.ranked is None else "highest scores"

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, Json, Output, Quiet
-from tiedae_cli.output.item_writer import FORMATS, choose_format, listed
+from tiedae_cli.cli.commands.options import Debug, Device, Json, Output, Quiet, Spreadsheet
+from tiedae_cli.output.item_writer import FORMATS, choose_format, for_spreadsheet, listed
 
 
 def decode(
@@ -24,6 +24,7 @@ def decode(
             "--format", metavar="FORMAT", show_default="by the suffix; on stdout npy", help=f"png (a grid), {listed(FORMATS)}."
         ),
     ] = None,
+    spreadsheet: Spreadsheet = False,
     as_float: Annotated[
         bool, typer.Option("--float", help="Write images as float32 from 0 to 1. Default: uint8 from 0 to 255.")
     ] = False,
@@ -40,13 +41,14 @@ def decode(
     from tiedae_cli.tasks.decode import decode_codes
 
     kind = choose_format(file_format, as_json, output, ("png", *FORMATS), on_stdout="npy")
+    writer = for_spreadsheet(kind, spreadsheet)
     if kind == "png" or not FORMATS[kind].is_text:
         refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(arguments[0], arguments[1:], device)
         if len(names) != 1:
             raise InputError(f"expected one file of codes, or - for stdin, not {len(names)}: tiedae decode [MODEL] CODES")
-        count = decode_codes(run, names[0], output, kind, as_float)
+        count = decode_codes(run, names[0], output, writer, as_float)
         if output != "-":
             terminal.result(output)
             terminal.json_line(output=output, items=count)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split
-from tiedae_cli.output.item_writer import FORMATS, choose_format, listed
+from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split, Spreadsheet
+from tiedae_cli.output.item_writer import FORMATS, choose_format, for_spreadsheet, listed
 
 
 def encode(
@@ -23,6 +23,7 @@ def encode(
             help=f"{listed(FORMATS)}.",
         ),
     ] = None,
+    spreadsheet: Spreadsheet = False,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
@@ -35,11 +36,12 @@ def encode(
     from tiedae_cli.tasks.encode import encode_items
 
     kind = choose_format(file_format, as_json, output, FORMATS, on_stdout="csv" if sys.stdout.isatty() else "npy")
+    writer = for_spreadsheet(kind, spreadsheet)
     if not FORMATS[kind].is_text:
         refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
         run, names = open_run_with_inputs(model, inputs or [], device)
-        count, size = encode_items(run, names, split, output, kind), run.network.sizes[-1]
+        count, size = encode_items(run, names, split, output, writer), run.network.sizes[-1]
         if output != "-":
             terminal.note(f"{count:,} codes of {size} numbers")
             terminal.result(output)

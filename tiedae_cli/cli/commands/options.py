@@ -70,6 +70,12 @@ Inputs = Annotated[
 Output = Annotated[
     str, typer.Option("--output", "-o", metavar="FILE|-", callback=output_target, help="Output file; - is stdout.")
 ]
+Spreadsheet = Annotated[
+    bool,
+    typer.Option(
+        "--spreadsheet", help="In CSV, put an apostrophe before text that a spreadsheet would run as a formula (=, +, -, @)."
+    ),
+]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", autocompletion=completion.devices, help="auto, cpu, cuda, cuda:N or mps.")
 ]

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split, fraction
-from tiedae_cli.output.item_writer import FORMATS, KEYED_FORMATS, choose_format, listed
+from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split, Spreadsheet, fraction
+from tiedae_cli.output.item_writer import FORMATS, KEYED_FORMATS, choose_format, for_spreadsheet, listed
 from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
 
 
@@ -104,6 +104,7 @@ def score(
             "--format", metavar="FORMAT", show_default="by the suffix; on stdout jsonl", help=f"{listed(KEYED_FORMATS)}."
         ),
     ] = None,
+    spreadsheet: Spreadsheet = False,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
@@ -150,7 +151,7 @@ def score(
         sheet=sheet,
         plot=plot,
         output=output,
-        file_format=kind,
+        file_format=for_spreadsheet(kind, spreadsheet),
     )
     with Terminal(quiet, as_json) as terminal:
         if rate == 1:

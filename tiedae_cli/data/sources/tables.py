@@ -27,6 +27,7 @@ from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.memory_limits import LONGEST_LINE, require_line, require_memory
 from tiedae_cli.system.progress import progress
+from tiedae_cli.system.text import note_names
 
 NAME_COLUMN = "item"  # what ``encode`` puts before the numbers of each row
 HEAD_BYTES, HEAD_ROWS = 1 << 16, 1000  # examined to detect the dialect and the columns
@@ -82,6 +83,9 @@ class Table:
     """For the user, about the detected dialect."""
     key: str | None = None
     """For large files: path, size, time and options, which identify its cached values."""
+
+    def __post_init__(self) -> None:
+        note_names(self.names)
 
 
 def open_table(path: Path, kind: str, options: TableOptions) -> Table:
