@@ -1,6 +1,6 @@
 """Attack every command by what it reads and writes: run a table of attacks, and print which were held and which failed.
 
-    python benchmarks/hostile.py                  (--kind NAME; --json; --list)
+    python benchmarks/hostile.py                  (--kind NAME; --match TEXT; --json; --list)
 
 Each attack is one command line in a folder of its own with a small trained run and a few inputs, some of them forged. It is held if the
 command ends in time, in bounded memory and with the right exit code, shows no traceback and no Python warning, writes no control
@@ -507,10 +507,12 @@ def main() -> None:
     """Run the table and print what was held."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", choices=KINDS, help="only these")
+    parser.add_argument("--match", default="", metavar="TEXT", help="only those with this text in their names")
     parser.add_argument("--json", action="store_true", help="one JSON object an attack on stdout")
     parser.add_argument("--list", action="store_true", help="print the table and run nothing")
     options = parser.parse_args()
     attacks = [attack for kind, make in KINDS.items() if options.kind in (None, kind) for attack in make()]
+    attacks = [attack for attack in attacks if options.match in attack.what]
     if options.list:
         print("\n".join(f"{attack.kind:9} {attack.what}" for attack in attacks).encode(errors="backslashreplace").decode())
         return
@@ -525,9 +527,12 @@ def main() -> None:
             shutil.rmtree(folder)
             tally[attack.kind, not problems] += 1
             if options.json:
-                print(json.dumps({"kind": attack.kind, "attack": attack.what, "held": not problems, "problems": problems}))
+                print(
+                    json.dumps({"kind": attack.kind, "attack": attack.what, "held": not problems, "problems": problems}),
+                    flush=True,
+                )
             elif problems:
-                print(f"FAILED  {attack.kind}: {attack.what!a}: {'; '.join(problems)!a}")
+                print(f"FAILED  {attack.kind}: {attack.what!a}: {'; '.join(problems)!a}", flush=True)
     finally:
         os.chdir("/")
         shutil.rmtree(name)

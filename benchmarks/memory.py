@@ -125,7 +125,7 @@ def train(
     peak, deadline = 0, math.inf
     while process.poll() is None:
         peak = max(peak, anonymous(process.pid))
-        if deadline == math.inf and (run / "last.safetensors").exists():
+        if deadline == math.inf and (run / "config.yaml").exists():
             deadline = time.monotonic() + seconds
         if time.monotonic() > deadline:
             process.send_signal(signal.SIGINT)

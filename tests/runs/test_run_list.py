@@ -60,14 +60,13 @@ def test_a_run_in_its_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == expected("finished", epochs=3, mse_per_value=found["mse_per_value"]) and found["mse_per_value"]
 
 
-def test_a_run_without_its_config(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_before_its_config_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is somebody's who works on it; one that nobody holds cannot be read."""
     seen = []
 
     def position(checkpoints: Checkpoints) -> object:
         checkpoints.run.last.touch()
-        checkpoints.run.config.unlink()
-        assert is_run(checkpoints.run.folder)
+        assert is_run(checkpoints.run.folder) and not checkpoints.run.config.exists()
         seen.append(listed())
         raise KeyError("killed")
 

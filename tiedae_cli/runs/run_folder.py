@@ -126,12 +126,11 @@ class Run:
         with self._same_folder():
             link_or_copy(source, target)
 
-    def remove_if_not_begun(self) -> None:
-        """Remove the folder of a run whose first checkpoint could not be written."""
+    def remove_if_empty(self) -> None:
+        """Remove the folder of a run in which nothing could be written."""
         with contextlib.suppress(OSError):
-            if {path.name for path in self.folder.iterdir()} <= {LOCK_FILE, CONFIG}:
-                self.config.unlink(missing_ok=True)
-                (self.folder / LOCK_FILE).unlink(missing_ok=True)
+            if [path.name for path in self.folder.iterdir()] == [LOCK_FILE]:
+                (self.folder / LOCK_FILE).unlink()
             self.folder.rmdir()
 
     def _refuse_a_second(self) -> None:

@@ -119,11 +119,11 @@ def start(
             if run.last.exists():  # another process with the same --run-dir was faster
                 raise InputError(f"--run-dir {run.folder}: another process has just trained here")
             try:
-                checkpoints.write_config()  # first: it alone tells --resume where the data lies
                 checkpoints.begin()
             except StorageError:
-                run.remove_if_not_begun()
+                run.remove_if_empty()
                 raise
+            checkpoints.write_config()
             log.info(f"{run.folder}: {_describe(splits, trainer)}")
             yield TrainingRun(config, splits, trainer, run, observers(checkpoints, trackers, terminal, pictures))
 
