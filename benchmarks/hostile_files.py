@@ -17,7 +17,7 @@ from attack import RUN, Attack, forge
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.load_data import load_splits
-from tiedae_cli.data.sources import tables
+from tiedae_cli.data.sources import table as tables
 from tiedae_cli.runs import checkpoint
 
 TRAIN = ("--set", "training.epochs=1", "--set", "model.hidden_sizes=[4]")

@@ -31,6 +31,7 @@ PAGES = {"README.md": (ROOT / "README.md").read_text()}
 for _name in (
     "config",
     "data",
+    "tables",
     "anomalies",
     "scale-out",
     "commands",
@@ -133,6 +134,10 @@ def write_own_data() -> None:
     Path("table.csv").write_text(",".join("abcdefghijkl") + ",kind\n" + "\n".join(rows))
     times = (f"2026-01-01 {i // 60:02}:{i % 60:02},{value:.3f}" for i, value in enumerate(chance.normal(size=400)))
     Path("sensor.csv").write_text("time,temperature\n" + "\n".join(times))
+    Path("days").mkdir()
+    for day in (1, 2, 10):
+        days = (f"{first:.3f},{second:.3f}" for first, second in chance.normal(size=(60, 2)))
+        Path(f"days/{day}.csv").write_text("load,heat\n" + "\n".join(days))
     Path("my.yaml").write_text("data: {dataset: digits}\nmodel: {hidden_sizes: [32, 8]}\n")
 
 

@@ -23,7 +23,8 @@ def shareable_name(name: str) -> str:
 
 def without_folders(config: Config) -> Config:
     """Return a config in which each path is its last part; ``data.root`` is a folder, so nothing remains of it."""
-    data = {"dataset": last_part(config.data.dataset), "root": None}
+    names = tuple(map(last_part, config.data.sources))
+    data = {"dataset": names[0] if len(names) == 1 else names, "root": None}
     start = config.training.init_from
     return config.model_copy(
         update={

@@ -28,7 +28,8 @@ def identity(items: ItemSet) -> SplitIdentity:
     sample, step = head.copy(), max(1, len(items) // SAMPLE)
     sample.update(np.ascontiguousarray(items.rows[items.positions(np.arange(0, len(items), step))]).data)
     if items.checksum is None and memory_map(items.values) is not None:
-        return SplitIdentity(len(items), None, sample.hexdigest(), items.mapped and items.mapped.mtime_ns)
+        changed = None if items.mapped is None else items.mapped.mtime_ns
+        return SplitIdentity(len(items), None, sample.hexdigest(), changed)
     return SplitIdentity(len(items), _digest(items, head.hexdigest()), sample.hexdigest(), None)
 
 

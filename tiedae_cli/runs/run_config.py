@@ -8,8 +8,8 @@ from tiedae_cli.config.yaml_reader import changed_fields, load_run_config
 from tiedae_cli.data.load_data import is_data_set
 from tiedae_cli.data.sources.memory import IN_MEMORY
 from tiedae_cli.errors import ConfigError
+from tiedae_cli.runs.run_folder import CONFIG
 
-CONFIG = "config.yaml"  # in a run folder
 MAY_CHANGE = (
     "training.epochs",
     "training.checkpoint_every",
@@ -56,12 +56,12 @@ def refused_changes(old: Config, new: Config) -> list[str]:
 
 def has_path(config: Config) -> bool:
     """Return whether the data of a config lies at a path; else it is a data set of that name, or was in memory."""
-    return config.data.dataset != IN_MEMORY and not is_data_set(config.data.dataset)
+    return config.data.dataset != IN_MEMORY and not all(map(is_data_set, config.data.sources))
 
 
 def given_away(config: Config) -> Config:
     """Return a config as a checkpoint holds it: without folders. A path whose last part is the name of a data set keeps ``./``."""
-    shared, dataset = without_folders(config), config.data.dataset
-    if is_data_set(dataset) or not is_data_set(last_part(dataset)):
+    shared, (name, *others) = without_folders(config), config.data.sources
+    if others or is_data_set(name) or not is_data_set(last_part(name)):
         return shared
-    return shared.model_copy(update={"data": shared.data.model_copy(update={"dataset": f"./{last_part(dataset)}"})})
+    return shared.model_copy(update={"data": shared.data.model_copy(update={"dataset": f"./{last_part(name)}"})})

@@ -24,8 +24,9 @@ from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.data_identity import changed_data, identity
-from tiedae_cli.runs.run_config import CONFIG, config_in_folder, has_path
-from tiedae_cli.runs.run_folder import find_checkpoint, named_model
+from tiedae_cli.runs.export_document import is_exported
+from tiedae_cli.runs.run_config import config_in_folder, has_path
+from tiedae_cli.runs.run_folder import CONFIG, find_checkpoint, named_model
 from tiedae_cli.runs.run_list import RUNS, is_finished, progress_of, summarize
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.runs.training_summary import run_history
@@ -63,6 +64,10 @@ class OpenRun:
     def with_weights(self, weights: Mapping[str, Tensor]) -> "OpenRun":
         """Return the same run with other weights, without what its training added at its end."""
         return OpenRun(self.path, self.device, self._read, replace(self.trained, weights=weights, finished=None))
+
+    def on_cpu(self) -> "OpenRun":
+        """Return the same run on the CPU."""
+        return OpenRun(self.path, torch.device("cpu"), self._read, self.trained)
 
     @cached_property
     def config(self) -> Config:
@@ -109,7 +114,7 @@ class OpenRun:
         if has_path(config):
             in_folder = config_in_folder(self.path, config)
             if in_folder is None:
-                name = shortened(config.data.dataset, LONGEST_NAME)
+                name = shortened(config.data.data_name, LONGEST_NAME)
                 raise DataError(
                     f"{self.path}: was trained on {name}; where that lies, only the {CONFIG} of its run folder says, which is not "
                     f"beside it; to measure it on a file: tiedae eval {quoted(self.path)} FILE"
@@ -200,10 +205,10 @@ def open_run(model: str | os.PathLike[str] | None = None, device: str = "auto") 
 def separate_model(first: str | None, others: Sequence[str], parent: Path) -> tuple[str | None, list[str]]:
     """Return MODEL and INPUTS of a command line ``[MODEL] [INPUTS]...``; the first argument may be either.
 
-    The name of a run or a checkpoint is a MODEL, whatever it looks like. Image files, arrays, tables, ``-`` and folders of images are
-    inputs. Anything else is a MODEL that does not exist.
+    The name of a run, a checkpoint or an exported file is a MODEL, whatever it looks like. Image files, arrays, tables, ``-`` and
+    folders of images are inputs. Anything else is a MODEL that does not exist.
     """
-    if first is None or (first != "-" and named_model(first, parent) is not None):
+    if first is None or is_exported(first) or (first != "-" and named_model(first, parent) is not None):
         return first, list(others)
     if is_input(first) or (Path(first).is_dir() and images_under(Path(first))):
         return None, [first, *others]

@@ -24,8 +24,8 @@ from tiedae_cli.report.report_observer import ReportPage
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.data_identity import changed_data, comparable, identities
 from tiedae_cli.runs.observer import Observer
-from tiedae_cli.runs.run_config import CONFIG, MAY_CHANGE, config_in_folder, has_path, refused_changes
-from tiedae_cli.runs.run_folder import Run, create_named_run, create_run
+from tiedae_cli.runs.run_config import MAY_CHANGE, config_in_folder, has_path, refused_changes
+from tiedae_cli.runs.run_folder import CONFIG, Run, create_named_run, create_run
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import JOINT
 from tiedae_cli.scoring.false_alarms import QUANTILE

@@ -64,6 +64,8 @@ class Part:
     """Identifies the copy of the values in the user's cache folder; None: the values are not cached."""
     mapped: MappedFile | None = None
     """The file behind ``array``, if that is memory-mapped and the file is the user's."""
+    locate: Callable[[int], tuple[str, int]] | None = None
+    """Of a part of several files: returns the file of a row that has been read, and its number there."""
 
     def describe(self) -> str:
         """Return shape and type as text, for messages."""
