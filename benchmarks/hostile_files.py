@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from attack import RUN, Attack, forge
@@ -345,7 +346,8 @@ FORGED = "two\nFORGED: line"
 
 def named_npz() -> None:
     """Write arrays with a line break in their names."""
-    np.savez("n.npz", **{FORGED: np.zeros((30, 4)), f"y{FORGED}": np.zeros((30, 5))})
+    arrays: dict[str, Any] = {FORGED: np.zeros((30, 4)), f"y{FORGED}": np.zeros((30, 5))}
+    np.savez("n.npz", **arrays)
 
 
 def named_csv() -> None:

@@ -44,6 +44,11 @@ def replace_by_rename() -> None:
     os.replace("y.npy", "x.npy")
 
 
+def done(change: Callable[[], None]) -> bool:
+    change()
+    return True
+
+
 CHANGES: tuple[tuple[Callable[[], None], str, str], ...] = (
     (truncate, "has 1,000 now", "cut off: 1,000 bytes"),
     (overwrite, "was written to at 2001-09-0", "has changed since this run was trained: "),
@@ -88,7 +93,7 @@ def test_a_mapped_file_is_compared_once_a_second_within_an_epoch(
 ) -> None:
     np.save("x.npy", values())
     monkeypatch.setattr("tiedae_cli.training.checkpointing.LOOK_EVERY", 0.0)
-    monkeypatch.setattr(Trainer, "_reports", lambda self, seconds: overwrite() or True)
+    monkeypatch.setattr(Trainer, "_reports", lambda self, seconds: done(overwrite))
     result = tiedae("train", "x.npy", *SMALL)
     assert result.code == 2 and "x.npy: changed while it was trained on" in result.err
     assert not checkpoint.load(RUN / "last.safetensors").training.history
@@ -98,7 +103,7 @@ def test_a_mapped_file_is_compared_once_a_second_within_an_epoch(
 def test_a_file_that_was_read_may_change_during_a_training(tiedae: Tiedae, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save("x.npy", values())
     assert tiedae("train", "x.npy", *SMALL, "--run-dir", "untouched").code == 0
-    monkeypatch.setattr(Trainer, "_reports", lambda self, seconds: truncate() or False)
+    monkeypatch.setattr(Trainer, "_reports", lambda self, seconds: not done(truncate))
     assert tiedae("train", "x.npy", *SMALL, "--run-dir", "touched").code == 0
     first, second = (checkpoint.load(Path(name, "last.safetensors")).weights for name in ("untouched", "touched"))
     assert all(first[name].equal(second[name]) for name in first)

@@ -47,14 +47,14 @@ def test_no_folder_stands_in_a_report_or_an_export(tmp_path: Path, tiedae: Tieda
     for path in files:
         assert b"home-of-ann" not in path.read_bytes(), path
         assert b"x.npy" in path.read_bytes()
-    for words in (
+    for line in (
         "reconstruct RUN -o",
         "compare RUN RUN -o",
         "inspect RUN --features",
         "inspect RUN --codes",
         "score RUN --contact-sheet",
     ):
-        assert tiedae(*words.replace("RUN", str(run)).split(), f"{words[:4]}.png").code == 0
+        assert tiedae(*line.replace("RUN", str(run)).split(), f"{line[:4]}.png").code == 0
     for path in [*Path().glob("*.png"), *run.iterdir()]:
         holds = b"home-of-ann" in path.read_bytes()
         assert holds == (path.name == "config.yaml"), path

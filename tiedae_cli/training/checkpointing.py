@@ -15,7 +15,7 @@ from dataclasses import replace
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import dump_config
 from tiedae_cli.data.item_set import SPLITS, Splits
-from tiedae_cli.errors import CheckpointError, DataError, DivergedError, LostProcessError
+from tiedae_cli.errors import CheckpointError, DataError, DivergedError, LostProcessError, StorageError
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.data_identity import identities
 from tiedae_cli.runs.finished_parts import End, FinishedParts
@@ -74,10 +74,21 @@ class Checkpoints(Observer):
         return Checkpoint(self.config, self.form, self.trainer.model.state_dict(), state, self.run.name)
 
     def begin(self) -> None:
-        """Save before the first step, so that there is something to resume from the first second on."""
+        """Save before the first step, so that there is something to resume from the first second on, and read it back once.
+
+        Raises:
+            StorageError: it cannot be written, or what was written cannot be read.
+        """
         now = self.position()
         if self.ranks.leads:
             self.run.save(now, best=False)
+            try:
+                self.run.load(self.run.last)
+            except CheckpointError as error:
+                self.run.last.unlink(missing_ok=True)
+                raise StorageError(
+                    f"{error}; it cannot be read back after it was written, so the training does not begin"
+                ) from None
 
     def repair(self) -> None:
         """Bring the rest of the run folder to the position of ``last.safetensors``: a process may die between two files."""
