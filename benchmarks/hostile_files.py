@@ -472,6 +472,12 @@ EVERY = (
 )  # fmt: skip
 
 
+FEW = (
+    "train photos -q --set training.epochs=1 --set model.hidden_sizes=[4]", f"score {RUN} photos", f"report {RUN} -o out.html",
+    "configs",
+)  # fmt: skip
+
+
 def deleted_folder() -> None:
     """Work in a folder that is gone."""
     os.mkdir("gone")
@@ -513,7 +519,7 @@ def surroundings() -> Iterator[Attack]:
         "torchrun's variables, nonsense": partial(variables, LOCAL_WORLD_SIZE="many", LOCAL_RANK="-1", GROUP_RANK="x"),
     }
     for name, enter in settings.items():
-        for words in (*EVERY, f"score {RUN} photos", "train photos -q --set training.epochs=1 --set model.hidden_sizes=[4]"):
+        for words in FEW:
             codes = (0,) if "umask" in name or "torchrun" in name or "LANG" in name or "terminal" in name else (0, 1, 2)
             yield Attack("around", f"{words}: {name}", tuple(words.split()), codes, enter=enter, may_change=(*MADE, "gone"))
 
