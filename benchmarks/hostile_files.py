@@ -100,7 +100,7 @@ def fill_cache(name: str) -> None:
     before, large = os.environ.get("XDG_CACHE_HOME"), tables.LARGE
     os.environ["XDG_CACHE_HOME"], tables.LARGE = os.path.abspath("cache"), 1
     try:
-        load_splits(DataConfig(dataset=os.path.abspath(name)))
+        load_splits(DataConfig(dataset=os.path.abspath(name), label="label" if name == "t.csv" else None))
     finally:
         tables.LARGE = large
         os.environ.pop("XDG_CACHE_HOME")
@@ -151,7 +151,7 @@ def cached() -> Iterator[Attack]:
                 yield Attack(
                     "cached",
                     f"{name}: {pattern} with {what}",
-                    ("train", name, *TRAIN),
+                    ("train", name, *TRAIN, *(("--set", "data.label=label") if name == "t.csv" else ())),
                     code=0,
                     prepare=partial(damage, name, pattern, how),
                     enter=partial(setattr, tables, "LARGE", 1),
