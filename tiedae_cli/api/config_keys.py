@@ -25,13 +25,14 @@ class ConfigKeys(TypedDict, total=False):
     columns: str | Sequence[str] | None
     ignore: str | Sequence[str]
     categories: Literal["error", "one_hot"]
-    missing: Literal["error", "drop", "mean", "fill"]
+    missing: Literal["error", "drop", "mean", "forward_fill", "fill"]
     window: int
     series: str | None
     time: str | None
     gap: float | None
     stride: int
     scaling: Literal["standard", "robust", "minmax", "none"]
+    transform: Literal["none", "log1p", "log1p_per_10k"]
     delimiter: str | None
     decimal: Literal[".", ","] | None
     thousands: Literal[".", ",", "'", " "] | None

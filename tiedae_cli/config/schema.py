@@ -24,6 +24,7 @@ Shuffle = Literal["auto", "items", "blocks"]
 Precision = Literal["float32", "bfloat16", "auto"]
 Engine = Literal["auto", "autograd"]
 Rank = Literal["squared_error", "neighbours", "region"]
+Transform = Literal["none", "log1p", "log1p_per_10k"]
 Tracker = Literal["tensorboard", "mlflow"]
 HiddenSize = Annotated[int, Field(ge=1, le=65_536)]
 LARGEST_SIDE = 16_384
@@ -282,9 +283,10 @@ class DataConfig(Section):
     """Columns of a table to ignore, by name or glob pattern."""
     categories: Literal["error", "one_hot"] = "error"
     """How to treat text columns of a table: `error` refuses them by name, `one_hot` makes one feature per distinct value."""
-    missing: Literal["error", "drop", "mean", "fill"] = "error"
+    missing: Literal["error", "drop", "mean", "forward_fill", "fill"] = "error"
     """How to treat missing values in feature vectors: `error` refuses them with a count per column, `drop` skips the rows
-    that have any, `mean` fills in the column's mean; `fill` accepts parts of an HDF5 file that were never written as its
+    that have any, `mean` fills in the column's mean; `forward_fill` repeats the column's last value (tables with `window`
+    above 1; rows before its first value are skipped); `fill` accepts parts of an HDF5 file that were never written as its
     fill value."""
     window: Annotated[int, Field(ge=1, le=65_536)] = 1
     """Consecutive rows that form one item of a time series (a window). Above 1 the splits are ranges of rows: training
@@ -303,6 +305,9 @@ class DataConfig(Section):
     scaling: Literal["standard", "robust", "minmax", "none"] = "standard"
     """Scaling of feature vectors, from statistics of the training split: `standard` (mean 0, standard deviation 1),
     `robust` (median 0, interquartile range 1), `minmax` (0 to 1) or `none`."""
+    transform: Transform = "none"
+    """Transform of feature vectors before they are scaled, for counts: `log1p` (ln(1 + x)), or `log1p_per_10k` (the values of each
+    row become counts per 10,000 first). Errors are of transformed values; `decode` undoes the logarithm."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     """Character between two cells of a text table; a space stands for any run of white space. Default: detected from the
     file."""

@@ -59,6 +59,7 @@ class OpenRun:
         self.path = path
         self.device = device
         self.trained = trained or checkpoints.load(path)
+        self.data_changed = False  # since the training; known once ``splits`` are read
         note_data(self.config.data)  # also if it is not read: an output must not replace what the run was trained on
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> "OpenRun":
@@ -123,6 +124,7 @@ class OpenRun:
         splits = load_splits(config.data, False).for_model(self.form, str(self.path))
         before = {name: one for name, one in self.trained.training.data.items() if name == "train"}
         if changed_data(before, {"train": identity(splits.train)}) is not None:
+            self.data_changed = True
             log.warning(
                 f"{self.path}: the data has changed since this run was trained; its splits may hold items of the training"
             )

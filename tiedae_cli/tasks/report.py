@@ -51,11 +51,13 @@ def _score_facts(run: OpenRun, items: ItemSet, errors: Tensor, quantile: float) 
     region = region_side(run.form) if rank is Region else None
     scorer = Scorer(run)
     threshold = scorer.item_threshold(1 - quantile)
+    by_row = scorer.threshold(1 - quantile) if run.form.window > 1 else None
+    rows = None if by_row is None else by_row.value
     if rank not in (SquaredError, Region) or threshold is None:  # the page itself must compute the score of a drawing
-        return ScoreFacts(None, region, None)
+        return ScoreFacts(None, region, None, rows)
     limit = threshold.value
     scores = errors if rank is SquaredError else scorer.item_scores(items)
-    return ScoreFacts(limit, region, int((scores > limit).sum()))
+    return ScoreFacts(limit, region, int((scores > limit).sum()), rows)
 
 
 def report_path(runs: Sequence[OpenRun], content: bytes) -> Path:

@@ -41,8 +41,9 @@ class TrainingRun:
             StorageError: A file cannot be written; the last good checkpoint is kept.
         """
         trainer = self.trainer
+        history = tuple(trainer.history)
         start = TrainingStart(
-            self.config, self.splits, self.run, trainer.model, trainer.device, tuple(trainer.history), trainer.initial_mse
+            self.config, self.splits, self.run, trainer.model, trainer.device, history, trainer.initial_mse, trainer.components
         )
         with StopSignals() as stop, self._errors_reported():
             for observer in self.observers:

@@ -12,10 +12,12 @@ from tiedae_cli.data.image_files import is_image_file
 from tiedae_cli.data.sources.arrays import NPY, NPZ
 from tiedae_cli.data.sources.cifar import CIFAR
 from tiedae_cli.data.sources.compression import ZIP, opener_of, plain_suffix, zip_members
+from tiedae_cli.data.sources.excel import EXCEL
 from tiedae_cli.data.sources.folder import IMAGE_FOLDER
 from tiedae_cli.data.sources.foreign import HEAD_BYTES, foreign_file
 from tiedae_cli.data.sources.idx import IDX
 from tiedae_cli.data.sources.matrices import HDF5, MATLAB
+from tiedae_cli.data.sources.named_matrix import ANNDATA, MATRIX_FOLDER, MATRIX_MARKET
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import Source
 from tiedae_cli.data.sources.table_files import TableFile, fixed_folder, is_glob, matches, partition_keys
@@ -25,7 +27,21 @@ from tiedae_cli.data.sources.tables import Joined
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.standard_streams import stdin
 
-SOURCES = [IMAGE_FOLDER, NPY, NPZ, HDF5, MATLAB, IDX, CIFAR, *TABLES, TABLE_FOLDER]
+SOURCES = [
+    IMAGE_FOLDER,
+    NPY,
+    NPZ,
+    HDF5,
+    ANNDATA,
+    MATRIX_MARKET,
+    MATRIX_FOLDER,
+    MATLAB,
+    IDX,
+    CIFAR,
+    *TABLES,
+    EXCEL,
+    TABLE_FOLDER,
+]
 MODELS = ("", ".safetensors")  # suffixes of models, which are not data
 MAGIC_BYTES = 16  # enough to tell what a file is
 
@@ -72,7 +88,10 @@ def source_of(path: Path) -> Source:
     if foreign is not None:
         raise DataError(f"{path}: {foreign.name}; {foreign.instead}; tiedae reads {formats()}")
     members = zip_members(path) if head.startswith(ZIP) else []
-    suffix = plain_suffix(members[0] if len(members) == 1 else path.name)
+    table = (
+        members[0] if len(members) == 1 and not members[0].endswith(".npy") else path.name
+    )  # .npz archives are zip files, too
+    suffix = plain_suffix(table)
     named = next((source for source in SOURCES if source.is_folder == folder and suffix in source.suffixes), None)
     return named or recognized(path, head if folder or head else _head(path), folder)
 
