@@ -1,6 +1,6 @@
 """Attack every command by what it reads and writes: run a table of attacks, and print which were held and which failed.
 
-    python benchmarks/hostile.py                  (--kind NAME; --json; --list)
+    python benchmarks/hostile.py                  (--kind NAME; --match TEXT; --json; --list)
 
 Each attack is one command line in a folder of its own with a small trained run and a few inputs, some of them forged. It is held if the
 command ends in time, in bounded memory and with the right exit code, shows no traceback and no Python warning, writes no control
@@ -21,7 +21,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +29,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch: threads do not survive a fo
 
 import numpy as np
 import torch
+from attack import RUN, Attack, forge
+from hostile_files import FILE_KINDS
 from PIL import Image
 
 import tiedae_cli.cli.app  # noqa: F401  what the forked processes would import
@@ -38,35 +40,12 @@ from tiedae_cli.__main__ import main as tiedae
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.run_folder import STATE
 
-RUN = "runs/digits"
 SLOWEST = 60.0  # s
 MOST_MEMORY = 700  # MB beside what the parent has already
 COMMANDING = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]")
 TITLE = "\x1b]0;owned\x07"
 NAMES = (TITLE, "two\nlines", "\u202egnp.exe", "[bold]:smile:", "$x^$", "caf\udce9", "\x9b31m", "tab\tand\rreturn")
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
-
-
-@dataclass(frozen=True)
-class Attack:
-    """One command line and what is right."""
-
-    kind: str
-    what: str
-    arguments: tuple[str, ...]
-    code: int = 2
-    prepare: Callable[[], object] = tuple
-    says: str = ""
-    """What stderr must hold."""
-    stdin: Path | None = None
-    closed: int | None = None
-    """A standard stream that is closed."""
-    ignored: tuple[int, ...] = ()
-    """Signals that the parent process lets be ignored."""
-    stop: tuple[str, tuple[int, ...]] | None = None
-    """A glob, and the signals that are sent as soon as it fits a file."""
-    may_change: tuple[str, ...] = ()
-    """Globs of files that may be written."""
 
 
 OUTPUTS = {  # the command line, its output option, what it reads
@@ -194,11 +173,6 @@ def text() -> Iterator[Attack]:
         ("score", RUN, "c.csv"),
         prepare=partial(Path("c.csv").write_text, f"a,b\n1,{TITLE}\n2,3\n"),
     )
-
-
-def forge(**values: object) -> None:
-    """Write a checkpoint with other contents and a right digest."""
-    replace(checkpoint.load(f"{RUN}/best.safetensors"), **values).save(Path("forged.safetensors"))  # type: ignore[arg-type]
 
 
 def opened() -> Iterator[Attack]:
@@ -571,6 +545,7 @@ KINDS = {
     "bombs": bombs,
     "machine": machine,
     "kept": kept,
+    **FILE_KINDS,
 }
 
 
@@ -578,10 +553,12 @@ def main() -> None:
     """Run the table and print what was held."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", choices=KINDS, help="only these")
+    parser.add_argument("--match", default="", metavar="TEXT", help="only those with this text in their names")
     parser.add_argument("--json", action="store_true", help="one JSON object an attack on stdout")
     parser.add_argument("--list", action="store_true", help="print the table and run nothing")
     options = parser.parse_args()
     attacks = [attack for kind, make in KINDS.items() if options.kind in (None, kind) for attack in make()]
+    attacks = [attack for attack in attacks if options.match in attack.what]
     if options.list:
         print("\n".join(f"{attack.kind:9} {attack.what}" for attack in attacks).encode(errors="backslashreplace").decode())
         return
@@ -596,9 +573,12 @@ def main() -> None:
             shutil.rmtree(folder)
             tally[attack.kind, not problems] += 1
             if options.json:
-                print(json.dumps({"kind": attack.kind, "attack": attack.what, "held": not problems, "problems": problems}))
+                print(
+                    json.dumps({"kind": attack.kind, "attack": attack.what, "held": not problems, "problems": problems}),
+                    flush=True,
+                )
             elif problems:
-                print(f"FAILED  {attack.kind}: {attack.what!a}: {'; '.join(problems)!a}")
+                print(f"FAILED  {attack.kind}: {attack.what!a}: {'; '.join(problems)!a}", flush=True)
     finally:
         os.chdir("/")
         shutil.rmtree(name)
@@ -649,13 +629,15 @@ def carry_out(attack: Attack, folder: Path) -> list[str]:
     seconds = time.monotonic() - began
     out, err = ((folder.parent / name).read_bytes() for name in ("out", "err"))
     problems = list(wrong_answers(attack, status, out, err))
+    os.chdir(folder)
+    problems += attack.after(out.decode(errors="replace"), err.decode(errors="replace"))
     if seconds > SLOWEST:
         problems.append("it hangs")
     if memory > MOST_MEMORY:
         problems.append(f"it takes {memory} MB")
     after = contents()
     for name in sorted(before.keys() | after.keys()):
-        allowed = any(Path(name).match(glob) for glob in attack.may_change) or name.startswith("cache/")
+        allowed = any(Path(name).match(glob) for glob in attack.may_change) or name.startswith("cache")
         if before.get(name) != after.get(name) and not allowed:
             problems.append(
                 f"{name} was {'changed' if name in before and name in after else 'made' if name in after else 'removed'}"
@@ -694,6 +676,7 @@ def be_attacked(attack: Attack, folder: Path) -> None:
         os.close(attack.closed)
         setattr(sys, ("stdin", "stdout", "stderr")[attack.closed], None)
     sys.argv = ["tiedae", *attack.arguments]
+    attack.enter()
     try:
         tiedae()
     except SystemExit as end:
@@ -708,7 +691,7 @@ def wait_for(attack: Attack, child: int) -> tuple[int, int]:
             1
         ]
     )
-    began, pipe = time.monotonic(), None
+    began, pipe, meanwhile = time.monotonic(), None, attack.meanwhile
     signals: list[int] = list(attack.stop[1]) if attack.stop else []
     while True:
         done, status, usage = os.wait4(child, os.WNOHANG)
@@ -719,6 +702,9 @@ def wait_for(attack: Attack, child: int) -> tuple[int, int]:
         if attack.stop and signals and any(Path().glob(attack.stop[0])):
             os.kill(child, signals.pop(0))
             time.sleep(0.3)
+        if meanwhile is not None and any(Path().glob(meanwhile[0])):
+            meanwhile[1]()
+            meanwhile = None
         if time.monotonic() - began > SLOWEST:
             os.kill(child, signal.SIGKILL)
         time.sleep(0.01)
@@ -743,11 +729,15 @@ def feed(pipe: int | None) -> int | None:
 def wrong_answers(attack: Attack, code: int, out: bytes, err: bytes) -> Iterator[str]:
     """Yield what is wrong with an exit code and what was said."""
     said = err.decode(errors="replace")
-    if code != attack.code:
+    if code not in (attack.code if isinstance(attack.code, tuple) else (attack.code,)):
         yield f"exit code {code}, not {attack.code} ({said[-200:]})"
+    if code < 0:
+        return
     for word in ("Traceback", "Warning", "findfont", "unexpected"):
         if word in said:
             yield f"{word} in {said[-300:]}"
+    if "\nFORGED" in said or said.startswith("FORGED"):
+        yield f"a line of a message is faked: {said[-300:]}"
     if attack.says not in said:
         yield f"it does not say {attack.says}: {said[-200:]}"
     binary = out.startswith((b"\x93NUMPY", b"\x89PNG"))

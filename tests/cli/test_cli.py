@@ -414,6 +414,15 @@ def test_out_of_memory_is_answered_with_advice(error: Exception, monkeypatch: py
     assert refused("train", "-q", code=1).startswith("out of memory; try a smaller training.batch_size")
 
 
+def test_a_library_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object) -> None:
+        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+    monkeypatch.setattr(task, "start", start)
+    expected = "the program cannot be loaded: libtorch_cpu.so: failed to map segment from shared object"
+    assert refused("train", "-q", code=1) == expected
+
+
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyError("a bug"), OSError("a bug")])
 def test_a_bug_is_one_line_unless_debug_is_given(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(*_: object) -> None:

@@ -275,7 +275,15 @@ def test_damaged_archives_and_ones_larger_than_memory_are_refused(monkeypatch: p
         load_splits(DataConfig(dataset="x.npz"))
 
 
-def test_a_memory_mapped_array_is_never_copied() -> None:
+def test_an_array_that_fits_into_half_of_the_memory_is_read() -> None:
+    x = random().integers(0, 256, (400, 28, 28), dtype=np.uint8)
+    splits, _ = load(x)
+    np.lib.format.open_memmap("x.npy", "r+")[:] = 0
+    assert splits.train.mapped is None and (splits.train.values[:, 0] == x).all()
+
+
+def test_a_memory_mapped_array_is_never_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiedae_cli.data.training_sets.fits_in_memory", lambda needed: False)
     splits, _ = load(random().integers(0, 256, (4000, 28, 28), dtype=np.uint8))
     address = splits.train.values.ctypes.data
     maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("x.npy")]

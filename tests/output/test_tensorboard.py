@@ -1,8 +1,10 @@
 """The TensorBoard tracker, read back with TensorBoard's reader: metrics, pictures and codes."""
 
+import errno
 import io
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +120,19 @@ def _test_digits() -> np.ndarray:
     assert test is not None
     values = torch.from_numpy(test.select(np.arange(len(test))).values)
     return values.reshape(-1, 8, 8).numpy()
+
+
+@pytest.mark.slow
+def test_a_thread_that_cannot_write_is_one_line_and_no_traceback(
+    tiedae: Tiedae, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    writer = pytest.importorskip("tensorboard.summary.writer.record_writer").RecordWriter
+    before = threading.excepthook
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writer, "write", full)
+    result = tiedae("train", "-q", "--set", "training.epochs=1", "--set", "output.trackers=[tensorboard]")
+    assert result.code == 1 and "tensorboard: cannot be written: No space left on device" in result.err
+    assert "Traceback" not in result.err + capfd.readouterr().err and threading.excepthook is before

@@ -50,7 +50,17 @@ def table_with_labels() -> str:
     return "x.csv"
 
 
-@pytest.mark.parametrize("damage", [flip, cut, empty, pipe, remove])
+def folder(path: Path) -> None:
+    path.unlink()
+    (path / "inside").mkdir(parents=True)
+
+
+def loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("damage", [flip, cut, empty, pipe, remove, folder, loop])
 @pytest.mark.parametrize("make", [folder_of_images, table_with_labels])
 def test_a_damaged_cache_is_made_anew(
     make: Callable[[], str], damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiedae: Tiedae

@@ -5,8 +5,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,3 +178,38 @@ def test_nothing_of_python_is_shown(values: str) -> None:
     assert "Warning" not in result.stderr and ".py" not in result.stderr
     if values == "infinity":
         assert result.stderr == "error: x.npy: row 4 holds infinity\n"
+
+
+FAKE = "two\nFORGED: line"
+
+
+def parquet(path: str) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {FAKE: [None, *range(39)], f"c{FAKE}": [1.0] * 40, "b": [float(i % 7) for i in range(40)]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+
+
+def labels(path: str) -> None:
+    rows = "\n".join(f'{i},{i * i % 7},"{FAKE if i % 3 else "good"}"' for i in range(40))
+    Path(path).write_text(f"a,b,label\n{rows}\n")
+
+
+def arrays(path: str) -> None:
+    named: dict[str, Any] = {FAKE: np.zeros((30, 4)), f"c{FAKE}": np.zeros((30, 5))}
+    np.savez(path, **named)
+
+
+def headings(path: str) -> None:
+    rows = "\n".join(f"{i},{i * i % 7}" for i in range(40))
+    Path(path).write_text(f'"a","{FAKE}"\n{rows}\n3,{{}}\n')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["data.missing=mean", "data.label=absent", "data.normal=absent", "data.columns=absent"])
+@pytest.mark.parametrize(("make", "name"), [(parquet, "x.parquet"), (labels, "x.csv"), (arrays, "x.npz"), (headings, "x.csv")])
+def test_no_name_in_data_fakes_a_line_of_a_message(make: Callable[[str], None], name: str, option: str) -> None:
+    make(name)
+    result = invoke("train", name, "--set", option, "--set", "training.epochs=1", "--set", "model.hidden_sizes=[2]")
+    assert "FORGED" not in [line[:6] for line in result.stderr.splitlines()], result.stderr

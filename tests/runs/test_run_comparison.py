@@ -43,12 +43,12 @@ def decoded(png: bytes) -> np.ndarray:
 
 
 def candidate(trained: Checkpoint, name: str) -> Candidate:
-    return Candidate(name, Path(name), trained, [])
+    return Candidate(name, Path(name), trained, trained.config, [])
 
 
 def candidate_of(run: Run) -> Candidate:
     trained = checkpoints.load(run.best)
-    return Candidate(run.name, run.best, trained, run_history(run.best, trained))
+    return Candidate(run.name, run.best, trained, trained.config, run_history(run.best, trained))
 
 
 def on(dataset: str, trained: Checkpoint) -> Checkpoint:
@@ -90,8 +90,8 @@ def test_each_run_has_its_own_error_beside_pca_of_its_own_code_size(runs: tuple[
 def test_runs_of_one_name_are_called_as_on_the_command_line(runs: tuple[Run, Run]) -> None:
     trained = checkpoints.load(runs[0].best)
     candidates = [
-        Candidate("a/best.safetensors", runs[0].best, trained, []),
-        Candidate("a/last.safetensors", runs[0].last, trained, []),
+        Candidate("a/best.safetensors", runs[0].best, trained, trained.config, []),
+        Candidate("a/last.safetensors", runs[0].last, trained, trained.config, []),
     ]
     splits = silently(common_splits, candidates, "test", load)
     assert [run.name for run in compare(candidates, measured_on(splits), CPU)] == [

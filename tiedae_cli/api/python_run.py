@@ -14,6 +14,7 @@ from tiedae_cli.api.inline import Page, figure_of_png, inline_picture, shows_its
 from tiedae_cli.api.temporary_folder import TemporaryFolder
 from tiedae_cli.api.trained_model import Model
 from tiedae_cli.config import Config
+from tiedae_cli.config.shareable import last_part
 from tiedae_cli.errors import InputError
 from tiedae_cli.output.figures.canvas import figure_png
 from tiedae_cli.output.figures.curves import loss_figure
@@ -178,7 +179,7 @@ class Run:
     def _reconstructions(self) -> bytes:
         opened, items = self._opened(), self._splits.get(self._shown_split).slice(0, self.config.output.images)
         title = picture_title(
-            self.name, opened.network, f"{self._splits.source}, {self._shown_split} split, the first {len(items):,}"
+            self.name, opened.network, f"{last_part(self._splits.source)}, {self._shown_split} split, the first {len(items):,}"
         )
         return reconstruct_images(opened.network, items, opened.components(), title, self._device).png()
 

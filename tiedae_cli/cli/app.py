@@ -154,6 +154,9 @@ def _exit_code(error: BaseException, debug: bool) -> int:
         name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
         _say(f"error: {shortened(name, LONGEST_NAME)}{error.strerror or error}")
         return 2 if error.errno in WRONG_PATH else 1
+    if isinstance(error, ImportError):  # a package that is damaged, or a library that the system refuses to load
+        _say(f"error: the program cannot be loaded: {(str(error).splitlines() or [''])[0][:200]}")
+        return 1
     if isinstance(error, RecursionError):
         _say("error: nested too deeply (folders in folders, or lists in lists of a file)")
         return 2

@@ -24,28 +24,23 @@ def public_url(name: str) -> str:
     return f"{scheme}://{plain.split('?')[0].split('#')[0]}"
 
 
-def without_secrets(config: Config) -> Config:
-    """Return a config with the URL of its data without what may be secret."""
-    names = tuple(map(public_url, config.data.sources))
-    data = config.data.model_copy(update={"dataset": names[0] if len(names) == 1 else names})
-    return config if names == config.data.sources else config.model_copy(update={"data": data})
-
-
 def last_part(name: str) -> str:
-    """Return the last part of an absolute path or of a URL, without its query; other names as they are."""
+    """Return the last part of a path or of a URL, without its query; other names as they are."""
     if "://" in name:
-        return last_part("/" + name.partition("://")[2].split("?")[0].split("#")[0])
-    absolute = Path(name).is_absolute() or name.startswith(("~", "\\")) or name[1:3] == ":\\"
-    return SEPARATORS.split(name.rstrip("/\\"))[-1] if absolute else name
+        name = name.partition("://")[2].split("?")[0].split("#")[0]
+    return SEPARATORS.split(name.rstrip("/\\"))[-1]
+
+
+def shareable_name(name: str) -> str:
+    """Return the last part of an absolute path or of a URL; a relative path as it is, because its folders tell files apart."""
+    is_absolute = Path(name).is_absolute() or name.startswith(("~", "\\")) or name[1:3] == ":\\" or "://" in name
+    return last_part(name) if is_absolute else name
 
 
 def without_folders(config: Config) -> Config:
-    """Return a config in which each path is its last part."""
+    """Return a config in which each path is its last part; ``data.root`` is a folder, so nothing remains of it."""
     names = tuple(map(last_part, config.data.sources))
-    data = {
-        "dataset": names[0] if len(names) == 1 else names,
-        "root": None if config.data.root is None else last_part(config.data.root),
-    }
+    data = {"dataset": names[0] if len(names) == 1 else names, "root": None}
     start = config.training.init_from
     return config.model_copy(
         update={

@@ -19,6 +19,7 @@ from tiedae_cli.config.schema import Config
 from tiedae_cli.errors import ConfigError
 
 LARGEST_FILE = 32_768  # bytes; a config is about a page; PyYAML reads roughly 100 kB per second
+LARGEST_WRITTEN = 1 << 20  # bytes of a config that a training wrote: it may list thousands of columns
 DEEPEST = 8  # nesting levels; the schema has three
 MOST_PROBLEMS = 50  # reported at once
 HIDDEN = re.compile(
@@ -63,6 +64,15 @@ def load_config(path: Path, assignments: Sequence[str] = ()) -> Config:
         ConfigError: with one line per problem; the config is returned only if all of it is valid.
     """
     return parse_config(_read_text(path), "stdin" if path == STDIN else str(path), assignments)
+
+
+def load_run_config(path: Path) -> Config:
+    """Read the ``config.yaml`` that a training wrote, which may be longer than one that people write.
+
+    Raises:
+        ConfigError: as ``load_config``.
+    """
+    return parse_config(_read_text(path, LARGEST_WRITTEN), str(path))
 
 
 def parse_config(text: str, source: str, assignments: Sequence[str] = ()) -> Config:
@@ -125,16 +135,16 @@ def _flatten(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"{section}.{key}", value
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, most: int = LARGEST_FILE) -> str:
     try:
         if path == STDIN and sys.stdin is None:
             raise ConfigError("--config -: stdin is closed")
         with contextlib.nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as file:
-            raw = file.read(LARGEST_FILE + 1)
+            raw = file.read(most + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(raw) > LARGEST_FILE:
-        raise ConfigError(f"{path}: larger than {LARGEST_FILE // 1024} KiB, so not a tiedae config")
+    if len(raw) > most:
+        raise ConfigError(f"{path}: larger than {most // 1024} KiB, so not a tiedae config")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -14,6 +14,7 @@ from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.origin import Origin
 from tiedae_cli.data.sources.part import item_name
 from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.system.mapped_files import MappedFile
 
 log = logging.getLogger(__name__)
 
@@ -245,6 +246,11 @@ class ItemSet:
     """Of rows for windows, or of windows: the time stamp of each row in memory in seconds since 1970, UTC; (M,) or (M + W - 1,)
     float64. None if the source has none."""
 
+    checksum: str | None = None
+    """Of all M items; None if it was not computed."""
+    mapped: MappedFile | None = None
+    """The file behind ``values``, if they are memory-mapped and the file is the user's."""
+
     def __len__(self) -> int:
         return len(self.values) if self.indices is None else len(self.indices)
 
@@ -290,7 +296,8 @@ class ItemSet:
         labels = None if self.labels is None else self.labels[items]
         places = self.positions(items)
         times = None if self.times is None else self.times[places]
-        return replace(self, values=self.values[places], labels=labels, indices=None, series_starts=None, times=times)
+        new = replace(self, values=self.values[places], labels=labels, indices=None, series_starts=None, times=times)
+        return replace(new, checksum=None, mapped=None)
 
     def subset(self, items: np.ndarray) -> "ItemSet":
         """Return the items at the positions of this set, (B,) int64, as a set that shares its array."""
@@ -304,7 +311,7 @@ class ItemSet:
             return replace(self, labels=labels, indices=self.indices[start:stop])
         starts = None if self.series_starts is None else self.series_starts[self.series_starts > start] - start
         times = None if self.times is None else self.times[start:]
-        return replace(self, values=self.values[start:stop], labels=labels, series_starts=starts, times=times)
+        return replace(self, values=self.values[start:stop], labels=labels, series_starts=starts, times=times, checksum=None)
 
 
 @dataclass(frozen=True)

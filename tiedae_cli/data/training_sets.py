@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tiedae_cli.config.schema import Transform
+from tiedae_cli.data.checksum import checksum
 from tiedae_cli.data.item_rules import ItemRules, rules_for_training
 from tiedae_cli.data.item_set import BLOCK_BYTES, ItemSet, ValueRange, range_of
 from tiedae_cli.data.sources.cells import numbered
@@ -21,7 +22,8 @@ from tiedae_cli.data.sources.part import Part, RawBlock, stop
 from tiedae_cli.data.whole_numbers import base_of
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.cache import cache_folder, seal, taking_turns, undamaged_files
-from tiedae_cli.system.memory_limits import available_memory, require_memory
+from tiedae_cli.system.mapped_files import memory_map
+from tiedae_cli.system.memory_limits import available_memory, fits_in_memory, require_memory
 from tiedae_cli.system.progress import progress
 from tiedae_cli.system.storage import replacing
 
@@ -119,24 +121,39 @@ def _may_miss(part: Part, missing: str) -> bool:
 def _item_set(part: Part, rules: ItemRules, missing: str) -> ItemSet:
     array, labels, names = part.array, part.labels, part.label_names
     size = _rows(part)
-    fits = array is not None and array.dtype == rules.target and array.flags.c_contiguous and not rules.channels_last
-    fits = fits and rules.range is None and rules.form.transform == "none" and rules.form.base is None
-    if array is not None and fits and not (rules.allows_nan and missing == "drop"):
+    mapped = None
+    if array is not None and _is_usable(part, rules) and not _is_read(part) and not (rules.allows_nan and missing == "drop"):
         for block in part.read(size, stop):
             rules.convert(block, stop)  # checks all values
-        read = _Read(np.asarray(array))
+        read, mapped = _Read(np.asarray(array)), part.mapped
     else:
         read = _in_memory(part, rules, size, missing)
         labels = labels if labels is None or read.kept is None else labels[read.kept]
         if read.labels is not None:
             labels, names = numbered(read.labels)
     values = read.values.reshape(len(read.values), *rules.form.shape)
-    return ItemSet(values, labels, rules.form, label_names=names, series_starts=read.starts, times=read.times)
+    large = memory_map(values) is not None and not fits_in_memory(values.nbytes)  # the user's file, or one of the cache
+    digest = None if large or mapped is not None else checksum(values)
+    found = ItemSet(values, labels, rules.form, label_names=names, series_starts=read.starts, times=read.times)
+    return replace(found, checksum=digest, mapped=mapped)
+
+
+def _is_usable(part: Part, rules: ItemRules) -> bool:
+    """Return whether the array of a part can be used as it is: its type, order and range are those of the target."""
+    array = part.array
+    same = array is not None and array.dtype == rules.target and array.flags.c_contiguous
+    plain = rules.range is None and rules.form.transform == "none" and rules.form.base is None
+    return same and plain and not rules.channels_last
+
+
+def _is_read(part: Part) -> bool:
+    """Return whether a file is read, because it may change while it is mapped. Arrays from Python are the caller's, mapped or not."""
+    return part.mapped is not None and isinstance(part.array, np.memmap) and fits_in_memory(part.array.nbytes)
 
 
 def _in_memory(part: Part, rules: ItemRules, size: int, missing: str) -> _Read:
     """Return all items of a part."""
-    converts = part.dtype != rules.target or part.array is not None
+    converts = part.dtype != rules.target or (part.array is not None and not _is_usable(part, rules))
     if part.count is not None:
         _check_room(part, rules, part.count * rules.form.values_per_item * rules.target.itemsize, converts)
     if part.key is not None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ROW_GROUP = 1 << 16  # rows of a Parquet file that readers load together
 ROW_GROUP_BYTES = 1 << 26
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # how a cell begins that is run
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def write_records(
 
     Args:
         target: a path or ``-``.
-        kind: one of ``FORMATS``.
+        kind: one of ``WRITERS``.
         blocks: all with the same keys.
         numbers: the key that holds each item's numbers, if there is one.
         count: N, if known.
@@ -97,7 +98,7 @@ def write_records(
     """
     from tiedae_cli.output.output_targets import opened_output, refuse_binary_on_terminal
 
-    chosen, written = FORMATS[kind], 0
+    chosen, written = WRITERS[kind], 0
     if not chosen.is_text:
         refuse_binary_on_terminal(target)
 
@@ -202,6 +203,25 @@ def _csv_cell(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else shown(value) if isinstance(value, str) else str(value)
+
+
+def _write_spreadsheet(file: IO[bytes], blocks: Iterator["Records"], layout: Layout) -> None:
+    """Write CSV in which no text is a formula."""
+    from dataclasses import replace
+
+    def harmless(block: "Records") -> "Records":
+        columns = {
+            _no_formula(key): values if _is_array(values) or values is None else list(map(_no_formula, values))
+            for key, values in block.columns.items()
+        }
+        return replace(block, columns=columns)
+
+    _write_csv(file, map(harmless, blocks), layout)
+
+
+def _no_formula(value: Any) -> Any:
+    """Return text that a spreadsheet would run with an apostrophe before it; anything else as it is."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
 
 
 class _Lines(list[str]):
@@ -333,6 +353,7 @@ FORMATS: dict[str, ItemFormat] = {
     "jsonl": ItemFormat("JSON Lines", _write_json_lines, has_lists=True),
     "parquet": ItemFormat("Parquet", _write_parquet, is_text=False),
 }
+WRITERS = FORMATS | {"spreadsheet": ItemFormat("CSV for spreadsheets", _write_spreadsheet)}
 KEYED_FORMATS = tuple(name for name, one in FORMATS.items() if one.has_keys)
 
 
@@ -340,6 +361,17 @@ def listed(names: Iterable[str]) -> str:
     """Join format names for a sentence: ``npy, csv or jsonl``."""
     *first, last = names
     return f"{', '.join(first)} or {last}" if first else last
+
+
+def for_spreadsheet(kind: str, asked: bool) -> str:
+    """Return the writer of a format: with ``--spreadsheet``, that of CSV without formulas.
+
+    Raises:
+        InputError: it was asked for, and the format is not CSV.
+    """
+    if asked and kind != "csv":
+        raise InputError("--spreadsheet: for CSV only; use --format csv, or a file name that ends in .csv")
+    return "spreadsheet" if asked else kind
 
 
 def choose_format(given: str | None, as_json: bool, target: str, formats: Iterable[str], on_stdout: str) -> str:

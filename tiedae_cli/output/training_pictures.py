@@ -2,6 +2,7 @@
 
 import logging
 
+from tiedae_cli.config.shareable import last_part
 from tiedae_cli.output import figures
 from tiedae_cli.output.reconstructions import picture_title, reconstruct_images
 from tiedae_cli.runs.observer import Observer, TrainingResult
@@ -25,7 +26,7 @@ class TrainingPictures(Observer):
         drawn = [run.loss_figure]
         if form.kind == "images":
             shown = start.shown
-            what = f"{start.splits.source}, {start.shown_split} split, first {len(shown):,}"
+            what = f"{last_part(start.splits.source)}, {start.shown_split} split, first {len(shown):,}"
             title = picture_title(run.name, start.model, what)
             answers = reconstruct_images(start.model, shown, components, title, start.device)
             run.write(run.reconstructions_figure, answers.png())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli import __version__
-from tiedae_cli.config.shareable import last_part
+from tiedae_cli.config.shareable import last_part, shareable_name
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits
 from tiedae_cli.errors import InputError
 from tiedae_cli.model.inference import item_errors
@@ -69,7 +69,7 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
         raise InputError(
             f"{len(runs)} runs are too many for one report (at most {MOST_RUNS}); for a table of more runs: tiedae compare"
         )
-    compared, splits = compare_runs(runs, [last_part(name) for name in names], split, same_scaling=False)
+    compared, splits = compare_runs(runs, [shareable_name(name) for name in names], split, same_scaling=False)
     items, arrays = splits.filled(split), Arrays()
     chosen, answers = choose_items(items), [answer_of(run, items.form) for run in runs]
     errors, in_raw_units = [], not same_units(runs)

@@ -27,23 +27,23 @@ from torch import Tensor
 from tiedae_cli import __version__
 from tiedae_cli.config import Config
 from tiedae_cli.config.schema import Transform
-from tiedae_cli.config.shareable import without_secrets
 from tiedae_cli.config.yaml_reader import validate_config
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_set import KINDS, ItemForm, ValueRange
 from tiedae_cli.errors import CheckpointError, ConfigError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.runs.finished_parts import FinishedParts, PartsDocument, take_parts
+from tiedae_cli.runs.run_config import given_away
 from tiedae_cli.runs.training_state import STRICT, EpochReport, SplitIdentity, TrainingState
 from tiedae_cli.system.files_in_use import note_input
 from tiedae_cli.system.memory_limits import available_memory
 from tiedae_cli.system.regular_files import open_regular
 from tiedae_cli.system.storage import replacing
-from tiedae_cli.system.text import shortened, shown
+from tiedae_cli.system.text import note_names, shortened, shown
 
 SUFFIX = ".safetensors"
 FORMAT = "tiedae checkpoint"
-VERSION = 2
+VERSION = 3
 LONGEST_RUN = 255  # characters of a run's name
 KEY = "tiedae"  # of the metadata
 LARGEST_ITEM = 1 << 40  # values of one image; more is an error
@@ -151,7 +151,7 @@ class Checkpoint:
             "version": VERSION,
             "tiedae": __version__,
             "run": shown(self.run),  # which need not be UTF-8, as JSON is
-            "config": without_secrets(self.config).model_dump(mode="json"),
+            "config": given_away(self.config).model_dump(mode="json"),
             "form": {
                 "shape": list(self.form.shape),
                 "kind": self.form.kind,
@@ -305,6 +305,8 @@ def _validated_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> Item
         raise CheckpointError(f"{path}: damaged: the range of its data is impossible")
     if form.columns is not None and len(form.columns.values) != form.shape[2]:
         raise CheckpointError(f"{path}: damaged: its columns are not those of its data")
+    if form.columns is not None:
+        note_names([*form.columns.values, *(column.name for column in form.columns.fed)])
     for name, value in (("offset", offset), ("scale", scale), ("fill", fill), ("base", base)):
         if isinstance(value, np.ndarray):
             possible = value.shape == (math.prod(form.shape),) and value.dtype.kind == "f" and bool(np.isfinite(value).all())

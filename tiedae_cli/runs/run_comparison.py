@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tiedae_cli.config import Config
 from tiedae_cli.data.item_reader import ItemReader
 from tiedae_cli.data.item_set import ItemForm, Splits, check_split
 from tiedae_cli.errors import DataError, InputError
@@ -17,7 +18,7 @@ from tiedae_cli.model.inference import Evaluation, evaluate
 from tiedae_cli.model.layer_summary import parameter_count
 from tiedae_cli.model.stream_evaluation import evaluate_stream
 from tiedae_cli.runs.checkpoint import Checkpoint
-from tiedae_cli.runs.run_folder import fingerprint
+from tiedae_cli.runs.data_identity import changed_data, identity
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.runs.training_summary import summarize_training
@@ -34,6 +35,8 @@ class Candidate:
     path: Path
     """Its checkpoint."""
     trained: Checkpoint
+    config: Config
+    """What it was trained with, with the paths of its run folder."""
     history: Sequence[EpochReport]
     """The reports of all epochs that its run has finished."""
 
@@ -95,21 +98,20 @@ def common_splits(candidates: Sequence[Candidate], split: str, load: Callable[[C
     first = candidates[0]
     splits = load(first)
     for other in candidates[1:]:
-        same_data = other.trained.config.data == first.trained.config.data
-        if not same_data and not _has_items(other, split, splits, load):
+        if other.config.data != first.config.data and not _has_items(other, split, splits, load):
             log.info(f"{other.argument}: its own {split} split has other items; measured here on that of {first.argument}")
     return splits
 
 
 def _has_items(other: Candidate, split: str, splits: Splits, load: Callable[[Candidate], Splits]) -> bool:
-    """Return whether a run's own split has just these items; several splits may look into one tensor, so fingerprints are compared."""
+    """Return whether a run's own split has just these items; several splits may look into one array, so identities are compared."""
     try:
         own = load(other)
     except DataError:  # not on this machine (any more)
         return False
     if (own.form.shape, own.form.kind) == (splits.form.shape, splits.form.kind) and own.form.kind == "vectors":
         own = own.with_form(splits.form)
-    return fingerprint(own.get(split)) == fingerprint(splits.get(split))
+    return changed_data({split: identity(own.get(split))}, {split: identity(splits.get(split))}) is None
 
 
 def _same_items(one: ItemForm, other: ItemForm) -> bool:
@@ -214,4 +216,4 @@ def compare_on_files(runs: Sequence[OpenRun], names: Sequence[str], inputs: Sequ
 
 
 def _candidates(runs: Sequence[OpenRun], names: Sequence[str]) -> list[Candidate]:
-    return [Candidate(name, run.path, run.trained, run.history) for name, run in zip(names, runs, strict=True)]
+    return [Candidate(name, run.path, run.trained, run.config, run.history) for name, run in zip(names, runs, strict=True)]

@@ -1,7 +1,6 @@
 """The run folder: where everything of one training lies, who may write to it, and which run is meant when none is named."""
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -9,10 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tiedae_cli.config.samples import sample_configs
-from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.errors import CheckpointError, InputError, StorageError
 from tiedae_cli.runs.export_document import is_exported
 from tiedae_cli.runs.run_list import OUTCOME, choose_run, known_runs
@@ -32,8 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CONFIG = "config.yaml"
 CHECKPOINTS = ("last.safetensors", "previous.safetensors", "best.safetensors")
-STATE = (*CHECKPOINTS, "config.yaml", "metrics.jsonl", OUTCOME)  # what no output ever replaces
+STATE = (*CHECKPOINTS, CONFIG, "metrics.jsonl", OUTCOME)  # what no output ever replaces
 
 
 class Run:
@@ -46,7 +43,7 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._locked_folder: os.stat_result | None = None
-        self.config = folder / "config.yaml"
+        self.config = folder / CONFIG
         self.metrics = folder / "metrics.jsonl"
         self.last = folder / "last.safetensors"
         self.previous = folder / "previous.safetensors"
@@ -299,13 +296,3 @@ def find_resumable(target: str | None, name: str | None, run_dir: Path | None, p
     if newest is None:
         raise InputError(f"--resume: no run under {parent}/; with --config it would start one")
     return newest.last
-
-
-def fingerprint(images: ItemSet) -> str:
-    """Return a digest of the form and of up to 257 items spread over the set."""
-    digest = hashlib.sha256(repr((len(images), images.form.shape, str(images.values.dtype))).encode())
-    items = np.arange(0, len(images), max(1, len(images) // 256))
-    for values in (images.rows[images.positions(items)], images.form.offset, images.form.scale, images.form.base):
-        if isinstance(values, np.ndarray):
-            digest.update(np.ascontiguousarray(values).data)
-    return digest.hexdigest()

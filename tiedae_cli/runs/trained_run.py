@@ -1,5 +1,6 @@
 """A trained model with what belongs to it: what every command but ``train`` begins with."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -10,26 +11,28 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tiedae_cli.config import Config, DataConfig
-from tiedae_cli.config.shareable import is_url, public_url
-from tiedae_cli.config.yaml_reader import load_config
+from tiedae_cli.config import Config
+from tiedae_cli.config.shareable import is_url
 from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
-from tiedae_cli.data.load_data import is_there, load_splits, note_data
+from tiedae_cli.data.load_data import load_splits, note_data
 from tiedae_cli.data.sources.detection import is_input
-from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.errors import ConfigError, DataError, InputError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import block_size
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.data_identity import changed_data, identity
 from tiedae_cli.runs.export_document import is_exported
-from tiedae_cli.runs.run_folder import Run, find_checkpoint, fingerprint, named_model
+from tiedae_cli.runs.run_config import config_in_folder, has_path
+from tiedae_cli.runs.run_folder import CONFIG, find_checkpoint, named_model
 from tiedae_cli.runs.run_list import RUNS, is_finished, progress_of, summarize
-from tiedae_cli.runs.training_state import EpochReport, SplitIdentity
+from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.runs.training_summary import run_history
 from tiedae_cli.system.devices import resolve_device
+from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.text import shortened
 
 LONGEST_NAME = 100  # characters of a name that a checkpoint holds
@@ -68,9 +71,11 @@ class OpenRun:
         """Return the same run on the CPU."""
         return OpenRun(self.path, torch.device("cpu"), self._read, self.trained)
 
-    @property
+    @cached_property
     def config(self) -> Config:
-        """What it was trained with."""
+        """What it was trained with; paths in full if the ``config.yaml`` of its run is here, else their last parts."""
+        with contextlib.suppress(ConfigError):  # an error only if the data is needed: a model is used without its run folder
+            return config_in_folder(self.path, self.trained.config) or self.trained.config
         return self.trained.config
 
     @property
@@ -100,22 +105,27 @@ class OpenRun:
         Raises:
             DataError: the data is missing, damaged, or not of the model's form any more.
         """
-        try:
-            return self._read or self._loaded()
-        except DataError:
-            named_by_user = Run(self.path.parent).config.is_file()
-            if named_by_user or not is_there(self.config.data):
-                raise
-            name = shortened(self.config.data.data_name, LONGEST_NAME)
-            message = f"{self.path}: the data that it names ({name}) is missing, damaged or not of its form"
-            raise DataError(message) from None  # which quotes nothing: whoever made the file chose what is read
+        return self._read or self._loaded()
 
     def _loaded(self) -> Splits:
-        """Return the data, and warn if its training split is not the one that the model was trained on."""
-        data = named_data(self.config, self.path)
-        splits = load_splits(data, any(map(is_url, data.sources))).for_model(self.form, str(self.path))
-        before, train = self.trained.training.data.get("train"), splits.train
-        if before is not None and before != SplitIdentity(len(train), fingerprint(train)):
+        """Return the data, and warn if its training split is not the one that the model was trained on.
+
+        Only a path in ``config.yaml`` is opened: whoever made a checkpoint must not choose which file here is read.
+        """
+        config = self.trained.config
+        if has_path(config):
+            in_folder = config_in_folder(self.path, config)
+            if in_folder is None:
+                name = shortened(config.data.data_name, LONGEST_NAME)
+                raise DataError(
+                    f"{self.path}: was trained on {name}; where that lies, only the {CONFIG} of its run folder says, which is not "
+                    f"beside it; to measure it on a file: tiedae eval {quoted(self.path)} FILE"
+                )
+            config = in_folder
+        typed = any(map(is_url, config.data.sources))
+        splits = load_splits(config.data, typed).for_model(self.form, str(self.path))
+        before = {name: one for name, one in self.trained.training.data.items() if name == "train"}
+        if changed_data(before, {"train": identity(splits.train)}) is not None:
             self.data_changed = True
             log.warning(
                 f"{self.path}: the data has changed since this run was trained; its splits may hold items of the training"
@@ -184,28 +194,6 @@ class OpenRun:
         """Raise ``InputError`` with this reason if the model's items are pictures."""
         if self.form.kind == "images":
             raise InputError(f"{why}; this model takes {self.form.describe()}")
-
-
-def named_data(config: Config, path: Path) -> DataConfig:
-    """Return the data section of a checkpoint's config; a URL only if the ``config.yaml`` beside it names it too, and as it does.
-
-    The checkpoint may be someone else's, and must not choose what is fetched; and it lacks the secret parts of a URL.
-
-    Raises:
-        DataError: the checkpoint alone names a URL.
-    """
-    url = next((name for name in config.data.sources if is_url(name)), None)
-    if url is None:
-        return config.data
-    beside = Run(path.parent).config
-    if beside.is_file():
-        typed = load_config(beside).data
-        if list(map(public_url, typed.sources)) == list(map(public_url, config.data.sources)):
-            return config.data.model_copy(update={"dataset": typed.dataset})
-    raise DataError(
-        f"{path}: its data is {public_url(url)}, and a checkpoint alone does not choose what is fetched; "
-        "name the data, or keep the config.yaml of its run beside it"
-    )
 
 
 def open_run(model: str | os.PathLike[str] | None = None, device: str = "auto") -> OpenRun:

@@ -64,8 +64,12 @@ class SplitIdentity:
 
     images: int
     """How many."""
-    digest: str
-    """Of a sample of them."""
+    digest: str | None
+    """Of all of them; None if they are memory-mapped."""
+    sample: str
+    """Digest of at most 511 of them."""
+    changed_ns: int | None
+    """When their memory-mapped file was last written to, in ns since 1970; None if it was read."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -43,12 +44,14 @@ def taking_turns(folder: Path) -> Iterator[None]:
     """Create and lock a folder; a second process waits until the first one has finished or died.
 
     Args:
-        folder: created if missing; temporary files of killed processes are removed from it.
+        folder: created if missing; temporary files of killed processes are removed from it, and so is what is not a file (damage).
 
     Raises:
         StorageError: the folder cannot be created.
     """
     with storage_errors(folder, "created"):
+        if os.path.lexists(folder) and not folder.is_dir():
+            folder.unlink()
         folder.mkdir(parents=True, exist_ok=True)
 
     def say() -> None:
@@ -57,7 +60,18 @@ def taking_turns(folder: Path) -> Iterator[None]:
     with holding(folder, say) as held:
         if held:  # on a file system without locks both do the work, and the second file replaces an equal one
             remove_temporaries(folder)
+            _remove_damage(folder)
         yield
+
+
+def _remove_damage(folder: Path) -> None:
+    """Remove folders, links and pipes, none of which a cache entry holds: a file could not be put in the place of some."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_symlink() or not path.is_file():
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def seal(files: Sequence[Path]) -> None:

@@ -1,20 +1,53 @@
 """How much memory this machine has, and whether data fits into it."""
 
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import psutil
 
 from tiedae_cli.errors import DataError
 
+OWN_GROUPS, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # of Linux
 LONGEST_LINE = 1 << 26  # bytes of one line of a text file
 
 
 def available_memory() -> int:
-    """Return the number of bytes that can be allocated without swapping."""
-    return int(psutil.virtual_memory().available)
+    """Return the number of bytes that can be allocated without swapping: of the machine, or of a container if that has less."""
+    return min([int(psutil.virtual_memory().available), *_left_in_groups()])
+
+
+def _left_in_groups() -> Iterator[int]:
+    """Yield the bytes that each control group of this process may still allocate; nothing where the system has none."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = [line.split(":", 2) for line in OWN_GROUPS.read_text().splitlines()]
+        own = next((name for _, kinds, name in lines if kinds == "memory"), None)  # version 1 of control groups
+        most, used, root = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", GROUPS / "memory")
+            if own is not None
+            else ("memory.max", "memory.current", GROUPS)
+        )
+        path = root / (own or next(name for number, _, name in lines if number == "0")).lstrip("/")
+        for group in (path, *path.parents):  # in a container, the name may be that of another root
+            with contextlib.suppress(OSError, ValueError):  # "max": no limit
+                limit = int((group / most).read_text())
+                statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                cached = int(statistics.get("inactive_file", 0))
+                yield max(0, limit - int((group / used).read_text()) + cached)
+            if group == root:
+                return
 
 
 def total_memory() -> int:
     """Return the size of the memory in bytes."""
     return int(psutil.virtual_memory().total)
+
+
+def fits_in_memory(needed: int) -> bool:
+    """Return whether this many bytes are at most half of the available memory, shared by the processes that ``torchrun`` started."""
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return needed <= available_memory() // 2 // max(1, int(processes) if processes.isdecimal() else 1)
 
 
 def require_memory(name: str, needed: int) -> None:

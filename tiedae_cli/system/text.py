@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 HIDDEN_IN_LINES = re.compile(HIDDEN.pattern.replace("\x00-\x1f", "\x00-\t\x0b-\x1f"))  # a message may have several lines
+LONGEST_LINE = 10_000  # characters of a line of a message: more than two of the longest paths
 _broken: set[str] = set()  # parts of names that contain a line break, which would split a line of a message
 
 
@@ -24,14 +25,19 @@ def shortened(text: str, most: int) -> str:
 
 
 def shown_lines(text: str) -> str:
-    """Return a message with control characters escaped; its own line breaks stay, those in noted names are escaped."""
+    """Return a message with control characters escaped; its own line breaks stay, those in noted names are escaped.
+
+    A line of more than ``LONGEST_LINE`` characters is shortened.
+    """
     for part in sorted(_broken, key=len, reverse=True):
         text = text.replace(part, shown(part))
+    if len(text) > LONGEST_LINE:
+        text = "\n".join(shortened(line, LONGEST_LINE) for line in text.split("\n"))
     return HIDDEN_IN_LINES.sub(_escaped, text)
 
 
 def note_names(names: Iterable[str]) -> None:
-    """Record names from outside (arguments, files of a folder) that messages may contain."""
+    """Record names from outside (arguments, files, arrays, columns, labels) that messages may contain."""
     for name in names:
         if "\n" in name:
             _broken.update(part for part in name.split(os.sep) if "\n" in part and part.strip("\n"))

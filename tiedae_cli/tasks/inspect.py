@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 
+from tiedae_cli.config.shareable import last_part
 from tiedae_cli.model.code_map import map_codes
 from tiedae_cli.output import figures
 from tiedae_cli.runs.trained_run import OpenRun
@@ -29,5 +30,5 @@ def draw_features(run: OpenRun) -> bytes:
 def draw_codes(run: OpenRun, split: str) -> bytes:
     """Draw the codes of a split as points in a plane, colored by label; return the PNG."""
     code_map = map_codes(run.network, run.split(split))
-    title = f"{len(code_map.points):,} codes of {run.splits.source}, {split} split, run {run.trained.run}"
+    title = f"{len(code_map.points):,} codes of {last_part(run.splits.source)}, {split} split, run {run.trained.run}"
     return figures.code_map(code_map.points.numpy(), code_map.labels, code_map.axes, title, code_map.label_names)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tiedae_cli.config.shareable import last_part
 from tiedae_cli.data.image_files import expand_folders, load_image_files
 from tiedae_cli.data.item_set import choose
 from tiedae_cli.output import figures
@@ -28,11 +29,11 @@ def reconstruct(run: OpenRun, files: Sequence[str], split: str, count: int, seed
     )
     if files:
         images, components = load_image_files(expand_folders(files), run.form), run.kept_components()
-        what = files[0] if len(files) == 1 else f"{len(images):,} images"
+        what = last_part(files[0]) if len(files) == 1 else f"{len(images):,} images"
     else:
         images, components = choose(run.split(split), count, seed), run.components()
         chosen = f"{len(images):,} images" + ("" if seed is None else f" chosen with seed {seed}")
-        what = f"{run.splits.source}, {split} split, {chosen}"
+        what = f"{last_part(run.splits.source)}, {split} split, {chosen}"
     figures.check_pairs(len(images), run.form)
     title = picture_title(run.trained.run, run.network, what)
     return reconstruct_images(run.network, images, components, title, run.device)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from tiedae_cli.config import DataConfig
+from tiedae_cli.config.shareable import shareable_name
 from tiedae_cli.data.item_reader import ItemReader, Items, check_id
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.load_data import is_data_set, load_splits
@@ -434,7 +435,10 @@ class _Pictures:
         worst, limit = kept.only(range(min(len(kept.scores), top or SHEET, LARGEST_SHEET))), tally.limit
         values, scores = worst.block.values, worst.scores.tolist()
         reconstructions = self.run.network(torch.as_tensor(values, device=self.run.device)).cpu().numpy()
-        captions = [f"{found:.2f}\n{_short(shown(str(item)))}" for item, found in zip(worst.block.items, scores, strict=True)]
+        captions = [
+            f"{found:.2f}\n{_short(shown(shareable_name(str(item))))}"
+            for item, found in zip(worst.block.items, scores, strict=True)
+        ]
         outliers = [limit is not None and found > limit for found in scores]
         which = "largest squared errors" if worst.ranked is None else "highest scores"
         title = f"the {len(scores)} {which} of {tally.items:,} items\noriginal, reconstruction, error"

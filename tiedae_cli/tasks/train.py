@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from tiedae_cli.config import Config
-from tiedae_cli.config.shareable import is_url, without_secrets
-from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
+from tiedae_cli.config import Config, keys
+from tiedae_cli.config.shareable import is_url
+from tiedae_cli.config.yaml_reader import dump_config, parse_config
 from tiedae_cli.data.item_set import Splits
 from tiedae_cli.data.load_data import absolute
 from tiedae_cli.data.sources.memory import MemoryData
@@ -23,9 +23,11 @@ from tiedae_cli.output.training_pictures import TrainingPictures
 from tiedae_cli.output.training_verdict import TrainingVerdict
 from tiedae_cli.report.report_observer import ReportPage
 from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.data_identity import changed_data, comparable, identities
 from tiedae_cli.runs.observer import Observer
-from tiedae_cli.runs.run_folder import Run, create_named_run, create_run
-from tiedae_cli.runs.trained_run import OpenRun, named_data
+from tiedae_cli.runs.run_config import MAY_CHANGE, config_in_folder, has_path, refused_changes
+from tiedae_cli.runs.run_folder import CONFIG, Run, create_named_run, create_run
+from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.runs.training_state import JOINT
 from tiedae_cli.scoring.false_alarms import QUANTILE
 from tiedae_cli.scoring.finished_model import finished_parts
@@ -33,7 +35,7 @@ from tiedae_cli.scoring.rankers import RANKERS
 from tiedae_cli.system.devices import Ranks
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.training.arithmetic import arithmetic_restored, choose_place
-from tiedae_cli.training.checkpointing import Checkpoints, OutcomeFile, identify
+from tiedae_cli.training.checkpointing import Checkpoints, OutcomeFile
 from tiedae_cli.training.initial_weights import initial_weights
 from tiedae_cli.training.order import shuffle_of
 from tiedae_cli.training.schedule import in_epochs
@@ -42,17 +44,6 @@ from tiedae_cli.training.trainer import Trainer
 from tiedae_cli.training.training_run import TrainingRun
 
 log = logging.getLogger(__name__)
-
-MAY_CHANGE = (
-    "training.epochs",
-    "training.checkpoint_every",
-    "training.early_stopping",
-    "data.root",
-    "output.runs",
-    "output.images",
-    "output.report",
-    "output.trackers",
-)
 
 
 def observers(
@@ -145,6 +136,7 @@ def _new_trainer(
     config = config.model_copy(update={"data": absolute(config.data)})
     place = choose_place(device, config.training, ranks)
     splits = _suitable_data(config, memory=memory)
+    _refuse_different_processes(splits, ranks)
     config = in_epochs(config, len(splits.train))
     # One choice for all processes: machines differ in memory.
     config = _with_shuffle(config, ranks.from_leader(shuffle_of(splits.train, config.training.shuffle)))
@@ -192,13 +184,14 @@ def resume(
     with arithmetic_restored(), run.locked() if ranks.leads else contextlib.nullcontext():
         found = ranks.from_leader(_load_or_offer(path, run) if ranks.leads else None)
         assert found is not None
-        requested = _completed(found, config or _named_again(found.config, path, assignments))
+        requested = _completed(found, config or _own_config(path, found, assignments, ranks))
         _refuse_changes(found, requested)
         trackers = _trackers(requested)
         place = choose_place(device, requested.training, ranks)
         typed = config is not None or any(map(is_url, requested.data.sources))
         splits = _suitable_data(requested, typed).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
+        _refuse_different_processes(splits, ranks)
         trainer = Trainer(requested, splits, place, resumes=True)
         try:
             trainer.restore(found.weights, found.training)
@@ -213,12 +206,6 @@ def resume(
             log.info(f"{run.folder}: {_end(run, requested, trainer)}")
         attached = observers(checkpoints, trackers, terminal) if ranks.leads else [checkpoints]
         yield TrainingRun(requested, splits, trainer, run, attached)
-
-
-def _named_again(config: Config, path: Path, assignments: Sequence[str]) -> Config:
-    """Return the config of a checkpoint with assignments, and with the URL of its data as the run folder has it."""
-    known = config.model_copy(update={"data": named_data(config, path)})
-    return parse_config(dump_config(known), str(Run(path.parent).config), assignments)
 
 
 def _end(run: Run, config: Config, trainer: Trainer) -> str:
@@ -270,23 +257,45 @@ def _load_or_offer(path: Path, run: Run) -> Checkpoint:
 
 def _refuse_other_data(path: Path, found: Checkpoint, splits: Splits) -> None:
     """Raise ``DataError`` if the data has changed since the run was trained."""
-    before, now = found.training.data, identify(splits)
-    if before == now:
-        return
+    before, now = found.training.data, identities(splits)
     if before.keys() != now.keys():
         raise CheckpointError(f"{path}: damaged: the identity of its training data is missing")
-    differences = [
-        f"{before[name].images:,} {name} items before, {now[name].images:,} now"
-        for name in now
-        if before[name].images != now[name].images
-    ]
-    what = "; ".join(differences) or "as many items, but their values differ"
-    raise DataError(f"{path}: {splits.source} has changed since this run was trained: {what}")
+    if (change := changed_data(before, now)) is not None:
+        raise DataError(f"{path}: {splits.source} has changed since this run was trained: {change}")
+
+
+def _refuse_different_processes(splits: Splits, ranks: Ranks) -> None:
+    """Raise ``DataError`` in every process if the data of one differs from the leading one's."""
+    if ranks.count == 1:
+        return
+    own = {name: comparable(one) for name, one in identities(splits).items()}
+    change = changed_data(ranks.from_leader(own), own)
+    if ranks.any(change is not None):
+        where = "another process" if change is None else f"process {ranks.rank}"
+        raise DataError(f"{splits.source}: {where} has other data than process 0: {change or 'it says which'}")
+
+
+def _own_config(path: Path, found: Checkpoint, assignments: Sequence[str], ranks: Ranks) -> Config:
+    """Return the config of a run with changed keys; the path of the data from ``config.yaml``, unless a key gives it.
+
+    Raises:
+        ConfigError: ``config.yaml`` is needed, and missing, invalid or that of another run.
+    """
+    named = (keys.assignment(text) for text in assignments)
+    if has_path(found.config) and not any(pair and keys.find_key(pair[0]) == ("data", "dataset") for pair in named):
+        config = ranks.from_leader(config_in_folder(path, found.config) if ranks.leads else None)
+        if config is None:
+            command = f"tiedae train --resume {quoted(path.parent)} dataset=PATH"
+            raise ConfigError(
+                f"{path.parent / CONFIG}: missing, and it alone has the path of the data; name the data: {command}"
+            )
+    else:
+        config = found.config
+    return parse_config(dump_config(config), str(path.parent / CONFIG), assignments)
 
 
 def _refuse_changes(found: Checkpoint, new: Config) -> None:
-    old = found.config
-    refused = [change for change in changed_fields(old, without_secrets(new)) if change.partition(":")[0] not in MAY_CHANGE]
+    refused = refused_changes(found.config, new)
     if refused:
         allowed = ", ".join(MAY_CHANGE)
         raise ConfigError(

@@ -14,14 +14,15 @@ from dataclasses import replace
 
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import dump_config
-from tiedae_cli.data.item_set import Splits
-from tiedae_cli.errors import CheckpointError, DivergedError, LostProcessError
+from tiedae_cli.data.item_set import SPLITS, Splits
+from tiedae_cli.errors import CheckpointError, DataError, DivergedError, LostProcessError, StorageError
 from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.data_identity import identities
 from tiedae_cli.runs.finished_parts import End, FinishedParts
 from tiedae_cli.runs.observer import Observer, Progress, TrainingResult, TrainingStart
-from tiedae_cli.runs.run_folder import Run, fingerprint
+from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.run_list import Outcome
-from tiedae_cli.runs.training_state import EpochReport, SplitIdentity
+from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.runs.training_summary import error_history
 from tiedae_cli.system.interruption import saving_is_asked_for
 from tiedae_cli.system.json_text import json_text
@@ -30,6 +31,7 @@ from tiedae_cli.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 AT_MOST_LOST = 1.0  # seconds of whole epochs
+LOOK_EVERY = 1.0  # seconds between two looks at the files of memory-mapped data
 
 
 class Checkpoints(Observer):
@@ -55,7 +57,9 @@ class Checkpoints(Observer):
     ) -> None:
         self.config, self.trainer, self.run, self.finish = config, trainer, run, finish
         self.start: TrainingStart | None = None
-        self.form, self.data = splits.form, identify(splits)
+        self.form, self.data = splits.form, identities(splits)
+        self.sources = {split.mapped for split in map(splits.get, SPLITS) if split.mapped is not None}
+        self.looked = 0.0  # when the files were last compared
         self.ranks = trainer.ranks
         self.every = config.training.checkpoint_every
         self.saved = time.monotonic()
@@ -70,10 +74,21 @@ class Checkpoints(Observer):
         return Checkpoint(self.config, self.form, self.trainer.model.state_dict(), state, self.run.name)
 
     def begin(self) -> None:
-        """Save before the first step, so that there is something to resume from the first second on."""
+        """Save before the first step, so that there is something to resume from the first second on, and read it back once.
+
+        Raises:
+            StorageError: it cannot be written, or what was written cannot be read.
+        """
         now = self.position()
         if self.ranks.leads:
             self.run.save(now, best=False)
+            try:
+                self.run.load(self.run.last)
+            except CheckpointError as error:
+                self.run.last.unlink(missing_ok=True)
+                raise StorageError(
+                    f"{error}; it cannot be read back after it was written, so the training does not begin"
+                ) from None
 
     def repair(self) -> None:
         """Bring the rest of the run folder to the position of ``last.safetensors``: a process may die between two files."""
@@ -121,13 +136,20 @@ class Checkpoints(Observer):
     def progress(self, report: Progress) -> None:
         """Save in the middle of an epoch, if it is time to."""
         self.behind = True
+        if time.monotonic() - self.looked > LOOK_EVERY:
+            self._refuse_changed_files()
         asked = saving_is_asked_for()
         if self.ranks.any(asked or self._waited() > self.every):
             self.save(best=False)
         _say_if(asked, report.epoch)
 
     def save(self, best: bool) -> None:
-        """Save the position, and before it the best epoch that was not saved."""
+        """Save the position, and before it the best epoch that was not saved.
+
+        Raises:
+            DataError: a memory-mapped file of the data has changed; nothing is saved.
+        """
+        self._refuse_changed_files()
         now, waiting = self.position(), self.best
         if waiting is not None and not best:
             best = now.training.step == 0 and len(now.training.history) == len(waiting.training.history)  # it is this epoch
@@ -145,6 +167,7 @@ class Checkpoints(Observer):
 
     def finished(self, result: TrainingResult) -> None:
         """Put the best epoch's weights into the model, and complete ``best.safetensors``."""
+        self._refuse_changed_files()
         end: End = "finished" if self.trainer.epoch >= self.config.training.epochs else "stopped early"
         result.start.model.load_state_dict(self._complete(result, end).weights)
 
@@ -170,6 +193,14 @@ class Checkpoints(Observer):
             best.write(file)
             self.run.write(self.run.best, file.getvalue())
         return best
+
+    def _refuse_changed_files(self) -> None:
+        """Raise ``DataError`` if a memory-mapped file of the data has changed."""
+        self.looked = time.monotonic()
+        for source in self.sources:
+            if (change := source.change()) is not None:
+                kept = f"the state before that is {self.run.last}" if self.run.last.exists() else "nothing is saved"
+                raise DataError(f"{source.path}: changed while it was trained on: it {change}; {kept}")
 
     def _keep_best(self) -> None:
         waiting, self.best = self.best, None
@@ -209,12 +240,6 @@ class OutcomeFile(Observer):
 
     def _write(self, outcome: Outcome) -> None:
         self.run.write(self.run.outcome, outcome.text().encode())
-
-
-def identify(splits: Splits) -> dict[str, SplitIdentity]:
-    """Return what tells one data set from another: sizes and digests of the splits that training sees."""
-    seen = {"train": splits.train, "validation": splits.validation}
-    return {name: SplitIdentity(len(items), fingerprint(items)) for name, items in seen.items()}
 
 
 def _say_if(asked: bool, epoch: int) -> None:

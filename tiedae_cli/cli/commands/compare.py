@@ -48,6 +48,7 @@ def compare(
     With --output, also draw their reconstructions.
     """
     from tiedae_cli.cli.comparison_table import OPTIONAL_COMPARISON_COLUMNS, comparison_table, settings_table
+    from tiedae_cli.config.shareable import last_part
     from tiedae_cli.data.item_set import choose
     from tiedae_cli.output.output_targets import check_targets, refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
@@ -70,7 +71,7 @@ def compare(
             compared, splits = compare_runs(opened, names, split, same_scaling=False)
             source = splits.source
         if output is not None and splits is not None:
-            title = f"{source}, {split} split"
+            title = f"{last_part(source)}, {split} split"
             write_output(output, comparison_picture(opened, compared, choose(splits.filled(split), count, None), title))
         if output == "-":
             return

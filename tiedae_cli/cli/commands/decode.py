@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, Json, Output, Quiet
+from tiedae_cli.cli.commands.options import Debug, Device, Json, Output, Quiet, Spreadsheet
 from tiedae_cli.cli.exported_models import exported_model
-from tiedae_cli.output.item_writer import FORMATS, choose_format, listed
+from tiedae_cli.output.item_writer import FORMATS, choose_format, for_spreadsheet, listed
 
 
 def decode(
@@ -25,6 +25,7 @@ def decode(
             "--format", metavar="FORMAT", show_default="by the suffix; on stdout npy", help=f"png (a grid), {listed(FORMATS)}."
         ),
     ] = None,
+    spreadsheet: Spreadsheet = False,
     as_float: Annotated[
         bool, typer.Option("--float", help="Write images as float32 from 0 to 1. Default: uint8 from 0 to 255.")
     ] = False,
@@ -39,6 +40,7 @@ def decode(
     from tiedae_cli.output.terminal import Terminal
 
     kind = choose_format(file_format, as_json, output, ("png", *FORMATS), on_stdout="npy")
+    writer = for_spreadsheet(kind, spreadsheet)
     if kind == "png" or not FORMATS[kind].is_text:
         refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
@@ -54,11 +56,11 @@ def decode(
         if exported is not None:
             from tiedae_cli.exported.exported_answers import decode_exported
 
-            count = decode_exported(exported, names[0], output, kind, as_float)
+            count = decode_exported(exported, names[0], output, writer, as_float)
         else:
             from tiedae_cli.tasks.decode import decode_codes
 
-            count = decode_codes(run, names[0], output, kind, as_float)
+            count = decode_codes(run, names[0], output, writer, as_float)
         if output != "-":
             terminal.result(output)
             terminal.json_line(output=output, items=count)

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, IdColumn, Inputs, Json, Model, Output, Quiet, Split
+from tiedae_cli.cli.commands.options import Debug, Device, IdColumn, Inputs, Json, Model, Output, Quiet, Split, Spreadsheet
 from tiedae_cli.cli.exported_models import exported_model, refuse_options
-from tiedae_cli.output.item_writer import FORMATS, choose_format, listed
+from tiedae_cli.output.item_writer import FORMATS, choose_format, for_spreadsheet, listed
 
 
 def encode(
@@ -25,6 +25,7 @@ def encode(
         ),
     ] = None,
     key: IdColumn = None,
+    spreadsheet: Spreadsheet = False,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
@@ -35,6 +36,7 @@ def encode(
     from tiedae_cli.output.terminal import Terminal
 
     kind = choose_format(file_format, as_json, output, FORMATS, on_stdout="csv" if sys.stdout.isatty() else "npy")
+    writer = for_spreadsheet(kind, spreadsheet)
     if not FORMATS[kind].is_text:
         refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
@@ -42,13 +44,13 @@ def encode(
             from tiedae_cli.exported.exported_answers import encode_exported
 
             refuse_options(exported, {"--id": key})
-            count, size = encode_exported(exported, inputs or [], output, kind)
+            count, size = encode_exported(exported, inputs or [], output, writer)
         else:
             from tiedae_cli.runs.trained_run import open_run_with_inputs
             from tiedae_cli.tasks.encode import encode_items
 
             run, names = open_run_with_inputs(model, inputs or [], device)
-            count, size = encode_items(run, names, split, output, kind, key), run.network.sizes[-1]
+            count, size = encode_items(run, names, split, output, writer, key), run.network.sizes[-1]
         if output != "-":
             terminal.note(f"{count:,} codes of {size} numbers")
             terminal.result(output)

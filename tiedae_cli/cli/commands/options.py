@@ -79,6 +79,12 @@ IdColumn = Annotated[
         help="Write this column of DATA, your key or time stamp of each item, as `id` beside `item`.",
     ),
 ]
+Spreadsheet = Annotated[
+    bool,
+    typer.Option(
+        "--spreadsheet", help="In CSV, put an apostrophe before text that a spreadsheet would run as a formula (=, +, -, @)."
+    ),
+]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", autocompletion=completion.devices, help="auto, cpu, cuda, cuda:N or mps.")
 ]

@@ -6,9 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiedae_cli.cli.commands.options import Debug, Device, IdColumn, Inputs, Json, Model, Output, Quiet, Split, fraction
+from tiedae_cli.cli.commands.options import (
+    Debug,
+    Device,
+    IdColumn,
+    Inputs,
+    Json,
+    Model,
+    Output,
+    Quiet,
+    Split,
+    Spreadsheet,
+    fraction,
+)
 from tiedae_cli.cli.exported_models import exported_model, refuse_options
-from tiedae_cli.output.item_writer import FORMATS, KEYED_FORMATS, choose_format, listed
+from tiedae_cli.output.item_writer import FORMATS, KEYED_FORMATS, choose_format, for_spreadsheet, listed
 from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
 
 if TYPE_CHECKING:
@@ -118,6 +130,7 @@ def score(
             "--format", metavar="FORMAT", show_default="by the suffix; on stdout jsonl", help=f"{listed(KEYED_FORMATS)}."
         ),
     ] = None,
+    spreadsheet: Spreadsheet = False,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
@@ -146,7 +159,7 @@ def score(
         "top": top,
         "summary": summary,
         "output": output,
-        "file_format": kind,
+        "file_format": for_spreadsheet(kind, spreadsheet),
     }
     others: dict[str, Any] = {
         "explain": explain,

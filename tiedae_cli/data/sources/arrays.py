@@ -1,7 +1,4 @@
-"""Arrays: ``.npy`` memory-mapped or read from a pipe, ``.npz`` read array by array; nothing in them is ever unpickled.
-
-A memory-mapped array takes no memory of its own: the kernel caches what was read and drops it when memory is short. Overwriting a
-file in place while it is mapped ends the process; replace it by renaming.
+"""Arrays: ``.npy`` from a file or a pipe, ``.npz`` read array by array; nothing in them is ever unpickled.
 
 Shapes: N items, B items per block; the other dimensions are an item's.
 """
@@ -13,12 +10,13 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
 
 from tiedae_cli.data.data_errors import data_errors
+from tiedae_cli.data.sources.array_file import file_part
 from tiedae_cli.data.sources.named_arrays import NUMBERS, TEXT, NamedArray, open_arrays
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
 from tiedae_cli.data.sources.source import ARRAY, VALUE_FIELDS, Source
@@ -53,9 +51,7 @@ class _Header:
 
 
 def open_npy(path: Path) -> dict[str, Part]:
-    """Memory-map a ``.npy`` file, read-only, as a source of one part.
-
-    Mode "r": a copy-on-write map ("c") counts as memory that might be needed, so Linux refuses one that is larger than the memory.
+    """Open a ``.npy`` file as a source of one part: see ``file_part``.
 
     Raises:
         DataError: it cannot be read, is cut off or too long, or is not an array of numbers.
@@ -63,14 +59,11 @@ def open_npy(path: Path) -> dict[str, Part]:
     with data_errors(path), open_regular(path) as file:
         header = _read_header(file, str(path))
         start, actual = file.tell(), os.fstat(file.fileno()).st_size
-    expected = start + header.bytes
-    if actual != expected:
-        kind = "cut off" if actual < expected else "longer than its header says"
-        raise DataError(f"{path}: {kind}: {actual:,} bytes, its header says {expected:,}")
-    if not header.bytes:
-        return {"train": array_part(np.empty(header.shape, header.dtype), str(path))}
-    order: Any = "F" if header.column_major else "C"
-    return {"train": array_part(np.memmap(path, header.dtype, "r", start, header.shape, order), str(path))}
+        expected = start + header.bytes
+        if actual != expected:
+            kind = "cut off" if actual < expected else "longer than its header says"
+            raise DataError(f"{path}: {kind}: {actual:,} bytes, its header says {expected:,}")
+        return {"train": file_part(path, file, header.shape, header.dtype, header.column_major)}
 
 
 def stream_npy(file: IO[bytes], name: str) -> dict[str, Part]:

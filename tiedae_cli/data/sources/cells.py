@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tiedae_cli.system.text import note_names
+
 MISSING = (
     "", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "null", "NULL", "None", "NaT", "?",
 )  # fmt: skip
@@ -77,6 +79,7 @@ def label_text(cell: str, decimal: str = ".") -> str:
 def numbered(texts: np.ndarray) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Return label texts as numbers, (N,) int64, and the text of each number unless all texts are whole numbers."""
     words, places = np.unique(texts.astype(str), return_inverse=True)
+    note_names(words.tolist())
     if all(WHOLE.fullmatch(word) for word in words):
         return words.astype(np.int64)[places], None
     return places.astype(np.int64), tuple(words.tolist())

@@ -5,16 +5,19 @@ Two zero bytes, a type byte, the number of dimensions, each dimension as a big-e
 
 import gzip
 import math
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from tiedae_cli.data.data_errors import data_errors
-from tiedae_cli.data.sources.part import Part, array_part
+from tiedae_cli.data.sources.array_file import file_part
+from tiedae_cli.data.sources.part import Part, array_part, stop
 from tiedae_cli.data.sources.source import ARRAY, ReadOptions, Source
 from tiedae_cli.errors import DataError
+from tiedae_cli.system.regular_files import open_regular
 
 TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 MOST_DIMENSIONS = 4
@@ -76,28 +79,28 @@ def idx_parts(path: Path, options: ReadOptions) -> dict[str, Part]:
     Raises:
         DataError: it is cut off, too long, or no IDX file.
     """
-    images = _read_idx(path)
+    images = _idx_part(path)
     beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
     labels = None
     if beside != path and beside.is_file():
-        numbers = _read_idx(beside)
-        if numbers.shape == (len(images),) and numbers.dtype.kind in "ui":
-            labels = numbers.astype(np.int64)
-    return {"train": array_part(images, str(path), labels)}
+        part = _idx_part(beside)
+        if (part.count, part.shape) == (images.count, ()) and part.dtype.kind in "ui":
+            labels = np.concatenate([block.values for block in part.read(images.count or 1, stop)]).astype(np.int64)
+    return {"train": replace(images, labels=labels)}
 
 
-def _read_idx(path: Path) -> np.ndarray:
-    with data_errors(path, "an IDX file"), path.open("rb") as file:
+def _idx_part(path: Path) -> Part:
+    with data_errors(path, "an IDX file"), open_regular(path) as file:
         if file.read(2) == b"\x1f\x8b":
             with gzip.open(path) as unpacked:
                 header = read_idx_header(unpacked, path)
                 raw = unpacked.read(header.file_bytes - header.start + 1)
             header.check_size(path, header.start + len(raw))
-            return np.frombuffer(raw, header.dtype).reshape(header.shape)
+            return array_part(np.frombuffer(raw, header.dtype).reshape(header.shape), str(path))
         file.seek(0)
         header = read_idx_header(file, path)
-        header.check_size(path, path.stat().st_size)
-        return np.memmap(path, header.dtype, "r", header.start, header.shape)
+        header.check_size(path, os.fstat(file.fileno()).st_size)
+        return file_part(path, file, header.shape, header.dtype)
 
 
 IDX = Source("idx", ARRAY, idx_parts, recognizes=lambda path, head: is_idx(head))

@@ -20,6 +20,7 @@ from tiedae_cli.data.sources.sparse import sparse_array
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.memory_limits import require_memory
 from tiedae_cli.system.optional_packages import optional_package
+from tiedae_cli.system.regular_files import open_regular
 from tiedae_cli.system.text import shown
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def open_hdf5(path: Path, requested: Mapping[str, str], fills: bool = False) -> 
     h5py = optional_package("h5py", "hdf5", f"{path}: reading it")
     with contextlib.suppress(ImportError):
         importlib.import_module("hdf5plugin")  # registers further compression filters
-    with path.open("rb") as file:
+    with data_errors(path), open_regular(path) as file:
         reversed_ = file.read(len(MATLAB_73)) == MATLAB_73
     arrays: dict[str, NamedArray] = {}
     unreadable: dict[str, Unreadable] = {}
@@ -219,7 +220,7 @@ def open_matlab(path: Path, requested: Mapping[str, str], fills: bool = False) -
         InputError: scipy is not installed.
         DataError: damaged, or no variable, or more than one, could be the items of a split.
     """
-    with path.open("rb") as file:
+    with data_errors(path), open_regular(path) as file:
         if file.read(len(MATLAB_73)) == MATLAB_73:
             return open_hdf5(path, requested, fills)
     scipy_io = optional_package("scipy.io", "hdf5", f"{path}: reading it")

@@ -22,6 +22,7 @@ from tiedae_cli.data.sources.table import HEAD_ROWS, Table, TableBlock
 from tiedae_cli.data.sources.table_columns import all_columns, choose_columns, match_columns
 from tiedae_cli.data.sources.table_values import table_part
 from tiedae_cli.errors import DataError, InputError
+from tiedae_cli.system.mapped_files import mapped_file_of
 
 IN_MEMORY = "<memory>"  # data.dataset of a model that was trained on data in memory; no path on any system
 NAME = "X"  # of the data, for messages
@@ -172,7 +173,8 @@ def array_or_sparse_part(data: Any, name: str) -> Part:
         DataError: it does not hold numbers.
     """
     if not hasattr(data, "tocsr"):
-        return array_part(as_array(data, name), name)
+        array = as_array(data, name)
+        return replace(array_part(array, name), mapped=mapped_file_of(array))
     if data.ndim != 2 or data.dtype.kind not in NUMBERS:
         raise DataError(f"{name}: a sparse array of {data.ndim} dimensions, {data.dtype}; expected N x D numbers")
     rows = data.tocsr()

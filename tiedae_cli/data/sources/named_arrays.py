@@ -13,6 +13,7 @@ from tiedae_cli.data.sources.cells import label_text, numbered
 from tiedae_cli.data.sources.column_names import LABEL_WORDS, name_words
 from tiedae_cli.data.sources.part import Part
 from tiedae_cli.errors import ConfigError, DataError
+from tiedae_cli.system.text import note_names
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def open_arrays(
         DataError: no array, or more than one, could be the items of a split; or the likely one is unreadable.
         ConfigError: ``data.arrays`` names an array that does not exist.
     """
+    note_names([*arrays, *unreadable])
     for name in requested.values():
         if name in unreadable:
             raise DataError(f"{path}: {name} {unreadable[name].reason}")

@@ -11,6 +11,7 @@ import numpy as np
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.origin import Origin
 from tiedae_cli.errors import DataError
+from tiedae_cli.system.mapped_files import MappedFile
 
 Bad = Callable[[DataError], None]  # called for each unreadable item; if it returns, the item is skipped; it may raise instead
 
@@ -94,6 +95,8 @@ class Part:
     """(D,) float64: what ``read`` has subtracted from whole numbers beyond 2**53 (``data/whole_numbers.py``); None: nothing."""
     key: str | None = None
     """Identifies the copy of the values in the user's cache folder; None: the values are not cached."""
+    mapped: MappedFile | None = None
+    """The file behind ``array``, if that is memory-mapped and the file is the user's."""
     locate: Callable[[int], tuple[str, int]] | None = None
     """Of a part of several files: returns the file of a row that has been read, and its number there."""
     has_lines: bool = False

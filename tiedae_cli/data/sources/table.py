@@ -15,6 +15,7 @@ from tiedae_cli.data.sources.dialect import Dialect, DialectChoices
 from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.part import Bad, item_name
 from tiedae_cli.errors import DataError
+from tiedae_cli.system.text import note_names
 
 LARGE = 1 << 26  # bytes; larger tables are cached as values
 NAME_COLUMN, ID_COLUMN = "item", "id"  # what ``encode`` puts before the numbers of each row; the second only if there are keys
@@ -133,6 +134,9 @@ class Table:
                     f"{table.name}: lacks the column {shown}, which {has} has; files that are read as one table have the same columns. "
                     f"To ignore it: {set_option('data.ignore', [missing])}"
                 )
+
+    def __post_init__(self) -> None:
+        note_names(self.names)
 
 
 def first_rows(blocks: Sequence[TableBlock]) -> TableBlock:

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tiedae_cli.config import Config
-from tiedae_cli.config.shareable import without_secrets
+from tiedae_cli.config.shareable import without_folders
+from tiedae_cli.config.yaml_reader import dump_config
 from tiedae_cli.errors import Interrupted, StorageError, TiedaeError
 from tiedae_cli.runs.observer import Observer, TrainingResult, TrainingStart
 from tiedae_cli.runs.run_folder import Run
@@ -60,7 +61,7 @@ class MlflowTracker(Observer):
             self.run_id = self._known_run() or self._new_run()
             self.client.update_run(self.run_id, status="RUNNING")
             known = self.client.get_run(self.run_id).data.params
-            for name, value in _parameters(without_secrets(start.config)).items():
+            for name, value in _parameters(start.config).items():
                 if name not in known:
                     self.client.log_param(self.run_id, name, value)
 
@@ -98,9 +99,10 @@ class MlflowTracker(Observer):
         best, run = result.best, self.run
         self._log({"best_mse_per_value": best.selection_mse, "pca_mse_per_value": result.pca_mse_per_value})
         with _private(), _mlflow_errors():
-            for path in (run.loss_figure, run.reconstructions_figure, run.best, run.config):
+            for path in (run.loss_figure, run.reconstructions_figure, run.best):
                 if path.exists():
                     self.client.log_artifact(self.run_id, str(path))
+            self.client.log_text(self.run_id, dump_config(without_folders(result.start.config)), run.config.name)
         self._end("FINISHED")
 
     def stopped(self, error: BaseException | None) -> None:
@@ -134,10 +136,10 @@ def _own_store(run: Run) -> str:
 
 
 def _parameters(config: Config) -> dict[str, str]:
-    """Return each config key with its value as text."""
+    """Return each config key with its value as text, without the folders of paths."""
     return {
         f"{section}.{key}": (value if isinstance(value, str) else json.dumps(value))[:LONGEST]
-        for section, fields in config.model_dump(mode="json").items()
+        for section, fields in without_folders(config).model_dump(mode="json").items()
         for key, value in fields.items()
     }
 

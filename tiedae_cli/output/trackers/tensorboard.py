@@ -3,7 +3,10 @@
 Shapes: N items, D values per item, codes of size K.
 """
 
+import contextlib
 import shutil
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.runs.training_summary import finished_epochs
 from tiedae_cli.system.optional_packages import optional_package
 from tiedae_cli.system.storage import storage_errors
+from tiedae_cli.system.text import shown
 
 FOLDER = "tensorboard"
 SCALARS = ("train_mse_per_value", "validation_mse_per_value", "learning_rate", "items_per_second")
@@ -35,6 +39,7 @@ class TensorBoard(Observer):
     def __init__(self) -> None:
         optional_package("tensorboard", "tensorboard")
         self.writer: Any = None
+        self._open = contextlib.ExitStack()
 
     def started(self, start: TrainingStart) -> None:
         """Open the event files; hide events of epochs that an interrupted process did not save."""
@@ -42,6 +47,7 @@ class TensorBoard(Observer):
 
         self.start, self.epochs = start, finished_epochs(start.history)
         self.folder = start.run.folder / FOLDER
+        self._open.enter_context(_failing_threads_are_quiet())
         with storage_errors(self.folder):
             self.writer = SummaryWriter(str(self.folder), purge_step=self.epochs + 1 if self.epochs else None)
 
@@ -76,11 +82,29 @@ class TensorBoard(Observer):
                 codes(model, torch.as_tensor(x), device), labels, _thumbnails(x, items.form), step, "code"
             )
             self.writer.close()
+        self._open.close()
 
     def stopped(self, error: BaseException | None) -> None:
         """Close the event files."""
-        if self.writer is not None:
-            self.writer.close()
+        with self._open, contextlib.suppress(OSError):  # what could not be written has been reported
+            if self.writer is not None:
+                self.writer.close()
+
+
+@contextlib.contextmanager
+def _failing_threads_are_quiet() -> Iterator[None]:
+    """Print no traceback in this block if TensorBoard's thread cannot write: its next call raises the same error."""
+    before = threading.excepthook
+
+    def report(failed: threading.ExceptHookArgs) -> None:
+        if not type(failed.thread).__module__.startswith("tensorboard."):
+            before(failed)
+
+    threading.excepthook = report
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def create() -> Observer:
@@ -95,7 +119,7 @@ def _over_each_other(originals: np.ndarray, reconstructions: np.ndarray, form: I
 
 
 def _label(items: ItemSet, label: int) -> str:
-    return str(label) if items.readable_names is None else items.readable_names[label]
+    return str(label) if items.readable_names is None else shown(items.readable_names[label])
 
 
 def _thumbnails(x: np.ndarray, form: ItemForm) -> Tensor | None:
