@@ -184,7 +184,7 @@ def _refuse_folder_as_activation(name: str, value: str) -> None:
 def _is_switch(key: tuple[str, str]) -> bool:
     from tiedae_cli.config import keys
 
-    return key != keys.CODE_SIZE and [kind.get("type") for kind in keys.kinds(key)] == ["boolean"]
+    return [kind.get("type") for kind in keys.kinds(key)] == ["boolean"]
 
 
 def _row(key: tuple[str, str], field: dict[str, Any]) -> tuple[str, str]:

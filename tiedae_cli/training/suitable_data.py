@@ -30,6 +30,7 @@ def data_to_train_on(config: Config, may_fill_root: bool = True, memory: MemoryD
             f"model.output: {config.model.output} stays in [0, 1], but features are standardized (mean 0, deviation 1): use linear"
         )
     _note_too_few_components(config, splits)
+    _note_narrow_layer(config)
     if splits.form.kind == "vectors" and any(words.takes_images for words in config.model.encoder):
         raise ConfigError(f"model.layers: convolutions need images; {splits.source} holds {splits.form.describe()}: use dense")
     for key, what in (("shift", "moves"), ("flip", "mirrors")):
@@ -52,6 +53,13 @@ def _note_too_few_components(config: Config, splits: Splits) -> None:
         what = f"{len(splits.train):,} training items of {splits.form.values_per_item:,} values"
         rest = f"{what} have only {available:,} principal components, so {size - available:,} of the code's {size:,} numbers start at 0"
         log.warning(f"model.linear_path: {rest}; a smaller code would do")
+
+
+def _note_narrow_layer(config: Config) -> None:
+    """Log if the layer before a dense code is smaller than the code, because that layer then limits what the code can hold."""
+    sizes = [words.size for words in config.model.encoder[-2:]]
+    if len(sizes) == 2 and sizes[0] and sizes[1] and sizes[0] < sizes[1]:
+        log.warning(f"the code ({sizes[1]:,} numbers) is larger than the layer before it ({sizes[0]:,} units), which limits it")
 
 
 def _all_alike(items: ItemSet) -> bool:
