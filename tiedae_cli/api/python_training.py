@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,12 +20,13 @@ from tiedae_cli.cli.train_request import DATASET, parse_train_request
 from tiedae_cli.config import Config, keys
 from tiedae_cli.config.samples import find_config, run_name
 from tiedae_cli.config.yaml_reader import dump_config, load_config, parse_config
-from tiedae_cli.data.load_data import SMALL
+from tiedae_cli.data.load_data import SMALL, load_memory, load_splits
 from tiedae_cli.data.sources.memory import IN_MEMORY, MemoryData, as_array, holds_photograph
 from tiedae_cli.errors import InputError, Interrupted, TiedaeError
 from tiedae_cli.runs.observer import Observer, TrainingResult
 from tiedae_cli.system.devices import Ranks, resolve_device
 from tiedae_cli.tasks import train as task
+from tiedae_cli.training.suitable_data import Load
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,11 @@ class TrainingRequest:
     """The data, unless the config names it."""
     notes: tuple[str, ...] = ()
     """Choices that were made for the caller."""
+
+    @property
+    def load(self) -> Load:
+        """Loads the data."""
+        return load_splits if self.memory is None else partial(load_memory, self.memory)
 
 
 def train(
@@ -135,10 +142,12 @@ class Training:
             opened.enter_context(_saying_nothing() if terminal is None else terminal)
             for note in self.request.notes:
                 log.info(note)
-            config, name, memory = self.request.config, self.request.name, self.request.memory
-            start = task.start(
-                config, name, self._run_dir, self.device, Ranks(), terminal, memory, pictures=self._temporary is None
+            config, name, attach = (
+                self.request.config,
+                self.request.name,
+                partial(task.observers, pictures=self._temporary is None),
             )
+            start = task.start(config, name, self._run_dir, self.device, Ranks(), terminal, self.request.load, attach)
             self.loop = opened.enter_context(start)
             more = [] if terminal is None else terminal.observers()
             self.loop.observers = [*self.loop.observers, *more, self._result]

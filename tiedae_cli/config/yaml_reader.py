@@ -68,6 +68,22 @@ def load_config(path: Path, assignments: Sequence[str] = ()) -> Config:
 def parse_config(text: str, source: str, assignments: Sequence[str] = ()) -> Config:
     """Parse a config from text, like ``load_config``; ``source`` replaces the file name in messages."""
     values, places = _parse(text, source)
+    return _assigned(values, places, assignments)
+
+
+def with_assignments(config: Config, assignments: Sequence[str]) -> Config:
+    """Return a config with ``KEY=VALUE`` assignments applied.
+
+    Raises:
+        ConfigError: with one line per problem, each with its assignment.
+    """
+    values = config.model_dump(mode="json")
+    if config.training.steps is not None:
+        del values["training"]["epochs"]  # steps replace it
+    return _assigned(values, {}, assignments)
+
+
+def _assigned(values: dict[Any, Any], places: dict[KeyPath, str], assignments: Sequence[str]) -> Config:
     problems: list[str] = []
     assigned: set[keys.Key] = set()
     for assignment in assignments:

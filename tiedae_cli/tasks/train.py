@@ -3,7 +3,8 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,8 +12,7 @@ import torch
 from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import changed_fields, dump_config, parse_config
 from tiedae_cli.data.item_set import Splits
-from tiedae_cli.data.load_data import absolute
-from tiedae_cli.data.sources.memory import MemoryData
+from tiedae_cli.data.load_data import absolute, load_splits
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
 from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.output.tracker import create_tracker
@@ -36,7 +36,7 @@ from tiedae_cli.training.checkpointing import Checkpoints, OutcomeFile, identify
 from tiedae_cli.training.initial_weights import initial_weights
 from tiedae_cli.training.order import shuffle_of
 from tiedae_cli.training.schedule import in_epochs
-from tiedae_cli.training.suitable_data import data_to_train_on
+from tiedae_cli.training.suitable_data import Load, data_to_train_on
 from tiedae_cli.training.trainer import Trainer
 from tiedae_cli.training.training_run import TrainingRun
 
@@ -52,6 +52,8 @@ MAY_CHANGE = (
     "output.report",
     "output.trackers",
 )
+
+Attach = Callable[[Checkpoints, Sequence[Observer], Terminal | None], list[Observer]]
 
 
 def observers(
@@ -81,6 +83,11 @@ def observers(
     ]
 
 
+def recorders(checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: Terminal | None) -> list[Observer]:
+    """Return the observers of one training among many: it is saved and tracked, but neither shown nor drawn."""
+    return [checkpoints, OutcomeFile(checkpoints.run, checkpoints.config.training.epochs), *trackers]
+
+
 def _page(run: OpenRun, name: str, split: str) -> bytes:
     from tiedae_cli.tasks.report import report_page  # most trainings write none
 
@@ -95,8 +102,8 @@ def start(
     device: torch.device,
     ranks: Ranks,
     terminal: Terminal | None = None,
-    memory: MemoryData | None = None,
-    pictures: bool = True,
+    load: Load = load_splits,
+    attach: Attach | None = None,
 ) -> Iterator[TrainingRun]:
     """Start a new run: create its folder and first checkpoint, and hold its lock.
 
@@ -107,8 +114,8 @@ def start(
         device: where to compute.
         ranks: the processes that train together; only the leading one writes.
         terminal: shows the training; None shows nothing.
-        memory: data in memory, in place of what the config names.
-        pictures: whether the run folder gets pictures.
+        load: loads what the data section asks for.
+        attach: returns the observers on the leading process. Default: ``observers``.
 
     Raises:
         DataError: the data is missing or damaged; no run was created.
@@ -116,7 +123,7 @@ def start(
     """
     trackers = _trackers(config)
     with arithmetic_restored():
-        config, splits, trainer = _new_trainer(config, device, ranks, memory)
+        config, splits, trainer = _new_trainer(config, device, ranks, load)
         if not ranks.leads:
             checkpoints = Checkpoints(config, splits, trainer, Run(Path(name)))
             checkpoints.begin()  # all processes take part in the leader's first checkpoint
@@ -134,25 +141,23 @@ def start(
                 raise
             checkpoints.write_config()
             log.info(f"{run.folder}: {_describe(splits, trainer)}")
-            yield TrainingRun(config, splits, trainer, run, observers(checkpoints, trackers, terminal, pictures))
+            yield TrainingRun(config, splits, trainer, run, (attach or observers)(checkpoints, trackers, terminal))
 
 
-def _new_trainer(
-    config: Config, device: torch.device, ranks: Ranks, memory: MemoryData | None
-) -> tuple[Config, Splits, Trainer]:
+def _new_trainer(config: Config, device: torch.device, ranks: Ranks, load: Load) -> tuple[Config, Splits, Trainer]:
     """Return the config completed from the data, the data, and a trainer before its first step."""
     config = config.model_copy(update={"data": absolute(config.data)})
     place = choose_place(device, config.training, ranks)
-    splits = _suitable_data(config, memory=memory)
+    splits = _suitable_data(config, load)
     config = in_epochs(config, len(splits.train))
     config = _with_shuffle(config, shuffle_of(splits.train, config.training.shuffle))
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
     return config, splits, Trainer(config, splits, place, weights)
 
 
-def _suitable_data(config: Config, may_fill_root: bool = True, memory: MemoryData | None = None) -> Splits:
+def _suitable_data(config: Config, load: Load) -> Splits:
     """Load the data to train on; raise ``ConfigError`` if ``score.rank`` cannot score its items."""
-    splits = data_to_train_on(config, may_fill_root, memory)
+    splits = data_to_train_on(config, load)
     if refusal := RANKERS[config.score.rank].refusal(splits.form):
         raise ConfigError(f"score.rank: {config.score.rank} {refusal}; {splits.source} holds {splits.form.describe()}")
     return splits
@@ -166,6 +171,8 @@ def resume(
     device: torch.device,
     ranks: Ranks,
     terminal: Terminal | None = None,
+    load: Load | None = None,
+    attach: Attach | None = None,
 ) -> Iterator[TrainingRun]:
     """Resume a run at a saved position, and hold its lock.
 
@@ -176,6 +183,8 @@ def resume(
         device: where to compute.
         ranks: the processes that train together; only the leading one writes.
         terminal: shows the training; None shows nothing.
+        load: loads what the data section asks for. Default: from its files; a run's own config does not choose where a download goes.
+        attach: returns the observers on the leading process. Default: ``observers``.
 
     Raises:
         CheckpointError: the checkpoint is damaged; the message offers undamaged ones.
@@ -194,7 +203,9 @@ def resume(
         _refuse_changes(found, requested)
         trackers = _trackers(requested)
         place = choose_place(device, requested.training, ranks)
-        splits = _suitable_data(requested, config is not None).for_model(found.form, str(path))
+        splits = _suitable_data(requested, load or partial(load_splits, may_fill_root=config is not None)).for_model(
+            found.form, str(path)
+        )
         _refuse_other_data(path, found, splits)
         trainer = Trainer(requested, splits, place, resumes=True)
         try:
@@ -208,7 +219,7 @@ def resume(
         log.info(f"{run.folder}: resumed after {trainer.epoch} epochs and {trainer.step_in_epoch} steps")
         if trainer.is_finished:
             log.info(f"{run.folder}: {_end(run, requested, trainer)}")
-        attached = observers(checkpoints, trackers, terminal) if ranks.leads else [checkpoints]
+        attached = (attach or observers)(checkpoints, trackers, terminal) if ranks.leads else [checkpoints]
         yield TrainingRun(requested, splits, trainer, run, attached)
 
 

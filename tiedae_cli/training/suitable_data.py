@@ -1,30 +1,50 @@
 """Load the data of a training; refuse data that the config cannot be trained on."""
 
 import logging
+from collections.abc import Callable
 
-from tiedae_cli.config import Config
+from tiedae_cli.config import Config, DataConfig
 from tiedae_cli.data.item_set import ItemSet, Splits
-from tiedae_cli.data.load_data import load_memory, load_splits
-from tiedae_cli.data.sources.memory import MemoryData
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.model.inference import batch_size
 
 log = logging.getLogger(__name__)
 
+Load = Callable[[DataConfig], Splits]
 
-def data_to_train_on(config: Config, may_fill_root: bool = True, memory: MemoryData | None = None) -> Splits:
+
+class LoadedOnce:
+    """Loads the data of several trainings, and keeps what it loaded last for the next training with the same data section.
+
+    Args:
+        load: loads what a data section asks for.
+    """
+
+    def __init__(self, load: Load = load_splits) -> None:
+        self._load = load
+        self._last: tuple[DataConfig, Splits] | None = None
+
+    def __call__(self, config: DataConfig) -> Splits:
+        """Return the splits of a data section."""
+        if self._last is None or self._last[0] != config:
+            self._last = None  # before another data set takes memory
+            self._last = config, self._load(config)
+        return self._last[1]
+
+
+def data_to_train_on(config: Config, load: Load = load_splits) -> Splits:
     """Load a config's data.
 
     Args:
         config: the whole config.
-        may_fill_root: as in ``load_splits``.
-        memory: data in memory, in place of what the config names.
+        load: loads what its data section asks for.
 
     Raises:
         DataError: The data is missing, damaged or useless, such as identical rows.
         ConfigError: The config does not fit the data.
     """
-    splits = load_splits(config.data, may_fill_root) if memory is None else load_memory(memory, config.data)
+    splits = load(config.data)
     if splits.form.kind == "vectors" and config.model.output != "linear":
         raise ConfigError(
             f"model.output: {config.model.output} stays in [0, 1], but features are standardized (mean 0, deviation 1): use linear"
