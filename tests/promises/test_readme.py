@@ -32,6 +32,7 @@ for _name in (
     "config",
     "data",
     "anomalies",
+    "tune",
     "scale-out",
     "commands",
     "pipelines",
@@ -53,9 +54,16 @@ LINES = re.findall(r"^    (.*)$", PROSE, re.MULTILINE)
 INLINE = re.findall(r"`([^`\n]+)`", PROSE)
 NAMED = [line for line in (*LINES, *INLINE) if line.startswith("tiedae ") and "--install-completion" not in line]
 WITHOUT = [
-    name for name in ("mlflow", "tensorboard") if importlib.util.find_spec(name) is None
-]  # extras that are not installed
-RUN = [line for line in dict.fromkeys(LINES) if line in NAMED and not any(f"--trackers {name}" in line for name in WITHOUT)]
+    option
+    for option, name in {
+        "--trackers mlflow": "mlflow",
+        "--trackers tensorboard": "tensorboard",
+        "--minutes": "optuna",
+        "--trials": "optuna",
+    }.items()
+    if importlib.util.find_spec(name) is None
+]  # options of extras that are not installed
+RUN = [line for line in dict.fromkeys(LINES) if line in NAMED and not any(option in line for option in WITHOUT)]
 MAY_BE_EMPTY = ("select(.outlier)",)  # what a filter of real data may well leave out
 
 
@@ -94,8 +102,10 @@ def section(title: str) -> str:
 
 def shortened(words: list[str]) -> list[str]:
     """Return a training's words with one epoch, and with a validation split that fits the few images of the MNIST here."""
-    if words[0] != "train" or {"--resume", "--print-config"} & set(words):
+    if words[0] not in ("train", "tune") or {"--resume", "--print-config"} & set(words):
         return words
+    if "--minutes" in words:
+        words = [*words, "--minutes", "0.05"]  # the last one counts
     fitting = ["--set", "data.validation=50"] if any(word.startswith("mnist") for word in words) else []
     length = "training.steps=1" if {"anomalies", "defects"} & set(words) else "training.epochs=1"
     return [*words, "--set", length, *fitting]

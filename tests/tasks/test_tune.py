@@ -1,9 +1,11 @@
 """``tiedae tune`` with values: ordinary runs, an answer beside PCA, and nothing is trained twice."""
 
 import contextlib
+import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,6 +19,8 @@ from conftest import Ran, Tiedae
 
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.run_list import choose_run
+from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.tuning import trial_loop
 
 FAST = ("epochs=2", "hidden_sizes=12,3", "batch_size=50")
 
@@ -138,9 +142,9 @@ def test_runs_that_are_done_are_not_repeated_and_more_values_join_them(own_curve
 
 @pytest.mark.slow
 def test_other_fixed_settings_are_another_tuning(own_curve: Ran, tiedae: Tiedae) -> None:
-    other = tiedae("tune", "x.npy", "code_size=2,5", *FAST, "epochs=1", "--json")
+    other = tiedae("tune", "x.npy", "code_size=2,5", *FAST, "activation=relu", "--json")
     assert other.code == 0 and other.lines[-1]["folder"] == "runs/x-tune-2"
-    refused = tiedae("tune", "x.npy", "code_size=2,5", *FAST, "epochs=3", "--run-dir", "runs/x-tune")
+    refused = tiedae("tune", "x.npy", "code_size=2,5", *FAST, "activation=relu", "--run-dir", "runs/x-tune")
     assert refused.code == 2 and "--run-dir runs/x-tune: holds something else, not a tuning of this config" in refused.err
 
 
@@ -275,3 +279,52 @@ def test_a_signal_saves_and_says_that_the_same_command_resumes(number: int, tied
     assert stopped.returncode == 128 + number, err
     assert "interrupted and saved after" in err and err.endswith("the same command resumes\n")
     assert tiedae(*LONGER).code == 0
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_search_and_finish_the_trial_of_one_that_is_killed(table: np.ndarray) -> None:
+    pytest.importorskip("optuna", reason="needs the extra tune")
+    words = ("tune", "x.npy", "--trials", "10", "hidden_sizes=64,3", "epochs=40", "batch_size=20", "--json")
+    killed = command(*words)
+    assert killed.stdout is not None
+    assert json.loads(killed.stdout.readline())["number"] == 0
+    other = command(*words)
+    assert other.stdout is not None
+    first = json.loads(other.stdout.readline())
+    killed.kill()  # SIGKILL, in the middle of a trial
+    killed.communicate()
+    out, err = other.communicate(timeout=300)
+    assert other.returncode == 0, err
+    done = json.loads(out.splitlines()[-1])
+    assert first["number"] > 0 and done["runs"] == 10
+    study = sqlite3.connect("runs/x-tune/study.db")
+    states = study.execute("select number, state from trials order by number").fetchall()
+    assert [number for number, _ in states] == list(range(10)) and {state for _, state in states} <= {"COMPLETE", "PRUNED"}
+    assert done["chosen"]["validation_mse_per_value"] == min(
+        value for (value,) in study.execute("select value from trial_values")
+    )
+
+
+@pytest.mark.slow
+def test_a_trial_whose_time_is_up_is_saved_and_finished_by_the_next_search(
+    tiedae: Tiedae, table: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna", reason="needs the extra tune")
+    clock = {"now": 0.0}
+    monkeypatch.setattr("tiedae_cli.tuning.trial_loop.time.time", lambda: clock["now"])
+
+    class Passes(trial_loop.Follower):
+        def epoch(self, report: EpochReport) -> None:
+            clock["now"] += 60.0  # a minute per epoch
+            super().epoch(report)
+
+    monkeypatch.setattr("tiedae_cli.tasks.tune.Follower", Passes)
+    words = ("tune", "x.npy", "hidden_sizes=12,3", "batch_size=50", "epochs=4", "linear_path=none", "--json")
+    stopped = tiedae(*words, "--minutes", "5.5")
+    assert stopped.code == 0, stopped.err
+    first, second = stopped.lines[:2]
+    assert (first["state"], first["epochs"], second["state"], second["epochs"]) == ("finished", 4, "stopped", 2)
+    assert stopped.lines[-1]["chosen"]["number"] == 0
+    clock["now"] = 0.0
+    again = tiedae(*words, "--trials", "2")
+    assert [(one["number"], one["state"], one["epochs"]) for one in again.lines[:-1]] == [(1, "finished", 4)]

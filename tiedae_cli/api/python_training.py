@@ -86,7 +86,7 @@ def train(
         DivergedError: the loss is no longer finite.
     """
     stays = run_dir is not None or any(keys.find_key(name) == ("output", "runs") for name in settings)
-    with _errors_in_python():
+    with errors_in_python():
         request = training_request(data, config, validation, test, labels, settings)
         with Training(request, run_dir, device, quiet, temporary=not stays) as training:
             try:
@@ -99,7 +99,7 @@ def train(
 
 
 @contextlib.contextmanager
-def _errors_in_python() -> Iterator[None]:
+def errors_in_python() -> Iterator[None]:
     """Put the messages of errors into the words of Python."""
     try:
         yield
@@ -139,7 +139,7 @@ class Training:
                 opened.push(self._remove_after_error)
                 self._run_dir = self._temporary.path / self.request.name
             terminal = None if self.quiet else self._terminal()
-            opened.enter_context(_saying_nothing() if terminal is None else terminal)
+            opened.enter_context(saying_nothing() if terminal is None else terminal)
             for note in self.request.notes:
                 log.info(note)
             config, name, attach = (
@@ -198,7 +198,7 @@ def training_request(
         InputError: arguments contradict each other.
         ConfigError: a key or a value is wrong.
     """
-    assignments = [f"{key}={json.dumps(_plain(value))}" for key, value in (settings or {}).items()]
+    assignments = [f"{key}={json.dumps(plain_value(value))}" for key, value in (settings or {}).items()]
     others: dict[str, Any] = {}
     for split, value in (("validation", validation), ("test", test)):
         if isinstance(value, (bool, int, float)):
@@ -276,7 +276,7 @@ def _parsed(config: Mapping[str, Any] | Config, assignments: Sequence[str]) -> C
 
 
 @contextlib.contextmanager
-def _saying_nothing() -> Iterator[None]:
+def saying_nothing() -> Iterator[None]:
     """Keep Python from printing log records of this block only because nobody listens; handlers of the caller still get them."""
     logger, handler = logging.getLogger("tiedae_cli"), logging.NullHandler()
     logger.addHandler(handler)
@@ -286,10 +286,10 @@ def _saying_nothing() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Return a value as JSON can hold it."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [plain_value(one) for one in value]
     return value.item() if hasattr(value, "item") else value

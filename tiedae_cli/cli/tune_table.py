@@ -65,7 +65,7 @@ def tune_words(tuned: Tuned, explain: float | None) -> Iterator[str]:
     """Yield what the runs say: how many numbers explain the variance, the choice, its test error and the line to type next."""
     if tuned.curve is not None:
         yield from statements(tuned.curve, percentages(explain))
-        yield f"{sizes_tried(tuned.curve)}; {tuned.curve.split} split"
+        yield f"measured on the {tuned.curve.split} split; {sizes_tried(tuned.curve)}"
         yield f"picture: {tuned.folder.picture}"
     count, chosen = len(tuned.results), tuned.chosen
     if chosen is None:

@@ -114,7 +114,8 @@ def statements(found: RateDistortion, percentages: Sequence[float] = PERCENTAGES
 
 def sizes_tried(found: RateDistortion) -> str:
     """Return which code sizes the statements choose from, as a sentence."""
-    return f"the autoencoder's number is the smallest that was tried: {', '.join(map(str, found.sizes))}"
+    tried = ", ".join(map(str, found.sizes))
+    return f"the autoencoder's number is the smallest that was tried ({tried}); sizes in between narrow it down"
 
 
 def _count(count: int | None, most: int) -> str:

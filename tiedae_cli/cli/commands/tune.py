@@ -132,7 +132,7 @@ def tune(
 
     if split not in ("validation", "test"):
         raise InputError(f"--split {split}: expected validation or test")
-    request = parse_train_request(words or [], config, assignments or [], resume=False)
+    request = parse_train_request(words or [], config, assignments or [], resume=False, command="tune")
     assert request.config is not None and request.name is not None  # only a run that is resumed has none
     grid = parse_grid(request.assignments)
     limits = None

@@ -44,6 +44,7 @@ def rate_figure(title: str, found: RateDistortion) -> "Figure":
     counts = [count for count in range(1, len(found.pca)) if first <= count <= last and found.pca[count] > LEAST * found.mean]
     axes.plot(counts, [found.pca[count] for count in counts], color=ACCENT_COLOR, linestyle="--", label="PCA")
     axes.axhline(found.mean, color=INK, linewidth=1, label="always answering the mean")
+    axes.plot([], [], color=INK, linewidth=0.6, linestyle=":", label="percentage of the variance explained")
     axes.set_xlim(first, last)
     _scale(axes, found)
     axes.set_title(shown(title), fontsize=11, color=INK, parse_math=False)
