@@ -1,13 +1,15 @@
-"""Seconds to an error, and the error after given seconds: tiedae's optimizers, Keras's ``fit()`` and a plain PyTorch loop.
+"""Seconds to an error, and the error after given seconds: tiedae's linear path and optimizers, Keras's ``fit()``, a PyTorch loop.
 
     TIEDAE_DATA=... python benchmarks/quality.py small|deep [--seeds 0 1 2] [--only NAME ...] [--picture FILE] [--json FILE]
     TIEDAE_DATA=... python benchmarks/quality.py small --search
 
-``small`` is 784-300-150, ``deep`` 784-1000-500-250-30, both tied, on MNIST. Each point is a whole program in a process of its own,
-from the imports to the picture: for tiedae also PCA, the checkpoints and the summary. A point is one number of epochs, whose schedule
-ends with it; the programs run in turn, epochs by epochs and seed by seed. Seconds to an error are those of the fewest epochs whose
-median test error is at most that. The error after given seconds is that of the most epochs whose median seconds fit. On a busy machine
-``OMP_NUM_THREADS=1`` and ``--processor`` count the processor's seconds instead of the clock's.
+``small`` is 784-300-150, ``deep`` 784-1000-500-250-30, both tied, on MNIST. ``tiedae-path`` is the same network beside a linear path
+that starts as PCA, with a clipped output, as in ``mnist-best``; ``tiedae-one-layer`` is that path alone, as in ``mnist-linear``. Each
+point is a whole program in a process of its own, from the imports to the picture: for tiedae also PCA, the checkpoints and the summary.
+A point is one number of epochs, and its schedule ends with it; the programs run in turn, epochs by epochs and seed by seed. Seconds to
+an error are those of the fewest epochs whose median test error is at most that. The error after given seconds is that of the most epochs
+whose median seconds fit. On a busy machine ``OMP_NUM_THREADS=1`` and ``--processor`` count the processor's seconds instead of the
+clock's.
 
 Learning rates are the best of ``RATES`` by the validation split at the second number of epochs (``--search`` prints that scan and stops).
 """
@@ -23,6 +25,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from quality_peers import VALIDATION, images
+
+import tiedae_cli as tiedae
 
 HERE = Path(__file__).resolve().parent
 RATES = (0.003, 0.005, 0.008, 0.012)
@@ -54,11 +61,13 @@ class Point:
     test: float
 
 
-NAMES = ("tiedae-adam", "tiedae-soap", "tiedae-muon", "torch", "keras")
+PATHS = ("tiedae-path", "tiedae-one-layer")
+NAMES = (*PATHS, "tiedae-adam", "tiedae-soap", "tiedae-muon", "torch", "keras")
 OWN = {"tiedae-soap": {"cross_entropy_weight": 0.01}}  # as its recipes: a pixel that got stuck at 0 or 1 comes back
 ADAMS = dict.fromkeys(NAMES, 0.012)
+SMALL = {**ADAMS, "tiedae-path": 0.003, "tiedae-one-layer": 0.003, "tiedae-soap": 0.008, "tiedae-muon": 0.003}
 NETS = {
-    "small": Net((300, 150), "relu", 1.0, 2.684, (3, 5, 8, 12, 20), {**ADAMS, "tiedae-soap": 0.008, "tiedae-muon": 0.003}),
+    "small": Net((300, 150), "relu", 1.0, 2.684, (1, 2, 3, 5, 8, 12, 20), SMALL),
     "deep": Net((1000, 500, 250, 30), "silu", 3.0, 13.87, (8, 12, 20, 30, 45), dict.fromkeys(NAMES, 0.003)),
 }
 
@@ -69,7 +78,12 @@ def run(name: str, net: Net, epochs: int, rate: float, seed: int) -> Point:
         command = [sys.executable]
         if name.startswith("tiedae-"):
             model = {"hidden_sizes": net.sizes, "activation": net.activation, "code_activation": "linear", "output": "sigmoid"}
-            training = {"optimizer": name.removeprefix("tiedae-"), "epochs": epochs, "learning_rate": rate, "seed": seed}
+            if name in PATHS:
+                model |= {"linear_path": "pca", "output": "clip"}
+            if name == "tiedae-one-layer":
+                model["hidden_sizes"] = net.sizes[-1:]
+            optimizer = "adam" if name in PATHS else name.removeprefix("tiedae-")
+            training = {"optimizer": optimizer, "epochs": epochs, "learning_rate": rate, "seed": seed}
             training |= {"batch_size": 250, "schedule": "one_cycle", "l2": 0.0, "loss": "squared_error"} | OWN.get(name, {})
             config = Path(folder) / "config.json"  # JSON is YAML
             config.write_text(json.dumps({"data": {"dataset": "mnist"}, "model": model, "training": training}))
@@ -82,20 +96,17 @@ def run(name: str, net: Net, epochs: int, rate: float, seed: int) -> Point:
         seconds, processor = time.perf_counter() - began, _processor_seconds() - used
         if not name.startswith("tiedae-"):
             return Point(seconds, processor, **json.loads(printed))
-        errors = {split: _evaluated(f"{folder}/run", split) for split in ("validation", "test")}
-    return Point(seconds, processor, **errors)
+        model = tiedae.load(f"{folder}/run")
+        validation, test = (
+            float(np.mean(model.score(items.reshape(-1, 28, 28)))) for items in (images("train")[:VALIDATION], images("t10k"))
+        )
+    return Point(seconds, processor, validation, test)
 
 
 def _processor_seconds() -> float:
     """Return what the children that have ended have used."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _evaluated(run: str, split: str) -> float:
-    command = [sys.executable, "-m", "tiedae_cli", "eval", "-q", "--json", "--split", split, run]
-    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    return float(found["squared_error_per_item"])
 
 
 def search(net: Net, names: Sequence[str]) -> dict[str, dict[float, float]]:
@@ -153,7 +164,7 @@ def draw(net: Net, points: dict[str, dict[int, list[Point]]], path: Path) -> Non
     for name, found in points.items():
         seconds = [statistics.median(p.seconds for p in each) for each in found.values()]
         errors = [statistics.median(p.test for p in each) for each in found.values()]
-        axes.plot(seconds, errors, marker="o", markersize=4, label=name, linewidth=2 if name == "tiedae-soap" else 1.2)
+        axes.plot(seconds, errors, marker="o", markersize=4, label=name, linewidth=2 if name in PATHS else 1.2)
     axes.axhline(net.pca, color="gray", linestyle="--", label=f"PCA, {net.sizes[-1]} components: {net.pca:g}")
     axes.axhline(net.target, color="gray", linewidth=0.6, linestyle=":", label=f"the error to be reached: {net.target:g}")
     axes.set(xscale="log", yscale="log", xlabel="seconds of the whole program", ylabel="test squared error per image")

@@ -93,7 +93,7 @@ def why_not(name: str) -> str | None:
     if "gpu" in name and not torch.cuda.is_available():
         return "needs a CUDA device"
     root = config.data.root or os.environ.get("TIEDAE_DATA", "")
-    folder = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}.get(config.data.dataset)
+    folder = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}.get(config.data.sources[0])
     if folder is not None and not (Path(root) / folder).is_dir():
         return f"needs {folder}: set TIEDAE_DATA"
     if name in ("cifar10", "photographs") and not cifar().is_file():

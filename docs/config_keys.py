@@ -11,7 +11,8 @@ PARAMETERS = ("validation", "test")  # of ``train`` itself
 LABELS = "str | int | bool"
 SPECIAL = {  # what is accepted beyond the JSON schema
     "normal": f"{LABELS} | Sequence[{LABELS}]",
-    **dict.fromkeys(("dataset", "runs"), "str | PathLike[str]"),
+    "dataset": "str | PathLike[str] | Sequence[str | PathLike[str]]",
+    "runs": "str | PathLike[str]",
     **dict.fromkeys(("root", "init_from"), "str | PathLike[str] | None"),
 }
 TYPES = {"integer": "int", "number": "float", "boolean": "bool", "string": "str", "null": "None"}

@@ -36,6 +36,8 @@ def values(field: dict[str, Any]) -> str:
     kinds = alternatives(field)
     if [kind.get("type") for kind in kinds] == ["integer", "number"]:
         return "a count, or a fraction below 1"
+    if [kind.get("type") for kind in kinds] == ["string", "array"]:
+        return "text, or a list of text"
     (kind,) = kinds
     if "enum" in kind:
         return ", ".join(f"`{choice}`" for choice in kind["enum"])

@@ -72,6 +72,8 @@ def test_evaluation_is_that_of_the_command(digits: Any, tiedae: Any, empty_folde
         assert said[name] == pytest.approx(value)
     assert said["pca"]["mse_per_value"] == pytest.approx(found["pca"]["mse_per_value"])
     assert said["mean_item"]["mse_per_value"] == pytest.approx(found["mean"]["mse_per_value"])
+    assert said["pca_clipped"]["mse_per_value"] == pytest.approx(found["pca_clipped"]["mse_per_value"])
+    assert said["error_share_of_worst_1_percent"] == pytest.approx(found.error_share_of_worst_1_percent)
     assert "PCA, 2 components" in repr(found) and "<table>" in found._repr_html_()
 
 
@@ -120,6 +122,21 @@ def test_the_module_of_raw_values_is_the_model(run: Any, digits: Any) -> None:
         assert not np.array_equal(changed.score(x), model.score(x)) and changed.threshold(0.1).value > 0
 
 
+def test_a_model_with_other_weights_keeps_the_error_of_these(run: Any) -> None:
+    module, kept = run.model.as_module(), run.model.checkpoint.finished.results
+    same = tiedae.Model.from_module(module, run.model).checkpoint.finished
+    assert same is not None and same.results.mse_per_value == pytest.approx(kept.mse_per_value, rel=1e-9)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(0.5)
+    changed = tiedae.Model.from_module(module, run.model)
+    parts, held_out = changed.checkpoint.finished, changed._run.split("validation")
+    seen = torch.from_numpy(held_out.batch(0, len(held_out)))
+    assert parts is not None and parts.results.mse_per_value != pytest.approx(kept.mse_per_value, rel=0.01)
+    with torch.no_grad():
+        assert parts.results.mse_per_value == pytest.approx(float((changed.module(seen) - seen).square().mean()), rel=1e-5)
+
+
 def test_a_model_is_pickled_without_its_data(run: Any) -> None:
     content = pickle.dumps(run.model)
     assert len(content) < 100_000
@@ -149,7 +166,7 @@ def test_files_are_written_where_they_are_asked_for(digits: Any, empty_folder: P
 def test_epochs_and_errors_are_data_frames(digits: Any) -> None:
     pytest.importorskip("pandas")
     assert digits.history.frame.shape[0] == 2
-    assert digits.model.evaluate().frame.shape[0] == 3
+    assert list(digits.model.evaluate().frame.index) == ["model", "pca", "pca_clipped", "mean"]
 
 
 @pytest.mark.slow

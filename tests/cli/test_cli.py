@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from tiedae_cli import __version__
 from tiedae_cli.cli.app import app
+from tiedae_cli.cli.commands.help import print_paged
 from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.tasks import train as task
@@ -73,6 +75,7 @@ def test_help_and_version_import_nothing_slow(arguments: list[str]) -> None:
     program = f"""
 import sys
 from tiedae_cli.cli.app import app
+from tiedae_cli.cli.commands.help import print_paged
 try:
     app({arguments!r})
 except SystemExit as stopped:
@@ -450,3 +453,18 @@ def test_device_names_are_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda:0")
     assert resolve_device("cuda:1") == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize(("lines", "paged"), [(5, True), (1000, False)])
+def test_long_help_is_paged_on_a_terminal(monkeypatch: pytest.MonkeyPatch, lines: int, paged: bool) -> None:
+    found: list[str] = []
+    monkeypatch.setattr("pydoc.pager", found.append)
+    monkeypatch.setenv("LESS", "R")
+    for name in ("stdin", "stdout"):
+        stream = io.StringIO()
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+        monkeypatch.setattr(sys, name, stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((80, lines)))
+    print_paged("a\n" * 20)
+    assert found == (["a\n" * 20] if paged else [])

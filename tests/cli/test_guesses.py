@@ -188,8 +188,8 @@ def test_another_tools_name_of_a_key_is_answered_with_ours(tiedae: Tiedae) -> No
         ("test", "test: no such command; type: tiedae eval"),
         ("trian mnist", "trian: no such command; type: tiedae train mnist"),
         ("mnist", "mnist: no such command; type: tiedae train mnist"),
-        ("plot", "plot: no such command; expected one of train, eval, "),
-        ("nonsense", "nonsense: no such command; expected one of train, eval, "),
+        ("plot", "plot: no such command; expected one of train, tune, eval, "),
+        ("nonsense", "nonsense: no such command; expected one of train, tune, eval, "),
         ("eval nope", "nope: no such checkpoint or run folder (runs under runs/: digits)"),
     ],
 )

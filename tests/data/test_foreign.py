@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.orc
 import pyarrow.parquet
 import pytest
-from log_capture import silently
+from log_capture import captured_log, silently
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
@@ -59,7 +59,7 @@ def zipped(*names: str) -> Callable[[Path], None]:
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "sqlite": (database, "a SQLite database"),
     "wav": (sound, "a sound file"),
-    "zip": (zipped("x.csv"), "an archive of x.csv"),
+    "zip": (zipped("x.csv", "y.csv"), "an archive of x.csv, y.csv; unpack it: unzip "),
     "xlsx": (zipped("xl/workbook.xml"), "a spreadsheet"),
     "pt": (zipped("archive/data.pkl"), "a PyTorch file"),
     "pickle": (lambda path: path.write_bytes(pickle.dumps([1.5, 2.5])), "a pickle"),
@@ -96,7 +96,11 @@ def test_streams_of_other_kinds_are_named(kind: str) -> None:
     assert result.exit_code == 2 and f"error: -: {what}" in result.stderr
 
 
-@pytest.mark.parametrize(("suffix", "compress"), [("bz2", bz2.compress), ("xz", lzma.compress)])
+def zstandard(text: bytes) -> bytes:
+    return bytes(pyarrow.compress(text, "zstd", asbytes=True))
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [("bz2", bz2.compress), ("xz", lzma.compress), ("zst", zstandard)])
 def test_compressed_tables_are_read(suffix: str, compress: Callable[[bytes], bytes]) -> None:
     Path(f"x.csv.{suffix}").write_bytes(compress(b"a,b\n1.5,2\n3,4\n"))
     assert silently(load, f"x.csv.{suffix}").raw(0, 9).tolist() == [[1.5, 2], [3, 4]]
@@ -134,18 +138,61 @@ def test_lists_of_several_lengths_are_an_error(kind: str) -> None:
         load(f"x.{kind}")
 
 
-@pytest.mark.parametrize("cell", ["12%", "$5", "€ 3,50", "7 kg"])
-def test_numbers_with_a_sign_or_unit_are_named(cell: str) -> None:
-    Path("x.csv").write_text("p;v\n" + f"{cell};1\n" * 5)
-    with pytest.raises(DataError, match=r"The column p holds numbers with a sign or unit"):
+def test_the_only_table_in_a_zip_archive_is_read() -> None:
+    with zipfile.ZipFile("x.zip", "w") as archive:
+        archive.writestr("folder/", "")
+        archive.writestr("folder/x.csv", "a,b\n1.5,2\n3,4\n")
+        archive.writestr("__MACOSX/folder/._x.csv", "x")
+    assert silently(load, "x.zip").raw(0, 9).tolist() == [[1.5, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_wide_text_without_its_mark_is_read(encoding: str) -> None:
+    Path("x.csv").write_bytes("a,b\n1.5,2\n3,4\n".encode(encoding))
+    assert silently(load, "x.csv").raw(0, 9).tolist() == [[1.5, 2], [3, 4]]
+
+
+SIGNED = {"12%": 12, "-3.5 %": -3.5, "$5": 5, "-$1,234.50": -1234.5, "€ 3,50": 3.5, "7 €": 7, "£-2": -2}
+
+
+@pytest.mark.parametrize("cell", SIGNED)
+def test_a_number_is_read_without_its_sign_which_is_reported(cell: str) -> None:
+    Path("x.csv").write_text(
+        "p;v\n" + f"{cell};1.5\n" * 5 if "," not in cell or "€" not in cell else "p;v\n" + f"{cell};1,5\n" * 5
+    )
+    with captured_log() as log:
+        assert load("x.csv", header=True).raw(0, 9).tolist() == [[SIGNED[cell], 1.5]] * 5
+    assert any(f"{cell!r} is read as {SIGNED[cell]:g} (column p)" in line for line in log)
+
+
+@pytest.mark.parametrize(("cells", "row"), [(["12%", "0.12"], 2), (["0.5", "1.5", "20%"], 3), (["$5", "3", "€5"], 3)])
+def test_a_column_with_two_units_is_an_error(cells: list[str], row: int) -> None:
+    Path("x.csv").write_text("p;v\n" + "".join(f"{cell};1\n" for cell in cells))
+    with (
+        captured_log(),
+        pytest.raises(DataError, match=rf"x.csv: row {row}, column p: .* the numbers of a column have one unit"),
+    ):
+        load("x.csv")
+
+
+@pytest.mark.parametrize("word", ["-", ".", "n/a", "#N/A", "<NA>", "NULL", "1.#IND", "?"])
+def test_words_for_missing_numbers_are_missing_values(word: str) -> None:
+    Path("x.csv").write_text("p,v\n1.5,2\n" + f"{word},3\n4,5\n")
+    with captured_log():
+        assert load("x.csv", missing="drop").raw(0, 9).tolist() == [[1.5, 2], [4, 5]]
+
+
+def test_numbers_with_a_unit_are_named() -> None:
+    Path("x.csv").write_text("p;v\n" + "7 kg;1\n" * 5)
+    with pytest.raises(DataError, match=r"The column p holds numbers with a unit \('7 kg'\)"):
         load("x.csv")
 
 
 def test_folders_of_other_things_are_named() -> None:
-    for name in ("days/a.csv", "days/b.csv", "z.zarr/.zarray"):
+    for name in ("days/a.csv", "days/b.npy", "days/c.npy", "z.zarr/.zarray"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text("a\n1\n")
-    with pytest.raises(DataError, match=r"it has 2 \.csv: join the tables into one file"):
+    with pytest.raises(DataError, match=r"it has 2 \.npy, 1 \.csv: to read tables alone, name their pattern: 'days/\*\.csv'"):
         load("days")
     with pytest.raises(DataError, match="it is a Zarr store"):
         load("z.zarr")

@@ -403,7 +403,7 @@ def test_a_large_table_is_read_once_into_the_cache(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_CACHE_HOME", str(Path("cache").absolute()))
     path = labelled()
     small = load(path, label="class")
-    monkeypatch.setattr("tiedae_cli.data.sources.tables.LARGE", 100)
+    monkeypatch.setattr("tiedae_cli.data.sources.table.LARGE", 100)
     with captured_log() as said:
         first = load(path, label="class")
     assert len(said) == 1 and said[0].startswith("x.csv: read once into ")
@@ -412,7 +412,7 @@ def test_a_large_table_is_read_once_into_the_cache(monkeypatch: pytest.MonkeyPat
     for found in (first, second):
         assert np.array_equal(found.raw(0, 99), small.raw(0, 99)) and found.label_names == small.label_names
         assert found.labels is not None and small.labels is not None and np.array_equal(found.labels, small.labels)
-    monkeypatch.setattr("tiedae_cli.data.sources.tables.LARGE", 1 << 30)
+    monkeypatch.setattr("tiedae_cli.data.sources.table.LARGE", 1 << 30)
     assert silently(load, path, label="class", ignore="a").form.values_per_item == 2
 
 

@@ -282,17 +282,17 @@ def test_the_preview_draws_two_pixels_per_character() -> None:
     assert "\x1b[38;2;255;255;255;48;2;204;204;204m▀" in line  # the reconstruction is beside it, as in the PNG
 
 
-@pytest.mark.parametrize(("width", "together"), [(80, 2), (120, 3)])
-def test_few_items_have_a_row_each_and_pca_is_shown_if_it_fits(width: int, together: int) -> None:
+@pytest.mark.parametrize(("width", "rows"), [(80, [2, 1]), (120, [3]), (29, [1, 1, 1])])
+def test_few_items_have_a_row_each_and_pca_is_drawn_below_if_it_does_not_fit(width: int, rows: list[int]) -> None:
     terminal, shown = on_a_terminal(width=width, height=24)
     terminal.preview(answers(8), TITLE)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).splitlines()
     assert lines[:2] == list(TITLE)
-    assert [line.count("▀") for line in lines if "▀" in line] == [28 * together] * 28
+    assert [line.count("▀") for line in lines if "▀" in line] == [28 * pictures for pictures in rows * 2 for _ in range(14)]
     captions = [line for line in lines if "original" in line]
-    assert len(captions) == 2 and all("reconstruction: 2.00" in line for line in captions)
-    assert all(("PCA, 16 components: 2.00" in line) is (together == 3) for line in captions)
-    assert lines[-1] == "2 of 8 shown here" and max(map(len, lines)) <= width
+    assert len(captions) == 2 and all(("reconstruction: 2.00" in line) is (rows[0] > 1) for line in captions)
+    assert sum("PCA, 16 components: 2.00" in line for line in lines) == 2
+    assert lines[-1] == "2 of 8 shown here" and max(map(len, lines)) <= max(width, 30)
 
 
 @pytest.mark.parametrize(("width", "fitting"), [(80, 2), (120, 4), (29, 1), (27, 0)])

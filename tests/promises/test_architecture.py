@@ -17,7 +17,7 @@ FLOORS = (
     {"model"},
     {"runs"},
     {"training", "tuning", "scoring", "report", "output"},
-    {"tasks"},
+    {"tasks", "exported"},
     {"cli"},
     {"api", "__main__"},
 )
@@ -196,6 +196,15 @@ def test_no_torch_below_the_model(module: str) -> None:
     assert "torch" not in {name.partition(".")[0] for name in imports(module, into_functions=True)}
     assert not own_imports(module) & KEEPS_TORCH
     assert "torch" not in set(reached_on_import(module, set()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "module", [module for module in MODULES if room(module) == "exported" or module == "cli.exported_table"]
+)
+def test_no_torch_for_exported_files(module: str) -> None:
+    """Whoever deploys one has onnxruntime and no torch."""
+    assert not {"torch", "torchvision"} & set(reached_on_import(module, set()))
 
 
 def test_commands_import_nothing_slow() -> None:

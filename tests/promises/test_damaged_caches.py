@@ -9,7 +9,7 @@ import pytest
 from conftest import Tiedae
 from PIL import Image
 
-from tiedae_cli.data.sources import tables
+from tiedae_cli.data.sources import table
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +56,7 @@ def test_a_damaged_cache_is_made_anew(
     make: Callable[[], str], damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiedae: Tiedae
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(tables, "LARGE", 1)
+    monkeypatch.setattr(table, "LARGE", 1)
     words = ("train", make(), "-q", "--set", "training.epochs=1", "--set", "model.hidden_sizes=[4]", "--json")
     whole = tiedae(*words)
     assert whole.code == 0

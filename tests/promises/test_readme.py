@@ -31,6 +31,7 @@ PAGES = {"README.md": (ROOT / "README.md").read_text()}
 for _name in (
     "config",
     "data",
+    "tables",
     "anomalies",
     "tune",
     "scale-out",
@@ -143,6 +144,10 @@ def write_own_data() -> None:
     Path("table.csv").write_text(",".join("abcdefghijkl") + ",kind\n" + "\n".join(rows))
     times = (f"2026-01-01 {i // 60:02}:{i % 60:02},{value:.3f}" for i, value in enumerate(chance.normal(size=400)))
     Path("sensor.csv").write_text("time,temperature\n" + "\n".join(times))
+    Path("days").mkdir()
+    for day in (1, 2, 10):
+        days = (f"{first:.3f},{second:.3f}" for first, second in chance.normal(size=(60, 2)))
+        Path(f"days/{day}.csv").write_text("load,heat\n" + "\n".join(days))
     Path("my.yaml").write_text("data: {dataset: digits}\nmodel: {hidden_sizes: [32, 8]}\n")
 
 
@@ -221,9 +226,12 @@ def options() -> dict[str, set[str]]:
     found = {}
     for command in names:
         name = command if isinstance(command, str) else str(command.name)
-        shown = CliRunner().invoke(app, [name, "--help", *(["--all"] if name == "train" else [])] if name else ["--help"])
+        shown = CliRunner().invoke(
+            app, [name, "--help", *(["--all"] if name in ("train", "tune") else [])] if name else ["--help"]
+        )
         assert shown.exit_code == 0, shown.output
         found[name] = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", shown.stdout.split("\nOptions:\n")[1]))
+    found["tune"] |= {"--all"}
     found["train"] |= {"--all"} | {f"--{name.replace('_', '-')}" for name in keys.SYNONYMS}
     return found
 

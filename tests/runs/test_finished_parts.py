@@ -1,5 +1,6 @@
 """What the end of a training adds to its best checkpoint: it is saved whole, validated, and missing only after a kill."""
 
+import json
 import math
 import os
 import signal
@@ -23,6 +24,7 @@ from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.calibration import MOST_KEPT, calibrate, kept_ranks
 from tiedae_cli.runs.finished_parts import FinishedParts
 from tiedae_cli.runs.trained_run import open_run
+from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.scoring.threshold import threshold_of
 
 
@@ -48,6 +50,14 @@ def test_only_the_best_checkpoint_of_a_finished_training_has_them(digits_run: Pa
     np.testing.assert_allclose(found.reference.mean, values.astype(np.float64).mean(0), atol=1e-12)
     np.testing.assert_allclose(found.reference.deviation, values.astype(np.float64).std(0), atol=1e-12)
     assert np.array_equal(found.reference.low, values.min(0)) and np.array_equal(found.reference.high, values.max(0))
+
+
+def test_epoch_0_of_a_training_that_starts_at_pca_is_not_counted(tiedae: Tiedae) -> None:
+    arguments = ("digits", "hidden_sizes=8", "linear_path=pca", "output=clip", "learning_rate=0.5", "--run-dir", "run", "-q")
+    assert tiedae("train", *arguments, "epochs=3", "early_stopping=2").code == 0  # whose steps lead away from PCA
+    found, outcome = checkpoint.load(Path("run/best.safetensors")).finished, json.loads(Path("run/outcome.json").read_text())
+    assert found is not None and outcome["best_epoch"] == 0
+    assert (found.results.epochs, found.results.state, outcome["stopped_early_after"]) == (2, "stopped early", 2)
 
 
 Change = Callable[[dict[str, Tensor]], None]
@@ -194,8 +204,9 @@ def test_without_validation_items_there_is_no_threshold_and_an_error_says_so(tie
 def test_an_interrupted_training_completes_its_best_checkpoint(tiedae: Tiedae, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save("x.npy", np.random.default_rng(0).normal(size=(200, 5)))
 
-    def interrupt(self: TrainingDisplay, report: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+    def interrupt(self: TrainingDisplay, report: EpochReport) -> None:
+        if report.epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingDisplay, "epoch", interrupt)

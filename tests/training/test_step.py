@@ -127,6 +127,25 @@ def test_every_activation_has_a_derivative() -> None:
     assert set(ACTIVATIONS) == {*get_args(Activation), *get_args(Output)}
 
 
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if not ACTIVATIONS[name].keeps_input])
+def test_the_fast_form_of_an_activation_is_within_rounding_of_torchs(name: Activation) -> None:
+    """In float64 the function itself is exact; the float32 form of the step may leave out expm1 and log1p."""
+    x = torch.cat([torch.linspace(-100, 100, 4001), torch.logspace(-8, 0, 100), -torch.logspace(-8, 0, 100)])
+    expected, kind = ACTIVATIONS[name].function(x.double()), ACTIVATIONS[name]
+    assert kind.forward is not None
+    for out in (torch.empty_like(x), x):  # the result may replace the input
+        kind.forward(x, out)
+        torch.testing.assert_close(out.double(), expected, rtol=2e-7, atol=3e-7)
+
+
+def test_the_fast_softplus_is_within_rounding_of_torchs() -> None:
+    x, forward = torch.linspace(-100, 100, 4001), ACTIVATIONS["softplus"].forward
+    assert forward is not None
+    out = torch.empty_like(x)
+    forward(x, out)
+    torch.testing.assert_close(out.double(), F.softplus(x.double()), rtol=2e-7, atol=3e-7)
+
+
 @pytest.mark.parametrize("code_activation", get_args(Activation))
 @pytest.mark.parametrize("activation", ["silu", "relu"])
 def test_gradient_with_a_code_activation(activation: str, code_activation: str) -> None:

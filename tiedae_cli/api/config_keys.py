@@ -11,7 +11,7 @@ from typing import Literal, TypedDict
 class ConfigKeys(TypedDict, total=False):
     """Keys of the config; ``tiedae schema`` and docs/config.md say what each means."""
 
-    dataset: str | PathLike[str]
+    dataset: str | PathLike[str] | Sequence[str | PathLike[str]]
     root: str | PathLike[str] | None
     split_seed: int
     size: int | Sequence[int] | None

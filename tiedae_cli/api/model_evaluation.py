@@ -15,6 +15,7 @@ from tiedae_cli.data.item_set import Block, ItemForm
 from tiedae_cli.data.sources.memory import label_texts
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.error_tail import describe_tail
 from tiedae_cli.model.inference import Evaluation, evaluate
 from tiedae_cli.model.item_batches import ItemBatches
 from tiedae_cli.model.metrics import ErrorSum, metric_values, metrics_of
@@ -52,11 +53,13 @@ class ModelEvaluation:
     """
 
     values: dict[str, dict[str, float | None]]
-    """By row and metric: rows ``model``, ``pca``, ``mean``, and ``raw model`` ... in the units of raw features."""
+    """By row and metric: ``model``, ``pca``, ``mean``; ``pca_clipped`` for images; ``raw model`` ... in the units of raw features."""
     items: int
     components: int
     """Of PCA."""
     images: bool
+    error_share_of_worst_1_percent: float | None = None
+    """Share of the model's squared error that the 1% of the items with the largest errors carry; None for fewer than 100."""
     detection: dict[str, Any] = field(default_factory=dict)
     """AUROC and other measures, if labels were given."""
 
@@ -65,7 +68,8 @@ class ModelEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        return {"items": self.items, "components": self.components, **self.values, **self.detection}
+        share = {"error_share_of_worst_1_percent": self.error_share_of_worst_1_percent}
+        return {"items": self.items, "components": self.components, **self.values, **share, **self.detection}
 
     @property
     def frame(self) -> Any:
@@ -94,6 +98,7 @@ class ModelEvaluation:
             for row in rows
         ]
         lines += [f"{name.replace('_', ' ')}: {_text(value)}" for name, value in self.detection.items()]
+        lines += filter(None, [describe_tail(self.error_share_of_worst_1_percent)])
         return "\n".join([f"{self.items:,} items", *lines])
 
     def _repr_html_(self) -> str:
@@ -148,11 +153,12 @@ def evaluate_items(
         if problem is not None or not labelled.labels:
             raise InputError(f"labels: {problem or 'no item has a label'}")
         detection = labelled.values(None)
-    return ModelEvaluation(values, found.model.items, found.components, images, detection)
+    return ModelEvaluation(values, found.model.items, found.components, images, found.tail, detection)
 
 
 def _rows(found: Evaluation, images: bool, prefix: str = "") -> dict[str, dict[str, float | None]]:
-    rows: dict[str, ErrorSum] = {"model": found.model, "pca": found.pca, "mean": found.mean_item}
+    clipped = {} if found.pca_clipped is None else {"pca_clipped": found.pca_clipped}
+    rows: dict[str, ErrorSum] = {"model": found.model, "pca": found.pca, **clipped, "mean": found.mean_item}
     return {
         f"{prefix}{name}": {
             metric.name: metric_values(errors, found.mean_item, images)[metric.name]

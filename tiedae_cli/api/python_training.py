@@ -18,7 +18,7 @@ from tiedae_cli.api.python_words import python_words
 from tiedae_cli.api.temporary_folder import TemporaryFolder
 from tiedae_cli.cli.train_request import DATASET, parse_train_request
 from tiedae_cli.config import Config, keys
-from tiedae_cli.config.samples import find_config, run_name
+from tiedae_cli.config.samples import find_config, run_name, run_name_of_data
 from tiedae_cli.config.yaml_reader import dump_config, load_config, parse_config
 from tiedae_cli.data.load_data import SMALL, load_memory, load_splits
 from tiedae_cli.data.sources.memory import IN_MEMORY, MemoryData, as_array, holds_photograph
@@ -235,11 +235,11 @@ def _named_request(
         if config is not None:
             raise InputError("config: a second config beside the first argument; expected one")
         parsed = _parsed(data, assignments)
-        return TrainingRequest(parsed, Path(parsed.data.dataset).stem, notes=tuple(keys.real_names(assignments)))
+        return TrainingRequest(parsed, run_name_of_data(parsed.data.dataset), notes=tuple(keys.real_names(assignments)))
     words = [os.fspath(data)] if isinstance(data, (str, os.PathLike)) else list(map(os.fspath, data))
     if isinstance(config, (Mapping, Config)):
-        parsed = _parsed(config, [*(f"{DATASET}={json.dumps(word)}" for word in words), *assignments])
-        return TrainingRequest(parsed, Path(parsed.data.dataset).stem, notes=tuple(keys.real_names(assignments)))
+        parsed = _parsed(config, [f"{DATASET}={json.dumps(words)}", *assignments])
+        return TrainingRequest(parsed, run_name_of_data(parsed.data.dataset), notes=tuple(keys.real_names(assignments)))
     request = parse_train_request(words, None if config is None else os.fspath(config), assignments, resume=False)
     assert request.config is not None and request.name is not None  # only a run that is resumed has none
     return TrainingRequest(load_config(request.config, request.assignments), request.name, notes=request.notes)

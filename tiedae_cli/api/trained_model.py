@@ -32,12 +32,13 @@ from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.trained_run import OpenRun, open_run
 from tiedae_cli.scoring.false_alarms import QUANTILE
 from tiedae_cli.scoring.finished_model import with_weights
+from tiedae_cli.scoring.onnx_score import JudgedBy
 from tiedae_cli.scoring.scorer import Scorer
 from tiedae_cli.scoring.threshold import Threshold
 from tiedae_cli.system.devices import resolve_device
 from tiedae_cli.system.storage import replacing
 from tiedae_cli.system.text import shown
-from tiedae_cli.tasks.export import export_run
+from tiedae_cli.tasks.export import export_run, export_score
 from tiedae_cli.tasks.report import report_page
 
 NAME = "X"  # of what is asked about, for messages
@@ -219,21 +220,36 @@ class Model:
         self._run.trained.save(Path(path))
         return Path(path)
 
-    def export_onnx(self, path: Any, *, part: str = "both", raw: bool = True) -> Path:
+    def export_onnx(
+        self,
+        path: Any,
+        *,
+        part: str = "both",
+        raw: bool = True,
+        false_alarms: float | None = None,
+        threshold: float | None = None,
+    ) -> Path:
         """Write the model as an ONNX file, checked against onnxruntime, and return its path.
 
         Args:
             path: of the file.
-            part: ``both``, ``encoder`` or ``decoder``.
-            raw: whether it takes and gives the data's own values.
+            part: ``score`` (from raw values to score, outlier, reconstruction and code), ``both``, ``encoder`` or ``decoder``.
+            raw: whether the other parts take and give the data's own values; ``score`` always does.
+            false_alarms: fraction of normal items expected above the threshold of ``score``. Default: 0.01.
+            threshold: the threshold of ``score``, in place of ``false_alarms``.
 
         Raises:
-            InputError: the extra ``onnx`` is not installed, or the part is unknown.
+            InputError: the extra ``onnx`` is not installed, the part is unknown, or there is no threshold.
             ExportError: the answers differ from the model's.
         """
-        if part not in ("both", "encoder", "decoder"):
-            raise InputError(f"part: {part!r}: expected both, encoder or decoder")
-        content, _ = export_run(self._run, "onnx", part, raw)  # type: ignore[arg-type]
+        if part not in ("score", "both", "encoder", "decoder"):
+            raise InputError(f"part: {part!r}: expected score, both, encoder or decoder")
+        if part == "score":
+            content, _ = export_score(self._run.on_cpu(), JudgedBy(false_alarms, threshold))
+        else:
+            if false_alarms is not None or threshold is not None:
+                raise InputError(f"part {part!r} has no threshold; only the part 'score' has one")
+            content, _ = export_run(self._run, "onnx", part, raw)  # type: ignore[arg-type]
         with replacing(Path(path)) as file:
             file.write(content)
         return Path(path)

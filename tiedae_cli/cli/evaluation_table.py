@@ -72,6 +72,7 @@ def evaluation_values(evaluation: Evaluation, denoising: Denoising | None = None
         "split": evaluation.split,
         "items": evaluation.model.items,
         **_all_values(evaluation, images=raw is None),
+        "error_share_of_worst_1_percent": evaluation.tail,
         **({} if raw is None else {"raw": _all_values(raw, images=False)}),
         **under_noise,
     }

@@ -42,7 +42,7 @@ def facts_table(trained: Checkpoint, summary: TrainingSummary) -> Table:
     units = "standardized by the training split" if form.kind == "vectors" else "values in [0, 1]"
     rows = [
         ("parameters", f"{count:,} {tied}; the same shape {otherwise}: {other:,}"),
-        ("data", f"{config.data.dataset}: {form.describe()}, {' x '.join(map(str, form.shape))}, {units}"),
+        ("data", f"{config.data.data_name}: {form.describe()}, {' x '.join(map(str, form.shape))}, {units}"),
         (
             "training",
             f"{training.optimizer}, {training.loss}, {rate}, batches of {training.batch_size:,}, l2 {training.l2:g}, {training.precision}",

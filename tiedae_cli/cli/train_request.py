@@ -1,5 +1,6 @@
 """What the words after ``tiedae train`` and ``tiedae tune`` mean: a config, data to train on, keys of the config, or a run to resume."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from tiedae_cli.cli.loose_words import refuse_loose_words
 from tiedae_cli.config import keys
 from tiedae_cli.config.problems import suggestion
-from tiedae_cli.config.samples import find_config, run_name, sample_configs
+from tiedae_cli.config.samples import find_config, run_name, run_name_of_data, sample_configs
 from tiedae_cli.config.yaml_reader import load_config
 from tiedae_cli.errors import ConfigError, InputError
 from tiedae_cli.system.portability import quoted
@@ -60,7 +61,7 @@ def parse_train_request(
         path = None if config is None else find_config(config)
         name = None if path is None else _name(path, given)
         return TrainRequest(path, given, name, plain[0] if plain else None, tuple(keys.real_names(given)))
-    notes, chosen = keys.real_names(given), config
+    notes, chosen, data = keys.real_names(given), config, list[str]()
     for word in plain:
         kind, sample = _meaning(word)
         if kind == "config":
@@ -72,13 +73,30 @@ def parse_train_request(
             continue
         if any(keys.find_key(text.partition("=")[0]) == ("data", "dataset") for text in given):
             raise InputError(f"{word}: a second data set; expected one")
-        given.insert(0, f"{DATASET}={word}")
+        data.append(word)
         if config is None and chosen is None and not any(_meaning(other)[0] == "config" for other in plain if other != word):
             chosen = sample
             notes.append(f"{word}: trained with the sample config {sample} (tiedae configs {sample} shows it)")
+    if data:
+        given.insert(0, f"{DATASET}={_dataset(data)}")
     path = find_config(chosen or "digits")
     _refuse_placeholder(path, given, command)
     return TrainRequest(path, given, _name(path, given), notes=tuple(notes))
+
+
+def _dataset(words: Sequence[str]) -> str:
+    """Return the value of ``data.dataset`` for the data of a command line.
+
+    Raises:
+        InputError: there are several that are not all tables.
+    """
+    from tiedae_cli.config import DataConfig
+    from tiedae_cli.data.sources.detection import table_files
+
+    other = None if len(words) == 1 else next((word for word in words if table_files(word, DataConfig()) is None), None)
+    if other is not None:
+        raise InputError(f"{other}: a second data set; several files are read as one only if all are tables")
+    return words[0] if len(words) == 1 and words[0][:1] not in ("[", "{", "'", '"') else json.dumps(list(words))
 
 
 def _refuse_loose(words: Sequence[str], config: str | None, assignments: Sequence[str], command: str) -> None:
@@ -96,7 +114,7 @@ def _refuse_placeholder(path: Path, assignments: Sequence[str], command: str) ->
         keys.find_key(text.partition("=")[0]) == ("data", "dataset") for text in assignments
     ):
         return
-    dataset = load_config(path).data.dataset
+    dataset = load_config(path).data.sources[0]
     if dataset not in samples and not os.path.exists(dataset):
         raise InputError(
             f"{path.stem}: trains on your own data, and {dataset} does not exist; type: tiedae {command} {path.stem} PATH"
@@ -108,8 +126,8 @@ def _name(path: Path, assignments: Sequence[str]) -> str:
     for text in reversed(assignments):
         pair = keys.assignment(text)
         if pair is not None and keys.find_key(pair[0]) == ("data", "dataset"):
-            stem = Path(os.path.abspath(os.path.expanduser(pair[1]))).name.removesuffix(".gz")
-            return Path(stem).stem or run_name(path)
+            several = json.loads(pair[1]) if pair[1].startswith('["') and pair[1].endswith('"]') else pair[1]
+            return run_name_of_data(several)
     return run_name(path)
 
 
@@ -123,6 +141,7 @@ def _meaning(word: str) -> tuple[str, str]:
     if word == "-" or word.lower() in sample_configs() or path.suffix.lower() in YAML:
         return "config", ""
     from tiedae_cli.data.load_data import data_set_name
+    from tiedae_cli.data.sources.table_files import is_glob
 
     name = data_set_name(word)
     if name is not None:
@@ -135,6 +154,8 @@ def _meaning(word: str) -> tuple[str, str]:
             )
     if path.exists():
         return "data", _sample_for(path)
+    if is_glob(word):
+        return "data", "vectors"
     raise ConfigError(_unknown(word))
 
 

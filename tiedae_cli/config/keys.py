@@ -91,13 +91,13 @@ def alternatives(field: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def is_text(key: Key) -> bool:
-    """Return whether a key holds free text."""
-    return all(kind.get("type") == "string" and "enum" not in kind for kind in kinds(key))
+    """Return whether a key holds free text, alone or in a list."""
+    return any(kind.get("type") == "string" and "enum" not in kind for kind in kinds(key))
 
 
 def is_list(key: Key) -> bool:
     """Return whether a key holds a list."""
-    return any(kind.get("type") == "array" for kind in kinds(key))
+    return not is_text(key) and any(kind.get("type") == "array" for kind in kinds(key))
 
 
 def find_key(name: str) -> Key | None:

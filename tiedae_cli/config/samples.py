@@ -1,6 +1,8 @@
 """The bundled sample configs, and the lookup of a config by name."""
 
 import os
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from tiedae_cli.config.problems import suggestion
@@ -35,6 +37,14 @@ def find_config(name: str) -> Path:
     if name.lower() in samples:
         return samples[name.lower()]
     raise ConfigError(f"--config {name}: no such file, and no sample config has that name{suggestion(name.lower(), samples)}")
+
+
+def run_name_of_data(dataset: str | Sequence[str]) -> str:
+    """Return the default run name for data: the stem of its file, the name of its folder, or the folder of a glob pattern."""
+    first = dataset if isinstance(dataset, str) else dataset[0]
+    parts = Path(os.path.abspath(os.path.expanduser(first))).parts
+    plain = list(takewhile(lambda part: not set("*?[") & set(part), parts))
+    return (Path(plain[-1].removesuffix(".gz")).stem if len(plain) > 1 else "") or "tables"
 
 
 def run_name(path: Path) -> str:

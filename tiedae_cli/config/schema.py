@@ -28,6 +28,7 @@ Tracker = Literal["tensorboard", "mlflow"]
 LARGEST_LAYER = 65_536
 HiddenSize = Annotated[int, Field(ge=1, le=LARGEST_LAYER)]
 LARGEST_SIDE = 16_384
+LONGEST_PATH, MOST_FILES = 4096, 100_000  # of data.dataset
 
 
 def _portion(value: Any) -> Any:
@@ -102,6 +103,24 @@ def _array_names(value: Any) -> Any:
 
 
 ArrayNames = Annotated[dict[str, str], BeforeValidator(_array_names)]
+
+
+def _dataset(value: Any) -> Any:
+    """Turn a list into a tuple, and a list of one name into that name."""
+    names = value if isinstance(value, (list, tuple)) else [value]
+    if (
+        not names
+        or len(names) > MOST_FILES
+        or not all(isinstance(name, str) and 0 < len(name) <= LONGEST_PATH for name in names)
+    ):
+        raise PydanticCustomError("dataset", "must be a name or a path, or a list of paths of tables")
+    return tuple(names) if len(names) > 1 else names[0]
+
+
+Dataset = Annotated[
+    Annotated[str, Field(min_length=1, max_length=LONGEST_PATH)] | Annotated[tuple[str, ...], Field(max_length=MOST_FILES)],
+    BeforeValidator(_dataset),
+]
 Name = Annotated[str, Field(min_length=1, max_length=4096), BeforeValidator(_name)]
 NameList = Annotated[tuple[str, ...], BeforeValidator(_names), Field(max_length=10_000)]
 LabelList = Annotated[tuple[str, ...], BeforeValidator(_labels), Field(max_length=10_000)]
@@ -219,8 +238,9 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which data to read, and how it is split."""
 
-    dataset: Annotated[str, Field(min_length=1, max_length=4096)] = "digits"
-    """The data: a name, or the path of a folder, an array or a table. Names: `digits` (bundled); `mnist`, `fashion-mnist`,
+    dataset: Dataset = "digits"
+    """The data: a name, or the path of a folder, an array or a table; of tables also a glob pattern or a list of paths, which are
+    read as one table. Names: `digits` (bundled); `mnist`, `fashion-mnist`,
     `kmnist`, `qmnist`, `emnist-...`, `usps`, `cifar10` (downloaded once). Paths: a folder of images; an array of N x D
     feature vectors or N x H x W, N x C x H x W or N x H x W x C images (whole numbers from 0 to 255, or floats in [0, 1]);
     a table. docs/data.md lists the formats."""
@@ -242,10 +262,10 @@ class DataConfig(Section):
     mode: Literal["gray", "color"] | None = None
     """Color mode to which the images of a folder are converted. Default: `color` if any image has color, else `gray`."""
     include: NameList = ()
-    """Glob patterns of the files to read (image folders only), matched against file names and paths below the folder.
+    """Glob patterns of the files to read (folders only), matched against file names and paths below the folder.
     Default: all."""
     exclude: NameList = ()
-    """Glob patterns of files to skip (image folders only), for example `*mask*`."""
+    """Glob patterns of files to skip (folders only), for example `*mask*`."""
     range: ValuePair | None = None
     """Raw values of images that map to 0 and 1: [lowest, highest]. Default: 0 and 255 for bytes, 0 and 1 for floats; for
     deeper integers the largest value of the bit depth in use (10, 12, 14 or 16 bits)."""
@@ -294,6 +314,17 @@ class DataConfig(Section):
     and no-break spaces. Default: detected, if the file shows which mark it is; single groups alone (`1.234`) are decimals."""
     header: bool | None = None
     """Whether the first row of a text table names the columns. Default: detected from the file."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What ``dataset`` names: one name or path, or the paths of several tables."""
+        return (self.dataset,) if isinstance(self.dataset, str) else self.dataset
+
+    @property
+    def data_name(self) -> str:
+        """``dataset`` as text, for messages."""
+        first, *others = self.sources
+        return f"{first} and {len(others):,} more" if others else first
 
 
 class ModelConfig(Section):

@@ -18,8 +18,9 @@ def last_part(name: str) -> str:
 
 def without_folders(config: Config) -> Config:
     """Return a config in which each path is its last part."""
+    names = tuple(map(last_part, config.data.sources))
     data = {
-        "dataset": last_part(config.data.dataset),
+        "dataset": names[0] if len(names) == 1 else names,
         "root": None if config.data.root is None else last_part(config.data.root),
     }
     start = config.training.init_from

@@ -20,6 +20,7 @@ from tiedae_cli.data.sources.column_names import composed
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.files_in_use import note_input
+from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.regular_files import open_regular, what_it_is
 from tiedae_cli.system.standard_streams import stdin
 from tiedae_cli.system.text import note_names
@@ -107,7 +108,7 @@ class FolderImages:
             return "; it is a Zarr store: save its array as .npy: np.save('x.npy', zarr.open(PATH)[...])"
         tables = sum(count for suffix, count in self.skipped.items() if suffix in TABLE_SUFFIXES)
         if tables:
-            return f"; it has {self.describe_skipped()}: join the tables into one file, or name one of them"
+            return f"; it has {self.describe_skipped()}: to read tables alone, name their pattern: {quoted(f'{folder}/*.csv')}"
         return f"; it has {self.describe_skipped()}" if self.skipped else ""
 
     def warn_if_most_are_skipped(self, folder: Path) -> None:
@@ -135,7 +136,7 @@ def image_names(folder: Path, selection: Selection = Selection()) -> FolderImage
     found: list[str] = []
     skipped: Counter[str] = Counter()
     everything: list[str] = []
-    for shown in _files_by_folder(folder):
+    for shown in files_by_folder(folder):
         for name in shown:
             if not is_image_file(name):
                 skipped[Path(name).suffix.lower() or "without a suffix"] += 1
@@ -156,11 +157,11 @@ def first_image(folder: Path) -> Path | None:
     Raises:
         DataError: a folder cannot be read.
     """
-    paths = (folder / name for shown in _files_by_folder(folder) for name in sorted(shown) if is_image_file(name))
+    paths = (folder / name for shown in files_by_folder(folder) for name in sorted(shown) if is_image_file(name))
     return next((path for path in paths if path.is_file()), None)
 
 
-def _files_by_folder(folder: Path) -> Iterator[list[str]]:
+def files_by_folder(folder: Path) -> Iterator[list[str]]:
     """Yield, for each subfolder, the paths of its files below the folder; hidden files are skipped."""
     visited = set()
 

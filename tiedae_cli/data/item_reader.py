@@ -20,13 +20,16 @@ from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.image_files import Selection, expand_folders, images_part, is_image_file, takes_image_files
 from tiedae_cli.data.item_rules import ItemRules, rules_for_model
 from tiedae_cli.data.item_set import Block, ItemForm, ItemSet
-from tiedae_cli.data.sources.detection import is_input, is_stream, open_stream, source_of
+from tiedae_cli.data.sources.detection import is_input, is_stream, open_stream, source_of, table_files
+from tiedae_cli.data.sources.joined_tables import joined, open_tables
 from tiedae_cli.data.sources.memory import part_for_model
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, stop
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import ReadOptions
+from tiedae_cli.data.sources.table import Table
 from tiedae_cli.data.sources.table_columns import all_columns, match_columns
-from tiedae_cli.data.sources.tables import Table
+from tiedae_cli.data.sources.table_files import TableFile, is_glob, matches
+from tiedae_cli.data.sources.table_kinds import TABLES, chosen_part, table_options
 from tiedae_cli.data.windows import row_blocks, row_form, window_blocks
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.system.files_in_use import note_input
@@ -91,6 +94,7 @@ class ItemReader:
         self._data = data or DataConfig()
         self._series, self._next = 0, 0  # number of the current series, and the row that would continue it
         self._key = key
+        self._keys: dict[str, tuple[tuple[str, str], ...]] = {}  # columns that the folders of a file add
 
     def open(self, inputs: Sequence[str]) -> Items:
         """Return the items of image files, of whatever ``detection.SOURCES`` lists, and of ``-``.
@@ -117,24 +121,51 @@ class ItemReader:
         if list(inputs).count("-") > 1:
             raise InputError("-: stdin can be read only once")
         for name in inputs:
-            if name != "-" and not os.path.exists(name):
+            if name != "-" and not os.path.exists(name) and not (is_glob(name) and matches(name)):
                 raise InputError(f"{name}: no such file or folder")
-        paths = [path for name in inputs for path in self._expanded(name)]
+        paths, tables = self._open_tables([path for name in inputs for path in self._expanded(name)])
         alone = len(paths) == 1
         groups = [(images, list(group)) for images, group in groupby(paths, is_image_file)]
         opened: list[Items] = []
         for images, group in groups:
-            opened += [self._image_files(group)] if images else [self._opened(name, alone) for name in group]
+            opened += [self._image_files(group)] if images else [self._opened(name, alone, tables.get(name)) for name in group]
         counts = [part.count for part in opened]
         known = sum(count for count in counts if count is not None)
         return Items(chain.from_iterable(part.blocks for part in opened), None if None in counts else known)
 
     def _expanded(self, name: str) -> list[str]:
-        """Return the image files of a folder of images; of anything else, which is opened whole, the name itself."""
+        """Return the files of a folder of images or tables, or of a glob pattern; of what is opened whole, the name itself."""
+        if is_glob(name) or os.path.isdir(name):
+            files = table_files(name, self._data)
+            if files is not None:
+                note_input(name)
+                self._keys |= {str(file.path): file.keys for file in files}
+                return [str(file.path) for file in files]
+            if is_glob(name):
+                return [path for each in matches(name) for path in self._expanded(each)]
         if os.path.isdir(name) and is_input(name):
             note_input(name)
             return [name]
         return [str(path) for path in expand_folders([name], Selection(self._data.include, self._data.exclude))]
+
+    def _open_tables(self, paths: Sequence[str]) -> tuple[list[str], dict[str, Table]]:
+        """Open the tables among the files if there are several: they have one number format, and with ``data.series`` are one table.
+
+        Returns the files without those that cannot be opened or are part of another, and the open table of each.
+        """
+        files: dict[str, TableFile] = {}
+        for path in paths:
+            if not is_image_file(path) and not is_stream(path) and os.path.isfile(path):
+                with self._reporting_bad(path):
+                    if (source := source_of(Path(path))) in TABLES:
+                        files[path] = TableFile(Path(path), source.name, self._keys.get(path, ()))
+        if len(files) < 2 and not any(file.keys for file in files.values()):
+            return list(paths), {}
+        opened = open_tables(list(files.values()), table_options(self._options(paths[0])), self.bad)
+        tables = {table.name: table for table in opened}
+        if self._data.series is not None and len(opened) > 1:
+            tables = {opened[0].name: joined(opened, opened[0].name)}
+        return [path for path in paths if path not in files or path in tables], tables
 
     def open_memory(self, data: Any, name: str, windows: bool = True) -> Items:
         """Return the items of an array or a table in memory under the same rules as those of a file.
@@ -158,9 +189,11 @@ class ItemReader:
         items = self._items(names[0], {"train": part}, alone=True)
         return Items(conversions.then_summary(items.blocks), items.count)
 
-    def _opened(self, name: str, alone: bool) -> Items:
-        """Return the items of an array, a table or an unnamed stream; its head is read at once."""
+    def _opened(self, name: str, alone: bool, table: Table | None = None) -> Items:
+        """Return the items of an array, a table (which may be open) or an unnamed stream; its head is read at once."""
         with self._reporting_bad(name):
+            if table is not None:
+                return self._items(name, chosen_part(table, self._options(name)), alone)
             if not is_stream(name):
                 source = source_of(Path(name))
                 if source is IMAGE_FILE:
@@ -180,6 +213,10 @@ class ItemReader:
         counts = [part.count for part in parts.values()]
 
         def label(split: str, row: str | int) -> str | int:
+            locate = parts[split].locate
+            if locate is not None and isinstance(row, int):
+                file, own = locate(row)
+                return f"{file}[{own}]"
             where = row if len(parts) == 1 else f"{split}[{row}]"
             if alone or isinstance(row, str):
                 return where
@@ -192,7 +229,7 @@ class ItemReader:
                     for raw in part.read(self.size, self.bad):
                         good = rules.convert(raw, self.bad)
                         for rows, values, labels in self._unbroken(good):
-                            plain = alone and len(parts) == 1
+                            plain = alone and len(parts) == 1 and part.locate is None
                             names = rows if plain else [label(split, row) for row in rows]
                             yield Block(names, self._seen(rules, values), self._series, labels or _labels(part, rows))
 
@@ -215,7 +252,7 @@ class ItemReader:
 
     def _options(self, name: str) -> ReadOptions:
         """Return how to read a file or stream; the config's names of arrays apply only to the file that the model was trained on."""
-        own = os.path.realpath(os.path.expanduser(self._data.dataset)) == os.path.realpath(name)
+        own = os.path.realpath(name) in [os.path.realpath(os.path.expanduser(source)) for source in self._data.sources]
         return ReadOptions(self._columns, self._data if own else self._data.model_copy(update={"arrays": {}}), self._key)
 
     def _columns(self, table: Table) -> Columns:

@@ -4,7 +4,7 @@ Images are uint8 (whole numbers from 0 to 255, black and white as 0 and 255) or 
 float64, or uint8 where they are stored so. Shapes: N items, B items per block, C channels, H x W pixels, D values per item.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,8 @@ class ItemRules:
     """The named columns of the values, if the source has names."""
     range: ValueRange | None = None
     """Images only: the values that become 0 and 1."""
+    locate: Callable[[int], tuple[str, int]] | None = None
+    """Returns the file and the row in it of an item, if the part has several files."""
 
     def convert(self, block: RawBlock, bad: Bad) -> RawBlock:
         """Return the valid items of a block, with values (B, D) of the target type.
@@ -79,9 +81,13 @@ class ItemRules:
         for index in np.flatnonzero(wrong.any(1)).tolist():
             value = values[index, int(wrong[index].argmax())]
             item = item_name(rows[index])
+            name, row = self.name, rows[index]
+            if self.locate is not None and isinstance(row, int):
+                name, row = self.locate(row)
+                item = item_name(row)
             if self.columns is not None:
                 item += f", column {self.columns.values[int(wrong[index].argmax())]}"
-            bad(DataError(f"{self.name}: {item} holds {self._problem(value)}"))
+            bad(DataError(f"{name}: {item} holds {self._problem(value)}"))
         return np.asarray(~wrong.any(1))
 
     def _problem(self, value: np.generic) -> str:
@@ -172,4 +178,6 @@ def _rules(
             low, high = range.low, range.high
     else:
         low, high = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
-    return ItemRules(part.name, form, target, channels_last, low, high, allows_nan and not images, part.columns, range)
+    return ItemRules(
+        part.name, form, target, channels_last, low, high, allows_nan and not images, part.columns, range, part.locate
+    )

@@ -1,7 +1,9 @@
 """Loads the source that a config names as ``Splits`` of ``ItemSet``, whatever its kind."""
 
+import glob
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tiedae_cli.config import DataConfig
@@ -10,7 +12,7 @@ from tiedae_cli.data.image_files import first_image, is_color, open_image
 from tiedae_cli.data.item_set import SPLITS, Splits
 from tiedae_cli.data.partition import normal_only, partition
 from tiedae_cli.data.scaling import scaled
-from tiedae_cli.data.sources.detection import formats, is_data_file, source_of, suffixes_with
+from tiedae_cli.data.sources.detection import formats, is_data_file, source_of, suffixes_with, table_files
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.data.sources.downloads import DOWNLOADS, files_of, load_download
 from tiedae_cli.data.sources.folder import IMAGE_FOLDER
@@ -19,6 +21,8 @@ from tiedae_cli.data.sources.memory import FIELDS, IN_MEMORY, NAME, MemoryData, 
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import TABLE, ReadOptions
 from tiedae_cli.data.sources.table_columns import all_columns, choose_columns
+from tiedae_cli.data.sources.table_files import TableFile, is_glob, matches
+from tiedae_cli.data.sources.table_folder import TABLE_FOLDER, table_parts
 from tiedae_cli.data.sources.table_kinds import TABLE_FIELDS
 from tiedae_cli.data.training_sets import training_sets
 from tiedae_cli.data.windows import windowed
@@ -33,8 +37,8 @@ SOME_FIELDS = {  # keys of the data section that only some sources know, and the
     "root": "data sets that are downloaded",
     "size": "a folder of images",
     "mode": "a folder of images",
-    "include": "a folder of images",
-    "exclude": "a folder of images",
+    "include": "a folder of images or tables",
+    "exclude": "a folder of images or tables",
     "scaling": "feature vectors",
     "missing": "feature vectors",
     "window": "rows of numbers",
@@ -63,7 +67,9 @@ def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
         ConfigError: a field of the config does not go with this data.
         StorageError: the cache of a folder's images cannot be written.
     """
-    name = shown_path(config.dataset)
+    if len(config.sources) > 1 or is_glob(config.sources[0]):
+        return _load_tables(config)
+    name = shown_path(config.sources[0])
     if name == IN_MEMORY:
         raise DataError("this model was trained on data in memory, which is not stored with it; name the data")
     note_data(config)
@@ -93,6 +99,55 @@ def load_memory(data: MemoryData, config: DataConfig) -> Splits:
     return _scaled(partition(training_sets(parts, NAME, config.missing, range_), config, NAME), config)
 
 
+def _load_tables(config: DataConfig) -> Splits:
+    """Load several files of tables as one table."""
+    note_data(config)
+    name = config.model_copy(update={"dataset": tuple(map(shown_path, config.sources))}).data_name
+    _refuse_fields(config, name, *(field for field in SOME_FIELDS if field not in TABLE_FOLDER.fields))
+    files = named_tables([shown_path(source) for source in config.sources], config)
+    if config.missing == "fill":
+        raise ConfigError(f"data.missing: {name}: fill is only for HDF5 files, whose parts may be absent")
+    parts = table_parts({"train": files}, name, ReadOptions(lambda table: choose_columns(table, config), config))
+    return _scaled(partition(training_sets(parts, name, config.missing), config, name), config)
+
+
+def named_tables(names: Sequence[str], config: DataConfig) -> list[TableFile]:
+    """Return the files of tables that several names, or a glob pattern, mean.
+
+    Raises:
+        DataError: a name is not that of tables, a pattern matches nothing, or a file is named twice.
+    """
+    files: list[TableFile] = []
+    for name in names:
+        found = table_files(name, config)
+        if found is None and is_glob(name):
+            raise DataError(f"data.dataset: {name}: {_no_tables(name)}")
+        if found is None and not os.path.exists(os.path.expanduser(name)):
+            raise _not_found(name, exists=False)
+        if found is None:
+            raise DataError(f"data.dataset: {name}: not a table; several files are read as one only if all are tables")
+        files += found
+    seen: set[str] = set()
+    for file in files:
+        real = os.path.realpath(file.path)
+        if real in seen:
+            raise DataError(f"data.dataset: {file.path}: named twice; its rows would count twice")
+        seen.add(real)
+    return files
+
+
+def _no_tables(pattern: str) -> str:
+    found = matches(pattern)
+    if not found:
+        return f"no file matches this pattern (looked from {os.getcwd()})"
+    return f"matches {found[0]}, which is not a table; for images name their folder, and --set 'data.include=PATTERN'"
+
+
+def is_there(config: DataConfig) -> bool:
+    """Return whether something has the name of the data."""
+    return any(matches(name) if is_glob(name) else os.path.exists(os.path.expanduser(name)) for name in config.sources)
+
+
 def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
     """Load the file or folder at a path."""
     source = source_of(path) if path.is_file() or path.is_dir() else IMAGE_FILE
@@ -108,11 +163,13 @@ def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
 
 def note_data(config: DataConfig) -> None:
     """Note the files of the data that a config names as what this command reads."""
-    if config.dataset in DOWNLOADS:
-        for path in files_of(config.dataset, config.root and shown_path(config.root)):
+    if config.sources[0] in DOWNLOADS:
+        for path in files_of(config.sources[0], config.root and shown_path(config.root)):
             note_input(path)
     elif config.dataset != "digits":
-        note_input(os.path.expanduser(shown_path(config.dataset)))
+        for name in config.sources:
+            for found in matches(name) if is_glob(name) else [os.path.expanduser(shown_path(name))]:
+                note_input(found)
 
 
 def is_data_set(name: str) -> bool:
@@ -155,19 +212,26 @@ def holds_photographs(folder: Path) -> bool:
 
 
 def shown_path(name: str) -> str:
-    """Return a path as it is shown and opened: relative if it lies below the working folder."""
+    """Return a path or glob pattern as it is shown and opened: relative if it lies below the working folder."""
     inside = os.path.isabs(name) and os.path.commonpath([os.getcwd(), name]) == os.getcwd()
     return os.path.relpath(name) if inside else name
 
 
 def absolute(config: DataConfig) -> DataConfig:
     """Return the section with absolute paths, which mean the same from every folder."""
-    path = os.path.expanduser(config.dataset)
-    moved = not is_data_set(config.dataset) and os.path.exists(path) and not HIDDEN.search(os.path.abspath(path))
     root = None if config.root is None else os.path.abspath(os.path.expanduser(config.root))
     root = config.root if root is not None and HIDDEN.search(root) else root  # a config file cannot hold it: it stays relative
-    dataset = os.path.abspath(path) if moved else data_set_name(config.dataset) or config.dataset
-    return config.model_copy(update={"dataset": dataset, "root": root})
+    names = tuple(map(_absolute_name, config.sources))
+    return config.model_copy(update={"dataset": names if len(names) > 1 else names[0], "root": root})
+
+
+def _absolute_name(name: str) -> str:
+    path = os.path.expanduser(name)
+    if is_glob(name):
+        full = path if os.path.isabs(path) else os.path.join(glob.escape(os.getcwd()), path)
+        return name if HIDDEN.search(full) else full
+    moved = not is_data_set(name) and os.path.exists(path) and not HIDDEN.search(os.path.abspath(path))
+    return os.path.abspath(path) if moved else data_set_name(name) or name
 
 
 def _scaled(splits: Splits, config: DataConfig) -> Splits:

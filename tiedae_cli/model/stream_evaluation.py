@@ -5,6 +5,7 @@ Shapes: B items per block, D values per item.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from tiedae_cli.data.item_set import Block, ItemForm
 from tiedae_cli.data.sources.part import item_name
 from tiedae_cli.errors import DataError
+from tiedae_cli.model.error_tail import ErrorTail
 from tiedae_cli.model.inference import Evaluation
 from tiedae_cli.model.metrics import ErrorSum, item_sums, squares
 from tiedae_cli.model.pca import PrincipalComponents
@@ -47,19 +49,20 @@ def evaluate_stream(
     if form.kind == "images":
         answers["pca_clipped"] = components.reconstruct_clipped
     sums: dict[str, Counter[str]] = {name: Counter() for name in answers}
-    raw, items = dict.fromkeys(answers, 0.0), 0
+    raw, items, tail = dict.fromkeys(answers, 0.0), 0, ErrorTail()
     scale = torch.as_tensor(form.scale, dtype=torch.float64)
     for block in blocks:
         x = torch.as_tensor(block.values, device=device)
         items += len(x)
-        for name, answer in answers.items():
-            made = answer(x)
-            sums[name].update(item_sums(x, made, form))
-            raw[name] += squares(in_float64(made - x).cpu() / scale).sum().item()
+        made = {name: answer(x) for name, answer in answers.items()}
+        for name, answered in made.items():
+            sums[name].update(item_sums(x, answered, form))
+            raw[name] += squares(in_float64(answered - x).cpu() / scale).sum().item()
         _refuse_infinite(sums["model"]["squared_error"], block, model, x)
+        tail.add(squares(made["model"] - x).sum(1).cpu().numpy())
     if not items:
         raise DataError("no items to measure")
-    return _evaluation(sums, raw, items, form, components.components.shape[1])
+    return replace(_evaluation(sums, raw, items, form, components.components.shape[1]), tail=tail.share)
 
 
 def _evaluation(

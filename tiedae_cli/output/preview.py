@@ -19,7 +19,7 @@ def preview_lines(answers: Sequence[Answers], title: tuple[str, str], width: int
     """Draw as many items as fit; nothing if not even one fits.
 
     Args:
-        answers: the originals first; PCA's are not drawn if the window is too narrow for all.
+        answers: the originals first; if the window is too narrow for all, PCA's are drawn below.
         title: two lines.
         width: width of the window in characters.
         height: height of the window in lines.
@@ -39,15 +39,20 @@ def preview_lines(answers: Sequence[Answers], title: tuple[str, str], width: int
     else:
         names = [[_caption(one, index) for one in answers] for index in range(count)]
         cell = max(across, *(len(name) for row in names for name in row))
-        if len(answers) * (cell + 1) > width and len(answers) > 2:
-            kept = (0, len(answers) - 1)
-            images, names = [images[index] for index in kept], [[row[index] for index in kept] for row in names]
-        fitting = min(count, max(LEAST_ITEMS, (height - 4) // (down // 2 + 1)))
+        rows = _rows(len(answers), max(1, width // (cell + 1)))
+        fitting = min(count, max(LEAST_ITEMS, (height - 4) // ((down // 2 + 1) * len(rows))))
         for index in range(fitting):
-            yield Text(" ".join(name.ljust(cell) for name in names[index]))
-            yield from _half_blocks([large[index] for large in images], cell)
+            for row in rows:
+                yield Text(" ".join(names[index][one].ljust(cell) for one in row))
+                yield from _half_blocks([images[one][index] for one in row], cell)
     if fitting < count:
         yield Text(f"{fitting} of {count:,} shown here")
+
+
+def _rows(count: int, fitting: int) -> list[list[int]]:
+    """Return which of an item's pictures stand side by side; if not all fit, the last one, the model's, is beside the original."""
+    order = list(range(count)) if count <= fitting else [0, count - 1, *range(1, count - 1)]
+    return [order[start : start + fitting] for start in range(0, count, fitting)]
 
 
 def _caption(one: Answers, index: int) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tiedae_cli.model.inference import batch_size
+from tiedae_cli.model.error_tail import ErrorTail, describe_tail
+from tiedae_cli.model.inference import batch_size, item_errors
 from tiedae_cli.model.item_batches import as_seen
 from tiedae_cli.model.verdict import Training, advice, sentence
 from tiedae_cli.output.next_steps import next_steps
@@ -38,10 +39,19 @@ class TrainingVerdict(Observer):
             log.info(f"started at MSE {start.initial_mse:.6f} per {form.value_name}; training gained {gained:.1%}")
         lines = (sentence(result.errors), advice(result.errors, _training(result), quoted(folder / "config.yaml")))
         log.info(f"best epoch {best.epoch}: " + "\n".join(filter(None, lines)))
+        if not result.errors.pca_is_exact and (tail := _tail(result)):
+            log.info(tail)
         if best.epoch == 0 and start.config.training.init_from is None:
             name = "PCA, clipped to [0, 1]" if start.config.model.output == "clip" else "PCA"
             log.info(f"no epoch of the training improved on its start: the model is {name}")
         log.info(next_steps(folder, form.kind == "images", self.in_shell))
+
+
+def _tail(result: TrainingResult) -> str:
+    """Return the sentence about the items that carry most of the best epoch's error; empty if no few items do."""
+    start = result.start
+    errors = item_errors(start.model, start.splits.validation or start.splits.train, start.device)
+    return describe_tail(ErrorTail().add(errors.numpy()).share)
 
 
 @torch.inference_mode()

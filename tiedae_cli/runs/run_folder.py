@@ -7,14 +7,14 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tiedae_cli.config.samples import sample_configs
 from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.errors import CheckpointError, InputError, StorageError
-from tiedae_cli.runs import checkpoint as checkpoints
-from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.export_document import is_exported
 from tiedae_cli.runs.run_list import OUTCOME, choose_run, known_runs
 from tiedae_cli.system.locks import LOCK_FILE, holding
 from tiedae_cli.system.storage import (
@@ -26,6 +26,9 @@ from tiedae_cli.system.storage import (
     storage_errors,
     sync_file,
 )
+
+if TYPE_CHECKING:
+    from tiedae_cli.runs.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +86,7 @@ class Run:
             self._check_folder()
             raise
 
-    def save(self, checkpoint: Checkpoint, best: bool) -> None:
+    def save(self, checkpoint: "Checkpoint", best: bool) -> None:
         """Replace the last checkpoint, keep what it was as the previous one, and link the best to it if this epoch is the best.
 
         At every instant ``last.safetensors`` is whole: the old one or the new one.
@@ -100,13 +103,15 @@ class Run:
             if best:
                 self.link(self.last, self.best)
 
-    def load(self, path: Path) -> Checkpoint:
+    def load(self, path: Path) -> "Checkpoint":
         """Return one of its checkpoints.
 
         Raises:
             CheckpointError: it is damaged or missing.
             StorageError: the folder is not this run's any more.
         """
+        from tiedae_cli.runs import checkpoint as checkpoints  # which imports torch; names of outputs are checked without it
+
         with self._same_folder():
             return checkpoints.load(path)
 
@@ -217,6 +222,8 @@ def named_model(word: str, parent: Path) -> Path | None:
     What lies under the word as a path comes first, if it is a run or a checkpoint; another folder or file there does not hide the
     run of that name. A word that says where something lies is not a name: never ``./photos``, and ``photos/`` only if nothing lies there.
     """
+    from tiedae_cli.runs import checkpoint as checkpoints
+
     path = Path(word)
     if is_run(path) or checkpoints.is_checkpoint(path):
         return path
@@ -237,6 +244,11 @@ def find_checkpoint(model: str | None, parent: Path) -> Path:
         if note is not None:
             log.info(note)
         model = str(folder)
+    if is_exported(model):
+        raise InputError(
+            f"{model}: an exported file, which only score, encode, decode, reconstruct and inspect can use; "
+            "this command needs the checkpoint or the run that it was exported from"
+        )
     path = named_model(model, parent) or Path(model)
     if path.is_dir():
         best = Run(path).best

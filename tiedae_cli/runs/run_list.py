@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -189,6 +190,24 @@ def _state(folder: Path, outcome: Outcome | None, asked: int, done: int) -> str:
 def _read(path: Path) -> str:
     with open_regular(path) as file:
         return file.read(LARGEST).decode()
+
+
+def in_order(runs: Iterable[RunSummary], key: str) -> list[RunSummary]:
+    """Return runs in the order of ``tiedae runs --sort``; equal ones keep theirs.
+
+    Args:
+        runs: the newest first.
+        key: ``saved``, ``name``, ``data``, ``epochs`` (most first), ``mse`` (lowest first, without one last) or ``state``.
+    """
+    keys: dict[str, Callable[[RunSummary], Any]] = {
+        "saved": lambda run: 0,
+        "name": lambda run: run.name,
+        "data": lambda run: run.data,
+        "epochs": lambda run: -run.epochs,
+        "mse": lambda run: math.inf if run.mse_per_value is None else run.mse_per_value,
+        "state": lambda run: run.state,
+    }
+    return sorted(runs, key=keys[key])
 
 
 def as_values(runs: Iterable[RunSummary]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tiedae_cli.config import Config
 from tiedae_cli.data.image_files import images_under
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits, check_split
-from tiedae_cli.data.load_data import load_splits, note_data
+from tiedae_cli.data.load_data import is_there, load_splits, note_data
 from tiedae_cli.data.sources.detection import is_input
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.model import pca
@@ -22,6 +22,7 @@ from tiedae_cli.model.inference import block_size
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.runs.export_document import is_exported
 from tiedae_cli.runs.run_folder import Run, find_checkpoint, fingerprint, named_model
 from tiedae_cli.runs.run_list import RUNS, is_finished, progress_of, summarize
 from tiedae_cli.runs.training_state import EpochReport, SplitIdentity
@@ -60,6 +61,10 @@ class OpenRun:
         """Return the same run with other weights, without what its training added at its end."""
         return OpenRun(self.path, self.device, self._read, replace(self.trained, weights=weights, finished=None))
 
+    def on_cpu(self) -> "OpenRun":
+        """Return the same run on the CPU."""
+        return OpenRun(self.path, torch.device("cpu"), self._read, self.trained)
+
     @property
     def config(self) -> Config:
         """What it was trained with."""
@@ -96,9 +101,9 @@ class OpenRun:
             return self._read or self._loaded()
         except DataError:
             named_by_user = Run(self.path.parent).config.is_file()
-            if named_by_user or not os.path.exists(self.config.data.dataset):
+            if named_by_user or not is_there(self.config.data):
                 raise
-            name = shortened(self.config.data.dataset, LONGEST_NAME)
+            name = shortened(self.config.data.data_name, LONGEST_NAME)
             message = f"{self.path}: the data that it names ({name}) is missing, damaged or not of its form"
             raise DataError(message) from None  # which quotes nothing: whoever made the file chose what is read
 
@@ -189,10 +194,10 @@ def open_run(model: str | os.PathLike[str] | None = None, device: str = "auto") 
 def separate_model(first: str | None, others: Sequence[str], parent: Path) -> tuple[str | None, list[str]]:
     """Return MODEL and INPUTS of a command line ``[MODEL] [INPUTS]...``; the first argument may be either.
 
-    The name of a run or a checkpoint is a MODEL, whatever it looks like. Image files, arrays, tables, ``-`` and folders of images are
-    inputs. Anything else is a MODEL that does not exist.
+    The name of a run, a checkpoint or an exported file is a MODEL, whatever it looks like. Image files, arrays, tables, ``-`` and
+    folders of images are inputs. Anything else is a MODEL that does not exist.
     """
-    if first is None or (first != "-" and named_model(first, parent) is not None):
+    if first is None or is_exported(first) or (first != "-" and named_model(first, parent) is not None):
         return first, list(others)
     if is_input(first) or (Path(first).is_dir() and images_under(Path(first))):
         return None, [first, *others]

@@ -175,7 +175,7 @@ def find_tune_folder(
             continue
         if found.get("data") != kept["data"]:
             again = f"tiedae tune ... --run-dir {path}-new"
-            raise DataError(f"{base.data.dataset} has changed since the runs in {path} were trained; to start anew: {again}")
+            raise DataError(f"{base.data.data_name} has changed since the runs in {path} were trained; to start anew: {again}")
         return folder
     raise InputError(f"{parent}: a million folders named {name}")
 

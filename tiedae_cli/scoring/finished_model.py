@@ -12,12 +12,13 @@ from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.errors import DataError
+from tiedae_cli.model.inference import error_sum
 from tiedae_cli.runs.calibration import Calibration, calibrate
 from tiedae_cli.runs.finished_parts import End, FinishedParts, Results
 from tiedae_cli.runs.observer import TrainingResult
 from tiedae_cli.runs.reference import QUANTILES, Reference
 from tiedae_cli.runs.trained_run import OpenRun
-from tiedae_cli.runs.training_state import JOINT
+from tiedae_cli.runs.training_summary import error_history
 from tiedae_cli.scoring.scorer import Scorer, all_scores
 
 MOST_DRAWN = 10_000  # items that the quantiles are taken from
@@ -48,9 +49,9 @@ def finished_parts(result: TrainingResult, end: End) -> FinishedParts:
 
 
 def with_weights(run: OpenRun, weights: Mapping[str, Tensor]) -> OpenRun:
-    """Return a run with other weights, whose ranker and calibration are measured again.
+    """Return a run with other weights, whose ranker, calibration and error are measured again.
 
-    Both are missing, as in a training that was killed, if the data of the training cannot be read.
+    All are missing, as in a training that was killed, if the data of the training cannot be read.
     """
     changed, finished = run.with_weights(weights), run.trained.finished
     if finished is None:
@@ -60,9 +61,12 @@ def with_weights(run: OpenRun, weights: Mapping[str, Tensor]) -> OpenRun:
         scorer = Scorer(changed)
         calibration, windows = _calibrations(scorer, validation)
         score = scorer.ranker.tensors()
+        measured = validation if len(validation) else changed.splits.train
+        error = error_sum(changed.network, measured, changed.device).mse_per_value
     except DataError:
         return changed
-    parts = replace(finished, calibration=calibration, window_calibration=windows, score=score)
+    results = replace(finished.results, mse_per_value=error)
+    parts = replace(finished, calibration=calibration, window_calibration=windows, score=score, results=results)
     changed.trained = replace(changed.trained, finished=parts)
     return changed
 
@@ -86,7 +90,7 @@ def _calibrated(scores: Tensor) -> Calibration | None:
 def _results(result: TrainingResult, end: End) -> Results:
     pca, clipped, mean = (result.measured[name] for name in ("pca", "pca_clipped", "mean"))
     assert pca is not None and mean is not None
-    done = sum(report.phase == JOINT for report in result.history)
+    done = len(error_history(result.history))
     planned, best = result.start.config.training.epochs, result.best
     seconds = sum(report.seconds for report in result.history)
     return Results(end, done, planned, best.epoch, best.selection_mse, pca, clipped, mean, seconds)

@@ -14,11 +14,12 @@ cancels where x and y are alike. So an item that k references equal has the scor
 Shapes: N items, B items per block, D values per item, M references, C candidates.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.model.inference import batch_size
 from tiedae_cli.model.item_batches import as_seen
+from tiedae_cli.model.onnx_graph import OnnxGraph
 from tiedae_cli.system.devices import in_float64
 
 SHRINKAGE = 0.1
@@ -123,6 +125,54 @@ class Neighbours:
         squares = torch.cat([(references[chosen] - part[:, None]).square_().sum(2) for part, chosen in parts])
         count = min(self.neighbours, squares.shape[1])
         return squares.topk(count, 1, largest=False).values.sqrt().mean(1)
+
+    def onnx(self, graph: OnnxGraph, x: str, reconstruction: str) -> str:
+        """Append the score of each item, (B,) float64; the file holds the references once, in float32."""
+        return append_neighbours(graph, self, x, reconstruction)
+
+
+def append_neighbours(graph: OnnxGraph, ranker: Neighbours, x: str, reconstruction: str) -> str:
+    """Append the operators of ``Neighbours.scores`` to a graph, and return the name of the scores; arguments as of ``Ranker.onnx``."""
+    _, _, references, center = ranker._exact
+    width, count = len(ranker.mean), min(ranker.neighbours + SPARE, len(references))
+    residual = graph.cast(graph.add("Sub", reconstruction, x), "DOUBLE")
+    mean, whitening = (_float64_constant(graph, name, getattr(ranker, name)) for name in ("mean", "whitening"))
+    white = graph.add("Gemm", graph.add("Sub", residual, mean), whitening, transB=1)  # (B, D)
+    centered, kept, norms = list[str](), list[str](), list[str]()
+    for part, value in enumerate((graph.cast(x, "DOUBLE"), white)):  # the items, then what the network adds
+        half = slice(part * width, (part + 1) * width)
+        middle = graph.constant(f"neighbours.center_{part}", center[half])
+        stored = _float64_constant(graph, f"references_{part}", ranker.references[:, half].contiguous())
+        kept.append(graph.add("Sub", stored, middle))  # (M, D)
+        centered.append(graph.add("Sub", value, middle))  # (B, D)
+        norms.append(graph.constant(f"neighbours.norms_{part}", references[:, half].square().sum(1)))  # (M,)
+    distances, means = list[str](), list[str]()
+    for part in (0, 1):  # of the items alone, then of both together
+        distances.append(graph.add("Gemm", centered[part], kept[part], norms[part], alpha=-2.0, transB=1))  # (B, M)
+        order = distances[0] if not part else graph.add("Add", *distances)
+        graph.top(order, count, f"candidates_{part}")
+        means.append(_append_mean_distance(graph, centered[: part + 1], kept[: part + 1], f"candidates_{part}", ranker))
+    size = graph.constant("neighbours.values", np.array(float(width)))
+    return graph.add("Sqrt", graph.add("Div", graph.add("Mul", *means), size))
+
+
+def _float64_constant(graph: OnnxGraph, name: str, value: Tensor) -> str:
+    return graph.cast(graph.constant(f"neighbours.{name}", value.to(torch.float32)), "DOUBLE")
+
+
+def _append_mean_distance(
+    graph: OnnxGraph, items: Sequence[str], references: Sequence[str], candidates: str, ranker: Neighbours
+) -> str:
+    """Append the mean distance of each item to the k nearest of its candidates, (B, C) -> (B,), over one part or both."""
+    axis = graph.constant("axis_1", np.array([1]))
+    last = graph.constant("axis_2", np.array([2]))
+    sums = list[str]()
+    for item, reference in zip(items, references, strict=True):
+        apart = graph.add("Sub", graph.add("Gather", reference, candidates), graph.add("Unsqueeze", item, axis))  # (B, C, D)
+        sums.append(graph.add("ReduceSum", graph.add("Mul", apart, apart), last, keepdims=0))  # (B, C)
+    squares = sums[0] if len(sums) == 1 else graph.add("Add", *sums)
+    nearest = graph.top(squares, min(ranker.neighbours, len(ranker.references)), f"{candidates}_order")
+    return graph.reduced("ReduceMean", graph.add("Sqrt", nearest))
 
 
 def whitened(residuals: Tensor, mean: Tensor, whitening: Tensor) -> Tensor:

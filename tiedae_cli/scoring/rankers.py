@@ -14,9 +14,11 @@ from torch import Tensor
 from tiedae_cli.config import Config
 from tiedae_cli.config.schema import Rank
 from tiedae_cli.data.item_set import ItemForm, ItemSet
+from tiedae_cli.errors import ExportError
 from tiedae_cli.model.metrics import squares
+from tiedae_cli.model.onnx_graph import OnnxGraph
 from tiedae_cli.scoring.neighbours import Neighbours
-from tiedae_cli.scoring.regions import region_means, region_side
+from tiedae_cli.scoring.regions import append_region_sums, region_means, region_side
 from tiedae_cli.system.devices import in_float64
 
 
@@ -53,6 +55,18 @@ class Ranker(Protocol):
     def scores(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """Return the score of each item, (B, D) and (B, D) -> (B,) float64; of no item none."""
 
+    def onnx(self, graph: OnnxGraph, x: str, reconstruction: str) -> str:
+        """Append the operators of ``scores`` to a graph, and return the name of the scores, (B,) float64.
+
+        Args:
+            graph: of the exported model.
+            x: name of the items as the model sees them, (B, D) float32.
+            reconstruction: name of their reconstructions, (B, D) float32.
+
+        Raises:
+            ExportError: ONNX cannot represent it.
+        """
+
 
 @dataclass(frozen=True)
 class Stateless:
@@ -80,6 +94,10 @@ class Stateless:
         """Return no tensors."""
         return {}
 
+    def onnx(self, graph: OnnxGraph, x: str, reconstruction: str) -> str:
+        """Raise ``ExportError``: a ranker that defines no operators cannot be exported."""
+        raise ExportError(f"{type(self).__name__}: this way to rank has no ONNX operators (scoring/rankers.py)")
+
 
 class SquaredError(Stateless):
     """Ranks items by the squared error of their reconstruction, summed over their values: score(x) = sum r(x)^2."""
@@ -87,6 +105,10 @@ class SquaredError(Stateless):
     def scores(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """Return the squared error of each item, (B, D) and (B, D) -> (B,) float64."""
         return squares(reconstruction - x).sum(1)
+
+    def onnx(self, graph: OnnxGraph, x: str, reconstruction: str) -> str:
+        """Append the squared error of each item, (B,) float64."""
+        return graph.reduced("ReduceSum", graph.squares(x, reconstruction))
 
 
 class Region(Stateless):
@@ -108,6 +130,11 @@ class Region(Stateless):
             return in_float64(x.new_zeros(0))
         values = region_side(self.form) ** 2 * self.form.shape[0]  # of one region
         return region_means(squares(reconstruction - x), self.form).flatten(1).amax(1) * values
+
+    def onnx(self, graph: OnnxGraph, x: str, reconstruction: str) -> str:
+        """Append the squared error of each image's worst region, (B,) float64."""
+        images = graph.reshaped(graph.squares(x, reconstruction), self.form.shape)
+        return graph.reduced("ReduceMax", append_region_sums(graph, images, self.form))
 
 
 RANKERS: dict[Rank, type[Ranker]] = {"squared_error": SquaredError, "region": Region, "neighbours": Neighbours}

@@ -3,10 +3,12 @@
 Shapes: B images per block, D values per image of C x H x W.
 """
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.model.onnx_graph import OnnxGraph
 
 REGIONS_A_SIDE = 8  # of the image's shorter side
 
@@ -19,3 +21,20 @@ def region_side(form: ItemForm) -> int:
 def region_means(values: Tensor, form: ItemForm) -> Tensor:
     """Return the mean of each region by its upper left corner, (B, D) -> (B, H - s + 1, W - s + 1)."""
     return F.avg_pool2d(values.reshape(-1, *form.shape).mean(1, keepdim=True), region_side(form), 1)[:, 0]
+
+
+def append_region_sums(graph: OnnxGraph, values: str, form: ItemForm) -> str:
+    """Append the sum of each region, (B, C, H, W) float64 -> (B, places) float64, and return its name."""
+    _, height, width = form.shape
+    flat = graph.reduced("ReduceSum", values)  # (B, H, W)
+    down, across = (_bands(length, region_side(form)) for length in (height, width))
+    sums = graph.add("MatMul", graph.constant("regions.down", down), flat)
+    sums = graph.add("MatMul", sums, graph.constant("regions.across", np.ascontiguousarray(across.T)))
+    return graph.reshaped(sums, (len(down) * len(across),))
+
+
+def _bands(length: int, side: int) -> np.ndarray:
+    """Return the matrix that adds up each ``side`` neighbors, (length - side + 1, length) float64."""
+    steps = np.arange(length)[None] - np.arange(length - side + 1)[:, None]
+    bands: np.ndarray = ((steps >= 0) & (steps < side)).astype(np.float64)
+    return bands

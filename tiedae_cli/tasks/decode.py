@@ -1,16 +1,14 @@
 """The ``decode`` command: items from codes, block by block."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_reader import ItemReader, raw_array, raw_shape
 from tiedae_cli.data.item_set import Block, ItemForm
 from tiedae_cli.data.records import Records
 from tiedae_cli.model.inference import decoded
 from tiedae_cli.output import figures
 from tiedae_cli.output.item_writer import FORMATS, NumberColumn, write_records
+from tiedae_cli.output.named_rows import named_rows
 from tiedae_cli.output.terminal import write_output
 from tiedae_cli.runs.trained_run import OpenRun
 
@@ -41,22 +39,8 @@ def decode_codes(run: OpenRun, codes: str, output: str, kind: str, as_float: boo
         write_output(output, figures.picture_grid(pictures))
         return len(pictures)
     if form.columns is not None and FORMATS[kind].has_keys:
-        return write_records(output, kind, (_named(block, form, form.columns) for block in answers))
+        raw = (Block(block.items, form.denormalize(block.values.astype(np.float64))) for block in answers)
+        return write_records(output, kind, (named_rows(block, form.columns, form.window) for block in raw))
     dtype = np.dtype(np.uint8 if form.kind == "images" and not as_float else np.float32)
     blocks = (Records({"item": block.items, "values": raw_array(block.values, form, as_float)}) for block in answers)
     return write_records(output, kind, blocks, NumberColumn("values", raw_shape(form), dtype), items.count)
-
-
-def _named(block: Block, form: ItemForm, columns: Columns) -> Records:
-    """Return vectors as rows of the training table: in its units, with category names instead of their columns."""
-    raw = form.denormalize(block.values.astype(np.float64))  # (B, D)
-    cells: dict[str, Sequence[object]] = {"item": block.items}
-    place = 0
-    for row in range(form.window):
-        for column in columns.fed:
-            own = raw[:, place : place + len(column.values)]
-            place += len(column.values)
-            name = column.name if form.window == 1 else f"{column.name}[{row}]"
-            kinds = column.categories
-            cells[name] = own[:, 0].tolist() if kinds is None else [kinds[index] for index in own.argmax(1).tolist()]
-    return Records(cells)

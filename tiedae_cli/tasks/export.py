@@ -18,6 +18,9 @@ from tiedae_cli.errors import DataError, ExportError
 from tiedae_cli.model.onnx_graph import Part, build_onnx, interface
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.trained_run import OpenRun
+from tiedae_cli.scoring.onnx_proof import Proof, prove
+from tiedae_cli.scoring.onnx_score import JudgedBy, build_score_onnx, score_document
+from tiedae_cli.scoring.scorer import Scorer
 from tiedae_cli.system.optional_packages import optional_package
 
 log = logging.getLogger(__name__)
@@ -119,6 +122,27 @@ def _values(trained: Checkpoint, x: Tensor, raw: bool) -> dict[str, np.ndarray]:
     if raw:
         reconstruction = trained.form.denormalize(reconstruction)
     return {"input": own if raw else x.numpy(), "code": code.numpy(), "reconstruction": reconstruction}
+
+
+def export_score(run: OpenRun, judged: JudgedBy) -> tuple[bytes, Proof]:
+    """Export a model as one graph from raw values to the whole answer; return the file and the proof that it answers as tiedae does.
+
+    Args:
+        run: the model, on the CPU.
+        judged: how it judges.
+
+    Raises:
+        InputError: a package is not installed, or there is no threshold.
+        ExportError: the answers differ, or the format cannot represent the model.
+    """
+    scorer = Scorer(run)
+    document = score_document(scorer, judged)
+    content = build_score_onnx(run.network, run.form, scorer.ranker, document)
+    proof = prove(content, scorer, document)
+    log.info(proof.describe())
+    if document.training_items_inside:
+        log.info(f"the file embeds {document.training_items_inside:,} training items, which the score neighbours compares with")
+    return content, proof
 
 
 def export_run(run: OpenRun, kind: str, part: Part, raw: bool) -> tuple[bytes, float | None]:

@@ -28,11 +28,12 @@ from tiedae_cli.output.series_envelope import EnvelopeBuilder, RowNumbers
 from tiedae_cli.output.terminal import Terminal, write_output
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.scoring.drift import Drift, DriftWatch
+from tiedae_cli.scoring.failures import Failures
 from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
 from tiedae_cli.scoring.labels import described
 from tiedae_cli.scoring.scored import Scored
 from tiedae_cli.scoring.scorer import Scorer
-from tiedae_cli.scoring.tally import Failures, Tally, detection_values
+from tiedae_cli.scoring.tally import Tally, detection_values
 from tiedae_cli.scoring.threshold import CONFIDENCE, Threshold, least_items
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.text import shown

@@ -21,7 +21,8 @@ from tiedae_cli.runs.finished_parts import End, FinishedParts
 from tiedae_cli.runs.observer import Observer, Progress, TrainingResult, TrainingStart
 from tiedae_cli.runs.run_folder import Run, fingerprint
 from tiedae_cli.runs.run_list import Outcome
-from tiedae_cli.runs.training_state import JOINT, EpochReport, SplitIdentity
+from tiedae_cli.runs.training_state import EpochReport, SplitIdentity
+from tiedae_cli.runs.training_summary import error_history
 from tiedae_cli.system.interruption import saving_is_asked_for
 from tiedae_cli.system.json_text import json_text
 from tiedae_cli.training.trainer import Trainer
@@ -197,7 +198,7 @@ class OutcomeFile(Observer):
 
     def finished(self, result: TrainingResult) -> None:
         """Write what was reached, beside PCA."""
-        best, done = result.best, sum(report.phase == JOINT for report in result.history)
+        best, done = result.best, len(error_history(result.history))
         early = done if done < self.epochs else None
         self._write(Outcome("finished", self.epochs, best.epoch, best.selection_mse, result.pca_mse_per_value, early))
 

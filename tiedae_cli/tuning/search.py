@@ -100,7 +100,10 @@ class Search:
             study_name=self.folder.path.name,
             load_if_exists=True,
         )
-        elsewhere = {"dataset": Path(self.base.data.dataset).name, "root": None}  # another machine has it in another place
+        elsewhere = {
+            "dataset": tuple(Path(one).name for one in self.base.data.sources),
+            "root": None,
+        }  # another machine has it in another place
         base = self.base.model_copy(update={"data": self.base.data.model_copy(update=elsewhere)})
         asked = base.model_dump_json(exclude={"output"})
         if study.user_attrs.setdefault("config", asked) != asked:

@@ -76,9 +76,9 @@ def compare(
             return
         settings, flags = differing_settings(opened), flags_of(opened, inputs, splits, split)
         alike = all(has_same_units(opened[0].form, run.form) for run in opened)
-        terminal.table(comparison_table(compared, source, in_raw_units=not alike), OPTIONAL_COMPARISON_COLUMNS)
         if settings:
             terminal.table(settings_table(settings, [run.name for run in compared]))
+        terminal.table(comparison_table(compared, source, in_raw_units=not alike), OPTIONAL_COMPARISON_COLUMNS)
         for line in _notes(opened, compared, flags):
             terminal.note(line)
         if output is not None:

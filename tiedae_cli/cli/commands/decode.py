@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from tiedae_cli.cli.commands.options import Debug, Device, Json, Output, Quiet
+from tiedae_cli.cli.exported_models import exported_model
 from tiedae_cli.output.item_writer import FORMATS, choose_format, listed
 
 
@@ -36,17 +37,28 @@ def decode(
     from tiedae_cli.errors import InputError
     from tiedae_cli.output.output_targets import refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal
-    from tiedae_cli.runs.trained_run import open_run_with_inputs
-    from tiedae_cli.tasks.decode import decode_codes
 
     kind = choose_format(file_format, as_json, output, ("png", *FORMATS), on_stdout="npy")
     if kind == "png" or not FORMATS[kind].is_text:
         refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
-        run, names = open_run_with_inputs(arguments[0], arguments[1:], device)
+        exported = exported_model(arguments[0], device)
+        if exported is not None:
+            names = arguments[1:]
+        else:
+            from tiedae_cli.runs.trained_run import open_run_with_inputs
+
+            run, names = open_run_with_inputs(arguments[0], arguments[1:], device)
         if len(names) != 1:
             raise InputError(f"expected one file of codes, or - for stdin, not {len(names)}: tiedae decode [MODEL] CODES")
-        count = decode_codes(run, names[0], output, kind, as_float)
+        if exported is not None:
+            from tiedae_cli.exported.exported_answers import decode_exported
+
+            count = decode_exported(exported, names[0], output, kind, as_float)
+        else:
+            from tiedae_cli.tasks.decode import decode_codes
+
+            count = decode_codes(run, names[0], output, kind, as_float)
         if output != "-":
             terminal.result(output)
             terminal.json_line(output=output, items=count)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split
+from tiedae_cli.cli.exported_models import exported_model
 from tiedae_cli.output.item_writer import FORMATS, choose_format, listed
 
 
@@ -31,15 +32,21 @@ def encode(
     """Write the codes of items, one row per item. It reads the input in blocks and stops at the first unreadable item."""
     from tiedae_cli.output.output_targets import refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal
-    from tiedae_cli.runs.trained_run import open_run_with_inputs
-    from tiedae_cli.tasks.encode import encode_items
 
     kind = choose_format(file_format, as_json, output, FORMATS, on_stdout="csv" if sys.stdout.isatty() else "npy")
     if not FORMATS[kind].is_text:
         refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
-        run, names = open_run_with_inputs(model, inputs or [], device)
-        count, size = encode_items(run, names, split, output, kind), run.network.sizes[-1]
+        if (exported := exported_model(model, device)) is not None:
+            from tiedae_cli.exported.exported_answers import encode_exported
+
+            count, size = encode_exported(exported, inputs or [], output, kind)
+        else:
+            from tiedae_cli.runs.trained_run import open_run_with_inputs
+            from tiedae_cli.tasks.encode import encode_items
+
+            run, names = open_run_with_inputs(model, inputs or [], device)
+            count, size = encode_items(run, names, split, output, kind), run.network.sizes[-1]
         if output != "-":
             terminal.note(f"{count:,} codes of {size} numbers")
             terminal.result(output)

@@ -28,6 +28,7 @@ def evaluate(
 ) -> None:
     """Measure a model on files or a split, and compare it with PCA of the same code size and with the mean item."""
     from tiedae_cli.cli.evaluation_table import OPTIONAL_EVALUATION_COLUMNS, evaluation_table, evaluation_values
+    from tiedae_cli.model.error_tail import describe_tail
     from tiedae_cli.model.verdict import sentence
     from tiedae_cli.output.terminal import Terminal
     from tiedae_cli.runs.trained_run import open_run_with_inputs
@@ -43,7 +44,10 @@ def evaluate(
             (result, denoising), source = evaluate_run(run, split, components), run.splits.source
         terminal.table(evaluation_table(result, f"{run.path} on {source}", denoising), OPTIONAL_EVALUATION_COLUMNS)
         history = error_history(run.history)
-        terminal.note(sentence(result.errors(run.network.sizes[-1], run.form.value_name, history)))
+        errors = result.errors(run.network.sizes[-1], run.form.value_name, history)
+        terminal.note(sentence(errors))
+        if not errors.pca_is_exact and (tail := describe_tail(result.tail)):
+            terminal.note(tail)
         data: dict[str, object] = {}
         if names:
             drift = drift_of(run, names)

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from tiedae_cli.cli.commands.options import Debug, Json, Model, Quiet, Split, output_target
+from tiedae_cli.cli.exported_models import exported_model, refuse_options
 
 
 def inspect(
@@ -35,10 +36,19 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Print the layers of a model and how it was trained. Optionally draw its features and codes."""
-    from tiedae_cli.cli.inspection_table import facts_table, inspection_values, layer_table
-    from tiedae_cli.model.layer_summary import summarize_layers
     from tiedae_cli.output.output_targets import check_targets, refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
+
+    if (exported := exported_model(model)) is not None:
+        from tiedae_cli.cli.exported_table import exported_table, exported_values
+
+        refuse_options(exported, {"--features": features, "--codes": codes})
+        with Terminal(quiet, as_json) as terminal:
+            terminal.table(exported_table(exported))
+            terminal.json_line(**exported_values(exported))
+        return
+    from tiedae_cli.cli.inspection_table import facts_table, inspection_values, layer_table
+    from tiedae_cli.model.layer_summary import summarize_layers
     from tiedae_cli.runs.trained_run import open_run
     from tiedae_cli.runs.training_summary import summarize_training
     from tiedae_cli.tasks.inspect import draw_codes, draw_features

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tiedae_cli.cli.commands.options import Debug, Device, Json, Model, Quiet, Split, output_target
+from tiedae_cli.cli.exported_models import exported_model
 
 
 def reconstruct(
@@ -49,21 +50,29 @@ def reconstruct(
     """Draw images beside their reconstructions, and print the path of the PNG."""
     from tiedae_cli.output.output_targets import check_targets, refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal, write_output
-    from tiedae_cli.runs.trained_run import open_run_with_inputs
     from tiedae_cli.system.storage import unused_name
-    from tiedae_cli.tasks import reconstruct as reconstruction
 
     _refuse_count(model, files or [])
     refuse_binary_on_terminal(output)
     with Terminal(quiet, as_json) as terminal:
-        run, names = open_run_with_inputs(model, files or [], device)
-        run.warn_if_unfinished()
-        check_targets(output)
-        drawn = reconstruction.reconstruct(run, names, split, count, seed)
+        drawn: Any
+        if (exported := exported_model(model, device)) is not None:
+            from tiedae_cli.exported.exported_answers import reconstruct_exported
+
+            check_targets(output)
+            drawn, folder = reconstruct_exported(exported, files or []), exported.path.parent
+        else:
+            from tiedae_cli.runs.trained_run import open_run_with_inputs
+            from tiedae_cli.tasks import reconstruct as reconstruction
+
+            run, names = open_run_with_inputs(model, files or [], device)
+            run.warn_if_unfinished()
+            check_targets(output)
+            drawn, folder = reconstruction.reconstruct(run, names, split, count, seed), run.path.parent
         if preview:
             terminal.preview(drawn.answers, drawn.title)
         png = drawn.png()
-        target = output or str(unused_name(run.path.parent / f"reconstructions-{drawn.items}.png", png))
+        target = output or str(unused_name(folder / f"reconstructions-{drawn.items}.png", png))
         write_output(target, png)
         if target != "-":
             terminal.result(target)

@@ -1,13 +1,18 @@
 """``tiedae score``: write anomaly scores, and which items are outliers and why."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tiedae_cli.cli.commands.options import Debug, Device, Inputs, Json, Model, Output, Quiet, Split, fraction
+from tiedae_cli.cli.exported_models import exported_model, refuse_options
 from tiedae_cli.output.item_writer import FORMATS, KEYED_FORMATS, choose_format, listed
 from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
+
+if TYPE_CHECKING:
+    from tiedae_cli.output.terminal import Terminal
 
 
 def score(
@@ -116,9 +121,6 @@ def score(
     from tiedae_cli.errors import InputError
     from tiedae_cli.output.output_targets import refuse_binary_on_terminal
     from tiedae_cli.output.terminal import Terminal
-    from tiedae_cli.runs.trained_run import open_run_with_inputs
-    from tiedae_cli.tasks.score import ScoreRequest
-    from tiedae_cli.tasks.score import score as score_items
 
     given = {"--false-alarms": rate, "--quantile": quantile, "--threshold": limit, "--no-threshold": no_threshold or None}
     if len(both := [name for name, value in given.items() if value is not None]) > 1:
@@ -137,23 +139,42 @@ def score(
         raise InputError(f"--explain: reasons are lists, which {FORMATS[kind].title} cannot hold; use --format jsonl")
     if not FORMATS[kind].is_text:
         refuse_binary_on_terminal(output)
-    request = ScoreRequest(
-        split=split,
-        limit=limit,
-        rate=rate,
-        judges=not no_threshold,
-        fail_above=fail_above,
-        top=top,
-        explain=explain,
-        summary=summary,
-        against=against,
-        sheet=sheet,
-        plot=plot,
-        output=output,
-        file_format=kind,
-    )
+    judged: dict[str, Any] = {
+        "limit": limit,
+        "rate": rate,
+        "judges": not no_threshold,
+        "fail_above": fail_above,
+        "top": top,
+        "summary": summary,
+        "output": output,
+        "file_format": kind,
+    }
+    others: dict[str, Any] = {"explain": explain, "against": against, "sheet": sheet, "plot": plot}
     with Terminal(quiet, as_json) as terminal:
         if rate == 1:
             terminal.warn("a false-alarm rate of 1 flags all normal items; for 1% type: --false-alarms 0.01")
-        run, names = open_run_with_inputs(model, inputs or [], device)
-        score_items(run, names, request, terminal)
+        _score(model, inputs or [], device, judged, {"split": split, **others}, terminal)
+
+
+def _score(
+    model: str | None,
+    inputs: Sequence[str],
+    device: str,
+    judged: dict[str, Any],
+    others: dict[str, Any],
+    terminal: "Terminal",
+) -> None:
+    """Score with an exported file, or with a checkpoint, which knows more options."""
+    if (exported := exported_model(model, device)) is not None:
+        from tiedae_cli.exported.exported_answers import ExportedRequest, score_exported
+
+        names = {"explain": "--explain", "against": "--against", "sheet": "--contact-sheet", "plot": "--plot"}
+        refuse_options(exported, {option: others[name] for name, option in names.items()})
+        score_exported(exported, inputs, ExportedRequest(**judged), terminal)
+        return
+    from tiedae_cli.runs.trained_run import open_run_with_inputs
+    from tiedae_cli.tasks.score import ScoreRequest
+    from tiedae_cli.tasks.score import score as score_items
+
+    run, words = open_run_with_inputs(model, inputs, device)
+    score_items(run, words, ScoreRequest(**judged, **others), terminal)

@@ -11,6 +11,7 @@ import numpy as np
 MISSING = (
     "", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "null", "NULL", "None", "NaT", "?",
 )  # fmt: skip
+NO_NUMBER = (*MISSING, "-", "--", ".", "..", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN")  # missing numbers
 YES_NO = {"true": "1", "false": "0", "True": "1", "False": "0", "TRUE": "1", "FALSE": "0"}
 LABEL_NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,9})?", re.ASCII)
 WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")  # an int64 with exactly this text

@@ -2,29 +2,32 @@
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from tiedae_cli.config import DataConfig
 from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.image_files import is_image_file
 from tiedae_cli.data.sources.arrays import NPY, NPZ
 from tiedae_cli.data.sources.cifar import CIFAR
-from tiedae_cli.data.sources.compression import opener_of
+from tiedae_cli.data.sources.compression import ZIP, opener_of, plain_suffix, zip_members
 from tiedae_cli.data.sources.folder import IMAGE_FOLDER
 from tiedae_cli.data.sources.foreign import HEAD_BYTES, foreign_file
 from tiedae_cli.data.sources.idx import IDX
 from tiedae_cli.data.sources.matrices import HDF5, MATLAB
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import Source
-from tiedae_cli.data.sources.table_kinds import CSV, FEATHER, JSON_LINES, PARQUET
+from tiedae_cli.data.sources.table_files import TableFile, fixed_folder, is_glob, matches, partition_keys
+from tiedae_cli.data.sources.table_folder import TABLE_FOLDER, tables_below
+from tiedae_cli.data.sources.table_kinds import CSV, TABLES
 from tiedae_cli.data.sources.tables import Joined
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.standard_streams import stdin
 
-SOURCES = [IMAGE_FOLDER, NPY, NPZ, HDF5, MATLAB, IDX, CIFAR, CSV, JSON_LINES, PARQUET, FEATHER]
+SOURCES = [IMAGE_FOLDER, NPY, NPZ, HDF5, MATLAB, IDX, CIFAR, *TABLES, TABLE_FOLDER]
 MODELS = ("", ".safetensors")  # suffixes of models, which are not data
 MAGIC_BYTES = 16  # enough to tell what a file is
-COMPRESSIONS = (".gz", ".bz2", ".xz")  # suffixes of compressed text
 
 
 def formats(of_streams: bool = False) -> str:
@@ -44,18 +47,15 @@ def suffixes_with(field: str) -> str:
 
 def is_data_file(name: str) -> bool:
     """Return whether the suffix of a name is that of a source."""
-    return any(_suffix(name) in source.suffixes for source in SOURCES)
-
-
-def _suffix(name: str) -> str:
-    lower = name.lower()
-    return Path(next((lower.removesuffix(end) for end in COMPRESSIONS if lower.endswith(end)), lower)).suffix
+    return any(plain_suffix(name) in source.suffixes for source in SOURCES)
 
 
 def is_input(name: str) -> bool:
     """Return whether a command line argument can only be data, never a model; False for folders of images."""
     if os.path.isdir(name):
         return source_of(Path(name)) is not IMAGE_FOLDER
+    if is_glob(name) and matches(name):
+        return True
     known = name == "-" or is_image_file(name) or is_data_file(name)
     return known or (os.path.isfile(name) and Path(name).suffix.lower() not in MODELS)
 
@@ -71,9 +71,37 @@ def source_of(path: Path) -> Source:
     foreign = None if folder else foreign_file(path, head)
     if foreign is not None:
         raise DataError(f"{path}: {foreign.name}; {foreign.instead}; tiedae reads {formats()}")
-    suffix = _suffix(path.name)
+    members = zip_members(path) if head.startswith(ZIP) else []
+    suffix = plain_suffix(members[0] if len(members) == 1 else path.name)
     named = next((source for source in SOURCES if source.is_folder == folder and suffix in source.suffixes), None)
     return named or recognized(path, head if folder or head else _head(path), folder)
+
+
+def table_files(name: str, config: DataConfig) -> list[TableFile] | None:
+    """Return the files that the name of a table, a folder of tables or a glob pattern of them means, in natural order.
+
+    None: the name means something else. Files of a pattern are tables, or all is something else.
+
+    Raises:
+        DataError: a file cannot be read; a folder holds files of several kinds.
+    """
+    if is_glob(name):
+        root, found = fixed_folder(name), list[TableFile]()
+        for each in matches(name):
+            below = table_files(each, config)
+            if below is None:
+                return None
+            parts = Path(os.path.relpath(each, root)).parts
+            folders = partition_keys(parts if os.path.isdir(each) else parts[:-1])
+            found += [replace(file, keys=(*folders, *file.keys)) for file in below]
+        return found or None
+    path = Path(os.path.expanduser(name))
+    if not path.is_file() and not path.is_dir():
+        return None
+    source = source_of(path)
+    if source is TABLE_FOLDER:
+        return tables_below(path, config)
+    return [TableFile(path, source.name)] if source in TABLES else None
 
 
 def recognized(path: Path, head: bytes, folder: bool = False) -> Source:

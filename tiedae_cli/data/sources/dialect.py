@@ -49,6 +49,8 @@ class DialectChoices:
     decimal: str | None = None
     header: bool | None = None
     thousands: str | None = None
+    numbers: NumberFormat | None = None
+    """Both marks, if they are known from other files."""
 
 
 def find_dialect(lines: Sequence[str], choices: DialectChoices, name: str) -> Dialect:
@@ -80,7 +82,9 @@ def find_dialect(lines: Sequence[str], choices: DialectChoices, name: str) -> Di
         notes.append(f"skipped the row of units after the header: {delimiter.join(rows[1])[:LONGEST_SAMPLE]!r}")
     names = _names(rows, header)
     columns = [[cell.strip() for cell in column] for column in zip_longest(*rows[header + units :], fillvalue="")]
-    numbers, note = detect_format(columns, delimiter, choices.decimal, choices.thousands, name)
+    numbers, note = choices.numbers, None
+    if numbers is None:
+        numbers, note = detect_format(columns, delimiter, choices.decimal, choices.thousands, name)
     notes += [note] if note else []
     return Dialect(distinct(names), header, delimiter, numbers, preamble, units, tuple(notes))
 

@@ -1,15 +1,17 @@
 """Files that are not data which tiedae reads: recognized by their first bytes or suffix, named, with what to do instead."""
 
-import contextlib
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from tiedae_cli.data.sources.compression import plain_suffix, zip_members
+from tiedae_cli.system.portability import quoted
 
 HEAD_BYTES = 512  # enough for every mark below
 AS_TABLE = "save its table as .csv or .parquet"
 AS_ARRAY = "save its values as .npy, one row per item"
 AS_IMAGES = "save its images as .png files in a folder, or as an array in .npy"
 AS_CSV = "save the sheet as .csv"
+ZIPPED = (".csv", ".tsv", ".txt", ".tab", ".data", ".dat", ".jsonl", ".ndjson")  # suffixes of text that is read from an archive
 LISTED_MEMBERS = 3  # of an archive, in a message
 
 
@@ -46,7 +48,6 @@ FITS = Foreign("a FITS file", AS_ARRAY)
 NETCDF = Foreign("a NetCDF 3 file", "convert it to NetCDF 4 (HDF5): nccopy -k nc4 x.nc x.h5")
 WEB_PAGE = Foreign("a web page, perhaps of a failed download", "download the data again")
 POINTER = Foreign("a Git LFS pointer, not the data itself", "fetch the data: git lfs pull")
-COMPRESSED = Foreign("compressed with Zstandard", "unpack it: zstd -d FILE")
 
 SUFFIXES = {
     ".ipynb": Foreign("a Jupyter notebook", "save its data with np.save('x.npy', array)"),
@@ -59,11 +60,10 @@ SUFFIXES = {
     **dict.fromkeys((".safetensors", ".onnx"), MODEL),
     **dict.fromkeys((".wav", ".mp3", ".flac", ".ogg"), SOUND),
     **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv"), VIDEO),
-    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), ARCHIVE),
+    **dict.fromkeys((".tar", ".tgz", ".7z", ".rar"), ARCHIVE),
     ".orc": ORC,
     **dict.fromkeys((".dcm", ".dicom"), DICOM),
     ".nii": NIFTI,
-    ".zst": COMPRESSED,
 }
 MARKS: tuple[tuple[int, bytes, Foreign], ...] = (  # position, bytes there
     (0, b"SQLite format 3\0", SQLITE),
@@ -89,7 +89,6 @@ MARKS: tuple[tuple[int, bytes, Foreign], ...] = (  # position, bytes there
     (0, b"7z\xbc\xaf\x27\x1c", ARCHIVE),
     (0, b"Rar!", ARCHIVE),
     (257, b"ustar", ARCHIVE),
-    (0, b"\x28\xb5\x2f\xfd", COMPRESSED),
     (0, b"version https://git-lfs", POINTER),
 )
 
@@ -120,9 +119,7 @@ def _in_zip(path: Path, head: bytes) -> Foreign | None:
     """Return what a zip file is, by its members; None for an ``.npz`` archive and what is not a zip file."""
     if not head.startswith(b"PK\3\4"):
         return None
-    names: list[str] = []
-    with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    names = zip_members(path)
     if not names or any(name.endswith(".npy") for name in names):
         return None
     if any(name.startswith("xl/") for name in names):
@@ -131,5 +128,9 @@ def _in_zip(path: Path, head: bytes) -> Foreign | None:
         return PYTORCH
     if any(name.startswith(("word/", "ppt/")) for name in names) or "mimetype" in names:
         return DOCUMENT
+    if len(names) == 1 and plain_suffix(names[0]) in ZIPPED:
+        return None
     more = f" and {len(names) - LISTED_MEMBERS} more" if len(names) > LISTED_MEMBERS else ""
-    return Foreign(f"an archive of {', '.join(names[:LISTED_MEMBERS])}{more}", "unpack it and name the file or folder")
+    folder = quoted(path.stem)
+    unpack = f"unpack it: unzip {quoted(path)} -d {folder}; then name {folder}/ or a file in it"
+    return Foreign(f"an archive of {', '.join(names[:LISTED_MEMBERS])}{more}", unpack)

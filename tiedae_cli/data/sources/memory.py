@@ -18,9 +18,9 @@ from tiedae_cli.data.sources.named_arrays import NUMBERS
 from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, array_part
 from tiedae_cli.data.sources.source import VALUE_FIELDS
+from tiedae_cli.data.sources.table import HEAD_ROWS, Table, TableBlock
 from tiedae_cli.data.sources.table_columns import all_columns, choose_columns, match_columns
 from tiedae_cli.data.sources.table_values import table_part
-from tiedae_cli.data.sources.tables import HEAD_ROWS, Table, TableBlock
 from tiedae_cli.errors import DataError, InputError
 
 IN_MEMORY = "<memory>"  # data.dataset of a model that was trained on data in memory; no path on any system
@@ -94,7 +94,7 @@ def memory_parts(data: MemoryData, config: DataConfig) -> dict[str, Part]:
             table = open_memory_table(items, name)
             own = config.model_copy(update={"normal": ()}) if data.labels else config
             columns = choose_columns(table, own) if columns is None else match_columns(table, columns)
-            part = replace(table_part(table, columns), count=row_count(items))
+            part = replace(table_part(table, columns, in_order=config.window > 1), count=row_count(items))
         elif data.kind == "images":
             images = list(items) if isinstance(items, (list, tuple)) else [items]
             target = target or _pixels_of_all(images, name, config)

@@ -1,7 +1,8 @@
 """Number formats: the decimal and thousands marks of a table, detected by evidence in its first rows.
 
 A table has one decimal mark. A mark is the thousands mark only on evidence: the other mark is the decimal one somewhere in the table,
-or a cell has two groups (``1.234.567``). Single groups alone (``1.234``) are decimals.
+or a cell has two groups (``1.234.567``). Single groups alone (``1.234``) are decimals. A sign of a currency or ``%`` beside a number is
+removed: ``12%`` is 12.
 """
 
 import re
@@ -9,13 +10,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from tiedae_cli.data.sources.cells import MISSING
+from tiedae_cli.data.sources.cells import NO_NUMBER
 from tiedae_cli.errors import DataError
 
 EXPONENT = r"([eE][-+]?\d+)?"
 BLANKS, APOSTROPHES = " \u00a0\u202f\u2009", "'\u2019"  # how one thousands mark is written
 MARKS = (".", ",", "'", " ")
+SIGNS = "%$€£¥"  # that may stand beside a number
+SIGN_BEFORE, SIGN_AFTER = rf"^([-+]?)[{SIGNS[1:]}][\s\x{{a0}}]?([-+]?)(\d)", rf"(\d)[\s\x{{a0}}]?[{SIGNS}]$"  # also for RE2
 ALIKE = {"'": APOSTROPHES, " ": BLANKS}
+
+
+def bare(cell: str) -> str:
+    """Return a number without the sign of a currency or percent: ``-$5`` is -5, ``12 %`` is 12; any other text as it is."""
+    if not any(sign in cell for sign in SIGNS):
+        return cell
+    return _AFTER.sub(r"\1", _BEFORE.sub(r"\1\2\3", cell))
+
+
+def sign_of(cell: str) -> str:
+    """Return the sign of a currency or percent that a number has; empty if it has none."""
+    return next((sign for sign in SIGNS if sign in cell), "") if bare(cell) != cell else ""
 
 
 def _class(mark: str) -> str:
@@ -47,6 +62,7 @@ class NumberFormat:
 
     def plain(self, cell: str) -> str:
         """Return a number as Python writes it; a text that is not a number in this format stays one that is not."""
+        cell = bare(cell)
         if self.is_plain:
             return cell
         if self.thousands is not None and re.match(self.grouped, cell):
@@ -115,11 +131,12 @@ def _shown(form: NumberFormat, cell: str) -> str:
 
 def _numeric(column: Sequence[str]) -> Iterable[str]:
     """Return the cells of a column that hold numbers in any format, if most of them do."""
-    present = [cell for cell in column if cell not in MISSING]
-    numbers = [cell for cell in present if looks_numeric(cell)]
+    present = [cell for cell in column if cell not in NO_NUMBER]
+    numbers = [bare(cell) for cell in present if looks_numeric(cell)]
     return numbers if len(numbers) > len(present) / 2 else ()
 
 
+_BEFORE, _AFTER = (re.compile(pattern.replace(r"\x{a0}", r"\xa0")) for pattern in (SIGN_BEFORE, SIGN_AFTER))
 _PLAIN = re.compile(rf"[-+]?(\d+[.,]?\d*|[.,]\d+){EXPONENT}$")
 _GROUPED = re.compile(
     rf"[-+]?\d{{1,3}}(?:(?P<mark>{_class('.')}|{_class(',')}|{_class(chr(39))}|{_class(' ')})\d{{3}})"
@@ -129,6 +146,7 @@ _GROUPED = re.compile(
 
 def looks_numeric(cell: str) -> bool:
     """Return whether a cell is a number in any of the formats."""
+    cell = bare(cell)
     return bool(_PLAIN.match(cell) or _GROUPED.match(cell))
 
 

@@ -61,6 +61,8 @@ class Part:
     """The named columns of the values, if the source has names."""
     key: str | None = None
     """Identifies the copy of the values in the user's cache folder; None: the values are not cached."""
+    locate: Callable[[int], tuple[str, int]] | None = None
+    """Of a part of several files: returns the file of a row that has been read, and its number there."""
 
     def describe(self) -> str:
         """Return shape and type as text, for messages."""

@@ -21,7 +21,7 @@ from tiedae_cli.data.option_text import set_option
 from tiedae_cli.data.sources.cells import as_text, is_number
 from tiedae_cli.data.sources.column_names import composed, is_time_name
 from tiedae_cli.data.sources.part import RawBlock
-from tiedae_cli.data.sources.tables import Table, TableBlock
+from tiedae_cli.data.sources.table import Table, TableBlock
 from tiedae_cli.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ def series_rules(table: Table, columns: Columns, config: DataConfig) -> SeriesRu
         time = next((name for name in table.names if name not in fed and is_time(table.head.columns[name], name)), None)
     if config.gap is not None and time is None:
         raise ConfigError(f"data.gap: {table.name} has no column of times; name one: --set data.time=COLUMN")
+    table.require((time, series))
     return None if time is None and series is None else SeriesRules(time, series, sorts, config.gap)
 
 
@@ -123,12 +124,14 @@ def series_rows(
 def _as_they_are(table: Table, rules: SeriesRules, blocks: Iterator[tuple[TableBlock, RawBlock]]) -> Iterator[RawBlock]:
     """Yield rows that must be in the order of their time; the first rows of the table show what a gap is."""
     assert rules.time is not None
-    clock, last, gaps = _Clock(table, rules.time), None, 0
+    clock, last, gaps, file = _Clock(table, rules.time), None, 0, 0
     limit = _limit(table, rules, np.diff(clock.seconds(table.head)))
     for block, raw in blocks:
         if not len(block.rows):
             continue
         seconds = clock.seconds(block)
+        if block.file != file:  # another series, whose times may be any
+            file, last = block.file, None
         steps = np.diff(seconds, prepend=seconds[0] if last is None else last)
         if (steps < 0).any():
             raise _out_of_order(table, rules.time, int(block.rows[np.flatnonzero(steps < 0)[0]]))
@@ -145,11 +148,13 @@ def _sorted(table: Table, rules: SeriesRules, blocks: Iterator[tuple[TableBlock,
     if not pairs:
         return
     number = np.concatenate([block.rows for block, _ in pairs])
-    seconds, series = np.zeros(len(number)), np.zeros(len(number), np.int64)
+    seconds = np.zeros(len(number))
     if rules.time is not None:
         clock = _Clock(table, rules.time)
         seconds = np.concatenate([clock.seconds(block) for block, _ in pairs])
-    if rules.series is not None:
+    if rules.series is None:
+        series = np.concatenate([np.full(len(block.rows), block.file) for block, _ in pairs])
+    else:
         series = _in_order_of_appearance([name for block, _ in pairs for name in as_text(block.columns[rules.series])])
     order = np.lexsort((seconds, series))  # a stable sort
     ends = np.diff(series[order]) != 0
@@ -186,8 +191,9 @@ def _sorted_blocks(raws: list[RawBlock], number: np.ndarray, position: np.ndarra
 def _out_of_order(table: Table, time: str, row: int) -> DataError:
     series = _series_column(table, time)
     several = f"; if it holds several series: {set_option('data.series', series)}" if series else ""
+    name, number = table.where(row)
     return DataError(
-        f"{table.name}: windows need rows in the order of time, but in the column {time} row {row + 1:,} is before row {row:,}; "
+        f"{name}: windows need rows in the order of time, but in the column {time} row {number + 1:,} is before row {number:,}; "
         f"sort the rows: {set_option('data.time', time)}{several}"
     )
 
@@ -267,7 +273,7 @@ class _Clock:
                 found[index] = self._date(cell.strip()) if self.dates else float(text) * self.unit
             except ValueError:
                 raise DataError(
-                    f"{self.table.name}: row {block.rows[index] + 1:,}, column {self.name}: {cell!r} is not a time"
+                    f"{self.table.place(int(block.rows[index]))}, column {self.name}: {cell!r} is not a time"
                 ) from None
         return found
 

@@ -10,7 +10,7 @@ from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.sources.part import Part
 
 if TYPE_CHECKING:
-    from tiedae_cli.data.sources.tables import Table
+    from tiedae_cli.data.sources.table import Table
 
 VALUE_FIELDS = ("range", "scaling", "missing", "window", "stride")  # keys of the data section for values of any kind
 ARRAY, TABLE = "an array", "a table"

@@ -11,16 +11,16 @@ from tiedae_cli.config import DataConfig
 from tiedae_cli.config.problems import suggestion
 from tiedae_cli.data.columns import Column, Columns
 from tiedae_cli.data.option_text import set_option
-from tiedae_cli.data.sources.cells import MISSING, WHOLE, as_text, is_number, label_text
+from tiedae_cli.data.sources.cells import MISSING, NO_NUMBER, WHOLE, as_text, is_number, label_text
 from tiedae_cli.data.sources.column_names import composed, is_index_name, is_label_column, is_time_name
-from tiedae_cli.data.sources.number_format import NumberFormat
+from tiedae_cli.data.sources.number_format import NumberFormat, sign_of
 from tiedae_cli.data.sources.series import DATE, UNITS, named_column, unix_unit
-from tiedae_cli.data.sources.tables import NAME_COLUMN, Table
+from tiedae_cli.data.sources.table import NAME_COLUMN, Table
 from tiedae_cli.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
-SIGNED = re.compile(r"[$€£¥]\s?[-+]?\d[\d.,' ]*|[-+]?\d[\d.,' ]*\s?([%$€£¥°]|[a-zA-Z]{1,3})")  # $5, 12%, 3.5 kg
+SIGNED = re.compile(r"[-+]?\d[\d.,' ]*\s?(°|[a-zA-Z]{1,3})")  # 3.5 kg
 MOST_CATEGORIES = 1000  # of one column
 LISTED_COLUMNS = 12  # columns that a message names
 
@@ -35,7 +35,7 @@ def choose_columns(table: Table, config: DataConfig) -> Columns:
     label = _label(table, config)
     chosen = _matching(table, config.columns, "columns") if config.columns is not None else list(table.names)
     ignored = set(_matching(table, config.ignore, "ignore"))
-    roles = {label, named_column(table, config.time, "time"), named_column(table, config.series, "series")}
+    roles = (label, named_column(table, config.time, "time"), named_column(table, config.series, "series"))
     names = [name for name in chosen if name not in ignored and name not in roles]
     if config.columns is None:
         names = [name for name in names if not _is_ignored(table, name) and not _is_unix_time(table, name)]
@@ -44,7 +44,9 @@ def choose_columns(table: Table, config: DataConfig) -> Columns:
     if dates:
         log.info(f"{table.name}: ignored as dates: {_listed(dates)}")
     names = [name for name in names if kinds[name] != "date"]
+    table.require((*names, *roles))
     text = [name for name in names if kinds[name] == "text"]
+    _report_signs(table, [name for name in names if kinds[name] == "number"])
     categories = _categories(table, text, config) if text else {}
     if not names:
         raise ConfigError(f"data: {table.name}: no column of numbers is left to train on (it has {_listed(table.names)})")
@@ -89,6 +91,9 @@ def _matching(table: Table, patterns: Sequence[str], field: str) -> list[str]:
 
 def _is_ignored(table: Table, name: str) -> bool:
     """Return whether a column that the config does not name is not a feature, and report it."""
+    if name in table.keys:
+        log.info(f"{table.name}: the column {name}, from the names of folders, is ignored; data.columns feeds it")
+        return True
     if not table.named:
         return False
     if is_label_column(name):
@@ -134,11 +139,23 @@ def _kind(values: Any, form: NumberFormat) -> str:
         return "number"
     if not (types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)):
         return "text"
-    cells = [cell.strip() for cell in values.to_pylist() if cell is not None and cell.strip() not in MISSING]
+    cells = [cell.strip() for cell in values.to_pylist() if cell is not None and cell.strip() not in NO_NUMBER]
     if cells and all(map(DATE.match, cells)):
         return "date"
     numbers = sum(is_number(form.plain(cell)) for cell in cells)
     return "number" if not cells or numbers > len(cells) / 2 else "text"
+
+
+def _report_signs(table: Table, names: Sequence[str]) -> None:
+    """Report how numbers with the sign of a currency or percent are read."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for name in names if table.dialect is not None or table.format == "JSON Lines" else ():
+        cell = next((cell.strip() for cell in as_text(table.head.columns[name]) if sign_of(cell.strip())), None)
+        if cell is not None:
+            found.setdefault(sign_of(cell), (cell, []))[1].append(name)
+    for cell, columns in found.values():
+        number = float(table.numbers.plain(cell))
+        log.info(f"{table.name}: {cell!r} is read as {number:.10g} (column{'s' * (len(columns) > 1)} {_listed(columns)})")
 
 
 def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[str, tuple[str, ...]]:
@@ -152,7 +169,7 @@ def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[s
         found = ", ".join(f"{name or '(without a name)'} ({len(counts[name]):,} distinct)" for name in text[:LISTED_COLUMNS])
         more = f" and {len(text) - LISTED_COLUMNS} more" if len(text) > LISTED_COLUMNS else ""
         raise DataError(
-            f"{table.name}: {table.format}: text columns: {found}{more}\n{_sign_advice(counts)}{_series_advice(text, config)}"
+            f"{table.name}: {table.format}: text columns: {found}{more}\n{_unit_advice(counts)}{_series_advice(text, config)}"
             f"Ignore them with {set_option('data.ignore', text)}, or make one feature per distinct value with --set data.categories=one_hot"
         )
     many = [name for name in text if len(counts[name]) > MOST_CATEGORIES]
@@ -164,12 +181,12 @@ def _categories(table: Table, text: Sequence[str], config: DataConfig) -> dict[s
     return {name: tuple(sorted(counts[name])) for name in text}
 
 
-def _sign_advice(counts: dict[str, Counter[str]]) -> str:
-    """Return advice for columns of numbers with a sign or unit, such as ``12%`` or ``$5``."""
+def _unit_advice(counts: dict[str, Counter[str]]) -> str:
+    """Return advice for columns of numbers with a unit, such as ``3.5 kg``."""
     for name, cells in counts.items():
         found = [cell for cell in cells if SIGNED.fullmatch(cell)]
         if found and len(found) > len(cells) / 2:
-            return f"The column {name} holds numbers with a sign or unit ({found[0]!r}): remove it from the file to feed them\n"
+            return f"The column {name} holds numbers with a unit ({found[0]!r}): remove it from the file to feed them\n"
     return ""
 
 
@@ -199,6 +216,7 @@ def match_columns(table: Table, columns: Columns) -> Columns:
         raise DataError(
             f"{table.name}: lacks the columns {_listed(missing)}, which this model takes (it has {_listed(table.names)})"
         )
+    table.require((*(column.name for column in known.fed), known.label))
     return known
 
 

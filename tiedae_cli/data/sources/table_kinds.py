@@ -6,12 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.sources.dialect import DialectChoices
 from tiedae_cli.data.sources.part import Part
 from tiedae_cli.data.sources.series import series_rules
 from tiedae_cli.data.sources.source import TABLE, VALUE_FIELDS, ReadOptions, Source
+from tiedae_cli.data.sources.table import Table, TableOptions
 from tiedae_cli.data.sources.table_values import table_part
-from tiedae_cli.data.sources.tables import Table, TableOptions, open_table, stream_table
+from tiedae_cli.data.sources.tables import open_table, stream_table
 
 log = logging.getLogger(__name__)
 
@@ -32,21 +34,33 @@ FIELDS = (*VALUE_FIELDS, *TABLE_FIELDS)
 
 
 def _parts(kind: str, path: Path, options: ReadOptions) -> dict[str, Part]:
-    return _part(open_table(path, kind, _written(options)), options)
+    return chosen_part(open_table(path, kind, table_options(options)), options)
 
 
 def _stream(kind: str, file: IO[bytes], name: str, options: ReadOptions) -> dict[str, Part]:
-    return _part(stream_table(file, name, kind, _written(options)), options)
+    return chosen_part(stream_table(file, name, kind, table_options(options)), options)
 
 
-def _part(table: Table, options: ReadOptions) -> dict[str, Part]:
+def chosen_part(table: Table, options: ReadOptions) -> dict[str, Part]:
+    """Return the columns of an open table that the options choose, as the only part of a source."""
+    report_notes(table)
+    return {"train": part_of(table, options.choose(table), options)}
+
+
+def part_of(table: Table, columns: Columns, options: ReadOptions) -> Part:
+    """Return columns of an open table as a part."""
+    rules = series_rules(table, columns, options.data)
+    return table_part(table, columns, rules, in_order=options.data.window > 1)
+
+
+def report_notes(table: Table) -> None:
+    """Report how the dialect of a table was read."""
     for note in table.notes:
         log.info(f"{table.name}: {note}")
-    columns = options.choose(table)
-    return {"train": table_part(table, columns, series_rules(table, columns, options.data))}
 
 
-def _written(options: ReadOptions) -> TableOptions:
+def table_options(options: ReadOptions) -> TableOptions:
+    """Return the choices of a config for the dialect of a table."""
     data = options.data
     return TableOptions(DialectChoices(data.delimiter, data.decimal, data.header, data.thousands), options.key)
 
@@ -96,3 +110,4 @@ FEATHER = Source(
     lambda path, head: head.startswith(b"ARROW1"),
     fields=FIELDS,
 )
+TABLES = (CSV, JSON_LINES, PARQUET, FEATHER)

@@ -6,24 +6,30 @@ Shapes: B rows per block, D values of an item.
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tiedae_cli.data.columns import Column, Columns
-from tiedae_cli.data.sources.cells import MISSING, YES_NO, as_text, is_number, label_text
+from tiedae_cli.data.sources.cells import MISSING, NO_NUMBER, YES_NO, as_text, is_number, label_text
+from tiedae_cli.data.sources.number_format import SIGN_AFTER, SIGN_BEFORE, SIGNS, bare, sign_of
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.data.sources.series import SeriesRules, series_rows
-from tiedae_cli.data.sources.tables import Table, TableBlock
+from tiedae_cli.data.sources.table import Table, TableBlock
 from tiedae_cli.errors import DataError
 
 log = logging.getLogger(__name__)
 
 
-def table_part(table: Table, columns: Columns, series: SeriesRules | None = None) -> Part:
+def table_part(table: Table, columns: Columns, series: SeriesRules | None = None, in_order: bool = False) -> Part:
     """Return the rows of a table as the items of a part, their values as float64; a missing value is NaN.
 
-    With ``series`` rows have positions in time; if they are sorted, the whole table is in memory.
+    Args:
+        table: to read.
+        columns: to read.
+        series: how rows form series; if they are sorted, the whole table is in memory.
+        in_order: whether rows have positions in time also without ``series``.
     """
     encoder = _Encoder(table, columns)
 
@@ -31,20 +37,21 @@ def table_part(table: Table, columns: Columns, series: SeriesRules | None = None
         for block in table.read(bad):
             for start in range(0, len(block.rows), size):
                 columns = {name: values.slice(start, size) for name, values in block.columns.items()}
-                part = TableBlock(block.rows[start : start + size], columns)
+                part = TableBlock(block.rows[start : start + size], columns, block.file)
                 yield part, encoder.encode(part, bad)
 
     def read(size: int, bad: Bad) -> Iterator[RawBlock]:
         if series is not None:
             yield from series_rows(table, series, pairs(size, bad), size)
         else:
-            yield from (raw for _, raw in pairs(size, bad) if len(raw.rows))
+            found = (raw for _, raw in pairs(size, bad) if len(raw.rows))
+            yield from (replace(raw, positions=np.array(raw.rows, np.int64)) if in_order else raw for raw in found)
         encoder.report_unseen()
 
     whole = all(column.categories is None for column in columns.fed) and encoder.head_is_whole()
     dtype = np.dtype(np.int64 if whole else np.float64)
-    key = None if table.key is None else repr((table.key, columns, series))
-    return Part(table.name, (len(columns.values),), dtype, None, read, columns=columns, key=key)
+    key = None if table.key is None else repr((table.key, columns, series, in_order))
+    return Part(table.name, (len(columns.values),), dtype, None, read, columns=columns, key=key, locate=table.locate)
 
 
 class _Encoder:
@@ -59,6 +66,7 @@ class _Encoder:
         self.table = table
         self.columns = columns
         self.unseen: Counter[str] = Counter()
+        self.signs: dict[str, tuple[str, str]] = {}  # first cell of a column and the sign of a currency or percent in it
 
     def head_is_whole(self) -> bool:
         """Return whether the first rows hold only whole numbers, some above 1, as pixels are."""
@@ -92,12 +100,37 @@ class _Encoder:
         if types.is_dictionary(cells.type):
             cells = compute.cast(cells, pyarrow.string())
         text = compute.utf8_trim_whitespace(cells)
-        text = compute.if_else(compute.is_in(text, pyarrow.array(MISSING)), pyarrow.scalar(None, pyarrow.string()), text)
+        text = compute.if_else(compute.is_in(text, pyarrow.array(NO_NUMBER)), pyarrow.scalar(None, pyarrow.string()), text)
+        if compute.any(compute.match_substring_regex(text, f"[{SIGNS}]")).as_py() or name in self.signs:
+            text = self._without_signs(name, text, rows)
         try:
             numbers = compute.cast(self._plain(text), pyarrow.float64())
         except pyarrow.ArrowInvalid:
             numbers = self._one_by_one(name, text.to_pylist(), rows, good, bad)
         return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
+
+    def _without_signs(self, name: str, text: Any, rows: np.ndarray) -> Any:
+        """Return the cells of a column without the sign of a currency or percent.
+
+        Raises:
+            DataError: two cells have different signs, or only one of them is a percentage.
+        """
+        import pyarrow.compute as compute
+
+        for index, cell in enumerate(text.to_pylist()):
+            if cell is None or bare(cell) == cell and not is_number(self.table.numbers.plain(cell)):
+                continue
+            sign = sign_of(cell)
+            first, known = self.signs.setdefault(name, (cell, sign))
+            if sign and not known and "%" not in sign:
+                self.signs[name] = (cell, sign)
+            elif sign != known and (sign or "%" in known):
+                raise DataError(
+                    f"{self.table.place(int(rows[index]))}, column {name}: {cell!r} beside {first!r}: the numbers of a column have one unit"
+                )
+        for pattern, kept in ((SIGN_BEFORE, r"\1\2\3"), (SIGN_AFTER, r"\1")):
+            text = compute.replace_substring_regex(text, pattern, kept)
+        return text
 
     def _plain(self, text: Any) -> Any:
         """Return numbers in the format of the table as Python writes them, as ``NumberFormat.plain`` does, for a whole column."""
@@ -123,7 +156,7 @@ class _Encoder:
                 continue
             found.append(None)
             good[index] = False
-            cell_name = f"{self.table.name}: row {rows[index] + 1:,}, column {name or '(without a name)'}"
+            cell_name = f"{self.table.place(int(rows[index]))}, column {name or '(without a name)'}"
             bad(DataError(f"{cell_name}: {str(cell)[:40]!r} is not a number ({self.table.format})"))
         return pyarrow.array(found, pyarrow.float64())
 

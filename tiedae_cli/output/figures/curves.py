@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tiedae_cli.output.figures.canvas import ACCENT_COLOR, INK, MODEL_COLOR, default_style, figure_png, new_figure
-from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.system.text import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from tiedae_cli.runs.training_state import EpochReport
+
 
 @default_style()
 def loss_curve(
-    run: str, history: Sequence[EpochReport], pca_error: float | None, components: int, value_name: str = "pixel"
+    run: str, history: "Sequence[EpochReport]", pca_error: float | None, components: int, value_name: str = "pixel"
 ) -> bytes:
     """Return ``loss_figure`` as a PNG."""
     return figure_png(loss_figure(run, history, pca_error, components, value_name))
@@ -22,7 +23,7 @@ def loss_curve(
 
 @default_style()
 def loss_figure(
-    run: str, history: Sequence[EpochReport], pca_error: float | None, components: int, value_name: str = "pixel"
+    run: str, history: "Sequence[EpochReport]", pca_error: float | None, components: int, value_name: str = "pixel"
 ) -> "Figure":
     """Draw training and validation error by epoch, the best epoch marked, PCA's error at the same code size as a line.
 
@@ -35,6 +36,8 @@ def loss_figure(
         components: number of PCA components.
         value_name: name of one value of an item.
     """
+    from tiedae_cli.runs.training_state import JOINT  # which imports torch; other figures are drawn without it
+
     figure = new_figure(8, 4.5)
     axes = figure.add_subplot()
     reports = [report for report in history if report.phase == JOINT] or list(history)

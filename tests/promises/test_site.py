@@ -1,0 +1,41 @@
+"""The documentation site builds without a warning, and each command, key and page is in it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tiedae_cli.cli.app import app
+from tiedae_cli.config.schema import Config
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site; strict, so a broken link, anchor or picture, or a page that the menu lacks, is an error."""
+    pytest.importorskip("material", reason="needs mkdocs-material: pip install -e . --group docs")
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    folder = tmp_path_factory.mktemp("site")
+    config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder))
+    build(config)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of mkdocs itself
+def test_the_site_has_every_page_command_and_key_and_loads_nothing_from_elsewhere(site: Path) -> None:
+    pages = {path.stem for path in site.glob("*.html")} - {"404"}
+    assert pages == {"index", "reference", "CHANGELOG", "CONTRIBUTING", *(path.stem for path in ROOT.glob("docs/*.md"))}
+    reference, keys = (re.sub(r"<[^>]+>", "", (site / f"{name}.html").read_text()) for name in ("reference", "config"))
+    for command in app.registered_commands:
+        assert command.hidden or f"tiedae {command.name}" in reference
+    for section, field in Config.model_fields.items():
+        for key in getattr(field.annotation, "model_fields", {}):
+            assert f"{section}.{key}" in keys
+    for page in site.glob("*.html"):
+        loaded = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?(https?:)?//", page.read_text())
+        assert not loaded, page
+    assert (site / "search" / "search_index.json").stat().st_size > 100_000

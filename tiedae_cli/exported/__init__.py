@@ -1,0 +1,1 @@
+"""An exported ONNX file as MODEL: onnxruntime gives the answers, and torch is never imported."""
