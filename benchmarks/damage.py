@@ -19,14 +19,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tiedae_cli.errors import CheckpointError
 from tiedae_cli.runs import checkpoint
 
+TABLE = "table.npy"  # 600 rows of six features
 TRAININGS = (
     ["--set", "training.epochs=2"],
     ["--set", "training.epochs=1", "--set", "model.tied=false", "--set", "model.hidden_sizes=[32,8]"],
     ["--set", "training.epochs=1", "--set", "training.pretraining_epochs=1", "--set", "model.hidden_sizes=[16]"],
+    [TABLE, "training.epochs=1", "score.rank=neighbours", "model.hidden_sizes=[4]"],
+    [TABLE, "training.epochs=1", "data.window=5", "model.hidden_sizes=[8]"],
 )
+PARTS = ("pca.", "calibration.", "score.", "reference.")  # tensors that the end of a training adds
 STRUCTURE = 4096  # bytes at the start and at the end, where the file's own structure and the last tensors are
 Damage = Callable[[bytes, random.Random], bytes]
 
@@ -97,6 +103,14 @@ def change_a_tensor(raw: bytes, chance: random.Random) -> bytes:
     return _flip(raw, len(raw) - 1 - chance.randrange(len(values)), chance)
 
 
+def change_a_part(raw: bytes, chance: random.Random) -> bytes:
+    """Flip one bit of PCA, the calibration, the ranker's tensors or the reference statistics."""
+    header, values = _parts(raw)
+    places = [entry["data_offsets"] for name, entry in header.items() if name.startswith(PARTS)]
+    start, stop = chance.choice([(start, stop) for start, stop in places if start < stop])
+    return _flip(raw, len(raw) - len(values) + chance.randrange(start, stop), chance)
+
+
 def drop_a_tensor(raw: bytes, chance: random.Random) -> bytes:
     """Leave one tensor out of the header, its bytes cut out."""
     header, values = _parts(raw)
@@ -120,6 +134,7 @@ KINDS: tuple[Damage, ...] = (
     swap_ranges,
     swap_tensors,
     change_a_tensor,
+    change_a_part,
     drop_a_tensor,
 )
 
@@ -135,6 +150,7 @@ def main() -> None:
     counts: dict[str, collections.Counter[str]] = {kind.__name__: collections.Counter() for kind in KINDS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        np.save(folder / TABLE, np.random.default_rng(0).normal(size=(600, 3)) @ np.random.default_rng(1).normal(size=(3, 6)))
         originals = [train(folder / str(number), arguments) for number, arguments in enumerate(TRAININGS)]
         for number in range(options.files):
             kind = KINDS[number % len(KINDS)]
@@ -177,7 +193,7 @@ def digest(found: checkpoint.Checkpoint) -> str:
 def train(run: Path, arguments: list[str]) -> tuple[Path, str]:
     """Train on the digits; return the checkpoint and the digest of its contents."""
     command = [sys.executable, "-m", "tiedae_cli", "train", "-q", "--run-dir", str(run), *arguments]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=run.parent)
     return run / "best.safetensors", digest(checkpoint.load(run / "best.safetensors"))
 
 

@@ -18,10 +18,8 @@ import numpy as np
 
 from tiedae_cli.data.item_reader import ItemReader
 from tiedae_cli.runs.trained_run import OpenRun, open_run
-from tiedae_cli.scoring.drift import Drift, DriftWatch
-from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
-from tiedae_cli.scoring.scorer import Scorer
-from tiedae_cli.scoring.tally import Tally
+from tiedae_cli.scoring.drift import Drift
+from tiedae_cli.scoring.drift_check import DriftCheck
 
 SHIFTS = (0.0, 0.25, 0.5, 1.0)  # deviations
 SIZES = (30, 300, 3000, 20_000)
@@ -38,15 +36,9 @@ def table(rows: int, mixing: np.ndarray, random: np.random.Generator) -> np.ndar
 
 def drift_of(run: OpenRun, rows: np.ndarray) -> Drift | None:
     """Return what `score` says of rows."""
-    finished, scorer = run.trained.finished, Scorer(run)
-    assert finished is not None
-    threshold = scorer.threshold(FALSE_ALARMS)
-    assert threshold is not None
-    watch, tally = DriftWatch(finished.reference, run.form, 1), Tally(threshold.value)
-    blocks = ItemReader(run.form, run.block_size).open_memory(rows, "rows").blocks
-    for _ in tally.watch(scorer.score(watch.watch(blocks))):
-        pass
-    return watch.found(tally.outliers, tally.items, threshold)
+    check = DriftCheck(run)
+    check.read(ItemReader(run.form, run.block_size).open_memory(rows, "rows").blocks)
+    return check.found()
 
 
 def main() -> None:

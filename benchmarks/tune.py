@@ -69,6 +69,7 @@ def curve(epochs: int) -> None:
         clock = _Clock()
         tuning = tiedae.tune("x.npy", code_size=SIZES, seed=SEEDS, run_dir="tune", **settings)
         whole = clock.read()
+        print(f"tune alone: {whole[0]:.1f} s wall, {whole[1]:.1f} s CPU", flush=True)
         runs = [tiedae.train("x.npy", code_size=size, seed=seed, **settings) for seed in SEEDS for size in SIZES]
         alone = clock.read()
         same = [run.results["mse_per_value"] for run in runs] == [one["validation_mse_per_value"] for one in tuning.runs]

@@ -234,13 +234,17 @@ def test_the_old_spelling_of_color_is_answered_with_the_new_one() -> None:
         ("book.xls", "a spreadsheet"),
         ("book.xlsx", "a spreadsheet"),
         ("v.mp4", "a video"),
-        ("all.zip", "an archive"),
     ],
 )
 def test_a_file_of_another_kind_is_named_as_what_it_is(name: str, what: str) -> None:
     Path(name).write_bytes(b"PK\3\4\0\0 anything \xff\0")
     message = refused(f"train {name}")
     assert message.startswith(f"{name}: {what}; ") and "; tiedae reads " in message and ".csv" in message and "image" in message
+
+
+def test_a_damaged_zip_archive_is_called_one() -> None:
+    Path("all.zip").write_bytes(b"PK\3\4\0\0 anything \xff\0")
+    assert refused("train all.zip").startswith("all.zip: damaged, or not a zip archive")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What a label's text is: the same from every source, in training, in a file and in a pipe, and in what the user writes."""
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -252,3 +253,59 @@ def test_columns_without_names_are_those_of_the_same_table_only_where_that_is_to
         outputs.append(CliRunner().invoke(app, ["encode", name, path, "--json", "-q"]))
     assert outputs[0].exit_code == 0 and len(outputs[0].stdout.splitlines()) == COUNT
     assert outputs[1].exit_code == 2 and "x.csv: has 4 columns without names; this model takes 2" in outputs[1].stderr
+
+
+def series_with_classes(first: bool, values: Sequence[int], form: str, heading: bool) -> str:
+    """Write 140 waves of 30 values with a column of classes, as the UCR archive does."""
+    random = np.random.default_rng(0)
+    waves = np.sin(np.arange(30) / 4 + random.uniform(0, 6, (140, 1)))
+    column = [form % values[number % len(values)] for number in range(140)]
+    rows = [[f"{value:.6f}" for value in wave] for wave in waves]
+    cells = [[label, *row] if first else [*row, label] for label, row in zip(column, rows, strict=True)]
+    names = [f"t{number}" for number in range(30)]
+    head = [["kind", *names] if first else [*names, "kind"]] if heading else []
+    Path("waves.csv").write_text("\n".join(",".join(row) for row in [*head, *cells]))
+    return "waves.csv"
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("heading", [True, False])
+@pytest.mark.parametrize(
+    ("values", "form"), [((1, 2, 3, 4, 5), "%d"), ((-1, 1), "%d"), ((0, 1), "%.1f"), ((1, 2), "%.7e"), ((3, 4, 7, 8), "%d")]
+)
+def test_a_column_that_looks_like_a_label_is_named_with_the_option_that_makes_it_one(
+    first: bool, heading: bool, values: Sequence[int], form: str
+) -> None:
+    path = series_with_classes(first, values, form, heading)
+    name = "kind" if heading else "0" if first else "30"
+    with captured_log() as said:
+        found = load_splits(DataConfig(dataset=path))
+    (note,) = [line for line in said if "like a label" in line]
+    assert f"the {'first' if first else 'last'} column, {name}, holds few whole numbers ({', '.join(map(str, values))})" in note
+    assert found.form.values_per_item == 31  # it is fed
+    option = shlex.split(note.rpartition("label: ")[2])
+    assert option[0] == "--set"
+    config = parse_config(f"data: {{dataset: {path}}}", "x", option[1:])
+    with captured_log() as said:
+        kept = load_splits(config.data)
+    assert kept.form.values_per_item == 30 and not any("like a label" in line for line in said)
+    assert kept.train.labels is not None and set(kept.train.labels.tolist()) == set(values)
+
+
+ORDINARY: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+    "answers": lambda random: random.integers(1, 6, (200, 12)),
+    "counts": lambda random: random.poisson(40, (200, 5)),
+    "pixels": lambda random: random.integers(0, 17, (200, 64)),
+    "values": lambda random: random.normal(size=(200, 5)),
+    "far apart": lambda random: np.c_[random.choice([0, 100], 200), random.normal(size=(200, 5))],
+    "rare": lambda random: np.c_[random.normal(size=(40, 5)), random.permutation(40) % 20],
+    "in the middle": lambda random: np.insert(random.normal(size=(200, 4)), 2, random.integers(0, 2, 200), axis=1),
+}
+
+
+@pytest.mark.parametrize("kind", ORDINARY)
+def test_ordinary_columns_do_not_look_like_labels(kind: str) -> None:
+    np.savetxt("x.csv", ORDINARY[kind](np.random.default_rng(0)), fmt="%g", delimiter=",")
+    with captured_log() as said:
+        load_splits(DataConfig(dataset="x.csv"))
+    assert not [line for line in said if "like a label" in line]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from tiedae_cli.cli.app import app
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.item_reader import ItemReader
-from tiedae_cli.data.item_set import ItemSet
+from tiedae_cli.data.item_set import ItemSet, time_texts
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import ConfigError, DataError
 
@@ -58,6 +58,9 @@ def test_a_gap_ends_a_series_in_training_and_in_every_command(form: str) -> None
     assert items.form.values_per_item == 4
     assert firsts(items) == [*range(297), *range(300, 317)]
     assert any("1 gap of more than 7200 s ends a series" in line for line in said)
+    assert items.times is not None
+    assert items.times.tolist() == [(START + datetime.timedelta(hours=hour)).timestamp() for hour in HOURS]
+    assert time_texts(items.times[:2]) == ["2024-03-01 00:00:00", "2024-03-01 01:00:00"]
     with captured_log():
         blocks = list(ItemReader(items.form, 50, data=DataConfig(dataset=path, window=4)).open([path]).blocks)
     assert [row for block in blocks for row in block.items] == [*range(297), *range(300, 317)]
@@ -76,6 +79,7 @@ def test_rows_out_of_the_order_of_time_are_refused_and_sorted_on_request(form: s
         reader = ItemReader(items.form, 7, data=DataConfig(dataset=path, window=4, time="time"))
         blocks = list(reader.open([path]).blocks)
     assert [row for block in blocks for row in block.items] == np.argsort(order)[:37].tolist()
+    assert items.times is not None and (np.diff(items.times) == 3600).all()
     assert load(path, window=1).form.values_per_item == 1  # single rows need no order
 
 

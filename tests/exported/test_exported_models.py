@@ -259,3 +259,9 @@ def test_pixels_between_the_levels_of_bytes_are_refused(exported: str, tiedae: T
     np.save("between.npy", np.full((2, 8, 8), 0.3337, np.float32))
     ran = tiedae("score", exported, "between.npy")
     assert ran.code == 2 and "pixels between the 256 levels of bytes" in ran.err
+
+
+def test_exported_weights_are_told_apart_from_a_checkpoint(digits_run: Path, tiedae: Tiedae) -> None:
+    assert tiedae("export", "digits", "-q", "-o", "weights.safetensors").code == 0
+    ran = tiedae("score", "weights.safetensors")
+    assert ran.code == 1 and "weights.safetensors: exported weights (part both)" in ran.err

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tiedae_cli.model.verdict import Errors, Training, advice, sentence
+from tiedae_cli.model.verdict import Errors, Training, advice, explained, sentence
 
 GOOD = Errors(model=0.01, pca=0.021, mean=0.07, components=8, code_size=8, values=64)
 FINE = Training(
@@ -107,3 +107,16 @@ def test_several_causes_share_one_line_to_try() -> None:
 
 def test_without_a_known_cause_there_is_no_advice() -> None:
     assert advice(replace(GOOD, model=0.05), FINE, "my.yaml") == ""
+
+
+@pytest.mark.parametrize(
+    ("model", "clipped", "words"),
+    [
+        (0.01, False, "PCA explains 70.0% of the variance, the model 15.7% more"),
+        (0.028, True, "PCA clipped to [0, 1] explains 70.0% of the variance, the model 10.0% less"),
+        (0.021, False, "PCA explains 70.0% of the variance, the model 0.0% more"),
+    ],
+)
+def test_the_variance_that_pca_and_the_model_explain(model: float, clipped: bool, words: str) -> None:
+    assert explained(replace(GOOD, model=model, clipped=clipped)) == words
+    assert explained(replace(GOOD, mean=0.0)) == ""

@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -266,19 +267,25 @@ def test_the_plot_of_a_series_colors_the_rows_above_the_threshold(width: int) ->
     top[20:25] = 2.0
     values = np.sin(np.arange(count))[:, None] * [1, 5]
     series = Envelope(count * width, width, values - (width > 1), values + (width > 1), top)
-    with_limit, without = (decode(series_plot(series, ["a", "b"], limit, "x", "score")) for limit in (1.0, None))
+    unknown = replace(series, low=series.low * np.nan, high=series.high * np.nan)  # reconstructions
+    with_limit, without = (decode(series_plot(series, unknown, ["a", "b"], limit, "x", "score")) for limit in (1.0, None))
     assert with_limit.shape == without.shape == (620, 1200, 3)
     red = with_limit[:, :, 0].astype(int) - with_limit[:, :, 2]
     shaded = np.flatnonzero((red > 30).sum(0) > 300)  # columns of the picture that are colored nearly from top to bottom
     axes = np.flatnonzero((without[300] < 250).any(1))
     left, right = axes.min(), 1190
     assert left + (right - left) * 0.38 < shaded.min() and shaded.max() < left + (right - left) * 0.52
-    assert ((without[:, :, 0].astype(int) - without[:, :, 2]) < 30).all()
+    assert ((without[60:, :, 0].astype(int) - without[60:, :, 2]) < 30).all()  # below the legend
     nothing = series.top.copy()
     nothing[10:41] = np.nan  # rows 1010 to 1040: nothing is drawn there, no line across and no color
     gap = Envelope(count * width, width, values + nothing[:, None], values + nothing[:, None], nothing, 1000)
-    picture = decode(series_plot(gap, ["a", "b"], None, "", "score")).astype(int)
+    picture = decode(series_plot(gap, unknown, ["a", "b"], None, "", "score"))[60:].astype(int)  # below the legend
     drawn = (np.flatnonzero(((picture[:, :, 2] - picture[:, :, 0]) > 60).any(0)) - left) / (right - left)
     assert drawn.min() < 0.02 and drawn.max() > 0.97 and not ((drawn > 0.205) & (drawn < 0.805)).any()
+    missing = replace(gap, low=gap.low * np.nan, high=gap.high * np.nan)
+    pairs = ((gap, missing), (missing, gap))
+    drawings = [decode(series_plot(*pair, ["a", "b"], None, "", "score"))[60:].astype(int) for pair in pairs]
+    amber = [np.flatnonzero(((each[:, :, 0] - each[:, :, 2]) > 100).any(0)) for each in drawings]
+    assert not len(amber[0]) and amber[1].min() < left + 0.02 * (right - left) and amber[1].max() > left + 0.97 * (right - left)
     alone = Envelope(count, 1, np.empty((count, 0)), np.empty((count, 0)), top)
-    assert decode(series_plot(alone, [], 1.0, "x", "score")).shape == (340, 1200, 3)
+    assert decode(series_plot(alone, alone, [], 1.0, "x", "score")).shape == (340, 1200, 3)

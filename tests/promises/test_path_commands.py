@@ -5,9 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import Tiedae
 
+from tiedae_cli.model import pca
+from tiedae_cli.model.item_batches import ItemBatches
 from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs.trained_run import open_run
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +48,19 @@ def test_every_command_runs_on_a_model_with_a_linear_path(tiedae: Tiedae, net: s
     found = tiedae("inspect", "run", "--json").lines[-1]
     assert found["parameters"] == sum(value.numel() for value in model.weights.values())
     assert sum(layer["parameters"] for layer in found["layers"]) == found["parameters"] == found["parameters_tied"]
-    assert "started at PCA: MSE 0.0" in tiedae("inspect", "run").out
+    said = tiedae("inspect", "run").out
+    assert "started at PCA: MSE 0.0" in said
+    finished = model.finished
+    assert finished is not None
+    results, kept = finished.results, finished.pca
+    assert found["baseline_numbers"] == kept.mean.numel() + kept.components.numel() == 64 + 64 * 6
+    assert f"the baseline PCA has {64 + 64 * 6} numbers" in said
+    assert results.pca_clipped_mse_per_value is not None
+    share = 1 - results.pca_clipped_mse_per_value / results.mean_mse_per_value
+    more = 1 - results.mse_per_value / results.mean_mse_per_value - share
+    sentence = f"PCA clipped to [0, 1] explains {share:.1%} of the variance, the model {more:.1%} more"
+    assert sentence in said and sentence in trained.err
+    assert "PCA clipped to [0, 1] explains" in Path("report.html").read_text()  # of the test split
     resumed = tiedae("train", "--resume", "run", "training.epochs=3")
     assert resumed.code == 0, resumed.err
     assert [json.loads(line)["epoch"] for line in Path("runs/run/metrics.jsonl").read_text().splitlines()] == [0, 1, 2, 3]
@@ -61,3 +77,20 @@ def test_a_training_that_gains_nothing_keeps_pca_and_says_so(tiedae: Tiedae) -> 
     assert "no epoch of the training improved on its start: the model is PCA\n" in result.err
     kept = checkpoints.load(Path("run/best.safetensors"))
     assert kept.training.epoch == 0
+
+
+def test_a_training_fits_pca_once(tiedae: Tiedae, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[int] = []
+    fit = pca.fit
+
+    def counted(items: ItemBatches, count: int) -> pca.PrincipalComponents:
+        fitted.append(count)
+        return fit(items, count)
+
+    monkeypatch.setattr(pca, "fit", counted)
+    assert tiedae("train", "digits", "hidden_sizes=6", "output=clip", *SETTINGS, "--run-dir", "run").code == 0
+    assert fitted == [6]
+    kept = checkpoints.load(Path("run/best.safetensors")).finished
+    assert kept is not None
+    again = fit(open_run("run", "cpu").split("train"), 6).in_float32()
+    assert torch.equal(kept.pca.components, again.components) and torch.equal(kept.pca.mean, again.mean)

@@ -36,6 +36,7 @@ for _name in (
     "tune",
     "scale-out",
     "commands",
+    "deploy",
     "pipelines",
     "report",
     "python",
@@ -144,6 +145,8 @@ def write_own_data() -> None:
     Path("table.csv").write_text(",".join("abcdefghijkl") + ",kind\n" + "\n".join(rows))
     times = (f"2026-01-01 {i // 60:02}:{i % 60:02},{value:.3f}" for i, value in enumerate(chance.normal(size=400)))
     Path("sensor.csv").write_text("time,temperature\n" + "\n".join(times))
+    counts = (",".join(map(str, row)) for row in chance.poisson(5, (90, 6)).tolist())
+    Path("features-counts.csv").write_text("g0,g1,g2,g3,g4,g5\n" + "\n".join(counts))
     Path("days").mkdir()
     for day in (1, 2, 10):
         days = (f"{first:.3f},{second:.3f}" for first, second in chance.normal(size=(60, 2)))

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,12 @@ from conftest import Tiedae
 from PIL import Image
 from small_runs import train_small
 
+import tiedae_cli
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.report import live_network as network
 from tiedae_cli.report.live_network import LEVELS, rounded
 from tiedae_cli.runs import checkpoint as checkpoints
+from tiedae_cli.runs.trained_run import open_run
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)<∕script>"
 NAMES = ("plain", HOSTILE, "convolutions")
@@ -349,3 +352,117 @@ def test_runs_of_several_code_sizes_get_a_chapter_beside_pca(tmp_path: Path, tie
     assert "90% of the variance: PCA 22 numbers, the autoencoder more than 4" in html.unescape(page)
     assert tiedae("report", str(runs[0].folder), str(other.folder), "-o", str(target), "-q").code == 0
     assert 'id="sizes"' not in target.read_text()
+
+
+@pytest.fixture(scope="module")
+def series_page(tmp_path_factory: pytest.TempPathFactory, tiedae: Tiedae) -> Path:
+    """The report of a model of windows whose rows have time stamps."""
+    folder = tmp_path_factory.mktemp("series")
+    count = 90
+    values = np.random.default_rng(0).normal(size=(count, 10)).cumsum(0)
+    names = ",".join(f"sensor {number}" for number in range(10))
+    times = np.datetime64("2024-03-01T10:14:33") + np.arange(count)
+    lines = [
+        f"{str(when).replace('T', ' ')},{','.join(map(repr, map(float, row)))}" for when, row in zip(times, values, strict=True)
+    ]
+    (folder / "x.csv").write_text("\n".join([f"time,{names}", *lines]))
+    keys = ["data.window=5", "epochs=1", "hidden_sizes=[4]", "data.test=30", "data.validation=30"]
+    result = tiedae("train", "-q", str(folder / "x.csv"), *keys, "--run-dir", str(folder / "run"))
+    assert result.code == 0, result.err
+    result = tiedae("report", str(folder / "run"), "-q")
+    assert result.code == 0, result.err
+    return folder / "run" / "report.html"
+
+
+def test_a_window_is_lines_of_its_columns_titled_by_its_time_stamps(series_page: Path) -> None:
+    facts = document(series_page)
+    windows = facts["shown"]["windows"]
+    rows = np.array([line.split(",")[1:] for line in (series_page.parents[1] / "x.csv").read_text().splitlines()[1:]], float)
+    packed = zlib.decompress(base64.b64decode(re.findall(r'id="block">([^<]*)<', series_page.read_text())[0]))
+    count = int(np.prod(windows["originals"]["shape"]))
+    lines = np.frombuffer(packed, np.float32, count, windows["originals"]["offset"]).reshape(windows["originals"]["shape"])
+    items = [item["item"] for group in facts["shown"]["groups"] for item in group["items"]]
+    assert lines.shape == (len(items), 8, 5) and windows["of"] == 10
+    for number, item in enumerate(items):
+        start = 60 + item  # the test split is the last 30 rows
+        first, last = (np.datetime64("2024-03-01T10:14:33") + at for at in (start, start + 4))
+        assert windows["titles"][number] == f"{first} to {last}".replace("T", " ")
+        places = [int(name.removeprefix("sensor ")) for name in windows["columns"][number]]
+        assert places == sorted(set(places))
+        np.testing.assert_allclose(lines[number], rows[start : start + 5, places].T, rtol=1e-4, atol=1e-4)
+    assert windows["titles"][0] in series_page.read_text().split("<script")[0]
+    assert facts["form"]["item_name"] == "window" and facts["form"]["error_name"] == "window score"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_draws_a_line_per_column_of_a_window(browser: Any, series_page: Path, width: int) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get_log("browser")  # those of other pages
+    browser.get(series_page.as_uri())
+    wait_until_ready(browser)
+    script = "return [...document.querySelectorAll('[data-window=\"0\"] svg[role]')].map((plot) => plot.querySelectorAll('.curve').length)"
+    assert browser.execute_script(script) == [3] * 8  # the original, the reconstruction and PCA's
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.get_log("browser") == []
+
+
+@pytest.fixture(scope="module")
+def retrained(tmp_path_factory: pytest.TempPathFactory, tiedae: Tiedae) -> tuple[Path, np.ndarray]:
+    """The report of two models of the same columns, trained on files of other means and deviations, and the first one's test rows."""
+    folder, random = tmp_path_factory.mktemp("retrained"), np.random.default_rng(0)
+    for name, mean, deviation in (("old", 100, 5), ("new", 120, 9)):
+        rows = random.normal(size=(120, 3)) @ random.normal(size=(3, 5)) * [deviation, 1, 1, 1, 1] + [mean, 0, 1, 2, 3]
+        np.save(folder / f"{name}.npy", rows)
+        words = ["epochs=3", "hidden_sizes=[4,2]", "data.test=40", "data.validation=20", "--run-dir", folder / name]
+        assert tiedae("train", "-q", folder / f"{name}.npy", *words).code == 0
+    result = tiedae("report", folder / "old", folder / "new", "-o", folder / "both.html", "-q")
+    assert result.code == 0, result.err
+    test = open_run(folder / "old", "cpu").split("test")
+    return folder / "both.html", test.raw(0, len(test))
+
+
+def test_models_that_scale_differently_are_compared_in_the_datas_own_units(retrained: tuple[Path, np.ndarray]) -> None:
+    page, rows = retrained
+    facts = document(page)
+    models = [tiedae_cli.load(page.parent / name) for name in ("old", "new")]
+    made = [model.reconstruct(rows) for model in models]
+    errors = np.stack([np.square(answer - rows).sum(1) for answer in made])
+    assert facts["in_raw_units"]
+    items = [item for group in facts["shown"]["groups"] for item in group["items"]]
+    for place, item in enumerate(items):
+        np.testing.assert_allclose(item["errors"], errors[:, item["item"]], rtol=2e-3, atol=1e-3)
+        for cell in facts["shown"]["values"][place]:
+            column = int(cell["name"].split()[1])
+            assert cell["answers"] == pytest.approx([answer[item["item"], column] for answer in made], abs=2e-3)
+    np.testing.assert_allclose(facts["histogram"]["medians"], np.sort(errors)[:, 19], rtol=2e-3)  # the lower one of two
+    for run, model in zip(facts["runs"], models, strict=True):
+        assert run["threshold"] == pytest.approx(model.threshold().value)  # in the model's own units
+        assert run["above"] == (model.score(rows) > run["threshold"]).sum()
+
+
+def test_the_page_gives_the_answers_of_each_model_in_shared_units(browser: Any, retrained: tuple[Path, np.ndarray]) -> None:
+    page, rows = retrained
+    browser.get(page.as_uri())
+    wait_until_ready(browser)
+    old, new = (tiedae_cli.load(page.parent / name) for name in ("old", "new"))
+    seen = old.form.normalize(rows[:1])[0]
+    script = "const n = tiedae.runs[1].network, x = Float32Array.from(arguments[0]), y = n.reconstruct(x); return [[...y], n.error(y, x)]"
+    answer, error = browser.execute_script(script, seen.tolist())
+    np.testing.assert_allclose(old.form.denormalize(np.array(answer)), new.reconstruct(rows[:1])[0], rtol=1e-3, atol=5e-3)
+    assert error == pytest.approx(new.score(rows[:1])[0], rel=2e-3)
+
+
+def test_images_are_compared_with_clipped_pca(page: Path) -> None:
+    facts = document(page)
+    run = open_run(page.parent / "plain", "cpu")
+    images = torch.from_numpy(run.split("test").batch(0, 10_000)).double()
+    clipped = run.components().reconstruct_clipped(images)
+    errors = (clipped - images).square().sum(1).numpy()
+    edges = np.array(facts["histogram"]["edges"])
+    expected = np.histogram(errors.clip(max=edges[-1]), edges)[0]
+    assert abs(np.array(facts["histogram"]["pca_clipped"]) - expected).sum() <= 2  # an error on an edge
+    assert sum(facts["histogram"]["pca_clipped"]) == sum(facts["histogram"]["pca"]) == len(images)
+    history = facts["runs"][0]["history"]
+    assert 0 < history["pca_clipped"] < history["pca"]
+    assert "PCA, 3 components, clipped" in page.read_text()

@@ -1,5 +1,6 @@
 """Items unlike the training data are noticed by their scores and their columns, and normal items raise no false alarm."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ import torch
 from conftest import Tiedae
 from scipy import stats
 
+import tiedae_cli
 from tiedae_cli.data.item_set import Block, ItemForm
 from tiedae_cli.runs.calibration import calibrate
 from tiedae_cli.runs.reference import QUANTILES, Reference
+from tiedae_cli.runs.trained_run import open_run
 from tiedae_cli.scoring.drift import Drift, DriftWatch, excess_likelihood
+from tiedae_cli.scoring.drift_check import DriftCheck
 from tiedae_cli.scoring.threshold import threshold_of
 
 pytestmark = pytest.mark.slow
@@ -109,3 +113,78 @@ def test_score_and_eval_warn_of_a_moved_column(tiedae: Tiedae) -> None:
     assert tiedae("eval", "run", "same.csv", "--json").lines[0]["drift"] is None
     Path("train.csv").unlink()
     assert tiedae("score", "run", "moved.csv", "--summary").lines[0]["drift"] is not None
+
+
+@pytest.fixture(scope="module")
+def pump(tmp_path_factory: pytest.TempPathFactory, tiedae: Tiedae) -> Path:
+    """A folder with a model of windows, its training file, a file like it, and one with another flow, ended by a short gap."""
+    folder, random = tmp_path_factory.mktemp("pump"), np.random.default_rng(5)
+    flows = {"train": 125.0, "same": 125.0, "moved": 130.0}
+    for name, flow in flows.items():
+        values = random.normal(size=(600, 2)) * [1.6, 3] + [flow, 228]
+        rows = [f"{1_700_000_000 + number + 100 * (number > 550)},{a},{b}" for number, (a, b) in enumerate(values)]
+        (folder / f"{name}.csv").write_text("\n".join(["time,flow,voltage", *rows]))
+    keys = [
+        "data.window=5",
+        "epochs=1",
+        "hidden_sizes=4",
+        "data.validation=0.2",
+        "data.test=0.3",
+        "--run-dir",
+        folder / "run",
+        "-q",
+    ]
+    assert tiedae("train", folder / "train.csv", *keys).code == 0
+    return folder
+
+
+def test_eval_reads_a_pipe_once_and_says_the_same_of_it_as_of_a_file(pump: Path, tiedae: Tiedae) -> None:
+    for name, columns in (("same", []), ("moved", ["flow"])):
+        by_file = tiedae("eval", pump / "run", pump / f"{name}.csv", "--json").lines[0]
+        ran = tiedae("eval", pump / "run", "-", "--json", stdin=(pump / f"{name}.csv").read_bytes())
+        by_pipe = ran.lines[0]
+        assert {**by_file, "data": 0} == {**by_pipe, "data": 0}
+        drift = by_file["drift"]
+        assert [column["column"] for column in drift["columns"]] == columns if columns else drift is None
+        assert ("unlike the training data: " in ran.err) == bool(columns)
+        summary = tiedae("score", pump / "run", pump / f"{name}.csv", "--summary").lines[0]
+        assert summary["drift"] == drift
+
+
+def test_eval_compares_a_split_of_changed_data_with_the_training_data(pump: Path, tiedae: Tiedae) -> None:
+    assert "drift" not in tiedae("eval", pump / "run", "--json").lines[0]
+    kept = (pump / "train.csv").read_text()
+    for name in ("moved", "same"):
+        (pump / "train.csv").write_text((pump / f"{name}.csv").read_text())
+        ran = tiedae("eval", pump / "run", "--json")
+        columns = [] if ran.lines[0]["drift"] is None else [column["column"] for column in ran.lines[0]["drift"]["columns"]]
+        assert columns == (["flow"] if name == "moved" else []) and "the data has changed" in ran.err
+    (pump / "train.csv").write_text(kept)
+
+
+def test_python_returns_the_same_drift_as_eval(pump: Path, tiedae: Tiedae) -> None:
+    model = tiedae_cli.load(pump / "run")
+    rows = {name: np.loadtxt(pump / f"{name}.csv", delimiter=",", skiprows=1)[:551, 1:] for name in ("same", "moved")}
+    same, moved = (model.drift(rows[name]) for name in ("same", "moved"))
+    assert not same and same.columns == [] and same.times_expected is None and str(same) == "like the training data"
+    assert moved and moved.columns[0].mean == pytest.approx(rows["moved"][:, 0].mean(), rel=1e-4)
+    assert moved.columns[0].training_mean == pytest.approx(125, abs=0.3)
+    assert moved.columns[0].training_deviation == pytest.approx(1.6, abs=0.2)
+    np.savetxt("rows.csv", rows["moved"], delimiter=",", header="flow,voltage", comments="")
+    assert tiedae("eval", pump / "run", "rows.csv", "--json").lines[0]["drift"] == moved.values()
+
+
+def test_two_readers_of_a_stream_stay_in_step(pump: Path) -> None:
+    """Many short series end between the blocks; the second reader must not fall behind the first."""
+    check, random = DriftCheck(open_run(pump / "run", "cpu")), np.random.default_rng(0)
+    made = 0
+
+    def blocks() -> Iterator[Block]:
+        nonlocal made
+        for made in range(1, 41):
+            yield Block(range(6), random.normal(size=(6, 2)).astype(np.float32), made)
+
+    for number, block in enumerate(check.beside(blocks()), start=1):
+        assert len(block.items) == 6 and made == number
+        assert check.watch.items >= 6 * (number - 1)
+    assert check.tally.items == check.watch.items == 240

@@ -156,3 +156,28 @@ def test_a_value_outside_the_training_range_is_named_first() -> None:
     assert [reason["column"] for reason in first] == [0, 2] and first[0]["training_range"] == [98, 102]
     assert first[0]["value"] == 92 and first[0]["share"] < first[1]["share"] and "training_range" not in first[1]
     assert second[0]["column"] == 2 and "training_range" not in second[0]
+
+
+@pytest.mark.slow
+def test_a_stuck_sensor_is_named_first_with_its_value(tmp_path: Path, tiedae: Tiedae) -> None:
+    """A valve closes: the flow falls to 32, while training has 125 +- 1.6; a noisy column carries errors of its own."""
+    random = np.random.default_rng(0)
+
+    def rows(count: int) -> np.ndarray:
+        noise = random.normal(size=(count, 3)) * [0.3, 3, 0.2]
+        values: np.ndarray = noise + np.stack(
+            [125 + 1.6 * np.sin(np.arange(count) / 9), np.full(count, 228.0), np.zeros(count)], 1
+        )
+        return values
+
+    new = rows(120)
+    new[60:90, 0] = 32
+    for name, values in (("train.csv", rows(500)), ("new.csv", new)):
+        np.savetxt(tmp_path / name, values, delimiter=",", header="flow,voltage,pressure", comments="", fmt="%.4f")
+    words = ["data.window=10", "epochs=2", "hidden_sizes=[16,6]", "data.validation=100", "--run-dir", tmp_path / "run"]
+    assert tiedae("train", "-q", tmp_path / "train.csv", *words).code == 0
+    found = tiedae("score", tmp_path / "run", tmp_path / "new.csv", "-q", "--explain", "2").lines
+    for line in found[60:90]:
+        first = line["because"][0]
+        assert line["outlier"] and first["column"] == "flow" and first["value"] == 32
+        assert 120 < first["training_range"][0] < first["training_range"][1] < 130

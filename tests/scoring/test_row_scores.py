@@ -10,6 +10,8 @@ import torch
 from conftest import Tiedae
 
 import tiedae_cli
+from tiedae_cli.data.item_set import Block
+from tiedae_cli.data.windows import row_form
 from tiedae_cli.runs.trained_run import open_run
 from tiedae_cli.scoring.scorer import Scorer
 
@@ -56,4 +58,39 @@ def test_a_report_judges_whole_windows_and_says_so(run: Path, tmp_path: Path, ti
     threshold = found.sort().values[-2].item()  # of 13 windows: 2 of 14 places are above it
     assert len(found) == HELD_OUT - W + 1
     assert float(re.findall(r'"threshold": ?([0-9.e-]+)', page)[0]) == pytest.approx(threshold, rel=1e-9)
-    assert "above the threshold for whole windows" in page and "score</code> has another threshold, for rows" in page
+    assert "are above the threshold of the window score" in page
+    by_row = Scorer(opened).threshold(0.2)
+    assert by_row is not None
+    assert float(re.findall(r'"row_threshold": ?([0-9.e-]+)', page)[0]) == by_row.value
+    assert "The threshold of the row score, by which <code>score</code> judges" in page
+
+
+def test_inspect_and_the_summary_name_both_scores(run: Path, tiedae: Tiedae) -> None:
+    scorer = Scorer(open_run(run, "cpu"))
+    by_row, by_window = scorer.threshold(0.01), scorer.item_threshold(0.01)
+    assert by_row is not None and by_window is not None and by_row.value != by_window.value
+    stdout, _ = invoke(tiedae, "inspect", str(run), "--json")
+    assert json.loads(stdout)["thresholds"] == {"row score": by_row.value, "window score": by_window.value}
+    said, _ = invoke(tiedae, "inspect", str(run))
+    assert f"row score {by_row.value:.4g} by {HELD_OUT} rows" in " ".join(said.split())
+    assert f"window score {by_window.value:.4g} by {HELD_OUT - W + 1} windows" in " ".join(said.split())
+    stdout, _ = invoke(tiedae, "score", str(run), "--summary")
+    assert json.loads(stdout)["score"] == "row score" and json.loads(stdout)["threshold"] == by_row.value
+
+
+@pytest.mark.parametrize("size", [1, 7, 200])
+def test_the_reconstruction_of_a_row_is_its_mean_over_the_windows_that_hold_it(run: Path, size: int) -> None:
+    opened = open_run(run, "cpu")
+    seen = row_form(opened.form).normalize(ROWS)
+    blocks = [Block(range(at, min(at + size, N)), seen[at : at + size]) for at in range(0, N, size)]
+    found = [scored.reconstructions for scored in Scorer(opened).score(iter(blocks), reconstructs=True)]
+    made = torch.cat([block for block in found if block is not None])
+    windows = torch.from_numpy(
+        np.lib.stride_tricks.sliding_window_view(seen, W, 0).transpose(0, 2, 1).reshape(-1, W * D).copy()
+    )
+    with torch.inference_mode():
+        answers = opened.network(windows).view(-1, W, D).double()
+    for row in range(N):
+        starts = range(max(0, row - W + 1), min(row, N - W) + 1)
+        expected = torch.stack([answers[start, row - start] for start in starts]).mean(0)
+        torch.testing.assert_close(made[row], expected, rtol=1e-5, atol=1e-5)

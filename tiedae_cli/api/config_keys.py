@@ -32,6 +32,7 @@ class ConfigKeys(TypedDict, total=False):
     gap: float | None
     stride: int
     scaling: Literal["standard", "robust", "minmax", "none"]
+    transform: Literal["none", "log1p", "log1p_per_10k"]
     delimiter: str | None
     decimal: Literal[".", ","] | None
     thousands: Literal[".", ",", "'", " "] | None

@@ -99,7 +99,10 @@ class _Tied(BaseEstimator):
         size = block_size(form)
         for start in range(0, X.shape[0], size):
             rows = X[start : start + size]
-            yield torch.from_numpy(form.normalize(rows.toarray() if hasattr(rows, "toarray") else rows)).double()
+            dense = rows.toarray() if hasattr(rows, "toarray") else rows
+            if form.transform != "none" and (dense < 0).any():
+                raise ValueError(f"X has values below 0; data.transform: {form.transform} takes values of 0 and above")
+            yield torch.from_numpy(form.normalize(form.transformed(dense))).double()
 
     def _mapped(self, X: Any, function: Callable[[Any, Tensor], Tensor]) -> np.ndarray:
         """Return a function of (network in float64, block) over all rows of X."""
@@ -173,7 +176,7 @@ class TiedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Tied):
         network = copy.deepcopy(self.model_.module).cpu().double()
         with torch.inference_mode():
             seen = network.decode(torch.from_numpy(codes).double()).numpy()
-        return self.model_.form.denormalize(seen).astype(codes.dtype, copy=False)
+        return self.model_.form.restored(seen).astype(codes.dtype, copy=False)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the explained variance of scaled rows, (N, D): 1 - squared error / that of the training mean; higher is better."""

@@ -30,6 +30,8 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.trained_run import OpenRun, open_run
+from tiedae_cli.scoring.drift import Drift
+from tiedae_cli.scoring.drift_check import drift_check
 from tiedae_cli.scoring.false_alarms import QUANTILE
 from tiedae_cli.scoring.finished_model import with_weights
 from tiedae_cli.scoring.onnx_score import JudgedBy
@@ -164,6 +166,23 @@ class Model:
             assert why is not None  # it was asked for
             found += [why.described(index, form) for index in range(len(scored.scores))]
         return found
+
+    def drift(self, X: Any) -> Drift:
+        """Return how items differ from the training data, (N, ...); the answer is false if they do not.
+
+        ``times_expected`` is the number of outliers divided by the expected one, if chance does not explain it. ``columns`` are those
+        whose values moved, the farthest first, each with ``mean``, ``training_mean`` and ``training_deviation`` in the data's own units,
+        ``shift`` in training deviations and the Kolmogorov-Smirnov ``distance``. Columns are compared from 20 items (or windows) on.
+
+        Raises:
+            InputError: the model keeps no statistics of its training, because that was killed.
+            DataError: as in ``encode``.
+        """
+        check = drift_check(self._run)
+        if check is None:
+            raise InputError("drift: the model keeps no statistics of its training; train to the end")
+        check.read(self._reader().open_memory(self._prepared(X), NAME, windows=False).blocks)
+        return check.found() or Drift(None, [])
 
     def evaluate(self, X: Any = None, labels: Any = None) -> ModelEvaluation:
         """Return the errors of the model, of PCA with as many components, and of the training mean.

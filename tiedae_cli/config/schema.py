@@ -24,6 +24,7 @@ Shuffle = Literal["auto", "items", "blocks"]
 Precision = Literal["float32", "bfloat16", "auto"]
 Engine = Literal["auto", "autograd"]
 Rank = Literal["squared_error", "neighbours", "region"]
+Transform = Literal["none", "log1p", "log1p_per_10k"]
 Tracker = Literal["tensorboard", "mlflow"]
 LARGEST_LAYER = 65_536
 HiddenSize = Annotated[int, Field(ge=1, le=LARGEST_LAYER)]
@@ -304,6 +305,9 @@ class DataConfig(Section):
     scaling: Literal["standard", "robust", "minmax", "none"] = "standard"
     """Scaling of feature vectors, from statistics of the training split: `standard` (mean 0, standard deviation 1),
     `robust` (median 0, interquartile range 1), `minmax` (0 to 1) or `none`."""
+    transform: Transform = "none"
+    """Transform of feature vectors before they are scaled, for counts: `log1p` (ln(1 + x)), or `log1p_per_10k` (the values of each
+    row become counts per 10,000 first). Errors are of transformed values; `decode` undoes the logarithm."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     """Character between two cells of a text table; a space stands for any run of white space. Default: detected from the
     file."""

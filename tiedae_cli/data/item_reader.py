@@ -104,9 +104,10 @@ class ItemReader:
         Raises:
             as ``open_rows``.
         """
-        return self._windows(self.open_rows(inputs))
+        return self.made_of(self.open_rows(inputs))
 
-    def _windows(self, rows: Items) -> Items:
+    def made_of(self, rows: Items) -> Items:
+        """Return the items that rows make: windows for a model of windows, else the rows themselves."""
         if self.window == 1:
             return rows
         return Items(window_blocks(rows.blocks, self.window, self._data.stride, self.bad), None)
@@ -179,7 +180,7 @@ class ItemReader:
             DataError: it does not have the model's form.
         """
         rows = self._items(name, {"train": part_for_model(data, name, self.form.columns)}, alone=True)
-        return self._windows(rows) if windows else rows
+        return self.made_of(rows) if windows else rows
 
     def _image_files(self, names: Sequence[str]) -> Items:
         if not takes_image_files(self.form):
@@ -228,19 +229,20 @@ class ItemReader:
                     self._series += 1
                     for raw in part.read(self.size, self.bad):
                         good = rules.convert(raw, self.bad)
-                        for rows, values, labels in self._unbroken(good):
+                        for raw_block in self._unbroken(good):
+                            rows, own = raw_block.rows, raw_block.labels
                             plain = alone and len(parts) == 1 and part.locate is None
                             names = rows if plain else [label(split, row) for row in rows]
-                            yield Block(names, self._seen(rules, values), self._series, labels or _labels(part, rows))
+                            labels = _labels(part, rows) if own is None else [str(text) for text in own]
+                            yield Block(names, self._seen(rules, raw_block.values), self._series, labels, raw_block.times)
 
         return Items(blocks(), sum(count for count in counts if count is not None) if None not in counts else None)
 
-    def _unbroken(self, block: RawBlock) -> Iterator[tuple[Sequence[int | str], np.ndarray, list[str] | None]]:
+    def _unbroken(self, block: RawBlock) -> Iterator[RawBlock]:
         """Yield the items of a block. Rows of windows are split into two series at a skipped row."""
-        labels = None if block.labels is None else [str(label) for label in block.labels]
         if self.window == 1 or not len(block.rows):
             if len(block.rows):
-                yield block.rows, block.values, labels
+                yield block
             return
         rows = np.array(block.rows) if block.positions is None else block.positions
         breaks = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
@@ -248,7 +250,7 @@ class ItemReader:
             if rows[start] != self._next:
                 self._series += 1
             self._next = int(rows[end - 1]) + 1
-            yield block.rows[start:end], block.values[start:end], None if labels is None else labels[start:end]
+            yield block.slice(start, end)
 
     def _options(self, name: str) -> ReadOptions:
         """Return how to read a file or stream; the config's names of arrays apply only to the file that the model was trained on."""
@@ -289,7 +291,7 @@ def raw_array(values: np.ndarray, form: ItemForm, as_float: bool) -> np.ndarray:
     if form.kind == "images" and not as_float:
         flat: np.ndarray = np.rint(np.nan_to_num(values).clip(0, 1) * np.float32(255)).astype(np.uint8)
     else:
-        flat = values if form.eight_bit else form.denormalize(values)
+        flat = values if form.eight_bit else form.restored(values)
     return flat.reshape(len(flat), *raw_shape(form))
 
 

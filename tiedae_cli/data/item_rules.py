@@ -5,10 +5,11 @@ float64, or uint8 where they are stored so. Shapes: N items, B items per block, 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tiedae_cli.config.schema import Transform
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_set import ItemForm, ValueRange
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock, item_name
@@ -52,16 +53,14 @@ class ItemRules:
             values = np.moveaxis(values, -1, 1)  # (B, H, W, C) -> (B, C, H, W)
         values = values.reshape(len(values), self.form.values_per_item)  # (B, D)
         good = self._good(values, block.rows, bad)
-        rows, labels, positions = block.rows, block.labels, block.positions
-        if not good.all():
-            rows, values = [rows[index] for index in np.flatnonzero(good).tolist()], values[good]
-            labels, positions = (None if kept is None else kept[good] for kept in (labels, positions))
+        kept = block.only(good, values)
+        values = kept.values
         if self.range is not None:
             values = (values.astype(np.float32) - self.range.low) / (self.range.high - self.range.low)
-        converted = values.astype(self.target, copy=False)
+        converted = self.form.transformed(values).astype(self.target, copy=False)
         if values.dtype.kind == "b" and self.form.kind == "images":
             converted = converted * np.uint8(255)
-        return RawBlock(rows, np.ascontiguousarray(converted), labels, positions)
+        return replace(kept, values=np.ascontiguousarray(converted))
 
     def _good(self, values: np.ndarray, rows: Sequence[int | str], bad: Bad) -> np.ndarray:
         """Return which items hold only valid values, (B,) bool; the others are reported."""
@@ -94,6 +93,8 @@ class ItemRules:
         number = float(value)
         if not np.isfinite(number):
             return "NaN" if np.isnan(number) else "infinity"
+        if self.form.transform != "none" and number < 0:
+            return f"{number:g}; data.transform: {self.form.transform} takes values of 0 and above"
         if self.form.kind == "vectors":
             return f"{number:g}, which float32 cannot hold; rescale that feature"
         if self.range is not None:
@@ -110,8 +111,16 @@ class ItemRules:
         return f"{number:g}; images of floats must be in [0, 1]: {advice}. Feature vectors, N x D, may have any values"
 
 
-def rules_for_training(part: Part, allows_nan: bool = False, range: ValueRange | None = None) -> ItemRules:
+def rules_for_training(
+    part: Part, allows_nan: bool = False, range: ValueRange | None = None, transform: Transform = "none"
+) -> ItemRules:
     """Return the rules for a part, by its shape alone.
+
+    Args:
+        part: the items.
+        allows_nan: whether NaN is a missing value.
+        range: of images.
+        transform: of vectors.
 
     Raises:
         DataError: it is empty, or has an unsupported number of dimensions.
@@ -122,7 +131,7 @@ def rules_for_training(part: Part, allows_nan: bool = False, range: ValueRange |
     if 0 in part.shape or part.count == 0:
         raise DataError(f"{part.name}: {size}: empty; expected {FORMS}")
     if len(part.shape) == 1:
-        return _rules(part, (1, 1, part.shape[0]), "vectors", allows_nan=allows_nan)
+        return _rules(part, (1, 1, part.shape[0]), "vectors", allows_nan=allows_nan, transform=transform)
     if len(part.shape) == 2:
         return _rules(part, (1, *part.shape), "images", range=range)
     last = part.shape[2] in CHANNELS and part.shape[0] not in CHANNELS
@@ -152,7 +161,15 @@ def rules_for_model(part: Part, form: ItemForm, expected: str) -> ItemRules:
     last = form.kind == "images" and part.shape == (height, width, channels) != form.shape
     wide = part.dtype.kind in "iu" and part.dtype.itemsize > 1
     fits = form.range is not None and form.range.whole == wide and part.dtype != np.uint8 and part.dtype.kind != "b"
-    return _rules(part, form.shape, form.kind, last, allows_nan=form.fill is not None, range=form.range if fits else None)
+    return _rules(
+        part,
+        form.shape,
+        form.kind,
+        last,
+        allows_nan=form.fill is not None,
+        range=form.range if fits else None,
+        transform=form.transform,
+    )
 
 
 def _rules(
@@ -162,15 +179,22 @@ def _rules(
     channels_last: bool = False,
     allows_nan: bool = False,
     range: ValueRange | None = None,
+    transform: Transform = "none",
 ) -> ItemRules:
     channels, height, width = shape
     dtype, images = part.dtype, kind == "images"
     eight_bit = dtype == np.uint8 or (images and dtype.kind in "bui" and range is None)
     wide = not images and (dtype.kind in "iu" or dtype.itemsize > 4)  # integers and float64 keep their precision
     target = np.dtype(np.uint8 if eight_bit else np.float64 if wide else np.float32)
+    target = target if transform == "none" else np.dtype(np.float32)  # logarithms are small numbers
     columns = None if images else part.columns
     form = ItemForm(
-        (channels, height, width), kind, scale=1 / 255 if eight_bit and images else 1.0, columns=columns, range=range
+        (channels, height, width),
+        kind,
+        scale=1 / 255 if eight_bit and images else 1.0,
+        columns=columns,
+        range=range,
+        transform=transform,
     )
     if images:
         low, high = 0.0, 255.0 if eight_bit else 1.0
@@ -178,6 +202,7 @@ def _rules(
             low, high = range.low, range.high
     else:
         low, high = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
+        low = low if transform == "none" else 0.0
     return ItemRules(
         part.name, form, target, channels_last, low, high, allows_nan and not images, part.columns, range, part.locate
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tiedae_cli.config.schema import Transform
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.errors import DataError, InputError
 
@@ -18,6 +19,7 @@ SPLITS = ("train", "validation", "test")
 KINDS = ("images", "vectors")
 NO_LABEL = "no label"
 LARGEST_FLOAT32_OFFSET = 1e3  # deviations: float32 rounds an offset by up to 6e-8 of it
+PER_10K = 1e4  # total of a row's counts after ``log1p_per_10k``
 BLOCK_BYTES = 1 << 25  # bytes that are copied or checked at once
 
 
@@ -58,6 +60,8 @@ class ItemForm:
     """Images only: the range that is mapped to [0, 1] when they are read."""
     columns: Columns | None = None
     """The named columns of a vector, if its source has names."""
+    transform: Transform = "none"
+    """Vectors only: what raw values become before they are scaled. Item sets hold transformed values."""
 
     @property
     def values_per_item(self) -> int:
@@ -111,6 +115,26 @@ class ItemForm:
             raw: np.ndarray = values / np.asarray(self.scale, values.dtype)
             return raw if self.offset is None else (raw + self.offset).astype(values.dtype, copy=False)
 
+    def transformed(self, values: np.ndarray) -> np.ndarray:
+        """Return the data's own values after the transform, (B, D) -> (B, D) float64; the values themselves without one."""
+        if self.transform == "none":
+            return values
+        own = values.astype(np.float64)
+        if self.transform == "log1p_per_10k":
+            rows = own.reshape(len(own) * self.window, self.shape[2])
+            total = np.nansum(rows, axis=1, keepdims=True)
+            own = (rows * (PER_10K / np.where(total > 0, total, 1.0))).reshape(own.shape)
+        return np.asarray(np.log1p(own))
+
+    def restored(self, values: np.ndarray) -> np.ndarray:
+        """Return what the model sees in the data's own units, (B, D): ``denormalize``, and the logarithm of a transform undone.
+
+        Of ``log1p_per_10k`` these are counts per 10,000, because the model does not know a row's total.
+        """
+        raw = self.denormalize(values)
+        with np.errstate(over="ignore"):
+            return raw if self.transform == "none" else np.expm1(raw)
+
     @property
     def eight_bit(self) -> bool:
         """Whether the raw values are bytes, which the model sees as 0 to 1."""
@@ -129,18 +153,28 @@ class Block:
     """For rows of windows: the number of the uninterrupted series that they belong to."""
     labels: Sequence[str] | None = None
     """Label text of each item, if the source has labels."""
+    times: np.ndarray | None = None
+    """(B,) float64, time stamps of rows of windows in seconds since 1970, UTC, if the source has them."""
 
     def joined(self, other: "Block") -> "Block":
         """Return the items of two blocks of one stream as one."""
         if not len(self.items) or not len(other.items):
             return self if len(self.items) else other
         labels = None if self.labels is None or other.labels is None else [*self.labels, *other.labels]
-        return Block([*self.items, *other.items], np.concatenate([self.values, other.values]), self.series, labels)
+        times = None if self.times is None or other.times is None else np.concatenate([self.times, other.times])
+        return Block([*self.items, *other.items], np.concatenate([self.values, other.values]), self.series, labels, times)
+
+    def only(self, kept: Sequence[int]) -> "Block":
+        """Return the items at some positions."""
+        labels = None if self.labels is None else [self.labels[index] for index in kept]
+        times = None if self.times is None else self.times[kept]
+        return Block([self.items[index] for index in kept], self.values[kept], self.series, labels, times)
 
     def slice(self, start: int, stop: int | None = None) -> "Block":
         """Return items start to stop, or to the last one."""
         kept = slice(start, stop)
-        return Block(self.items[kept], self.values[kept], self.series, None if self.labels is None else self.labels[kept])
+        labels, times = (None if each is None else each[kept] for each in (self.labels, self.times))
+        return Block(self.items[kept], self.values[kept], self.series, labels, times)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -165,6 +199,9 @@ class ItemSet:
 
     series_starts: np.ndarray | None = None
     """Of rows for windows: (n,) int64, ascending: the rows in memory that begin another series; None: all are one series."""
+    times: np.ndarray | None = None
+    """Of rows for windows, or of windows: the time stamp of each row in memory in seconds since 1970, UTC; (M,) or (M + W - 1,)
+    float64. None if the source has none."""
 
     def __len__(self) -> int:
         return len(self.values) if self.indices is None else len(self.indices)
@@ -209,7 +246,9 @@ class ItemSet:
     def select(self, items: np.ndarray) -> "ItemSet":
         """Return the items at the positions of this set, (B,) int64, as a set with an array of its own."""
         labels = None if self.labels is None else self.labels[items]
-        return replace(self, values=self.values[self.positions(items)], labels=labels, indices=None, series_starts=None)
+        places = self.positions(items)
+        times = None if self.times is None else self.times[places]
+        return replace(self, values=self.values[places], labels=labels, indices=None, series_starts=None, times=times)
 
     def subset(self, items: np.ndarray) -> "ItemSet":
         """Return the items at the positions of this set, (B,) int64, as a set that shares its array."""
@@ -222,7 +261,8 @@ class ItemSet:
         if self.indices is not None:
             return replace(self, labels=labels, indices=self.indices[start:stop])
         starts = None if self.series_starts is None else self.series_starts[self.series_starts > start] - start
-        return replace(self, values=self.values[start:stop], labels=labels, series_starts=starts)
+        times = None if self.times is None else self.times[start:]
+        return replace(self, values=self.values[start:stop], labels=labels, series_starts=starts, times=times)
 
 
 @dataclass(frozen=True)
@@ -288,6 +328,13 @@ def choose(items: ItemSet, count: int, seed: int | None) -> ItemSet:
         log.info(f"only {len(items):,} {items.form.items_name} in this split; {count:,} were asked for")
         count = len(items)
     return items.slice(0, count) if seed is None else items.select(permutation(seed, len(items))[:count])
+
+
+def time_texts(seconds: np.ndarray) -> list[str]:
+    """Return time stamps, (B,) seconds since 1970, as ``2024-03-01 10:14:33``; fractions of a second only if there are any."""
+    whole = bool((seconds == np.floor(seconds)).all())
+    stamps = np.round(seconds * (1 if whole else 1e3)).astype("datetime64[s]" if whole else "datetime64[ms]")
+    return [str(stamp).replace("T", " ") for stamp in stamps]
 
 
 def permutation(seed: int, count: int) -> np.ndarray:

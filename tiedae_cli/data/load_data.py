@@ -41,6 +41,7 @@ SOME_FIELDS = {  # keys of the data section that only some sources know, and the
     "exclude": "a folder of images or tables",
     "scaling": "feature vectors",
     "missing": "feature vectors",
+    "transform": "feature vectors",
     "window": "rows of numbers",
     "stride": "rows of numbers",
     "range": "images in a folder or an array",
@@ -96,7 +97,7 @@ def load_memory(data: MemoryData, config: DataConfig) -> Splits:
     _refuse_fields(config, NAME, *(field for field in SOME_FIELDS if field not in FIELDS[data.kind]))
     parts = memory_parts(data, config)
     range_ = None if data.kind == "images" else config.range  # conversion has done it
-    return _scaled(partition(training_sets(parts, NAME, config.missing, range_), config, NAME), config)
+    return _scaled(partition(training_sets(parts, NAME, config.missing, range_, config.transform), config, NAME), config)
 
 
 def _load_tables(config: DataConfig) -> Splits:
@@ -108,7 +109,7 @@ def _load_tables(config: DataConfig) -> Splits:
     if config.missing == "fill":
         raise ConfigError(f"data.missing: {name}: fill is only for HDF5 files, whose parts may be absent")
     parts = table_parts({"train": files}, name, ReadOptions(lambda table: choose_columns(table, config), config))
-    return _scaled(partition(training_sets(parts, name, config.missing), config, name), config)
+    return _scaled(partition(training_sets(parts, name, config.missing, transform=config.transform), config, name), config)
 
 
 def named_tables(names: Sequence[str], config: DataConfig) -> list[TableFile]:
@@ -158,7 +159,7 @@ def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
         raise ConfigError(f"data.missing: {name}: fill is only for HDF5 files, whose parts may be absent")
     parts = source.parts(path, ReadOptions(lambda table: choose_columns(table, config), config))
     range_ = None if source is IMAGE_FOLDER else config.range  # of a folder, decoding has done it
-    return _scaled(partition(training_sets(parts, str(path), config.missing, range_), config, name), config)
+    return _scaled(partition(training_sets(parts, str(path), config.missing, range_, config.transform), config, name), config)
 
 
 def note_data(config: DataConfig) -> None:
@@ -237,7 +238,7 @@ def _absolute_name(name: str) -> str:
 def _scaled(splits: Splits, config: DataConfig) -> Splits:
     """Return the splits with the scaling of the config, which is of vectors only."""
     if splits.form.kind != "vectors":
-        _refuse_fields(config, splits.source, "scaling", "missing", "window", "stride")
+        _refuse_fields(config, splits.source, "scaling", "missing", "transform", "window", "stride")
         return splits
     _refuse_fields(config, splits.source, "range")
     seen = splits.with_form(scaled(splits.train, config.scaling, config.missing == "mean", splits.source))

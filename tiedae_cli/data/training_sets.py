@@ -8,10 +8,12 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tiedae_cli.config.schema import Transform
 from tiedae_cli.data.item_rules import ItemRules, rules_for_training
 from tiedae_cli.data.item_set import BLOCK_BYTES, ItemSet, ValueRange, range_of
 from tiedae_cli.data.sources.cells import numbered
@@ -24,12 +26,32 @@ from tiedae_cli.system.storage import replacing
 
 log = logging.getLogger(__name__)
 
-TABLE_CACHE_VERSION = 3
-STARTS = "series_starts.npy"
+TABLE_CACHE_VERSION = 4
+LABELS, STARTS, TIMES = "labels.npy", "series_starts.npy", "times.npy"
+
+
+@dataclass(frozen=True)
+class _Read:
+    """All items of a part that are read into memory or a cached file."""
+
+    values: np.ndarray
+    """(N, D) of the target type."""
+    labels: np.ndarray | None = None
+    """(N,) text."""
+    starts: np.ndarray | None = None
+    """(n,) int64, the rows that begin another series."""
+    times: np.ndarray | None = None
+    """(N,) float64, time stamps."""
+    kept: np.ndarray | None = None
+    """The rows of the source that were kept, if some were dropped."""
 
 
 def training_sets(
-    parts: dict[str, Part], source: str, missing: str = "error", given: tuple[float, float] | None = None
+    parts: dict[str, Part],
+    source: str,
+    missing: str = "error",
+    given: tuple[float, float] | None = None,
+    transform: Transform = "none",
 ) -> dict[str, ItemSet]:
     """Return the splits that a source names as sets of one form.
 
@@ -38,6 +60,7 @@ def training_sets(
         source: what the data is, for messages.
         missing: ``data.missing``: ``error``, ``drop`` or ``mean`` (missing values are kept, as NaN).
         given: ``data.range`` of images.
+        transform: of vectors.
 
     Raises:
         DataError: an item that cannot be read, two forms, or more than the memory holds.
@@ -45,7 +68,7 @@ def training_sets(
     found = _range(parts, given)
     sets = {}
     for split, part in parts.items():
-        sets[split] = _item_set(part, rules_for_training(part, _may_miss(part, missing), found), missing)
+        sets[split] = _item_set(part, rules_for_training(part, _may_miss(part, missing), found, transform), missing)
     first = next(iter(sets.values())).form
     for split, items in sets.items():
         if (items.form.shape, items.form.kind) != (first.shape, first.kind):
@@ -81,26 +104,25 @@ def _may_miss(part: Part, missing: str) -> bool:
 
 
 def _item_set(part: Part, rules: ItemRules, missing: str) -> ItemSet:
-    array, labels, names, starts = part.array, part.labels, part.label_names, None
+    array, labels, names = part.array, part.labels, part.label_names
     size = _rows(part)
     fits = array is not None and array.dtype == rules.target and array.flags.c_contiguous and not rules.channels_last
-    fits = fits and rules.range is None
+    fits = fits and rules.range is None and rules.form.transform == "none"
     if array is not None and fits and not (rules.allows_nan and missing == "drop"):
         for block in part.read(size, stop):
             rules.convert(block, stop)  # checks all values
+        read = _Read(np.asarray(array))
     else:
-        array, kept, text, starts = _in_memory(part, rules, size, missing)
-        labels = labels if labels is None or kept is None else labels[kept]
-        if text is not None:
-            labels, names = numbered(text)
-    values = np.asarray(array).reshape(len(array), *rules.form.shape)
-    return ItemSet(values, labels, rules.form, label_names=names, series_starts=starts)
+        read = _in_memory(part, rules, size, missing)
+        labels = labels if labels is None or read.kept is None else labels[read.kept]
+        if read.labels is not None:
+            labels, names = numbered(read.labels)
+    values = read.values.reshape(len(read.values), *rules.form.shape)
+    return ItemSet(values, labels, rules.form, label_names=names, series_starts=read.starts, times=read.times)
 
 
-def _in_memory(
-    part: Part, rules: ItemRules, size: int, missing: str
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    """Return all items of a part, (N, D) of the target type; the kept rows, if some were dropped; labels; starts of series."""
+def _in_memory(part: Part, rules: ItemRules, size: int, missing: str) -> _Read:
+    """Return all items of a part."""
     converts = part.dtype != rules.target or part.array is not None
     if part.count is not None:
         _check_room(part, rules, part.count * rules.form.values_per_item * rules.target.itemsize, converts)
@@ -134,7 +156,7 @@ def _in_memory(
             f"{part.name}: {_what(part, rules)}, converted to {rules.target} in memory ({_gigabytes(whole.nbytes)}); "
             f"{rules.target} would be memory-mapped"
         )
-    return whole[:done], gaps.kept(), np.concatenate(words) if words else None, _series_starts(blocks)
+    return _Read(whole[:done], np.concatenate(words) if words else None, _series_starts(blocks), _times(blocks), gaps.kept())
 
 
 def _series_starts(blocks: Sequence[RawBlock]) -> np.ndarray | None:
@@ -143,30 +165,34 @@ def _series_starts(blocks: Sequence[RawBlock]) -> np.ndarray | None:
     return np.flatnonzero(np.diff(np.concatenate(found)) != 1) + 1 if found else None
 
 
-def _from_cache(
-    part: Part, rules: ItemRules, size: int, missing: str
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+def _times(blocks: Sequence[RawBlock]) -> np.ndarray | None:
+    """Return the time stamp of each row, (N,) float64; None if the source has none."""
+    found = [block.times for block in blocks if block.times is not None]
+    return np.concatenate(found) if found else None
+
+
+def _from_cache(part: Part, rules: ItemRules, size: int, missing: str) -> _Read:
     """Return the items of a large table memory-mapped from a file in the user's cache folder, which is written once.
 
     One block at a time is in memory while it is written.
     """
-    digest = hashlib.sha256(os.fsencode(f"{TABLE_CACHE_VERSION}{part.key}{missing}{rules.target}")).hexdigest()[:32]
+    digest = hashlib.sha256(
+        os.fsencode(f"{TABLE_CACHE_VERSION}{part.key}{missing}{rules.target}{rules.form.transform}")
+    ).hexdigest()[:32]
     folder = cache_folder() / "tables" / digest
-    values, labels = folder / "values.raw", folder / "labels.npy"
+    values = folder / "values.raw"
     if not (files := undamaged_files(folder)):
         with taking_turns(folder):
             if not (files := undamaged_files(folder)):
-                _write_cache(part, rules, size, missing, values, labels)
-                files = {path.name for path in (values, labels, labels.with_name(STARTS)) if path.exists()}
+                _write_cache(part, rules, size, missing, values)
+                files = {name for name in (values.name, LABELS, STARTS, TIMES) if (folder / name).exists()}
                 log.info(f"{part.name}: read once into {values}")
     items = np.memmap(values, rules.target, "r").reshape(-1, rules.form.values_per_item)
-    texts, starts = (
-        np.load(path, allow_pickle=False) if path.name in files else None for path in (labels, labels.with_name(STARTS))
-    )
-    return items, None, texts, starts
+    rest = (np.load(folder / name, allow_pickle=False) if name in files else None for name in (LABELS, STARTS, TIMES))
+    return _Read(items, *rest)
 
 
-def _write_cache(part: Part, rules: ItemRules, size: int, missing: str, values: Path, labels: Path) -> None:
+def _write_cache(part: Part, rules: ItemRules, size: int, missing: str, values: Path) -> None:
     gaps, words, done = _Gaps(part, rules, missing), [], 0
     positions: list[RawBlock] = []
     with replacing(values) as file:
@@ -174,23 +200,21 @@ def _write_cache(part: Part, rules: ItemRules, size: int, missing: str, values: 
             block = gaps.without(rules.convert(raw, stop))
             file.write(np.ascontiguousarray(block.values).data)
             done += len(block.rows)
-            positions.append(RawBlock((), block.values[:0], positions=block.positions))
+            positions.append(RawBlock((), block.values[:0], positions=block.positions, times=block.times))
             if block.labels is not None:
                 words.append(block.labels.astype(str))
         gaps.finish(done)
         if not done:
             raise DataError(f"{part.name}: holds no items")
-        starts = _series_starts(positions)
-        if starts is not None:
-            with replacing(labels.with_name(STARTS)) as file_of_starts:
-                np.save(file_of_starts, starts)
-        if words:
-            with replacing(labels) as file_of_labels:
-                np.save(file_of_labels, np.concatenate(words))
-    written = [values, *([labels] if words else []), *([] if starts is None else [labels.with_name(STARTS)])]
-    for old in {labels, labels.with_name(STARTS)} - set(written):
-        old.unlink(missing_ok=True)
-    seal(written)
+        texts = np.concatenate(words) if words else None
+        beside = {LABELS: texts, STARTS: _series_starts(positions), TIMES: _times(positions)}
+        for name, array in beside.items():
+            if array is None:
+                values.with_name(name).unlink(missing_ok=True)
+                continue
+            with replacing(values.with_name(name)) as saved:
+                np.save(saved, array)
+    seal([values, *(values.with_name(name) for name, array in beside.items() if array is not None)])
 
 
 class _Gaps:
@@ -213,10 +237,10 @@ class _Gaps:
             self.rows.append(block.rows)
             return block
         good = ~gaps.any(1)
-        rows = [block.rows[index] for index in np.flatnonzero(good).tolist()]
-        self.dropped += len(good) - len(rows)
-        self.rows.append(rows)
-        return RawBlock(rows, block.values[good], None if block.labels is None else block.labels[good])
+        kept = block.only(good, block.values)
+        self.dropped += len(good) - len(kept.rows)
+        self.rows.append(kept.rows)
+        return kept
 
     def kept(self) -> np.ndarray | None:
         return np.array([row for rows in self.rows for row in rows], np.int64) if self.dropped else None

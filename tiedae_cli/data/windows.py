@@ -111,7 +111,8 @@ def row_blocks(items: ItemSet, size: int, stride: int) -> Iterator[Block]:
         for start in range(first, last, size):
             stop = min(start + size, last)
             labels = items.row_label_texts(start, stop)
-            yield Block(range(start, stop), form.normalize(rows[start:stop]), series, labels)
+            times = None if items.times is None else items.times[start:stop]
+            yield Block(range(start, stop), form.normalize(rows[start:stop]), series, labels, times)
 
 
 @dataclass(frozen=True)

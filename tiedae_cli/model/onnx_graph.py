@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli import __version__
-from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.item_set import PER_10K, ItemForm
 from tiedae_cli.errors import ExportError
 from tiedae_cli.model.activations import ACTIVATIONS, AnyActivation
 from tiedae_cli.model.autoencoder import TiedAutoencoder
@@ -199,7 +199,38 @@ def append_decoder(graph: OnnxGraph, model: TiedAutoencoder) -> None:
         graph.activate(model.path.output)
 
 
+def append_transform(graph: OnnxGraph, value: str, form: ItemForm, dtype: type[np.floating[Any]]) -> str:
+    """Append the transform of ``data.transform``, (B, D) -> (B, D), and return the name of its result.
+
+    Args:
+        graph: to append to.
+        value: name of the data's own values.
+        form: of an item.
+        dtype: of the values.
+    """
+    if form.transform == "none":
+        return value
+    if form.transform == "log1p_per_10k":
+        rows = graph.reshaped(value, (form.shape[2],)) if form.window > 1 else value
+        there = rows
+        if form.fill is not None:  # a missing value counts as 0
+            there = graph.add("Where", graph.add("IsNaN", rows), graph.constant("nothing", np.array(0, dtype)), rows)
+        total = graph.reduced("ReduceSum", there, keepdims=True)
+        total = graph.add("Max", total, graph.constant("smallest_total", np.array(1e-30, dtype)))
+        rows = graph.add("Mul", graph.add("Div", rows, total), graph.constant("per_10k", np.array(PER_10K, dtype)))
+        value = graph.reshaped(rows, (form.values_per_item,)) if form.window > 1 else rows
+    return graph.add("Log", graph.add("Add", value, graph.constant("one", np.array(1, dtype))))
+
+
+def append_inverse(graph: OnnxGraph, value: str, form: ItemForm, dtype: type[np.floating[Any]]) -> str:
+    """Append what undoes the logarithm of ``data.transform``; arguments as of ``append_transform``."""
+    if form.transform == "none":
+        return value
+    return graph.add("Sub", graph.add("Exp", value), graph.constant("one", np.array(1, dtype)))
+
+
 def _normalize(graph: OnnxGraph, form: ItemForm) -> None:
+    graph.last = append_transform(graph, graph.last, form, np.float32)
     if form.offset is not None:
         graph.add("Sub", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
     graph.add("Mul", graph.last, graph.constant("scale", torch.as_tensor(form.scale, dtype=torch.float32)))
@@ -209,6 +240,7 @@ def _denormalize(graph: OnnxGraph, form: ItemForm) -> None:
     graph.add("Mul", graph.last, graph.constant("inverse_scale", 1 / torch.as_tensor(form.scale, dtype=torch.float32)))
     if form.offset is not None:
         graph.add("Add", graph.last, graph.constant("offset", torch.as_tensor(form.offset, dtype=torch.float32)))
+    graph.last = append_inverse(graph, graph.last, form, np.float32)
 
 
 def refuse_beyond_limit(tensors: Iterable[Tensor]) -> None:

@@ -74,6 +74,18 @@ def sentence(errors: Errors) -> str:
     return "; ".join(parts)
 
 
+def explained(errors: Errors) -> str:
+    """Return how much of the variance PCA explains, and how much more the model does; empty if there is no variance.
+
+    For models with a linear path, which start as PCA.
+    """
+    if not errors.mean > 0:
+        return ""
+    by_pca, more = 1 - errors.pca / errors.mean, (errors.pca - errors.model) / errors.mean
+    baseline = "PCA clipped to [0, 1]" if errors.clipped else "PCA"
+    return f"{baseline} explains {by_pca:.1%} of the variance, the model {abs(more):.1%} {'more' if more >= 0 else 'less'}"
+
+
 def _beside(errors: Errors) -> str:
     """Return ", 2.1 times less than PCA ..." or ", worse than ..."; empty if PCA is exact."""
     if errors.is_useless:

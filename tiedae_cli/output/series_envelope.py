@@ -53,10 +53,17 @@ class EnvelopeBuilder:
         self.rows = 0  # rows from the first to the last one
         self.width = 1
         self.low, self.high = np.empty((0, columns)), np.empty((0, columns))
-        self.top = np.empty(0)
+        self.top, self.times = np.empty(0), np.empty(0)
 
-    def add(self, values: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> None:
-        """Add rows: values (B, C) in the data's units, scores (B,), and row numbers (B,) in increasing order."""
+    def add(self, values: np.ndarray, scores: np.ndarray, rows: np.ndarray, times: np.ndarray | None = None) -> None:
+        """Add rows.
+
+        Args:
+            values: (B, C), in the data's units.
+            scores: (B,)
+            rows: (B,) row numbers in increasing order.
+            times: (B,) their time stamps in seconds since 1970, if the source has them.
+        """
         if not len(rows):
             return
         if not self.rows:
@@ -71,6 +78,8 @@ class EnvelopeBuilder:
         self.low[met] = np.fmin(self.low[met], np.fmin.reduceat(values, starts))
         self.high[met] = np.fmax(self.high[met], np.fmax.reduceat(values, starts))
         self.top[met] = np.fmax(self.top[met], np.fmax.reduceat(scores, starts))
+        if times is not None:
+            self.times[met] = np.fmin(self.times[met], np.fmin.reduceat(times, starts))
 
     def _extend(self, count: int) -> None:
         """Extend the arrays to ``count`` bins; new bins are NaN."""
@@ -78,15 +87,16 @@ class EnvelopeBuilder:
         if more > 0:
             empty = np.full((more, self.low.shape[1]), np.nan)
             self.low, self.high = np.concatenate([self.low, empty]), np.concatenate([self.high, empty])
-            self.top = np.concatenate([self.top, np.full(more, np.nan)])
+            self.top, self.times = (np.concatenate([kept, np.full(more, np.nan)]) for kept in (self.top, self.times))
 
     def _halve(self) -> None:
         starts = np.arange(0, len(self.top), 2)
         if len(starts):
             self.low, self.high = np.fmin.reduceat(self.low, starts), np.fmax.reduceat(self.high, starts)
-            self.top = np.fmax.reduceat(self.top, starts)
+            self.top, self.times = np.fmax.reduceat(self.top, starts), np.fmin.reduceat(self.times, starts)
         self.width *= 2
 
     def envelope(self) -> Envelope:
         """Return the envelope of all rows added so far."""
-        return Envelope(self.rows, self.width, self.low, self.high, self.top, self.first)
+        times = self.times if np.isfinite(self.times).any() else None
+        return Envelope(self.rows, self.width, self.low, self.high, self.top, self.first, times)

@@ -9,7 +9,7 @@ from torch import Tensor
 from tiedae_cli.model.error_tail import ErrorTail, describe_tail
 from tiedae_cli.model.inference import batch_size, item_errors
 from tiedae_cli.model.item_batches import as_seen
-from tiedae_cli.model.verdict import Training, advice, sentence
+from tiedae_cli.model.verdict import Training, advice, explained, sentence
 from tiedae_cli.output.next_steps import next_steps
 from tiedae_cli.runs.observer import Observer, TrainingResult
 from tiedae_cli.system.portability import quoted
@@ -39,6 +39,8 @@ class TrainingVerdict(Observer):
             log.info(f"started at MSE {start.initial_mse:.6f} per {form.value_name}; training gained {gained:.1%}")
         lines = (sentence(result.errors), advice(result.errors, _training(result), quoted(folder / "config.yaml")))
         log.info(f"best epoch {best.epoch}: " + "\n".join(filter(None, lines)))
+        if start.config.model.linear_path == "pca" and (share := explained(result.errors)):
+            log.info(share)
         if not result.errors.pca_is_exact and (tail := _tail(result)):
             log.info(tail)
         if best.epoch == 0 and start.config.training.init_from is None:

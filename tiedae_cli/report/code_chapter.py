@@ -15,6 +15,7 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.code_map import plane_of
 from tiedae_cli.model.inference import batch_size
 from tiedae_cli.report.page.arrays_block import Arrays
+from tiedae_cli.report.window_chapter import window_titles
 
 MOST_POINTS = 2_000  # items on the map: more would overlap, and the page holds their values
 ITEM_BYTES = 4_000_000  # of all items that the page holds
@@ -57,6 +58,7 @@ def described_items(chosen: Chosen, items: ItemSet, arrays: Arrays) -> dict[str,
         "indices": chosen.indices.tolist(),
         "labels": None if labels is None else labels.tolist(),
         "held": held,
+        "titles": window_titles(items, chosen.indices.tolist()) if items.form.window > 1 else None,
         "values": arrays.add(packed),
     }
 

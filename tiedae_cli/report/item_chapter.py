@@ -18,7 +18,8 @@ from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.model.pictures import as_pictures
 from tiedae_cli.report.page.arrays_block import Arrays
 from tiedae_cli.report.run_facts import vector_columns
-from tiedae_cli.runs.trained_run import OpenRun
+from tiedae_cli.report.shared_units import Answer
+from tiedae_cli.report.window_chapter import column_names, lanes, window_lines
 
 GROUP = 6  # items of each of the three groups
 LARGEST_PICTURE = 160  # pixels: longest side of a stored picture
@@ -29,34 +30,46 @@ WORST_VALUES = 5  # values shown of one vector
 
 
 def shown_items(
-    runs: Sequence[OpenRun], components: PrincipalComponents, items: ItemSet, errors: Sequence[Tensor], arrays: Arrays
+    models: Sequence[Answer],
+    components: PrincipalComponents,
+    items: ItemSet,
+    errors: Sequence[Tensor],
+    arrays: Arrays,
+    raw: bool,
 ) -> dict[str, Any]:
     """Return the best, median and worst items by the first run's errors, with all reconstructions.
 
     Args:
-        runs: the models.
-        components: PCA.
+        models: reconstruct values in the units of the items.
+        components: PCA, for images clipped to [0, 1].
         items: the items of the split.
         errors: squared errors of each run, (N,).
         arrays: receives the pictures.
+        raw: whether errors are in the data's own units.
     """
     groups = extremes(errors[0])
     places = np.array([place for _, members in groups for place in members])
     originals = torch.from_numpy(items.select(places).batch(0, len(places)))  # (S, D)
-    answers = [_answers(run, originals) for run in runs]
-    by_pca = components.reconstruct(originals)
+    by_pca = _stronger_pca(components, items.form)(originals)
+    answers = [model(originals) for model in models]
+    scale = torch.as_tensor(items.form.scale).double() if raw else 1.0
     names = {
         "groups": [
             {"name": name, "items": [_described(place, items, errors) for place in members]} for name, members in groups
         ],
         "components": components.components.shape[1],
-        "pca_errors": squares(by_pca - originals).sum(1).tolist(),
+        "pca_errors": squares((by_pca.double() - originals) / scale).sum(1).tolist(),
     }
     if items.form.kind == "vectors":
+        totals = _errors_by_value(models, components, items)
+        windows = items.form.window > 1
+        lines = window_lines(items, places.tolist(), originals, answers, by_pca, arrays) if windows else None
         return {
             **names,
-            "columns": worst_columns(runs, components, items),
+            "columns": worst_columns(totals, len(items), items.form),
             "values": worst_values(originals, answers, by_pca, items.form),
+            "windows": lines,
+            "lanes": lanes(totals[0], items.form) if windows else None,
         }
     return {
         **names,
@@ -85,10 +98,9 @@ def _described(place: int, items: ItemSet, errors: Sequence[Tensor]) -> dict[str
     return {"item": place, "label": label, "errors": [error[place].item() for error in errors]}
 
 
-@torch.inference_mode()
-def _answers(run: OpenRun, originals: Tensor) -> Tensor:
-    answers: Tensor = run.network(originals.to(run.device))
-    return answers.cpu()
+def _stronger_pca(components: PrincipalComponents, form: ItemForm) -> Answer:
+    """Return PCA as the page compares with it: of images clipped to the range of pixels."""
+    return components.reconstruct_clipped if form.kind == "images" else components.reconstruct
 
 
 def _pictures(rows: Tensor, form: ItemForm) -> np.ndarray:
@@ -104,21 +116,33 @@ def _pictures(rows: Tensor, form: ItemForm) -> np.ndarray:
 
 
 @torch.inference_mode()
-def worst_columns(runs: Sequence[OpenRun], components: PrincipalComponents, items: ItemSet) -> list[dict[str, Any]]:
-    """Return the columns with the largest share of the first run's error, with the RMSE of each run and of PCA.
-
-    RMSE is in the data's units; shares refer to the squared error in the model's units.
-    """
+def _errors_by_value(models: Sequence[Answer], components: PrincipalComponents, items: ItemSet) -> Tensor:
+    """Return the squared error of each value, summed over the items, of each run and of PCA, (R + 1, D) float64."""
     form, size = items.form, batch_size(items)
-    answers = [lambda x, run=run: _answers(run, x) for run in runs] + [components.reconstruct]
+    answers = [*models, components.reconstruct]
     totals = torch.zeros(len(answers), form.values_per_item, dtype=torch.float64)
     for start in range(0, len(items), size):
         x = torch.from_numpy(items.batch(start, start + size))
         for total, answer in zip(totals, answers, strict=True):
             total += squares(answer(x) - x).sum(0)
-    scale = torch.as_tensor(form.scale).double().expand(form.values_per_item)
-    roots = (totals / len(items)).sqrt() / scale  # (R + 1, D), raw
-    names = vector_columns(form) or []
+    return totals
+
+
+def worst_columns(totals: Tensor, count: int, form: ItemForm) -> list[dict[str, Any]]:
+    """Return the columns with the largest share of the first run's error, with the RMSE of each run and of PCA.
+
+    RMSE is in the data's units; shares refer to the squared error in the model's units.
+
+    Args:
+        totals: as of ``_errors_by_value``.
+        count: number of items.
+        form: form of an item.
+    """
+    width = form.shape[2]
+    scale = torch.as_tensor(form.scale).double().expand(form.values_per_item)[:width]  # alike in each row of a window
+    totals = totals.view(len(totals), form.window, width).sum(1)
+    roots = (totals / (count * form.window)).sqrt() / scale  # (R + 1, D), raw
+    names = column_names(form)
     order = totals[0].argsort(descending=True, stable=True)[:WORST_COLUMNS].tolist()
     share = totals[0] / totals[0].sum().clamp_min(1e-300)
     return [
@@ -135,7 +159,7 @@ def worst_columns(runs: Sequence[OpenRun], components: PrincipalComponents, item
 def worst_values(originals: Tensor, answers: Sequence[Tensor], by_pca: Tensor, form: ItemForm) -> list[list[dict[str, Any]]]:
     """Return the values of each vector with the largest errors of the first run, in the data's units."""
     names = vector_columns(form) or []
-    raw = [form.denormalize(values.double().numpy()) for values in (originals, by_pca, *answers)]
+    raw = [form.restored(values.double().numpy()) for values in (originals, by_pca, *answers)]
     found = []
     for index, difference in enumerate((answers[0] - originals).abs()):
         order = difference.argsort(descending=True, stable=True)[:WORST_VALUES].tolist()
@@ -155,14 +179,25 @@ def worst_values(originals: Tensor, answers: Sequence[Tensor], by_pca: Tensor, f
 
 
 def error_histograms(
-    runs: Sequence[OpenRun],
     components: PrincipalComponents,
     items: ItemSet,
     errors: Sequence[Tensor],
     limits: Sequence[float | None],
+    device: torch.device,
+    raw: bool,
 ) -> dict[str, Any]:
-    """Return histograms of the items' squared errors in common bins; the last bin also holds all larger errors."""
-    by_pca = item_errors(components.reconstruct, items, runs[0].device)
+    """Return histograms of the items' squared errors in common bins; the last bin also holds all larger errors.
+
+    Args:
+        components: PCA.
+        items: the items of the split.
+        errors: squared errors of each run, (N,).
+        limits: thresholds of each run; None if it has none in these units.
+        device: where to compute.
+        raw: whether errors are in the data's own units.
+    """
+    by_pca = item_errors(components.reconstruct, items, device, raw)
+    clipped = item_errors(components.reconstruct_clipped, items, device) if items.form.kind == "images" else None
     known = [limit for limit in limits if limit is not None]
     ends = [float(np.quantile(error, TAIL)) for error in errors]
     end = max([*ends, *(1.15 * limit for limit in known), 1e-12])
@@ -177,5 +212,6 @@ def error_histograms(
         "runs": [counts(error) for error in errors],
         "beyond": [int((error > end).sum()) for error in errors],
         "pca": counts(by_pca),
+        "pca_clipped": None if clipped is None else counts(clipped),
         "medians": [error.median().item() for error in errors],
     }

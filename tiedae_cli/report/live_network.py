@@ -17,6 +17,7 @@ from tiedae_cli.model.layers import Layer
 from tiedae_cli.model.linear_path import LinearPath
 from tiedae_cli.report.code_chapter import Chosen
 from tiedae_cli.report.page.arrays_block import Arrays
+from tiedae_cli.runs.run_comparison import has_same_units
 from tiedae_cli.runs.trained_run import OpenRun
 
 LIVE = {"Gemm", "Conv"}  # ONNX operators of the layers implemented in scripts/network.js
@@ -30,12 +31,13 @@ Pack = Callable[[Tensor], dict[str, Any]]
 
 
 @torch.inference_mode()
-def embedded_network(run: OpenRun, chosen: Chosen, arrays: Arrays) -> dict[str, Any]:
+def embedded_network(run: OpenRun, form: ItemForm, chosen: Chosen, arrays: Arrays) -> dict[str, Any]:
     """Return the weights that the page needs to encode and decode, and the code's principal directions.
 
     Args:
         run: the model.
-        chosen: items for checking the rounding and for the principal directions.
+        form: its units are those of the page.
+        chosen: items, as the model sees them, for checking the rounding and for the principal directions.
         arrays: receives the weights.
     """
     network = run.trained.model(torch.device("cpu"))
@@ -60,7 +62,7 @@ def embedded_network(run: OpenRun, chosen: Chosen, arrays: Arrays) -> dict[str, 
         "path": None if network.path is None else _path(network.path, pack, arrays),
         "code_top_k": network.code_top_k,
         "parameters": count,
-        "form": _scaling(run.form, arrays),
+        "form": _scaling(run.form, form),
         **_directions(network, chosen.values, arrays),
     }
 
@@ -122,13 +124,21 @@ def rounding_shows(network: TiedAutoencoder, items: Tensor) -> bool:
     return bool((after - before).abs().max() > UNSEEN)
 
 
-def _scaling(form: ItemForm, arrays: Arrays) -> dict[str, Any]:
-    """Return the scaling of vectors: raw = value / scale + offset."""
-    if form.kind == "images":
-        return {"scale": None, "offset": None}
+def _scaling(own: ItemForm, page: ItemForm) -> dict[str, Any]:
+    """Return the scaling of vectors on the page, raw = value / scale + offset, and the model's: its value = value * ratio + shift."""
+    if page.kind == "images":
+        return {"scale": None, "offset": None, "ratio": None, "shift": None}
+    (scale, offset), (own_scale, own_offset) = _affine(page), _affine(own)
+    named = {"scale": scale.tolist(), "offset": offset.tolist()}
+    if has_same_units(own, page):
+        return {**named, "ratio": None, "shift": None}
+    return {**named, "ratio": (own_scale / scale).tolist(), "shift": ((offset - own_offset) * own_scale).tolist()}
+
+
+def _affine(form: ItemForm) -> tuple[Tensor, Tensor]:
+    """Return the scale and the offset of each value, (D,) float64 each."""
     scale = torch.as_tensor(form.scale).double().expand(form.values_per_item)
-    offset = torch.as_tensor(0.0 if form.offset is None else form.offset).double().expand(form.values_per_item)
-    return {"scale": scale.tolist(), "offset": offset.tolist()}
+    return scale, torch.as_tensor(0.0 if form.offset is None else form.offset).double().expand(form.values_per_item)
 
 
 def _directions(network: TiedAutoencoder, items: Tensor, arrays: Arrays) -> dict[str, Any]:

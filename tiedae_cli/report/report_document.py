@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tiedae_cli import __version__
 from tiedae_cli.config.shareable import last_part
-from tiedae_cli.data.item_set import ItemSet, Splits
+from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits
 from tiedae_cli.errors import InputError
 from tiedae_cli.model.inference import item_errors
 from tiedae_cli.report.code_chapter import Chosen, choose_items, code_chapter, described_items
@@ -23,8 +23,9 @@ from tiedae_cli.report.item_chapter import error_histograms, shown_items
 from tiedae_cli.report.live_network import embedded_network
 from tiedae_cli.report.page.arrays_block import Arrays
 from tiedae_cli.report.page.render import render
-from tiedae_cli.report.run_facts import history_chapter, run_facts, vector_columns
-from tiedae_cli.runs.run_comparison import ComparedRun, compare_runs
+from tiedae_cli.report.run_facts import history_chapter, item_word, run_facts, vector_columns
+from tiedae_cli.report.shared_units import answer_of, converted, same_units
+from tiedae_cli.runs.run_comparison import ComparedRun, compare_runs, has_same_units
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.system.portability import machine_name
 from tiedae_cli.system.progress import progress
@@ -43,6 +44,8 @@ class ScoreFacts:
     """Side of the region in pixels, if images are ranked by regions."""
     above: int | None
     """Number of outliers in the split."""
+    row_threshold: float | None
+    """Of windows: the threshold of the row score, by which ``score`` judges; ``threshold`` is that of the window score."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,11 @@ def report(
     """Return the page about one or several runs, UTF-8.
 
     Args:
-        runs: the runs; all are measured on the first one's data.
+        runs: the runs; all are measured on the first one's data, in the data's own units if they scale it differently.
         names: their names on the page.
         split: train, validation or test.
         quantile: quantile of the validation scores that is the threshold for outliers.
-        judge: takes a run, the items of the split and their squared errors, (N,).
+        judge: takes a run, the items of the split as it sees them and their squared errors, (N,).
         compare_sizes: returns the chapter on code sizes, if the runs differ in nothing else.
 
     Raises:
@@ -80,30 +83,35 @@ def report(
         raise InputError(
             f"{len(runs)} runs are too many for one report (at most {MOST_RUNS}); for a table of more runs: tiedae compare"
         )
-    compared, splits = compare_runs(runs, [last_part(name) for name in names], split)
+    compared, splits = compare_runs(runs, [last_part(name) for name in names], split, same_scaling=False)
     items, arrays = splits.filled(split), Arrays()
-    chosen = choose_items(items)
-    errors = []
+    chosen, answers = choose_items(items), [answer_of(run, items.form) for run in runs]
+    errors, in_raw_units = [], not same_units(runs)
     chapters = []
     for number, (run, found) in enumerate(zip(runs, compared, strict=True)):
         progress("report", STEPS * number, STEPS * len(runs))
-        errors.append(item_errors(run.network, items, run.device))
-        facts = judge(run, items, errors[-1])
-        chapters.append({**_run_chapter(run, found, splits, chosen, arrays), **asdict(facts)})
+        own = splits.for_model(run.form, names[number])
+        errors.append(item_errors(answers[number], items, run.device, raw=in_raw_units))
+        own_errors = item_errors(run.network, own.filled(split), run.device) if in_raw_units else errors[-1]
+        facts = judge(run, own.filled(split), own_errors)
+        chapters.append({**_run_chapter(run, found, own, items.form, _seen_by(run, items, chosen), arrays), **asdict(facts)})
     components = runs[0].components()
-    limits = [None if chapter["region"] else chapter["threshold"] for chapter in chapters]
+    limits = [None if chapter["region"] or in_raw_units else chapter["threshold"] for chapter in chapters]
     document = {
-        **_head(splits, split, items, chosen, quantile),
+        **_head(splits, split, items, chosen, quantile, runs[0].config.score.rank, in_raw_units),
+        "in_raw_units": in_raw_units,
         "runs": chapters,
-        "shown": shown_items(runs, components, items, errors, arrays),
-        "histogram": error_histograms(runs, components, items, errors, limits),
+        "shown": shown_items(answers, components, items, errors, arrays, in_raw_units),
+        "histogram": error_histograms(components, items, errors, limits, runs[0].device, in_raw_units),
         "map": described_items(chosen, items, arrays),
     }
     progress("report", STEPS * len(runs), STEPS * len(runs))
     return render(document, arrays, compare_sizes(compared, splits))
 
 
-def _head(splits: Splits, split: str, items: ItemSet, chosen: Chosen, quantile: float) -> dict[str, Any]:
+def _head(
+    splits: Splits, split: str, items: ItemSet, chosen: Chosen, quantile: float, rank: str, in_raw_units: bool
+) -> dict[str, Any]:
     form = splits.form
     labels = items.readable_names
     return {
@@ -121,15 +129,28 @@ def _head(splits: Splits, split: str, items: ItemSet, chosen: Chosen, quantile: 
             "values": form.values_per_item,
             "words": form.describe(),
             "value_name": form.value_name,
-            "item_name": "image" if form.kind == "images" else "vector",
+            "item_name": item_word(form),
+            "window": form.window,
+            "error_name": "window score"
+            if not in_raw_units and form.window > 1 and rank == "squared_error"
+            else "squared error",
             "columns": vector_columns(form),
         },
         "label_names": None if labels is None else list(labels),
     }
 
 
-def _run_chapter(run: OpenRun, found: ComparedRun, splits: Splits, chosen: Chosen, arrays: Arrays) -> dict[str, Any]:
-    """Return the facts about one run."""
+def _seen_by(run: OpenRun, items: ItemSet, chosen: Chosen) -> Chosen:
+    """Return the chosen items as a run sees them."""
+    if has_same_units(items.form, run.form):
+        return chosen
+    return Chosen(chosen.indices, converted(chosen.values, items.form, run.form))
+
+
+def _run_chapter(
+    run: OpenRun, found: ComparedRun, splits: Splits, page: ItemForm, chosen: Chosen, arrays: Arrays
+) -> dict[str, Any]:
+    """Return the facts about one run; ``page`` has the units of the page, all else is as the run sees it."""
     network, device = run.network, run.device
     facts = run_facts(run, found, splits)
     return {
@@ -137,5 +158,5 @@ def _run_chapter(run: OpenRun, found: ComparedRun, splits: Splits, chosen: Chose
         "history": history_chapter(run, splits),
         "code": code_chapter(network, chosen, device, arrays),
         "features": feature_chapter(network, run.form, arrays),
-        "network": embedded_network(run, chosen, arrays),
+        "network": embedded_network(run, page, chosen, arrays),
     }

@@ -11,7 +11,8 @@ from tiedae_cli.data.item_set import ItemForm, Splits
 from tiedae_cli.model.denoising import measure_denoising
 from tiedae_cli.model.inference import Evaluation, error_sum
 from tiedae_cli.model.metrics import ErrorSum, metric_values, metrics_of
-from tiedae_cli.model.verdict import EXACT, sentence
+from tiedae_cli.model.verdict import EXACT, explained, sentence
+from tiedae_cli.report.window_chapter import column_names
 from tiedae_cli.runs.run_comparison import ComparedRun
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.trained_run import OpenRun
@@ -26,9 +27,13 @@ def vector_columns(form: ItemForm) -> list[str] | None:
     """Return the names of a vector's values; None for images."""
     if form.kind == "images":
         return None
-    width = form.shape[2]
-    names = [f"feature {index}" for index in range(width)] if form.columns is None else list(form.columns.values)
+    names = column_names(form)
     return names if form.window == 1 else [f"{name}, row {row + 1}" for row in range(form.window) for name in names]
+
+
+def item_word(form: ItemForm) -> str:
+    """Return the word for one item on the page."""
+    return "image" if form.kind == "images" else "vector" if form.window == 1 else "window"
 
 
 def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any]:
@@ -61,7 +66,7 @@ def run_facts(run: OpenRun, found: ComparedRun, splits: Splits) -> dict[str, Any
         "columns": error_columns(evaluation, images),
         "errors": error_values(evaluation, images),
         "raw_errors": None if evaluation.raw is None else error_values(evaluation.raw, images),
-        "verdict": verdict(found, splits.form, error_history(history)),
+        "verdict": verdict(found, splits.form, error_history(history), run.config.model.linear_path == "pca"),
         "denoising": None
         if denoising is None
         else {
@@ -128,15 +133,17 @@ def error_values(evaluation: Evaluation, images: bool) -> list[dict[str, Any]]:
     ]
 
 
-def verdict(found: ComparedRun, form: ItemForm, history: Sequence[float]) -> str:
-    """Return the result of a run in two sentences."""
-    evaluation, item = found.evaluation, "image" if form.kind == "images" else "vector"
+def verdict(found: ComparedRun, form: ItemForm, history: Sequence[float], path: bool) -> str:
+    """Return the result of a run in two sentences, of a model with a linear path (``path``) in three."""
+    evaluation, item = found.evaluation, item_word(form)
     kept = evaluation.model.explained_variance(evaluation.mean_item)
     numbers = f"{found.sizes[-1]:,} number{'s' * (found.sizes[-1] != 1)}"
     head = f"The code describes the {form.values_per_item:,} {form.value_name}s of each {item} with {numbers}"
     if kept is not None and kept > 0:
         head += f" and explains {100 * kept:.1f}% of the variance"
-    return f"{head}. {sentence(evaluation.errors(found.sizes[-1], form.value_name, history))}."
+    errors = evaluation.errors(found.sizes[-1], form.value_name, history)
+    share = explained(errors) if path else ""
+    return ". ".join([head, sentence(errors), *([share] if share else [])]) + "."
 
 
 def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
@@ -144,8 +151,8 @@ def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
     history = [report for report in run.history if report.phase == JOINT]
     items = splits.validation if len(splits.validation) else splits.train
     components = run.components()
-    clips = splits.form.kind == "images"
-    pca = error_sum(components.reconstruct_clipped if clips else components.reconstruct, items, run.device)
+    pca = error_sum(components.reconstruct, items, run.device)
+    clipped = error_sum(components.reconstruct_clipped, items, run.device) if splits.form.kind == "images" else None
     exact = components.components.shape[1] >= splits.form.values_per_item or pca.squared_error <= EXACT * _mean_error(
         run, items
     )
@@ -153,6 +160,7 @@ def history_chapter(run: OpenRun, splits: Splits) -> dict[str, Any]:
     epochs = [_epoch_values(report) for report in history]
     return {
         "pca": None if exact else pca.mse_per_value,
+        "pca_clipped": None if exact or clipped is None else clipped.mse_per_value,
         "components": components.components.shape[1],
         "on": "validation" if len(splits.validation) else "training",
         "epochs": epochs,

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from tiedae_cli import __version__
 from tiedae_cli.config import Config
+from tiedae_cli.config.schema import Transform
 from tiedae_cli.config.yaml_reader import validate_config
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.item_set import KINDS, ItemForm, ValueRange
@@ -60,6 +61,7 @@ class _Form(BaseModel):
     """None where the scale is a tensor."""
     columns: Columns | None = None
     range: ValueRange | None = None
+    transform: Transform = "none"
 
 
 class _Position(BaseModel):
@@ -154,6 +156,7 @@ class Checkpoint:
                 "scale": self.form.scale if isinstance(self.form.scale, float) else None,
                 "columns": None if self.form.columns is None else asdict(self.form.columns),
                 "range": None if self.form.range is None else asdict(self.form.range),
+                "transform": self.form.transform,
             },
             "training": position,
             "finished": None if self.finished is None else self.finished.document(),
@@ -218,6 +221,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (ValueError, RecursionError):
         header = None
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    if isinstance(metadata, dict) and {"tiedae", "part", "form"} <= metadata.keys():  # see tasks/export.py
+        raise CheckpointError(
+            f"{path}: exported weights (part {str(metadata['part'])[:20]}), which lack threshold, PCA and scaling of columns; use the "
+            "run's best.safetensors, or its ONNX file with the part score"
+        )
     if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
         raise CheckpointError(f"{path}: damaged, or not a tiedae checkpoint")
     try:
@@ -302,7 +310,7 @@ def _validated_form(path: Path, form: _Form, tensors: dict[str, Tensor]) -> Item
         if not possible or (name == "scale" and not bool((np.asarray(value) > 0).all())):
             raise CheckpointError(f"{path}: damaged: the {name} of its data is impossible")
     assert scale is not None
-    return ItemForm(form.shape, form.kind, offset, scale, fill, form.range, form.columns)
+    return ItemForm(form.shape, form.kind, offset, scale, fill, form.range, form.columns, form.transform)
 
 
 def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:

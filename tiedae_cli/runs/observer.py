@@ -32,6 +32,8 @@ class TrainingStart:
     """Epochs that earlier processes finished, of all phases; empty unless the run is resumed."""
     initial_mse: float | None
     """Validation error before the first step, if training starts from given weights."""
+    components: PrincipalComponents | None = None
+    """PCA of the training items as it was fitted for the linear path, which is the baseline too; None without one, or after a resume."""
 
     @property
     def shown_split(self) -> str:
@@ -76,7 +78,8 @@ class TrainingResult:
     @cached_property
     def components(self) -> PrincipalComponents:
         """PCA of the training items, with as many components as the code has numbers, in float32."""
-        return pca.fit(self.start.splits.train, self.start.model.sizes[-1]).in_float32()
+        fitted = self.start.components
+        return (pca.fit(self.start.splits.train, self.start.model.sizes[-1]) if fitted is None else fitted).in_float32()
 
     @cached_property
     def measured(self) -> dict[str, float | None]:

@@ -55,6 +55,7 @@ class OpenRun:
         self.path = path
         self.device = device
         self.trained = trained or checkpoints.load(path)
+        self.data_changed = False  # since the training; known once ``splits`` are read
         note_data(self.config.data)  # also if it is not read: an output must not replace what the run was trained on
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> "OpenRun":
@@ -112,6 +113,7 @@ class OpenRun:
         splits = load_splits(self.config.data, False).for_model(self.form, str(self.path))
         before, train = self.trained.training.data.get("train"), splits.train
         if before is not None and before != SplitIdentity(len(train), fingerprint(train)):
+            self.data_changed = True
             log.warning(
                 f"{self.path}: the data has changed since this run was trained; its splits may hold items of the training"
             )

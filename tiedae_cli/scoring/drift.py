@@ -52,12 +52,19 @@ class MovedColumn:
 
 @dataclass(frozen=True)
 class Drift:
-    """How items differ from the training data."""
+    """How items differ from the training data; false if they do not."""
 
     times_expected: float | None
     """How many times the expected number of items is above the threshold; None if chance explains it."""
     columns: list[MovedColumn]
     """Those that moved, the farthest first."""
+
+    def __bool__(self) -> bool:
+        """Return whether there is any difference."""
+        return self.times_expected is not None or bool(self.columns)
+
+    def __str__(self) -> str:
+        return self.describe() if self else "like the training data"
 
     def describe(self) -> str:
         """Return the differences in words."""
@@ -165,7 +172,7 @@ class DriftWatch:
     def _column(self, place: int, means: np.ndarray, shift: np.ndarray, distance: np.ndarray | None) -> MovedColumn:
         training = self.reference.mean.numpy()
         rows = [training + means, training, training + self.reference.deviation.numpy()]
-        raw = self.form.denormalize(np.stack(rows))[:, place]
+        raw = self.form.restored(np.stack(rows))[:, place]
         columns = self.form.columns
         name = f"{self.form.value_name} {place}" if columns is None else columns.values[place]
         apart = None if distance is None else float(distance[place])

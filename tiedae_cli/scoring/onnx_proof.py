@@ -33,6 +33,7 @@ MOST_COMPARED = 10_000  # items of the splits, drawn evenly
 DRAWN = 1000  # items from the reference
 BATCHES = (0, 1, 7)  # sizes of the first batches; then
 BATCH = 256
+LARGEST_LOGARITHM = 10.0  # whose exponential is compared
 EXTREMES = (0.0, 1.0, -1.0, 1e6, -1e6)  # of constant rows, in the data's own units
 
 
@@ -84,7 +85,7 @@ def as_seen(raw: np.ndarray, form: ItemForm) -> np.ndarray:
     """Return raw values in the type of the graph's input as the program's model sees them, (B, D) -> (B, D) float32."""
     if form.range is not None:
         raw = (raw - np.float32(form.range.low)) / np.float32(form.range.high - form.range.low)
-    return form.normalize(raw)
+    return form.normalize(form.transformed(raw))
 
 
 class _Comparison:
@@ -171,13 +172,20 @@ class _Comparison:
         form = self.scorer.run.form
         if name == "reconstruction":  # in the units that the model sees, where float32 is fine enough
             with np.errstate(all="ignore"):
-                found = as_seen(found, form)
+                found = as_seen(found, form) if form.transform == "none" else _logarithms(found, expected, form)
         if not finite.any():
             return
         scale = max(1.0, float(np.abs(expected[finite]).max()))
         difference = float(np.abs(found[finite] - expected[finite]).max())
         if not difference <= VALUES * scale:
             raise ExportError(f"onnxruntime's {name} differs from the model's by {difference:g}; no file was written")
+
+
+def _logarithms(found: np.ndarray, expected: np.ndarray, form: ItemForm) -> np.ndarray:
+    """Return reconstructions in the data's own units as the model sees them, (B, D), where the exponential keeps their digits."""
+    raw = form.denormalize(expected.astype(np.float64))
+    seen = form.normalize(np.log1p(found.astype(np.float64)))
+    return np.where((raw > -LARGEST_LOGARITHM) & (raw < LARGEST_LOGARITHM), seen, expected)
 
 
 def _real_items(scorer: Scorer) -> tuple[np.ndarray, str]:
@@ -206,6 +214,7 @@ def _evenly(items: ItemSet, share: float) -> ItemSet:
 def _own_values(items: ItemSet, form: ItemForm) -> np.ndarray:
     """Return the items of a set as the graph takes them, (N, D)."""
     raw = items.raw(0, len(items)).astype(input_type(form))
+    raw = raw if form.transform == "none" else np.expm1(raw)  # item sets hold transformed values
     if form.range is not None:
         raw = raw * np.float32(form.range.high - form.range.low) + np.float32(form.range.low)
     return raw
@@ -224,7 +233,8 @@ def _drawn(scorer: Scorer) -> np.ndarray:
             np.tile(value.double().numpy(), form.window) for value in (known.mean, known.deviation, known.low, known.high)
         )
         seen = np.clip(mean + deviation * generator.standard_normal(shape), low, high)
-    raw = form.denormalize(seen)
+    raw = form.restored(seen)
+    raw = raw if form.transform == "none" else np.maximum(raw, 0)
     if form.eight_bit:
         raw = np.rint(raw)
     if form.range is not None:
@@ -240,7 +250,7 @@ def _extremes(form: ItemForm) -> np.ndarray:
         low = 0.0 if form.range is None else form.range.low
         levels: tuple[float, ...] = (low, (low + top) / 2, top)
     else:
-        levels = EXTREMES
+        levels = EXTREMES if form.transform == "none" else tuple(map(abs, EXTREMES))
     rows = [np.full(width, level) for level in levels]
     rows.append(np.where(np.arange(width) % 2, levels[0], levels[-1]))
     rows.append(np.where(np.arange(width) == width // 2, levels[-1], levels[0]))

@@ -18,7 +18,15 @@ from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.data.windows import row_form
 from tiedae_cli.errors import InputError
 from tiedae_cli.model.autoencoder import TiedAutoencoder
-from tiedae_cli.model.onnx_graph import OnnxGraph, append_decoder, append_encoder, refuse_beyond_limit, serialize
+from tiedae_cli.model.onnx_graph import (
+    OnnxGraph,
+    append_decoder,
+    append_encoder,
+    append_inverse,
+    append_transform,
+    refuse_beyond_limit,
+    serialize,
+)
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.export_document import (
     KEY,
@@ -69,7 +77,7 @@ def score_document(scorer: Scorer, judged: JudgedBy) -> ExportDocument:
     bounds = None
     if finished is not None and run.form.kind == "vectors":
         form = row_form(run.form)
-        low, high = (form.denormalize(value.double().numpy()) for value in (finished.reference.low, finished.reference.high))
+        low, high = (form.restored(value.double().numpy()) for value in (finished.reference.low, finished.reference.high))
         bounds = (tuple(low.tolist()), tuple(high.tolist()))
     return new_document(
         run.form,
@@ -180,6 +188,7 @@ def _append_scaling(graph: OnnxGraph, form: ItemForm) -> str:
     """Append what turns raw values into those that the model sees, (B, D) float32, and return their name."""
     if form.kind == "vectors":
         rows = graph.reshaped("input", (form.values_per_item,)) if form.window > 1 else "input"
+        rows = append_transform(graph, rows, form, np.float64)
         if form.fill is not None:
             rows = graph.add("Where", graph.add("IsNaN", rows), graph.constant("fill", form.fill.astype(np.float64)), rows)
         if form.offset is not None:
@@ -205,6 +214,7 @@ def _append_own_units(graph: OnnxGraph, made: str, form: ItemForm) -> str:
         raw = graph.add("Div", graph.cast(made, "DOUBLE"), graph.constant("scale", np.asarray(form.scale, np.float64)))
         if form.offset is not None:
             raw = graph.add("Add", raw, graph.constant("offset", form.offset.astype(np.float64)))
+        raw = append_inverse(graph, raw, form, np.float64)
         return _append_item_shape(graph, raw, form)
     if form.scale != 1.0:
         made = graph.add("Div", made, graph.constant("scale", np.asarray(form.scale, np.float32)))

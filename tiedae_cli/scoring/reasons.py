@@ -142,12 +142,20 @@ def _beyond(values: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
 
 def _raw(values: Tensor, form: ItemForm) -> Tensor:
     """Return values as the model sees them in the data's own units, (B, D) float64."""
-    return _rounded(torch.from_numpy(form.denormalize(values.double().numpy())), form)
+    exact = values.double()
+    return _rounded(torch.from_numpy(form.restored(exact.numpy())), exact, form)
 
 
-def _rounded(raw: Tensor, form: ItemForm) -> Tensor:
-    """Return values in the data's own units without the digits that the model's float32 does not hold: 30 for 29.9999995."""
-    unit = 10 ** (torch.as_tensor(form.scale, dtype=torch.float64).log10() + DIGITS).ceil()  # () or (D,)
+def _rounded(raw: Tensor, values: Tensor, form: ItemForm) -> Tensor:
+    """Return values in the data's own units without the digits that the model's float32 does not hold: 30 for 29.9999995.
+
+    A value of more than 10 deviations has a digit less, of more than 100 two.
+    """
+    lost = (values.abs() / 10).clamp_min(1).log10().ceil()
+    digits = torch.as_tensor(form.scale, dtype=torch.float64).log10() + DIGITS - lost  # (B, D)
+    if form.transform != "none":
+        digits = digits - (raw.clamp_min(0) + 1).log10()  # slope of the logarithm
+    unit = 10 ** digits.ceil()
     return (raw * unit).round() / unit
 
 

@@ -29,6 +29,7 @@ def score_rows(
     window: int,
     stride: int,
     explain: Explained | None = None,
+    reconstructs: bool = False,
 ) -> Iterator[Scored]:
     """Yield rows of series with their row scores.
 
@@ -40,15 +41,17 @@ def score_rows(
         window: rows of a window.
         stride: rows from one window to the next.
         explain: how the values that carry a window's error are looked for; None keeps none.
+        reconstructs: whether the mean reconstruction of each row is kept.
     """
     waiting: _Waiting | None = None
     for windows in windows_of(blocks, window, stride, bad):
-        waiting = waiting or _Waiting(window, windows.rows.slice(0, 0))
+        waiting = waiting or _Waiting(window, windows.rows.slice(0, 0), reconstructs)
         x = torch.as_tensor(windows.values, device=device)  # (B, W * D)
         made = model(x)
         why = None if explain is None or not len(x) else evidence(torch.as_tensor(windows.values), made.cpu(), explain)
-        errors = squares(made - x).view(len(x), window, x.shape[1] // window).sum(2).cpu()  # (B, W)
-        yield without_infinite(waiting.take(windows, errors, why), bad)
+        shape = len(x), window, x.shape[1] // window
+        errors = squares(made - x).view(shape).sum(2).cpu()  # (B, W)
+        yield without_infinite(waiting.take(windows, errors, why, made.view(shape).cpu() if reconstructs else None), bad)
         if windows.ends:
             waiting = None
 
@@ -59,28 +62,34 @@ class _Waiting:
     Args:
         window: W.
         none: no rows of the series.
+        reconstructs: whether the reconstructions are summed too.
     """
 
-    def __init__(self, window: int, none: Block) -> None:
+    def __init__(self, window: int, none: Block, reconstructs: bool) -> None:
         self.window = window
+        self.made = torch.zeros(0, none.values.shape[1], dtype=torch.float64) if reconstructs else None  # (n, D)
         self.items: list[str | int] = []  # also of the rows before, which a window to come may hold
         self.rows = none  # n of them
         self.sums, self.counts = torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)  # (n,)
         self.offset = 0  # of the first, in its series
         self.witnesses: Witnesses | None = None
 
-    def take(self, windows: Windows, errors: Tensor, why: Evidence | None) -> Scored:
-        """Add the errors of windows, (B, W), and what carries them, and return the rows that are done."""
+    def take(self, windows: Windows, errors: Tensor, why: Evidence | None, made: Tensor | None) -> Scored:
+        """Add the errors of windows, (B, W), what carries them, and their rows, (B, W, D); return the rows that are done."""
         rows = windows.rows
         self.items = [*self.items, *rows.items]
         self.rows = self.rows.joined(rows)
         more = torch.zeros(len(rows.items), dtype=torch.float64)
         self.sums, self.counts = torch.cat([self.sums, more]), torch.cat([self.counts, more])
+        if self.made is not None:
+            self.made = torch.cat([self.made, self.made.new_zeros(len(more), self.made.shape[1])])
         starts = torch.tensor(windows.starts, dtype=torch.int64)
         if windows.starts:
             places = (starts[:, None] - self.offset + torch.arange(errors.shape[1])).flatten()
             self.sums.index_add_(0, places, errors.flatten())
             self.counts.index_add_(0, places, torch.ones(len(places), dtype=torch.float64))
+            if self.made is not None and made is not None:
+                self.made.index_add_(0, places, made.flatten(0, 1).double())
         if why is not None:
             self.witnesses = self.witnesses or Witnesses(self.rows.values.shape[1], len(self.sums) - len(more))
         if self.witnesses is not None:
@@ -92,10 +101,12 @@ class _Waiting:
         done, before = row - self.offset, len(self.items) - len(self.sums)
         block, found = self.rows.slice(0, done), self.sums[:done] / self.counts[:done]
         why = None if self.witnesses is None else self.witnesses.take(done, self.items, self.offset - before)
+        made = None if self.made is None else self.made[:done] / self.counts[:done, None]
+        self.made = None if self.made is None else self.made[done:]
         self.rows, self.offset = self.rows.slice(done), row
         self.sums, self.counts = self.sums[done:], self.counts[done:]
         self.items = self.items[max(0, before + done - self.window) :]
-        return Scored(block, found, evidence=why)
+        return Scored(block, found, evidence=why, reconstructions=made)
 
 
 class Witnesses:

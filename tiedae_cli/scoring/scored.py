@@ -26,6 +26,8 @@ class Scored:
     """(B,) float64, by what the items are ranked, where that is not the squared error."""
     evidence: Evidence | None = None
     """Its reasons; None unless they were requested."""
+    reconstructions: Tensor | None = None
+    """(B, D) as the model sees them, of a row of windows the mean over the windows that hold it; None unless they were requested."""
 
     @property
     def scores(self) -> Tensor:
@@ -34,19 +36,19 @@ class Scored:
 
     def only(self, kept: Sequence[int]) -> "Scored":
         """Return the items at some positions."""
-        block = self.block
-        labels = None if block.labels is None else [block.labels[index] for index in kept]
-        rest = Block([block.items[index] for index in kept], block.values[kept], block.series, labels)
-        ranked = None if self.ranked is None else self.ranked[kept]
+        ranked, made = (None if each is None else each[kept] for each in (self.ranked, self.reconstructions))
         why = None if self.evidence is None else self.evidence.only(torch.tensor(kept, dtype=torch.int64))
-        return Scored(rest, self.squared_errors[kept], ranked, why)
+        return Scored(self.block.only(kept), self.squared_errors[kept], ranked, why, made)
 
 
 def joined(first: Scored, second: Scored) -> Scored:
     """Return the scored items of two blocks of one stream as one."""
-    ranked = None if first.ranked is None or second.ranked is None else torch.cat([first.ranked, second.ranked])
+    ranked, made = (
+        None if one is None or other is None else torch.cat([one, other])
+        for one, other in ((first.ranked, second.ranked), (first.reconstructions, second.reconstructions))
+    )
     why = None if first.evidence is None or second.evidence is None else first.evidence.joined(second.evidence)
-    return Scored(first.block.joined(second.block), torch.cat([first.squared_errors, second.squared_errors]), ranked, why)
+    return Scored(first.block.joined(second.block), torch.cat([first.squared_errors, second.squared_errors]), ranked, why, made)
 
 
 def without_infinite(scored: Scored, bad: Bad) -> Scored:

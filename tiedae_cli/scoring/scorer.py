@@ -21,7 +21,7 @@ from tiedae_cli.scoring.rankers import RANKERS, Ranker, SquaredError, fit_ranker
 from tiedae_cli.scoring.reasons import Explained, evidence
 from tiedae_cli.scoring.row_scores import score_rows
 from tiedae_cli.scoring.scored import Scored, without_infinite
-from tiedae_cli.scoring.threshold import Threshold, threshold_of
+from tiedae_cli.scoring.threshold import Threshold, score_names, threshold_of
 
 
 class Scorer:
@@ -60,9 +60,7 @@ class Scorer:
     @property
     def score_name(self) -> str:
         """What the score that ``score`` judges by is called."""
-        if self.window > 1:
-            return "row score"
-        return "squared error" if isinstance(self.ranker, SquaredError) else "score"
+        return score_names(self.run.trained)[0]
 
     @torch.inference_mode()
     def scores(self, x: Tensor) -> Tensor:
@@ -70,17 +68,21 @@ class Scorer:
         x = x.to(self.device)
         return self.ranker.scores(x, self.run.network(x)).cpu()
 
-    def score(self, blocks: Iterable[Block], bad: Bad = stop, explain: int | None = None) -> Iterator[Scored]:
+    def score(
+        self, blocks: Iterable[Block], bad: Bad = stop, explain: int | None = None, *, reconstructs: bool = False
+    ) -> Iterator[Scored]:
         """Yield each block with what ``score`` judges its items by.
 
         Args:
             blocks: items; for a model of windows, the rows that they are made of, which then have row scores.
             bad: is called for each item that cannot be scored; if it returns, the item is skipped.
             explain: how many of the values that carry an item's error are kept.
+            reconstructs: whether the reconstructions are kept.
         """
         if self.window == 1:
-            return self.score_items(blocks, bad, explain)
-        return score_rows(self.run.network, blocks, self.device, bad, self.window, self.stride, self._explained(explain))
+            return self.score_items(blocks, bad, explain, reconstructs=reconstructs)
+        kept = self._explained(explain), reconstructs
+        return score_rows(self.run.network, blocks, self.device, bad, self.window, self.stride, *kept)
 
     def _explained(self, count: int | None) -> Explained | None:
         """Return how reasons are looked for, ``count`` of each item; None if that is None."""
@@ -91,7 +93,9 @@ class Scorer:
         return Explained(self.run.form, count, known)
 
     @torch.inference_mode()
-    def score_items(self, blocks: Iterable[Block], bad: Bad = stop, explain: int | None = None) -> Iterator[Scored]:
+    def score_items(
+        self, blocks: Iterable[Block], bad: Bad = stop, explain: int | None = None, *, reconstructs: bool = False
+    ) -> Iterator[Scored]:
         """Yield each block with its items' scores, those of windows with window scores; arguments as of ``score``."""
         by_error, explained = isinstance(self.ranker, SquaredError), self._explained(explain)
         for block in blocks:
@@ -100,7 +104,7 @@ class Scorer:
             ranked = None if by_error else self.ranker.scores(x, made).cpu()
             errors = squares(made - x).sum(1).cpu()
             why = None if explained is None else evidence(torch.as_tensor(block.values), made.cpu(), explained)
-            yield without_infinite(Scored(block, errors, ranked, why), bad)
+            yield without_infinite(Scored(block, errors, ranked, why, made.cpu() if reconstructs else None), bad)
 
     def rows(self, items: ItemSet) -> Items:
         """Return the items of a set as ``score`` takes them."""

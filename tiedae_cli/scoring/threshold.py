@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from tiedae_cli.runs.calibration import Calibration, kept_ranks
+from tiedae_cli.runs.checkpoint import Checkpoint
+from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
 
 CONFIDENCE = 0.95
 BISECTIONS = 60  # halvings of [0, 1], beyond the digits of a double near the answer
@@ -51,6 +53,23 @@ def threshold_of(calibration: Calibration, rate: float) -> Threshold:
     above = count - int(ranks[kept])  # n + 1 - k
     low, high = (beta_quantile(above, count + 1 - above, share) for share in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return Threshold(calibration.scores[kept].item(), count, above / (count + 1), low, high)
+
+
+def thresholds(trained: Checkpoint, rate: float = FALSE_ALARMS) -> dict[str, Threshold]:
+    """Return the threshold of each score that a model has, by the score's name: of windows the row score's and the window score's.
+
+    Empty if the checkpoint keeps no calibration.
+    """
+    finished, names = trained.finished, score_names(trained)
+    kept = () if finished is None else (finished.calibration, finished.window_calibration)
+    return {name: threshold_of(one, rate) for name, one in zip(names, kept, strict=False) if one is not None}
+
+
+def score_names(trained: Checkpoint) -> tuple[str, ...]:
+    """Return the names of a model's scores: what ``score`` judges by, then the score of a whole window."""
+    if trained.form.window > 1:
+        return "row score", "window score"
+    return ("squared error" if trained.config.score.rank == "squared_error" else "score",)
 
 
 def beta_quantile(a: int, b: int, share: float) -> float:

@@ -1,19 +1,15 @@
 """What ``eval`` does: a model's errors on files or a split, beside PCA's and the mean's."""
 
-from collections import deque
 from collections.abc import Sequence
 
-from tiedae_cli.data.item_reader import ItemReader
-from tiedae_cli.data.windows import row_form
+from tiedae_cli.data.item_reader import ItemReader, Items
 from tiedae_cli.errors import DataError
 from tiedae_cli.model.denoising import Denoising, measure_denoising
 from tiedae_cli.model.inference import Evaluation, evaluate
 from tiedae_cli.model.stream_evaluation import evaluate_stream
 from tiedae_cli.runs.trained_run import OpenRun
-from tiedae_cli.scoring.drift import Drift, DriftWatch
-from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
-from tiedae_cli.scoring.scorer import Scorer
-from tiedae_cli.scoring.tally import Tally
+from tiedae_cli.scoring.drift import Drift
+from tiedae_cli.scoring.drift_check import drift_check
 from tiedae_cli.system.portability import quoted
 
 
@@ -37,26 +33,24 @@ def evaluate_run(run: OpenRun, split: str, components: int | None) -> tuple[Eval
     return result, measure_denoising(run.network, fitted, items, run.config.training, run.device)
 
 
-def drift_of(run: OpenRun, inputs: Sequence[str]) -> Drift | None:
-    """Return how the items of files differ from the training data; None if they do not, or cannot be read twice.
+def drift_of_split(run: OpenRun, split: str) -> Drift | None:
+    """Return how a split differs from the training data, if the data has changed since; None if it does not.
 
     Args:
         run: the model.
-        inputs: files, folders; nothing is said about ``-``.
+        split: as for ``evaluate_run``, which has read it.
     """
-    finished = run.trained.finished
-    if finished is None or "-" in inputs:
+    check = drift_check(run) if run.data_changed else None
+    if check is None:
         return None
-    scorer = Scorer(run)
-    watch, threshold = DriftWatch(finished.reference, row_form(run.form), run.form.window), scorer.threshold(FALSE_ALARMS)
-    rows = ItemReader(run.form, run.block_size, data=run.config.data).open_rows(inputs)
-    tally = Tally(None if threshold is None else threshold.value)
-    deque(tally.watch(scorer.score(watch.watch(rows.blocks))), maxlen=0)
-    return watch.found(tally.outliers, tally.items, threshold)
+    check.read(check.scorer.rows(run.split(split)).blocks)
+    return check.found()
 
 
-def evaluate_files(run: OpenRun, inputs: Sequence[str], components: int | None) -> Evaluation:
+def evaluate_files(run: OpenRun, inputs: Sequence[str], components: int | None) -> tuple[Evaluation, Drift | None]:
     """Measure a model on the items of files, beside PCA of its training items and their mean.
+
+    The files are read once; the second result says how their items differ from the training data, if they do.
 
     Args:
         run: the model.
@@ -67,5 +61,12 @@ def evaluate_files(run: OpenRun, inputs: Sequence[str], components: int | None) 
         InputError: an input does not exist.
         DataError: an item cannot be read or measured, or there are none.
     """
-    items = ItemReader(run.form, run.block_size, data=run.config.data).open(inputs)
-    return evaluate_stream(run.network, run.components(components), items.blocks, run.form, run.device)
+    reader, check, fitted = (
+        ItemReader(run.form, run.block_size, data=run.config.data),
+        drift_check(run),
+        run.components(components),
+    )
+    rows = reader.open_rows(inputs)
+    items = rows if check is None else Items(check.beside(rows.blocks), rows.count)
+    result = evaluate_stream(run.network, fitted, reader.made_of(items).blocks, run.form, run.device)
+    return result, None if check is None else check.found()

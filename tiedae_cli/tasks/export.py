@@ -31,7 +31,13 @@ TOLERANCE = 1e-4  # relative to the largest output (at least 1); rounding differ
 
 def metadata(trained: Checkpoint, part: Part) -> dict[str, str]:
     """Return the metadata of both formats: config and form of the data as JSON, run name, part and version."""
-    form: dict[str, Any] = {"shape": trained.form.shape, "kind": trained.form.kind, "offset": None, "scale": trained.form.scale}
+    form: dict[str, Any] = {
+        "shape": trained.form.shape,
+        "kind": trained.form.kind,
+        "offset": None,
+        "scale": trained.form.scale,
+        "transform": trained.form.transform,
+    }
     if trained.form.offset is not None:
         form["offset"] = trained.form.offset.tolist()
     if isinstance(trained.form.scale, np.ndarray):
@@ -114,13 +120,14 @@ def _batches(form: ItemForm, real_items: ItemSet | None) -> list[Tensor]:
 def _values(trained: Checkpoint, x: Tensor, raw: bool) -> dict[str, np.ndarray]:
     """Return inputs and outputs of the model for a batch, (B, D); in the data's values if ``raw``."""
     model = trained.model(torch.device("cpu"))
-    own = trained.form.denormalize(x.numpy())
+    own = trained.form.restored(x.numpy())
     if raw:
-        x = torch.from_numpy(trained.form.normalize(own))
+        own = own if trained.form.transform == "none" else np.maximum(own, 0)
+        x = torch.from_numpy(trained.form.normalize(trained.form.transformed(own)))
     code = model.encode(x)
     reconstruction = model.decode(code).numpy()
     if raw:
-        reconstruction = trained.form.denormalize(reconstruction)
+        reconstruction = trained.form.restored(reconstruction)
     return {"input": own if raw else x.numpy(), "code": code.numpy(), "reconstruction": reconstruction}
 
 

@@ -15,7 +15,7 @@ from tiedae_cli.model import pca
 from tiedae_cli.model.rate_distortion import Curve, Point, RateDistortion, sizes_tried, statements
 from tiedae_cli.output.figures.rate_curve import rate_curve
 from tiedae_cli.report.report_document import ScoreFacts, SizeFacts, report
-from tiedae_cli.runs.run_comparison import ComparedRun
+from tiedae_cli.runs.run_comparison import ComparedRun, has_same_units
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.scoring.rankers import RANKERS, Region, SquaredError
@@ -52,7 +52,8 @@ def _size_facts(runs: Sequence[OpenRun], split: str, compared: Sequence[Compared
     """Return error by code size beside PCA, if the runs differ in code size and seed only and are of several sizes."""
     before = {(run.config.model.hidden_sizes or run.config.model.layers or ())[:-1] for run in runs}
     sizes = sorted({found.sizes[-1] for found in compared})
-    if len(sizes) < 2 or len(before) > 1 or not differing_settings(runs).keys() <= MAY_DIFFER:
+    alike = all(has_same_units(runs[0].form, run.form) for run in runs)
+    if len(sizes) < 2 or len(before) > 1 or not alike or not differing_settings(runs).keys() <= MAY_DIFFER:
         return None
     errors = {size: tuple(one.evaluation.model.mse_per_value for one in compared if one.sizes[-1] == size) for size in sizes}
     most = min(len(splits.train), splits.form.values_per_item)
@@ -77,11 +78,13 @@ def _score_facts(run: OpenRun, items: ItemSet, errors: Tensor, quantile: float) 
     region = region_side(run.form) if rank is Region else None
     scorer = Scorer(run)
     threshold = scorer.item_threshold(1 - quantile)
+    by_row = scorer.threshold(1 - quantile) if run.form.window > 1 else None
+    rows = None if by_row is None else by_row.value
     if rank not in (SquaredError, Region) or threshold is None:  # the page itself must compute the score of a drawing
-        return ScoreFacts(None, region, None)
+        return ScoreFacts(None, region, None, rows)
     limit = threshold.value
     scores = errors if rank is SquaredError else scorer.item_scores(items)
-    return ScoreFacts(limit, region, int((scores > limit).sum()))
+    return ScoreFacts(limit, region, int((scores > limit).sum()), rows)
 
 
 def report_path(runs: Sequence[OpenRun], content: bytes) -> Path:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from tiedae_cli.config import DataConfig
@@ -24,7 +23,7 @@ from tiedae_cli.errors import InputError, OutliersFound
 from tiedae_cli.output import figures
 from tiedae_cli.output.item_writer import write_records
 from tiedae_cli.output.output_targets import check_targets
-from tiedae_cli.output.series_envelope import EnvelopeBuilder, RowNumbers
+from tiedae_cli.output.series_picture import SeriesPicture
 from tiedae_cli.output.terminal import Terminal, write_output
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.scoring.drift import Drift, DriftWatch
@@ -114,16 +113,17 @@ def score(run: OpenRun, names: Sequence[str], request: ScoreRequest, terminal: T
     tally = _tally(run, request, limit)
     drift = _drift_watch(run)
     blocks = items.blocks if drift is None else drift.watch(items.blocks)
-    scored = pictures.watch(tally.watch(scorer.score(blocks, failures.add, request.explain)))
+    found = scorer.score(blocks, failures.add, request.explain, reconstructs=request.plot is not None)
+    scored = pictures.watch(tally.watch(found))
     if request.against is None:
-        records = _records(scored, tally, request, limit, row_form(run.form), failures, drift)
+        records = _records(scored, tally, request, limit, row_form(run.form), failures, drift, scorer.score_name)
     else:
         intruders = scorer.score(_intruders(scorer, reader, request.against).blocks, failures.add)
         records = _detection(scored, tally, intruders, request.against)
     _write(records, request, pictures, tally, scorer.score_name)
     if request.output != "-":
         terminal.result(request.output)
-        terminal.json_line(output=request.output, **_summary(tally, limit, failures, drift))
+        terminal.json_line(output=request.output, **_summary(tally, limit, failures, drift, scorer.score_name))
     _say(tally)
     if (moved := _moved(drift, tally, limit)) is not None:
         log.warning(moved.describe())
@@ -221,6 +221,7 @@ def _records(
     form: ItemForm,
     failures: Failures,
     drift: DriftWatch | None,
+    score_name: str,
 ) -> Iterator[Records]:
     """Yield what is written of each item, in order; of the ``top`` worst, worst first; or one object about all."""
 
@@ -238,12 +239,16 @@ def _records(
     if not tally.items:
         failures.finish(scored=0)  # here, so that no empty file takes the place of an older one
     elif request.summary:
-        yield Records.one(_summary(tally, limit, failures, drift))
+        yield Records.one(_summary(tally, limit, failures, drift, score_name))
 
 
-def _summary(tally: Tally, limit: Limit, failures: Failures, drift: DriftWatch | None) -> dict[str, Any]:
+def _summary(tally: Tally, limit: Limit, failures: Failures, drift: DriftWatch | None, score_name: str) -> dict[str, Any]:
     """Return what is to say about all items, as the JSON interface names it."""
-    values: dict[str, Any] = {"items": tally.items, "squared_error_per_item": tally.squared_error / max(tally.items, 1)}
+    values: dict[str, Any] = {
+        "items": tally.items,
+        "score": score_name,
+        "squared_error_per_item": tally.squared_error / max(tally.items, 1),
+    }
     moved = _moved(drift, tally, limit)
     values["drift"] = None if moved is None else moved.values()
     if failures.count:
@@ -343,20 +348,16 @@ class _Pictures:
     def __init__(self, run: OpenRun, sheet: Path | None, plot: Path | None) -> None:
         self.run, self.sheet, self.plot = run, sheet, plot
         self.form = row_form(run.form)
-        self.columns = (
-            min(figures.MOST_COLUMNS, self.form.values_per_item) if run.form.kind == "vectors" else 0
-        )  # images: scores alone
         if sheet is not None:
             what = f"--contact-sheet: this model takes {run.form.describe()}, which are not images"
             run.refuse_vectors(f"{what}; --plot draws rows with their scores")
-        self.trace, self.places = None if plot is None else EnvelopeBuilder(self.columns), RowNumbers()
+        self.series = None if plot is None else SeriesPicture(self.form)
 
     def watch(self, blocks: Iterable[Scored]) -> Iterator[Scored]:
         """Yield the blocks and take each into account."""
         for scored in blocks:
-            if self.trace is not None and len(scored.scores):
-                values = self.form.denormalize(scored.block.values.astype(np.float64))
-                self.trace.add(values[:, : self.columns], scored.scores.numpy(), self.places.of(scored.block.items))
+            if self.series is not None and scored.reconstructions is not None:
+                self.series.add(scored.block, scored.reconstructions, scored.scores)
             yield scored
 
     def draw(self, tally: Tally, top: int | None, score_name: str) -> None:
@@ -372,8 +373,11 @@ class _Pictures:
         """
         if self.sheet is not None and tally.worst.scored is not None:
             self._draw_sheet(self.sheet, tally, tally.worst.scored, top)
-        if self.plot is not None and self.trace is not None and self.trace.rows:
-            self._draw_series(self.plot, self.trace, tally, score_name)
+        if self.plot is not None and self.series is not None:
+            picture = self.series.png(tally.limit, tally.outliers, score_name)
+            if picture is not None:
+                write_output(str(self.plot), picture)
+                log.info(f"the series and its scores: {self.plot}")
 
     @torch.inference_mode()
     def _draw_sheet(self, path: Path, tally: Tally, kept: Scored, top: int | None) -> None:
@@ -387,20 +391,6 @@ class _Pictures:
         title += "" if limit is None else f"; colored: above {limit:.4g}"
         write_output(str(path), figures.contact_sheet(values, reconstructions, captions, outliers, title, self.form))
         log.info(f"the {len(scores)} worst: {path}")
-
-    def _draw_series(self, path: Path, trace: EnvelopeBuilder, tally: Tally, score_name: str) -> None:
-        columns = self.form.columns
-        names = columns.values if columns is not None else [f"column {number}" for number in range(self.form.values_per_item)]
-        title = f"{tally.items:,} {'rows' if self.columns else 'items'}"
-        if tally.limit is not None:
-            title += f", {tally.outliers:,} above the threshold (colored)"
-        if trace.width > 1:
-            title += f"; {trace.width:,} a point: lowest to highest value, highest score"
-        if len(names) > self.columns > 0:
-            title += f"; the first {self.columns} of {len(names):,} columns"
-        picture = figures.series_plot(trace.envelope(), names[: self.columns], tally.limit, title, score_name)
-        write_output(str(path), picture)
-        log.info(f"the series and its scores: {path}")
 
 
 def _short(name: str) -> str:

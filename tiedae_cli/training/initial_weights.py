@@ -42,10 +42,11 @@ def _build(model: TiedAutoencoder) -> str:
     return f"{model.shapes} ({', '.join(layer.describe() for layer in model.layers)}){path}"
 
 
-def start_at_pca(model: TiedAutoencoder, items: ItemSet, ranks: Ranks) -> None:
-    """Set the linear layer of a model to PCA of the training items, fitted by the leading process."""
+def start_at_pca(model: TiedAutoencoder, items: ItemSet, ranks: Ranks) -> pca.PrincipalComponents:
+    """Set the linear layer of a model to PCA of the training items, fitted by the leading process, and return it."""
     layer = model.linear_layer
     assert layer is not None, "the schema allows model.linear_path only for such models"
     fitted = ranks.from_leader(pca.fit(items, layer.outputs) if ranks.leads else None)
     assert fitted is not None
     set_to_pca(layer, fitted)
+    return fitted

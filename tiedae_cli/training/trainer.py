@@ -14,6 +14,7 @@ from tiedae_cli.data.item_set import Splits
 from tiedae_cli.errors import CheckpointError, DivergedError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.model.inference import error_sum, item_errors
+from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs.observer import Progress
 from tiedae_cli.runs.training_state import JOINT, EpochReport, TrainingState
 from tiedae_cli.system.devices import Place
@@ -57,6 +58,7 @@ class Trainer:
         self.device, self.ranks = place.device, place.ranks
         self.config, self.splits = config, splits
         self.linear_path = config.model.linear_path != "none"
+        self.components: PrincipalComponents | None = None  # PCA of the training items, if the linear path starts there
         self.model = self._starting_model(fits_pca=weights is None and not resumes)
         if weights is not None:
             self.model.load_state_dict(weights)
@@ -78,7 +80,7 @@ class Trainer:
         """Return a model with random weights and, for ``model.linear_path`` if asked for, PCA."""
         model = build_autoencoder(self.splits.form.shape, self.config.model, seeded(self.training.seed, WEIGHTS))
         if self.linear_path and fits_pca:
-            start_at_pca(model, self.splits.train, self.ranks)
+            self.components = start_at_pca(model, self.splits.train, self.ranks)
         return model.to(self.device)
 
     def _enter(self, phase: Phase) -> None:

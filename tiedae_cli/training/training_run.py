@@ -42,8 +42,9 @@ class TrainingRun:
             StopTraining: An observer stopped the training; the state is saved.
         """
         trainer = self.trainer
+        history = tuple(trainer.history)
         start = TrainingStart(
-            self.config, self.splits, self.run, trainer.model, trainer.device, tuple(trainer.history), trainer.initial_mse
+            self.config, self.splits, self.run, trainer.model, trainer.device, history, trainer.initial_mse, trainer.components
         )
         with StopSignals() as stop, self._errors_reported():
             for observer in self.observers:

@@ -101,7 +101,8 @@ def open_npz(path: Path, requested: Mapping[str, str]) -> dict[str, Part]:
     """
     arrays: dict[str, NamedArray] = {}
     objects = {}
-    with data_errors(path, "an .npz archive"), zipfile.ZipFile(path) as archive:
+    kind = "a zip archive" if path.suffix.lower() == ".zip" else "an .npz archive"
+    with data_errors(path, kind), zipfile.ZipFile(path) as archive:
         if set(SPARSE_MEMBERS) <= set(archive.namelist()):
             return open_arrays(str(path), {"data": _scipy_sparse(path)}, requested)
         for member in archive.infolist():

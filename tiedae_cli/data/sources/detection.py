@@ -16,6 +16,7 @@ from tiedae_cli.data.sources.folder import IMAGE_FOLDER
 from tiedae_cli.data.sources.foreign import HEAD_BYTES, foreign_file
 from tiedae_cli.data.sources.idx import IDX
 from tiedae_cli.data.sources.matrices import HDF5, MATLAB
+from tiedae_cli.data.sources.named_matrix import ANNDATA, MATRIX_FOLDER, MATRIX_MARKET
 from tiedae_cli.data.sources.single_image import IMAGE_FILE
 from tiedae_cli.data.sources.source import Source
 from tiedae_cli.data.sources.table_files import TableFile, fixed_folder, is_glob, matches, partition_keys
@@ -25,7 +26,7 @@ from tiedae_cli.data.sources.tables import Joined
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.standard_streams import stdin
 
-SOURCES = [IMAGE_FOLDER, NPY, NPZ, HDF5, MATLAB, IDX, CIFAR, *TABLES, TABLE_FOLDER]
+SOURCES = [IMAGE_FOLDER, NPY, NPZ, HDF5, ANNDATA, MATRIX_MARKET, MATRIX_FOLDER, MATLAB, IDX, CIFAR, *TABLES, TABLE_FOLDER]
 MODELS = ("", ".safetensors")  # suffixes of models, which are not data
 MAGIC_BYTES = 16  # enough to tell what a file is
 

@@ -61,7 +61,7 @@ def open_hdf5(path: Path, requested: Mapping[str, str], fills: bool = False) -> 
             elif value.shape and "#refs#" not in name:
                 kind = np.dtype(str) if h5py.check_string_dtype(value.dtype) else value.dtype
                 if kind.kind in NUMBERS + TEXT:
-                    _refuse_other_files(path, h5py, value)
+                    refuse_other_files(path, h5py, value)
                     require_memory(f"{path}: {name}", math.prod(value.chunks or ()) * value.dtype.itemsize)
                     shape = tuple(reversed(value.shape)) if reversed_ else tuple(value.shape)
                     arrays[name] = _data_set(path, h5py, name, shape, kind, reversed_, fills)
@@ -70,7 +70,7 @@ def open_hdf5(path: Path, requested: Mapping[str, str], fills: bool = False) -> 
     return open_arrays(str(path), arrays, requested, unreadable)
 
 
-def _refuse_other_files(path: Path, h5py: ModuleType, data: Any) -> None:
+def refuse_other_files(path: Path, h5py: ModuleType, data: Any) -> None:
     """Refuse a data set with values in other files, which whoever made the file could choose.
 
     A virtual data set may read regular files below the folder of its own file, if these in turn read no others.
@@ -115,7 +115,7 @@ def _members(h5py: ModuleType, group: Any, prefix: str, seen: set[Any]) -> Itera
             continue
         if isinstance(link, h5py.SoftLink):
             continue  # another name of an array of this file
-        if isinstance(value, h5py.Dataset) or _sparse_format(value):
+        if isinstance(value, h5py.Dataset) or sparse_format(value):
             yield name, value
         elif isinstance(value, h5py.Group) and (value.file.filename, value.id.__hash__()) not in seen:
             seen.add((value.file.filename, value.id.__hash__()))
@@ -134,7 +134,7 @@ def _is_gone(path: Path, other: str) -> bool:
     return not (path.parent / other).exists() and not Path(other).exists()
 
 
-def _sparse_format(group: Any) -> str:
+def sparse_format(group: Any) -> str:
     """Return ``csr`` or ``csc`` for a group that holds a sparse matrix as AnnData writes it."""
     encoding = str(getattr(group, "attrs", {}).get("encoding-type", group.attrs.get("h5sparse_format", "")))
     known = encoding.removesuffix("_matrix") if {"data", "indices", "indptr"} <= set(getattr(group, "keys", list)()) else ""
@@ -144,7 +144,7 @@ def _sparse_format(group: Any) -> str:
 def _sparse_group(path: Path, h5py: ModuleType, name: str, group: Any) -> NamedArray:
     scipy_sparse = optional_package("scipy.sparse", "hdf5", f"{path}: reading a sparse matrix")
     shape = tuple(int(size) for size in group.attrs.get("shape", group.attrs.get("h5sparse_shape", ())))
-    make = getattr(scipy_sparse, f"{_sparse_format(group)}_matrix")
+    make = getattr(scipy_sparse, f"{sparse_format(group)}_matrix")
 
     def load() -> Any:
         with data_errors(path, "an HDF5 file"), h5py.File(path, "r") as file:
@@ -158,7 +158,7 @@ def _type_name(dtype: np.dtype) -> str:
     return f"compound ({', '.join(dtype.names[:LISTED_FIELDS])})" if dtype.names else str(dtype)
 
 
-def _check_written(path: Path, h5py: ModuleType, name: str, data: Any, fills: bool) -> None:
+def check_written(path: Path, h5py: ModuleType, name: str, data: Any, fills: bool) -> None:
     """Raise ``DataError`` if values of a data set cannot be decompressed, or are absent and so would be read as the fill value."""
     plist = data.id.get_create_plist()
     for index in range(plist.get_nfilters()):
@@ -201,7 +201,7 @@ def _data_set(
 
     def part() -> Part:
         with data_errors(path, "an HDF5 file"), h5py.File(path, "r") as file:
-            _check_written(path, h5py, name, file[name], fills)
+            check_written(path, h5py, name, file[name], fills)
         return Part(f"{path}: {name}", shape[1:], dtype, shape[0], read)
 
     def whole() -> np.ndarray:
@@ -284,7 +284,7 @@ HDF5 = Source(
     "hdf5",
     ARRAY,
     lambda path, options: open_hdf5(path, options.data.arrays, options.data.missing == "fill"),
-    (".h5", ".hdf5", ".he5", ".h5ad"),
+    (".h5", ".hdf5", ".he5"),
     lambda path, head: head.startswith(HDF5_MAGIC),
     fields=(*VALUE_FIELDS, "arrays"),
 )

@@ -4,7 +4,7 @@ Shapes: N items, B items per block; the other dimensions are an item's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,27 @@ class RawBlock:
     """(B,) text; only of tables with a label column."""
     positions: np.ndarray | None = None
     """(B,) int64, positions in time: consecutive rows of one series differ by 1. Default: ``rows``."""
+    times: np.ndarray | None = None
+    """(B,) float64, time stamps of rows in seconds since 1970, UTC; only of series with a column of times."""
+
+    def only(self, good: np.ndarray, values: np.ndarray) -> "RawBlock":
+        """Return some items.
+
+        Args:
+            good: which ones, (B,) bool.
+            values: of all items, (B, ...).
+        """
+        if good.all():
+            return replace(self, values=values)
+        rows = [self.rows[index] for index in np.flatnonzero(good).tolist()]
+        rest = (None if kept is None else kept[good] for kept in (self.labels, self.positions, self.times))
+        return RawBlock(rows, values[good], *rest)
+
+    def slice(self, start: int, stop: int) -> "RawBlock":
+        """Return items start to stop."""
+        kept = slice(start, stop)
+        rest = (None if each is None else each[kept] for each in (self.labels, self.positions, self.times))
+        return RawBlock(self.rows[kept], self.values[kept], *rest)
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,8 @@ def _as_they_are(table: Table, rules: SeriesRules, blocks: Iterator[tuple[TableB
         positions = block.rows + gaps + np.cumsum(steps > limit)
         last, gaps = seconds[-1], gaps + int((steps > limit).sum())
         if len(raw.rows):
-            yield replace(raw, positions=positions[np.searchsorted(block.rows, np.asarray(raw.rows))])
+            own = np.searchsorted(block.rows, np.asarray(raw.rows))
+            yield replace(raw, positions=positions[own], times=seconds[own])
     _report_gaps(table, rules, gaps, limit)
 
 
@@ -166,7 +167,8 @@ def _sorted(table: Table, rules: SeriesRules, blocks: Iterator[tuple[TableBlock,
         ends |= gaps
     position = np.empty(len(number), np.int64)
     position[order] = np.arange(len(number)) + np.concatenate([[0], np.cumsum(ends)])
-    yield from _sorted_blocks([raw for _, raw in pairs], number, position, size)
+    times = None if rules.time is None else seconds
+    yield from _sorted_blocks([raw for _, raw in pairs], number, position, times, size)
 
 
 def _in_order_of_appearance(names: Sequence[str]) -> np.ndarray:
@@ -175,17 +177,21 @@ def _in_order_of_appearance(names: Sequence[str]) -> np.ndarray:
     return np.asarray(np.argsort(np.argsort(first))[codes])
 
 
-def _sorted_blocks(raws: list[RawBlock], number: np.ndarray, position: np.ndarray, size: int) -> Iterator[RawBlock]:
+def _sorted_blocks(
+    raws: list[RawBlock], number: np.ndarray, position: np.ndarray, times: np.ndarray | None, size: int
+) -> Iterator[RawBlock]:
     """Yield the readable rows in the order of their positions, in blocks."""
     kept = np.concatenate([np.asarray(raw.rows, np.int64) for raw in raws])
     values = np.concatenate([raw.values for raw in raws])
     texts = [raw.labels for raw in raws if raw.labels is not None]
     labels = np.concatenate(texts) if texts else None
-    own = position[np.searchsorted(number, kept)]
+    places = np.searchsorted(number, kept)
+    own = position[places]
     order = np.argsort(own)
     for start in range(0, len(order), size):
         part = order[start : start + size]
-        yield RawBlock(kept[part].tolist(), values[part], None if labels is None else labels[part], own[part])
+        seconds = None if times is None else times[places[part]]
+        yield RawBlock(kept[part].tolist(), values[part], None if labels is None else labels[part], own[part], seconds)
 
 
 def _out_of_order(table: Table, time: str, row: int) -> DataError:

@@ -12,7 +12,14 @@ from tiedae_cli.data.sources.part import Part
 if TYPE_CHECKING:
     from tiedae_cli.data.sources.table import Table
 
-VALUE_FIELDS = ("range", "scaling", "missing", "window", "stride")  # keys of the data section for values of any kind
+VALUE_FIELDS = (
+    "range",
+    "scaling",
+    "missing",
+    "transform",
+    "window",
+    "stride",
+)  # keys of the data section for values of any kind
 ARRAY, TABLE = "an array", "a table"
 
 

@@ -66,7 +66,9 @@ class Table:
     size: int = 0
     """Of the file, in bytes."""
     keys: tuple[str, ...] = ()
-    """Columns that come from the names of folders."""
+    """Columns beside the values of the items, which are not fed unless the config names them."""
+    keys_from: str = "the names of folders"
+    """Where they come from, for messages."""
     dialect: Dialect | None = None
     """Of a text table."""
     locate: Callable[[int], tuple[str, int]] | None = None

@@ -13,6 +13,7 @@ from tiedae_cli.data.columns import Column, Columns
 from tiedae_cli.data.option_text import set_option
 from tiedae_cli.data.sources.cells import MISSING, NO_NUMBER, WHOLE, as_text, is_number, label_text
 from tiedae_cli.data.sources.column_names import composed, is_index_name, is_label_column, is_time_name
+from tiedae_cli.data.sources.label_columns import label_like
 from tiedae_cli.data.sources.number_format import NumberFormat, sign_of
 from tiedae_cli.data.sources.series import DATE, UNITS, named_column, unix_unit
 from tiedae_cli.data.sources.table import NAME_COLUMN, Table
@@ -38,6 +39,9 @@ def choose_columns(table: Table, config: DataConfig) -> Columns:
     roles = (label, named_column(table, config.time, "time"), named_column(table, config.series, "series"))
     names = [name for name in chosen if name not in ignored and name not in roles]
     if config.columns is None:
+        beside = [name for name in names if name in table.keys]
+        if beside:
+            log.info(f"{table.name}: ignored, from {table.keys_from}: {_listed(beside)}; data.columns feeds them")
         names = [name for name in names if not _is_ignored(table, name) and not _is_unix_time(table, name)]
     kinds = {name: _kind(table.head.columns[name], table.numbers) for name in names}
     dates = [name for name in names if kinds[name] == "date"]
@@ -48,6 +52,8 @@ def choose_columns(table: Table, config: DataConfig) -> Columns:
     text = [name for name in names if kinds[name] == "text"]
     _report_signs(table, [name for name in names if kinds[name] == "number"])
     categories = _categories(table, text, config) if text else {}
+    if config.label is None and config.columns is None:
+        _note_labels(table, [name for name in names if name not in categories])
     if not names:
         raise ConfigError(f"data: {table.name}: no column of numbers is left to train on (it has {_listed(table.names)})")
     return Columns(tuple(Column(name, categories.get(name)) for name in names), label)
@@ -92,7 +98,6 @@ def _matching(table: Table, patterns: Sequence[str], field: str) -> list[str]:
 def _is_ignored(table: Table, name: str) -> bool:
     """Return whether a column that the config does not name is not a feature, and report it."""
     if name in table.keys:
-        log.info(f"{table.name}: the column {name}, from the names of folders, is ignored; data.columns feeds it")
         return True
     if not table.named:
         return False
@@ -106,6 +111,17 @@ def _is_ignored(table: Table, name: str) -> bool:
         log.info(f"{table.name}: the column {name or '(without a name)'} is a row index and is ignored; data.columns feeds it")
         return True
     return False
+
+
+def _note_labels(table: Table, names: Sequence[str]) -> None:
+    """Report a first or last column whose values look like a label; it is fed."""
+    for name, values in label_like(table, names).items():
+        where = "first" if name == names[0] else "last"
+        known = ", ".join(map(str, values))
+        log.warning(
+            f"{table.name}: the {where} column, {name}, holds few whole numbers ({known}), like a label, and is fed as a feature; "
+            f"to keep it as the label: {set_option('data.label', name)}"
+        )
 
 
 def _is_unix_time(table: Table, name: str) -> bool:

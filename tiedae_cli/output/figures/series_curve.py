@@ -1,18 +1,25 @@
-"""The plot of a scored series: its values row by row, and the score below them."""
+"""The plot of a scored series: its values and their reconstructions row by row, and the score below them.
+
+Shapes: n bins of rows, C columns.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tiedae_cli.data.item_set import time_texts
 from tiedae_cli.output.figures.canvas import ACCENT_COLOR, INK, MODEL_COLOR, default_style, figure_png, new_figure
 from tiedae_cli.system.text import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_COLUMNS = 6  # columns of values that are drawn
+MOST_COLUMNS = 8  # columns of values that are drawn
+REBUILT_COLOR = "#d98200"  # of reconstructions
+LOGARITHMIC = 20  # a highest score of so many thresholds is drawn on a logarithmic axis
+TICKS = 7  # of the axis of rows
 
 
 @dataclass(frozen=True)
@@ -31,15 +38,29 @@ class Envelope:
     """(n,), the highest score of each bin."""
     first: int = 0
     """Number of the first row."""
+    times: np.ndarray | None = None
+    """(n,) float64, the earliest time stamp of each bin in seconds since 1970; NaN without rows."""
+
+    def only(self, columns: Sequence[int]) -> "Envelope":
+        """Return the same rows with some of the columns."""
+        return replace(self, low=self.low[:, columns], high=self.high[:, columns])
+
+    def time(self, index: int) -> str:
+        """Return the time stamp of a bin; empty if there is none."""
+        known = self.times is not None and 0 <= index < len(self.times) and np.isfinite(self.times[index])
+        return time_texts(np.floor(self.times[index : index + 1]))[0] if known and self.times is not None else ""
 
 
 @default_style()
-def series_plot(series: Envelope, names: Sequence[str], limit: float | None, title: str, score_name: str) -> bytes:
-    """Draw up to six columns above the score of each row; rows above the threshold are colored; return the PNG.
+def series_plot(
+    series: Envelope, rebuilt: Envelope, names: Sequence[str], limit: float | None, title: str, score_name: str
+) -> bytes:
+    """Draw columns with their reconstructions above the score of each row; rows above the threshold are colored; return the PNG.
 
     Args:
         series: at least one bin.
-        names: names of the columns to draw, which are the first ones of the series; empty draws the scores alone.
+        rebuilt: the model's reconstructions in the same bins.
+        names: names of the columns; empty draws the scores alone.
         limit: the threshold.
         title: title of the plot.
         score_name: name of the score.
@@ -47,25 +68,15 @@ def series_plot(series: Envelope, names: Sequence[str], limit: float | None, tit
     count = len(names)
     figure = new_figure(12, 1.6 + 1.4 * count + 1.8)
     axes = figure.subplots(count + 1, 1, sharex=True, squeeze=False, height_ratios=[1.4] * count + [1.8])[:, 0]
-    middle = series.first + np.minimum((np.arange(len(series.top)) + 0.5) * series.width - 0.5, series.rows - 1)  # row numbers
     spans = _spans(series, limit)
     for index, name in enumerate(names):
-        low, high = series.low[:, index], series.high[:, index]
-        if series.width > 1:
-            axes[index].fill_between(middle, low, high, color=MODEL_COLOR, linewidth=0.6)
-        else:
-            _line(axes[index], middle, low, MODEL_COLOR)
-        axes[index].set_ylabel(_short(name), parse_math=False)
-    _line(axes[count], middle, series.top, INK)
-    axes[count].set_ylabel(score_name)
-    highest = max(float(np.nanmax(np.where(np.isfinite(series.top), series.top, 0))), limit or 0)
-    axes[count].set_ylim(0, 1.3 * highest if highest > 0 else 1)  # room for the legend above the highest score
-    axes[count].set_xlabel("row, from 0" if count else "item, from 0")
-    axes[count].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes[count].set_xlim(series.first - 0.5, series.first + series.rows - 0.5)
-    if limit is not None:
-        axes[count].axhline(limit, color=ACCENT_COLOR, linestyle="--", linewidth=1, label=f"threshold {limit:.4g}")
-        axes[count].legend(frameon=False, loc="upper left")
+        _range(axes[index], series, index, MODEL_COLOR, "original")
+        _range(axes[index], rebuilt, index, REBUILT_COLOR, "reconstruction")
+        axes[index].set_ylabel(_short(name), parse_math=False, fontsize=10 if len(name) <= 12 else 8)
+    if names:
+        axes[0].legend(frameon=False, loc="lower right", ncols=2, bbox_to_anchor=(1, 1), borderaxespad=0)
+    _draw_scores(axes[count], series, limit, score_name)
+    _label_rows(axes[count], series, "row" if count else "item")
     for axis in axes:
         for first, last in spans:
             axis.axvspan(first - 0.5, last + 0.5, color=ACCENT_COLOR, alpha=0.3, linewidth=1)
@@ -77,9 +88,55 @@ def series_plot(series: Envelope, names: Sequence[str], limit: float | None, tit
     return figure_png(figure)
 
 
-def _line(axes: "Axes", rows: np.ndarray, values: np.ndarray, color: str) -> None:
+def _range(axes: "Axes", series: Envelope, column: int, color: str, label: str) -> None:
+    """Draw a column of a series: a line, or the range of each bin of several rows."""
+    middle, low, high = _middle(series), series.low[:, column], series.high[:, column]
+    if series.width > 1:
+        axes.fill_between(middle, low, high, color=color, linewidth=0.6, label=label, alpha=0.8)
+    else:
+        _line(axes, middle, low, color, label)
+
+
+def _middle(series: Envelope) -> np.ndarray:
+    """Return the row number in the middle of each bin, (n,)."""
+    middle: np.ndarray = np.minimum((np.arange(len(series.top)) + 0.5) * series.width - 0.5, series.rows - 1)
+    return series.first + middle
+
+
+def _draw_scores(axes: "Axes", series: Envelope, limit: float | None, score_name: str) -> None:
+    """Draw the scores and the threshold; on a logarithmic axis if the threshold would lie at the bottom of a linear one."""
+    _line(axes, _middle(series), series.top, INK)
+    axes.set_ylabel(score_name)
+    known = series.top[np.isfinite(series.top)]
+    highest = max(float(known.max(initial=0)), limit or 0)
+    axes.set_ylim(0, 1.3 * highest if highest > 0 else 1)  # room for the legend above the highest score
+    lowest = float(known.min(initial=0 if limit is None else limit))
+    if limit is not None and lowest > 0 and highest > LOGARITHMIC * limit:
+        axes.set_yscale("log")
+        axes.set_ylim(max(lowest, limit / 1e3) / 1.5, highest * (highest / lowest) ** 0.3)
+    if limit is not None:
+        label = f"threshold of the {score_name}: {limit:.4g}"
+        axes.axhline(limit, color=ACCENT_COLOR, linestyle="--", linewidth=1, label=label)
+        axes.legend(frameon=False, loc="upper left")
+
+
+def _label_rows(axes: "Axes", series: Envelope, item: str) -> None:
+    """Label row numbers and, if they are known, time stamps."""
+    from matplotlib.ticker import MaxNLocator
+
+    def text(value: float, _: float) -> str:
+        when = series.time(int((value - series.first) // series.width)).replace(" ", "\n")
+        return f"{value:,.0f}\n{when}" if when else f"{value:,.0f}"
+
+    axes.set_xlabel(f"{item}, from 0{'' if series.times is None else ', and its time stamp'}")
+    axes.xaxis.set_major_locator(MaxNLocator(TICKS, integer=True))
+    axes.xaxis.set_major_formatter(text)
+    axes.set_xlim(series.first - 0.5, series.first + series.rows - 0.5)
+
+
+def _line(axes: "Axes", rows: np.ndarray, values: np.ndarray, color: str, label: str | None = None) -> None:
     """Draw a line with gaps for skipped rows; a single row between two gaps is a dot."""
-    axes.plot(rows, values, color=color, linewidth=0.8)
+    axes.plot(rows, values, color=color, linewidth=0.8, label=label)
     beside = np.concatenate([[False], np.isfinite(values), [False]])
     alone = beside[1:-1] & ~beside[:-2] & ~beside[2:]
     axes.plot(rows[alone], values[alone], color=color, linestyle="", marker=".", markersize=3)

@@ -9,7 +9,7 @@ from typing import Any
 from tiedae_cli.report.page.arrays_block import Arrays, embeddable
 from tiedae_cli.system.json_text import json_text
 
-SCRIPTS = ("data", "network", "pictures", "charts", "codes", "live", "main")  # concatenated in this order
+SCRIPTS = ("data", "network", "pictures", "windows", "charts", "codes", "live", "main")  # concatenated in this order
 
 
 def render(document: Mapping[str, Any], arrays: Arrays, sizes: object = None) -> bytes:

@@ -46,8 +46,10 @@ function curvesChart(container) {
     if (run.history.epochs.some((epoch) => epoch.validation !== null)) entries.push([`curve run-${r}`, `${name}validation`]);
     entries.push([`curve run-${r} training`, `${name}training`]);
   });
-  const pcas = new Map(runs.filter((run) => run.history.pca !== null).map((run) => [run.history.components, run.history.pca]));
-  if (pcas.size) entries.push(["curve pca", several ? "PCA" : `PCA, ${runs[0].history.components} components`]);
+  const stronger = (run) => run.history.pca_clipped ?? run.history.pca; // of images, PCA clipped to the range of pixels
+  const pcas = new Map(runs.filter((run) => run.history.pca !== null).map((run) => [run.history.components, stronger(run)]));
+  const name = IMAGES ? "PCA clipped to [0, 1]" : "PCA";
+  if (pcas.size) entries.push(["curve pca", several ? name : `${name}, ${runs[0].history.components} components`]);
   const plot = el("div", { class: "plot" });
   container.replaceChildren(legend(entries), plot);
   responsive(plot, (width) => plot.replaceChildren(...drawnCurves(width, runs, pcas)));
@@ -131,8 +133,9 @@ function reader(chart, width, height, x, last, runs) {
 // The distribution of errors: one run as bars, PCA as a line, and the threshold.
 function errorChart(container, r) {
   responsive(container, (width) => {
-    const { edges, runs, pca, beyond } = DATA.histogram;
-    const counts = runs[r], limit = DATA.runs[r].region ? null : DATA.runs[r].threshold; // a region's threshold does not apply to these errors
+    const { edges, runs, beyond } = DATA.histogram, pca = DATA.histogram.pca_clipped ?? DATA.histogram.pca;
+    const applies = !DATA.runs[r].region && !DATA.in_raw_units; // a region's threshold, or one in other units, is none of these errors
+    const counts = runs[r], limit = applies ? DATA.runs[r].threshold : null;
     const height = 220, left = 46, right = 12, top = 26, foot = 40, end = edges[edges.length - 1];
     const most = Math.max(...counts, ...pca.slice(0, -1), 1);
     const x = (value) => left + (value / end) * (width - left - right);
@@ -155,11 +158,11 @@ function errorChart(container, r) {
     if (limit !== null) {
       const flips = x(limit) > width * 0.6;
       chart.append(svg("path", { d: `M${x(limit)} ${top - 8}V${y(0)}`, class: "limit" }),
-        svg("text", { x: x(limit) + (flips ? -5 : 5), y: top - 12, "text-anchor": flips ? "end" : "start" }, `threshold ${figures(limit)}`));
+        svg("text", { x: x(limit) + (flips ? -5 : 5), y: top - 12, "text-anchor": flips ? "end" : "start" }, `threshold${WINDOWED ? " of the window score" : ""} ${figures(limit)}`));
     }
     const ticks = linearTicks(end, width < 420 ? 4 : 7);
     for (const tick of ticks) chart.append(svg("text", { x: x(tick), y: y(0) + 16, "text-anchor": "middle" }, tickText(tick, ticks)));
-    chart.append(svg("text", { x: left, y: height - 6, class: "axis" }, `squared error per ${FORM.item_name}${beyond[r] && width > 420 ? "; the last bar holds all larger errors" : ""}`));
+    chart.append(svg("text", { x: left, y: height - 6, class: "axis" }, `${WINDOWED ? FORM.error_name : `squared error per ${FORM.item_name}`}${DATA.in_raw_units ? ", in the data's units" : ""}${beyond[r] && width > 420 ? "; the last bar holds all larger errors" : ""}`));
     container.replaceChildren(chart);
   });
 }

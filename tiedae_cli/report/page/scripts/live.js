@@ -197,7 +197,7 @@ class VectorBoard {
     this.changed = changed;
     this.values = new Float32Array(FORM.values);
     this.source = "";
-    this.canvas = pictureCanvas("The vector, in deviations from the mean");
+    this.canvas = pictureCanvas(`The ${FORM.item_name}, in deviations from the mean`);
     const network = NETWORKS.find(Boolean);
     [this.scale, this.offset] = [network.scale, network.offset];
     this.fields = FORM.columns.slice(0, 200).map((name, k) => {
@@ -265,7 +265,7 @@ class Answer {
 
   show(clean, input) {
     this.value = this.network.reconstruct(input);
-    this.error = squaredError(this.value, clean);
+    this.error = this.network.error(this.value, clean);
     this.score = this.run.region ? largestRegionError(this.value, clean, this.run.region) : this.error;
     paintItem(this.canvas, this.value, clean);
     if (this.errors) paintSigned(this.errors, differenceOf(this.value, clean));
@@ -274,10 +274,10 @@ class Answer {
     this.needle.setAttribute("width", Math.max(1, (200 * this.score) / end));
     this.needle.classList.toggle("outside", limit !== null && this.score > limit);
     if (limit !== null) this.mark.setAttribute("d", `M${(200 * limit) / end} 0V14`);
-    const noise = squaredError(input, clean);
-    const before = noise > 0 ? `Squared error of the noise: ${figures(noise)}; after reconstruction: ${figures(this.error)}. ` : `Squared error ${figures(this.error)}. `;
+    const noise = this.network.error(input, clean);
+    const before = noise > 0 ? `Squared error of the noise: ${figures(noise)}; after reconstruction: ${figures(this.error)}. ` : `${FORM.error_name[0].toUpperCase()}${FORM.error_name.slice(1)} ${figures(this.error)}. `;
     const region = this.run.region ? `Most anomalous ${this.run.region} x ${this.run.region} pixels: ${figures(this.score)}. ` : "";
-    const windows = !IMAGES && FORM.shape[1] > 1 ? " for whole windows" : "";
+    const windows = WINDOWED ? " of the window score" : "";
     const verdict = limit === null ? "" : this.score > limit ? `Above the threshold${windows}, ${figures(limit)}: an anomaly.` : `Below the threshold${windows}, ${figures(limit)}: normal.`;
     this.text.textContent = before + region + verdict;
   }

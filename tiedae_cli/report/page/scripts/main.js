@@ -61,6 +61,7 @@ async function main() {
   each("[data-curves]", (place) => curvesChart(place));
   each("[data-errors]", (place, r) => errorChart(place, r));
   paintShown();
+  each("[data-window]", (place) => windowChart(place, Number(place.dataset.window)));
   each("[data-map]", (place, r) => {
     const detail = el("div", { class: "detail" });
     codeMap(place, r, mapDetail(detail, r));

@@ -151,10 +151,19 @@ class Network {
     this.directions = spec.deviations.map((_, i) => row(spec.directions, i));
     this.scale = spec.form.scale;
     this.offset = spec.form.offset;
+    this.ratio = spec.form.ratio; // of a model with another scaling than the page's; null if they are equal
+    this.shift = spec.form.shift;
   }
 
-  encode(x) {
-    let code = this.layers.reduce((values, layer) => layer.encode(values), x);
+  // Returns the squared error of a reconstruction in the model's own units.
+  error(answer, target) {
+    if (!this.ratio) return squaredError(answer, target);
+    return squaredError(answer.map((value, i) => value * this.ratio[i]), target.map((value, i) => value * this.ratio[i]));
+  }
+
+  encode(values) {
+    const x = this.ratio ? values.map((value, i) => value * this.ratio[i] + this.shift[i]) : values;
+    let code = this.layers.reduce((seen, layer) => layer.encode(seen), x);
     if (this.path) code = this.path.layer.encode(x).map((value, k) => value + this.path.codeGate[k] * code[k]);
     if (this.topK === null || this.topK >= code.length) return code;
     const kept = Array.from(code.keys()).sort((a, b) => code[b] - code[a] || a - b).slice(0, this.topK);
@@ -164,6 +173,12 @@ class Network {
   }
 
   decode(code) {
+    const made = this.decoded(code);
+    return this.ratio ? made.map((value, i) => (value - this.shift[i]) / this.ratio[i]) : made;
+  }
+
+  // Returns a reconstruction in the model's own units.
+  decoded(code) {
     const decoded = this.layers.reduceRight((values, layer) => layer.decode(values), code);
     if (!this.path) return decoded;
     const sum = this.path.layer.decode(code).map((value, i) => value + this.path.outputGate[i] * decoded[i]);

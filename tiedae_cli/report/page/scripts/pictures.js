@@ -4,12 +4,13 @@ const [CHANNELS, HEIGHT, WIDTH] = FORM.shape;
 
 // Makes a canvas for a picture or a vector's profile, with a text alternative.
 function pictureCanvas(alt, className = "picture") {
-  const [width, height] = IMAGES ? [WIDTH, HEIGHT] : [320, 200];
+  const [width, height] = IMAGES ? [WIDTH, HEIGHT] : [320, WINDOWED ? windowHeight() : 200];
   return el("canvas", { width, height, class: IMAGES ? className : `${className} profile`, role: "img", "aria-label": alt });
 }
 
 // Paints values as the model sees them: channel by channel, in [0, 1].
 function paintItem(canvas, values, beside = null) {
+  if (WINDOWED) return paintWindow(canvas, values, beside);
   if (!IMAGES) return paintProfile(canvas, values, beside);
   const context = canvas.getContext("2d");
   const picture = context.createImageData(WIDTH, HEIGHT);
@@ -91,5 +92,6 @@ function heldItem(i) {
 
 function itemName(i) {
   const label = DATA.map.labels ? `, ${labelOf(DATA.map.labels[i])}` : "";
-  return `${FORM.item_name} ${DATA.map.indices[i]}${label}`;
+  const title = DATA.map.titles ? `, ${DATA.map.titles[i]}` : "";
+  return `${FORM.item_name} ${DATA.map.indices[i]}${title}${label}`;
 }
