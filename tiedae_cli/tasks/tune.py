@@ -202,6 +202,8 @@ def _pca_of(request: TuneRequest, prepared: PreparedData) -> Callable[[Trial], f
 def _train_all(request: TuneRequest, source: TrialSource, display: TuneDisplay, deadline: float | None = None) -> None:
     """Train all trials, in this process or in several."""
     jobs = request.jobs if request.device.type == "cpu" else 1
+    if jobs < request.jobs:
+        log.warning(f"--jobs {request.jobs}: {request.device} trains one run at a time")
     try:
         if jobs == 1:
             train_all(source, [_Trainer(request.load, request.device)], display, deadline)
