@@ -48,6 +48,7 @@ ONE_IN_TIEDAE = """
 import sys, numpy as np, tiedae
 tiedae.load("run").score(np.load("one.npy"))
 """
+PEAK = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])\n"
 
 
 def drawn_items(name: str, items: int) -> np.ndarray:
@@ -111,10 +112,12 @@ def rate(function: Callable[[], object], items: int) -> float:
 
 def process(code: str) -> tuple[float, float]:
     """Return the CPU seconds and the peak megabytes of a process that runs some Python code."""
-    child = subprocess.Popen([sys.executable, "-c", code])
+    child = subprocess.Popen([sys.executable, "-c", code + PEAK], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    peak = child.stdout.read()
     _, status, used = os.wait4(child.pid, 0)
     assert status == 0, code
-    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    return used.ru_utime + used.ru_stime, int(peak) / 1024
 
 
 def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:

@@ -96,9 +96,9 @@ def run(name: str, net: Net, epochs: int, rate: float, seed: int) -> Point:
         seconds, processor = time.perf_counter() - began, _processor_seconds() - used
         if not name.startswith("tiedae-"):
             return Point(seconds, processor, **json.loads(printed))
-        model = tiedae.load(f"{folder}/run")
+        trained = tiedae.load(f"{folder}/run")
         validation, test = (
-            float(np.mean(model.score(items.reshape(-1, 28, 28)))) for items in (images("train")[:VALIDATION], images("t10k"))
+            float(np.mean(trained.score(items.reshape(-1, 28, 28)))) for items in (images("train")[:VALIDATION], images("t10k"))
         )
     return Point(seconds, processor, validation, test)
 

@@ -206,7 +206,7 @@ def test_two_files_are_two_series() -> None:
     ("settings", "message"),
     [
         ({"data.stride": 9}, "data.stride: must be at most data.window (8); a larger stride skips rows"),
-        ({"data.missing": "drop"}, "data.missing: drop would leave gaps inside windows; use mean"),
+        ({"data.missing": "forward_fill"}, "data.missing: x.npy: forward_fill is only for tables"),
         ({"data.split_seed": 3}, "data.split_seed: has no effect with data.window, whose splits are ranges of rows; remove it"),
         ({"data.window": 200}, "x.npy: train: 83 rows; data.window asks for 200 that follow each other"),
         ({"data.validation": 3}, "x.npy: validation: 3 rows; data.window asks for 8 that follow each other"),

@@ -27,6 +27,14 @@ def sensors() -> str:
     return "x.npy"
 
 
+def float32_sensors() -> str:
+    """Sensors in float32 around 400 deviations: the program scales them in float64, as the graph does."""
+    generator = np.random.default_rng(5)
+    hidden = generator.standard_normal((300, 2)) @ generator.standard_normal((2, 5))
+    np.save("x.npy", (400 + hidden + 0.1 * generator.standard_normal((300, 5))).astype(np.float32))
+    return "x.npy"
+
+
 def color_images() -> str:
     generator = np.random.default_rng(5)
     np.save("x.npy", generator.integers(0, 256, (150, 6, 5, 3), dtype=np.uint8))
@@ -58,15 +66,22 @@ def series() -> str:
     return "x.csv"
 
 
+def counts() -> str:
+    np.save("x.npy", np.random.default_rng(5).poisson(np.random.default_rng(6).gamma(2, 3, 6), (300, 6)))
+    return "x.npy"
+
+
 KINDS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "vectors": (vectors, ("model.hidden_sizes=[8, 2]", "training.corruption=gaussian")),
     "neighbours": (vectors, ("model.hidden_sizes=[8, 2]", "score.rank=neighbours")),
     "linear path": (vectors, ("model.hidden_sizes=[8, 2]", "model.linear_path=pca")),
     "sensors": (sensors, ("model.hidden_sizes=[8, 2]",)),
+    "float32 sensors": (float32_sensors, ("model.hidden_sizes=[8, 2]",)),
     "color images": (color_images, ("model.hidden_sizes=[8, 2]", "score.rank=region")),
     "convolutions": (color_images, ("model.layers=[conv 4 4 2, dense 3]", "model.output=clip")),
     "12 bits": (deep_images, ("model.hidden_sizes=[8, 2]",)),
     "mixed table": (mixed_table, ("model.hidden_sizes=[8, 2]", "data.missing=mean", "data.categories=one_hot")),
+    "counts": (counts, ("model.hidden_sizes=[8, 2]", "data.transform=log1p_per_10k")),
     "windows": (series, ("model.hidden_sizes=[8, 2]", "data.window=12", "data.stride=5")),
 }
 

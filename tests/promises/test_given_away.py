@@ -41,6 +41,8 @@ def test_no_folder_stands_in_a_report_or_an_export(tmp_path: Path, tiedae: Tieda
     files = [run / "report.html", Path("page.html"), Path("pages.html"), Path("x.safetensors")]
     if tiedae("export", run, "-q", "-o", "x.onnx").code == 0:  # needs the extra
         files.append(Path("x.onnx"))
+        assert tiedae("export", run, "-q", "-o", "score.onnx", "--part", "score").code == 0
+        files.append(Path("score.onnx"))
     for path in files:
         assert b"home-of-ann" not in path.read_bytes(), path
         assert b"x.npy" in path.read_bytes()

@@ -37,7 +37,10 @@ WIDE = ItemForm(
 FILLED = replace(WIDE, fill=np.array([1e8, -1e8, 5, 1, 2, 3.0]))
 DEEP = ItemForm((1, 8, 6), range=ValueRange(0.0, 4095.0, whole=True))
 FLOATS = ItemForm((3, 5, 4))
+COUNTS = replace(FILLED, transform="log1p", offset=np.arange(6.0) / 2, fill=np.ones(6))
+PER_ROW = replace(COUNTS, transform="log1p_per_10k", offset=np.full(6, 7.0))
 FORMS = {"gray": DIGITS, "color": COLOR, "12 bits": DEEP, "floats": FLOATS, "sensors": WIDE, "missing": FILLED}
+FORMS |= {"counts": COUNTS, "counts per row": PER_ROW}
 NETS: dict[str, dict[str, Any]] = {
     "dense": {"hidden_sizes": [12, 4], "activation": "silu"},
     "convolutions": {"hidden_sizes": None, "layers": ["conv 3 4 2", "dense 4"], "activation": "gelu", "output": "sigmoid"},
@@ -49,6 +52,8 @@ NETS: dict[str, dict[str, Any]] = {
 def raw_items(form: ItemForm, count: int, seed: int = 0) -> np.ndarray:
     """Return items in their own units and the type that the graph takes, (N, D)."""
     generator, shape = np.random.default_rng(seed), (count, form.values_per_item)
+    if form.transform != "none":
+        return generator.poisson(5, shape).astype(np.float64)
     if form.kind == "vectors":
         return form.denormalize(generator.standard_normal(shape))
     if form.eight_bit:
@@ -64,7 +69,7 @@ def scorer_of(form: ItemForm, net: str, rank: str = "squared_error") -> Scorer:
     for name, value in network.named_parameters():
         value.data += (0.3 if "path" in name else 0.05) * torch.randn(value.shape, generator=torch.Generator().manual_seed(1))
     seen = as_seen(raw_items(form, 60), form).reshape(60, *form.shape)
-    plain = replace(form, scale=1.0, offset=None, range=None, fill=None)
+    plain = replace(form, scale=1.0, offset=None, range=None, fill=None, transform="none")
     ranker = RANKERS[rank].fit(network, ItemSet(seen, None, plain), config, CPU)  # type: ignore[index]
     parts = parts_of(form, network.sizes[-1], ranker.tensors())
     trained = Checkpoint(config, form, network.state_dict(), TrainingState(), "untrained", parts)
@@ -92,7 +97,12 @@ CASES = [
 CASES += [(form, "dense", "neighbours") for form in FORMS] + [("gray", "path", "region"), ("color", "convolutions", "region")]
 
 
-QUICK = [("color", "convolutions", "region"), ("missing", "dense", "neighbours"), ("12 bits", "path", "squared_error")]
+QUICK = [
+    ("counts per row", "dense", "squared_error"),
+    ("color", "convolutions", "region"),
+    ("missing", "dense", "neighbours"),
+    ("12 bits", "path", "squared_error"),
+]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +130,8 @@ def test_onnxruntime_alone_answers_as_the_program_on_raw_values(name: str, net: 
         np.testing.assert_allclose(found["code"], code[:size], atol=1e-5)
         shares = errors[:size] / errors[:size].sum(1, keepdims=True)
         np.testing.assert_allclose(from_input(found["because"], form), shares, atol=1e-4)
-        seen = as_seen(from_input(found["reconstruction"], form), form)
+        own = from_input(found["reconstruction"], form)
+        seen = as_seen(own, form) if form.transform == "none" else form.normalize(np.log1p(own))
         np.testing.assert_allclose(seen, made[:size], atol=1e-4)
         assert found["reconstruction"].shape == found["because"].shape == as_input(raw[:size], form).shape
 
@@ -251,3 +262,18 @@ def test_options_that_do_not_fit_are_refused(words: list[str], message: str, dig
     ran = tiedae("export", "digits", *words)
     assert ran.code == 2 and message in ran.err
     assert not Path("model.onnx").exists()
+
+
+def test_python_exports_the_part_score(digits_run: Path) -> None:
+    import tiedae
+
+    model = tiedae.load("digits")
+    path = model.export_onnx("model.onnx", part="score", false_alarms=0.05)
+    x = np.random.default_rng(1).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    found = answers(path.read_bytes(), input=x)
+    np.testing.assert_allclose(found["score"], model.score(x), rtol=1e-5)
+    assert found["threshold"] == model.threshold(0.05).value
+    with pytest.raises(InputError, match="part 'both' has no threshold"):
+        model.export_onnx("x.onnx", threshold=3.0)
+    with pytest.raises(InputError, match="expected score, both, encoder or decoder"):
+        model.export_onnx("x.onnx", part="all")

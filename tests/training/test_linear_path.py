@@ -3,6 +3,7 @@
 import copy
 import itertools
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.errors import ConfigError, InputError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
+from tiedae_cli.model.denoising import measure_denoising
 from tiedae_cli.model.inference import error_sum, item_errors
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.training_state import EpochReport
@@ -235,6 +237,24 @@ def test_with_corruption_the_start_is_pca_of_the_clean_items(digits: Splits) -> 
     assert noisy.model.path is not None and clean.model.path is not None
     assert torch.equal(noisy.model.path.layer.weight, clean.model.path.layer.weight)
     assert reports(noisy)[0].epoch == 0
+
+
+def test_with_corruption_the_best_epoch_is_the_one_with_the_lowest_error_under_the_noise(digits: Splits) -> None:
+    """On clean items no denoising epoch is better than PCA, so a choice by their error would always keep epoch 0."""
+    config = configured("training.corruption=gaussian", "training.corruption_level=0.5", "training.epochs=4")
+    trainer = Trainer(config, digits, CPU)
+    fitted = pca.fit(digits.train, 8)
+    done, denoisings = [], []
+    for report in trainer.train():
+        if isinstance(report, EpochReport):
+            done.append(report)
+            denoisings.append(measure_denoising(trainer.model, fitted, digits.validation, config.training, CPU.device))
+    expected = [found.model.mse_per_value for found in denoisings if found is not None]
+    assert [report.noisy_validation_mse_per_value for report in done] == pytest.approx(expected, rel=1e-12)
+    assert [report.best for report in done] == [min(expected[:epoch], default=math.inf) > expected[epoch] for epoch in range(5)]
+    assert done[-1].best and done[-1].selection_mse > done[0].selection_mse
+    assert expected[-1] < 0.95 * expected[0]
+    assert "noisy_validation_mse_per_value" in done[0].values()
 
 
 def test_without_validation_items_the_missing_promise_is_logged(digits: Splits, caplog: pytest.LogCaptureFixture) -> None:

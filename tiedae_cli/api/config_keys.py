@@ -25,7 +25,7 @@ class ConfigKeys(TypedDict, total=False):
     columns: str | Sequence[str] | None
     ignore: str | Sequence[str]
     categories: Literal["error", "one_hot"]
-    missing: Literal["error", "drop", "mean", "fill"]
+    missing: Literal["error", "drop", "mean", "forward_fill", "fill"]
     window: int
     series: str | None
     time: str | None

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -85,7 +85,8 @@ class Run:
     @property
     def history(self) -> History:
         """The epochs so far; ``history.frame`` is a DataFrame."""
-        return History(asdict(report) for report in self._reports)
+        values = (report.values() for report in self._reports)
+        return History({name: value for name, value in one.items() if name != "event"} for one in values)
 
     @property
     def results(self) -> dict[str, Any]:

@@ -35,8 +35,8 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
         yield ("data", "stride"), f"data.stride: must be at most data.window ({config.data.window}); a larger stride skips rows"
     if config.data.window == 1 and config.data.gap is not None:
         yield ("data", "gap"), "data.gap: has an effect only with data.window above 1"
-    if config.data.window > 1 and config.data.missing == "drop":
-        yield ("data", "missing"), "data.missing: drop would leave gaps inside windows; use mean"
+    if config.data.window == 1 and config.data.missing == "forward_fill":
+        yield ("data", "missing"), "data.missing: forward_fill is for time series, with data.window above 1; use mean or drop"
     if config.data.window > 1 and config.data.split_seed:
         yield (
             ("data", "split_seed"),

@@ -284,9 +284,10 @@ class DataConfig(Section):
     """Columns of a table to ignore, by name or glob pattern."""
     categories: Literal["error", "one_hot"] = "error"
     """How to treat text columns of a table: `error` refuses them by name, `one_hot` makes one feature per distinct value."""
-    missing: Literal["error", "drop", "mean", "fill"] = "error"
+    missing: Literal["error", "drop", "mean", "forward_fill", "fill"] = "error"
     """How to treat missing values in feature vectors: `error` refuses them with a count per column, `drop` skips the rows
-    that have any, `mean` fills in the column's mean; `fill` accepts parts of an HDF5 file that were never written as its
+    that have any, `mean` fills in the column's mean; `forward_fill` repeats the column's last value (tables with `window`
+    above 1; rows before its first value are skipped); `fill` accepts parts of an HDF5 file that were never written as its
     fill value."""
     window: Annotated[int, Field(ge=1, le=65_536)] = 1
     """Consecutive rows that form one item of a time series (a window). Above 1 the splits are ranges of rows: training

@@ -95,6 +95,10 @@ def load_memory(data: MemoryData, config: DataConfig) -> Splits:
         InputError: two splits are of different kinds.
     """
     _refuse_fields(config, NAME, *(field for field in SOME_FIELDS if field not in FIELDS[data.kind]))
+    if config.missing == "forward_fill":
+        raise ConfigError(
+            f"data.missing: {NAME}: forward_fill is only for files; fill in the gaps first, in pandas with X.ffill()"
+        )
     parts = memory_parts(data, config)
     range_ = None if data.kind == "images" else config.range  # conversion has done it
     return _scaled(partition(training_sets(parts, NAME, config.missing, range_, config.transform), config, NAME), config)
@@ -157,6 +161,8 @@ def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
     _refuse_fields(config, name, *(field for field in SOME_FIELDS if field not in source.fields))
     if config.missing == "fill" and source not in (HDF5, MATLAB):
         raise ConfigError(f"data.missing: {name}: fill is only for HDF5 files, whose parts may be absent")
+    if config.missing == "forward_fill" and source.group != TABLE:
+        raise ConfigError(f"data.missing: {name}: forward_fill is only for tables")
     parts = source.parts(path, ReadOptions(lambda table: choose_columns(table, config), config))
     range_ = None if source is IMAGE_FOLDER else config.range  # of a folder, decoding has done it
     return _scaled(partition(training_sets(parts, str(path), config.missing, range_, config.transform), config, name), config)

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +141,7 @@ def _in_memory(part: Part, rules: ItemRules, size: int, missing: str) -> _Read:
             require_memory(part.name, held)  # once more, to put the blocks together
         else:
             whole[done : done + len(block.rows)] = block.values
+            blocks.append(replace(block, values=block.values[:0]))  # for its positions
         if block.labels is not None:
             words.append(block.labels)
         done, seen = done + len(block.rows), seen + len(raw.rows)
@@ -231,6 +232,8 @@ class _Gaps:
     def without(self, block: RawBlock) -> RawBlock:
         if not self.matters:
             return block
+        if self.missing == "drop" and block.positions is None:  # a series ends at a skipped row
+            block = replace(block, positions=np.array(block.rows, np.int64))
         gaps = np.isnan(block.values)
         self.counts += gaps.sum(0)
         if self.missing != "drop" or not gaps.any():

@@ -80,7 +80,7 @@ def score_exported(model: ExportedModel, inputs: Sequence[str], request: Exporte
     write_records(request.output, request.file_format, records)
     if request.output != "-":
         terminal.result(request.output)
-        terminal.json_line(output=request.output, **_summary(seen, limit, failures))
+        terminal.json_line(output=request.output, **_summary(model, seen, limit, failures))
     if limit is not None and seen.items:
         log.info(f"{seen.outliers:,} of {seen.items:,} items are above the threshold")
     if request.fail_above is not None and seen.outliers > request.fail_above:
@@ -111,7 +111,7 @@ def _limit(model: ExportedModel, request: ExportedRequest) -> ThresholdFacts | N
     promise = (
         "" if found.expected_false_alarm_rate is None else f"; expected false alarms {found.expected_false_alarm_rate:.3g}"
     )
-    log.info(f"threshold: {found.value:.6g}{promise}")
+    log.info(f"threshold: {document.score_name} {found.value:.6g}{promise}")
     return found
 
 
@@ -148,7 +148,7 @@ def _records(
     if not seen.items:
         failures.finish(scored=0)  # here, so that no empty file takes the place of an older one
     elif request.summary:
-        yield Records.one(_summary(seen, limit, failures))
+        yield Records.one(_summary(model, seen, limit, failures))
 
 
 def _columns(model: ExportedModel, scored: ExportedScores, limit: ThresholdFacts | None) -> dict[str, Sequence[Any]]:
@@ -178,8 +178,12 @@ def _worst(
     return scores[kept], {key: [values[index] for index in kept.tolist()] for key, values in columns.items()}
 
 
-def _summary(seen: _Seen, limit: ThresholdFacts | None, failures: Failures) -> dict[str, Any]:
-    values: dict[str, Any] = {"items": seen.items, "squared_error_per_item": seen.squared_error / max(seen.items, 1)}
+def _summary(model: ExportedModel, seen: _Seen, limit: ThresholdFacts | None, failures: Failures) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "items": seen.items,
+        "score": model.document.score_name,
+        "squared_error_per_item": seen.squared_error / max(seen.items, 1),
+    }
     if failures.count:
         values["unreadable"] = failures.count
     if limit is not None:

@@ -128,6 +128,8 @@ class RawReader(ItemReader):
     def _seen(self, rules: ItemRules, values: np.ndarray) -> np.ndarray:
         form = self.form
         if form.kind == "vectors":
+            if self._data.transform != "none" and bool((values < 0).any()):
+                raise DataError(f"{rules.name}: values below 0; data.transform: {self._data.transform} takes 0 and above")
             return values.astype(np.float64)
         if form.eight_bit:
             return values if values.dtype == np.uint8 else _as_bytes(values, rules)

@@ -15,7 +15,8 @@ from tiedae_cli.data.item_set import ItemSet
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.corruption import NOISE, corrupted
 from tiedae_cli.model.inference import batch_size
-from tiedae_cli.model.metrics import ErrorSum, item_sums
+from tiedae_cli.model.item_batches import ItemBatches, as_seen
+from tiedae_cli.model.metrics import ErrorSum, item_sums, squares
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.system.random_streams import EVALUATION_NOISE, seeded
 
@@ -31,6 +32,30 @@ class Denoising:
     """The corrupted item projected on the principal components of the clean training split."""
     nothing: ErrorSum
     """The corrupted item itself as the reconstruction."""
+
+
+@torch.inference_mode()
+def noisy_item_errors(
+    reconstruct: Callable[[Tensor], Tensor], items: ItemBatches, training: TrainingConfig, device: torch.device
+) -> Tensor:
+    """Return each item's squared error against the clean item if the input is corrupted as in training, (N,) float64 on the CPU.
+
+    The noise is drawn as in ``measure_denoising``.
+    """
+    size, errors = batch_size(items), [torch.zeros(0, dtype=torch.float64)]
+    for start in range(0, len(items), size):
+        clean = as_seen(items, start, min(start + size, len(items)), device)  # (B, D)
+        noisy = with_evaluation_noise(clean.cpu(), training, start).to(device)
+        errors.append(squares(reconstruct(noisy) - clean).sum(1).cpu())
+    return torch.cat(errors)
+
+
+def with_evaluation_noise(clean: Tensor, training: TrainingConfig, start: int) -> Tensor:
+    """Return items with the noise of ``training.corruption``, (B, D) on the CPU; ``start`` is the number of the first one."""
+    kind = training.corruption
+    assert kind != "none", "only for trainings with noise"
+    noise = NOISE[kind](clean.shape, generator=seeded(training.seed, EVALUATION_NOISE, start))
+    return corrupted(clean, kind, training.corruption_level, noise)
 
 
 @torch.inference_mode()
@@ -53,8 +78,7 @@ def measure_denoising(
     size = batch_size(items)
     for start in range(0, len(items), size):
         clean = torch.from_numpy(items.batch(start, start + size))  # (B, D)
-        noise = NOISE[kind](clean.shape, generator=seeded(training.seed, EVALUATION_NOISE, start))
-        clean, noisy = clean.to(device), corrupted(clean, kind, level, noise).to(device)
+        clean, noisy = clean.to(device), with_evaluation_noise(clean, training, start).to(device)
         for name, answer in answers.items():
             totals[name].update(item_sums(clean, answer(noisy), items.form))
     sums = {

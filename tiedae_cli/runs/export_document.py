@@ -87,6 +87,8 @@ class ExportDocument(BaseModel):
     columns: Columns | None
     """The named columns in the order in which the graph takes them."""
     range: ValueRange | None
+    transform: str
+    """What the graph does with the values before it scales them."""
     window: int
     """Rows of a window; 1 if an item is a row."""
     stride: int
@@ -96,6 +98,8 @@ class ExportDocument(BaseModel):
     training_range: tuple[tuple[float, ...], tuple[float, ...]] | None
     """The smallest and largest training value of each column, in the data's own units; None for images."""
     rank: str
+    score_name: str
+    """What the score that ``tiedae score`` judges by is called."""
     training_items_inside: int
     """How many training items the file embeds (``neighbours``)."""
     threshold: ThresholdFacts
@@ -213,6 +217,7 @@ def new_document(form: ItemForm, config: Config, code: int, **facts: Any) -> Exp
         units=_units(form),
         columns=form.columns,
         range=form.range,
+        transform=form.transform,
         window=form.window,
         stride=config.data.stride,
         window_order="oldest row first" if form.window > 1 else None,

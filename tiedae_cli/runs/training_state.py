@@ -35,15 +35,25 @@ class EpochReport:
     """Of the last step."""
     best: bool
     """The lowest validation error (else training error) of the joint phase so far."""
+    noisy_validation_mse_per_value: float | None = None
+    """Validation error with corrupted inputs, which chooses the best epoch; only with ``linear_path`` and ``corruption``."""
 
     @property
     def selection_mse(self) -> float:
-        """The error by which the best epoch is chosen."""
+        """The error on clean items, by which the best epoch is chosen unless there is ``noisy_validation_mse_per_value``."""
         return self.train_mse_per_value if self.validation_mse_per_value is None else self.validation_mse_per_value
+
+    @property
+    def ranking_mse(self) -> float:
+        """The error by which the best epoch is chosen."""
+        return self.selection_mse if self.noisy_validation_mse_per_value is None else self.noisy_validation_mse_per_value
 
     def values(self) -> dict[str, Any]:
         """Return the epoch as the JSON interface and ``metrics.jsonl`` have it."""
-        return {"event": "epoch", **asdict(self)}
+        values = asdict(self)
+        if self.noisy_validation_mse_per_value is None:
+            del values["noisy_validation_mse_per_value"]
+        return {"event": "epoch", **values}
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ def score_document(scorer: Scorer, judged: JudgedBy) -> ExportDocument:
         run.config,
         run.network.sizes[-1],
         run=run.trained.run,
+        score_name=scorer.score_name,
         checkpoint_sha256=_digest(run.trained),
         training_range=bounds,
         training_items_inside=len(ranker.references) if isinstance(ranker, Neighbours) else 0,

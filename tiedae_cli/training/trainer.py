@@ -13,7 +13,9 @@ from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import Splits
 from tiedae_cli.errors import CheckpointError, DivergedError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
+from tiedae_cli.model.denoising import noisy_item_errors
 from tiedae_cli.model.inference import error_sum, item_errors
+from tiedae_cli.model.item_batches import ItemBatches
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs.observer import Progress
 from tiedae_cli.runs.training_state import JOINT, EpochReport, TrainingState
@@ -58,6 +60,8 @@ class Trainer:
         self.device, self.ranks = place.device, place.ranks
         self.config, self.splits = config, splits
         self.linear_path = config.model.linear_path != "none"
+        # A denoising network is worse than PCA on clean items, so it is compared under the noise that it is trained with.
+        self.compares_noisy = self.linear_path and config.training.corruption != "none"
         self.components: PrincipalComponents | None = None  # PCA of the training items, if the linear path starts there
         self.model = self._starting_model(fits_pca=weights is None and not resumes)
         if weights is not None:
@@ -119,11 +123,10 @@ class Trainer:
 
     def _measured_start(self) -> EpochReport:
         """Measure the model before its first step, as epoch 0."""
-        train, validation = (
-            error_sum(self.phase.model, items, self.device, self.ranks).mse_per_value if len(items) else None
-            for items in (self.phase.train, self.phase.validation)
-        )
-        assert train is not None
+        train = error_sum(self.phase.model, self.phase.train, self.device, self.ranks).mse_per_value
+        if self.compares_noisy:
+            train = self._noisy_mse(self.phase.train)
+        validation = self._validation_mse()
         if not math.isfinite(train + (validation or 0.0)):
             raise DivergedError("epoch 0: the error of PCA, from which the training starts, is not finite")
         if validation is None:
@@ -131,10 +134,34 @@ class Trainer:
                 "without validation items, the best epoch is chosen by the training error and may be worse than PCA on new data"
             )
         if len(self.phase.train) < FEW_ITEMS and validation is not None:
-            self.start_errors = item_errors(self.phase.model, self.phase.validation, self.device)
-        report = EpochReport(JOINT, 0, self.phase.training.epochs, train, validation, 0.0, 0.0, 0.0, best=True)
+            self.start_errors = self._item_errors(self.phase.model)
+        noisy = self._noisy_mse(self.phase.validation) if self._ranks_noisy(validation) else None
+        report = EpochReport(JOINT, 0, self.phase.training.epochs, train, validation, 0.0, 0.0, 0.0, True, noisy)
         self.history.append(report)
         return report
+
+    def _ranks_noisy(self, validation: float | None) -> bool:
+        """Return whether the best epoch is chosen by the validation error with corrupted inputs."""
+        return self.compares_noisy and self.phase.name == JOINT and validation is not None
+
+    def _validation_mse(self) -> float | None:
+        """Return the error on the clean validation items; None if there are none."""
+        items = self.phase.validation
+        return error_sum(self.phase.model, items, self.device, self.ranks).mse_per_value if len(items) else None
+
+    def _noisy_mse(self, items: ItemBatches) -> float:
+        """Return the error per value of items with corrupted inputs."""
+        return self.ranks.from_leader(
+            noisy_item_errors(self.phase.model, items, self.training, self.device).mean().item() / items.form.values_per_item
+            if self.ranks.leads
+            else 0.0
+        )
+
+    def _item_errors(self, model: TiedAutoencoder) -> Tensor:
+        """Return the errors of the validation items by which epochs are compared, (N,)."""
+        if self.compares_noisy:
+            return noisy_item_errors(model, self.phase.validation, self.training, self.device)
+        return item_errors(model, self.phase.validation, self.device)
 
     def _steps(self) -> Iterator[Progress]:
         training, steps = self.phase.training, self.step.steps
@@ -173,11 +200,10 @@ class Trainer:
         items = self.step.steps * self.step.batch_size
         train = self._errors().sum().item()
         self._refuse_divergence()
-        validation = None
-        if len(self.phase.validation):
-            validation = error_sum(self.phase.model, self.phase.validation, self.device, self.ranks).mse_per_value
-            if not math.isfinite(validation):
-                raise DivergedError(f"epoch {self.epoch + 1}: the validation error is not finite\n{_advice()}")
+        validation = self._validation_mse()
+        noisy = self._noisy_mse(self.phase.validation) if self._ranks_noisy(validation) else None
+        if not math.isfinite((validation or 0.0) + (noisy or 0.0)):
+            raise DivergedError(f"epoch {self.epoch + 1}: the validation error is not finite\n{_advice()}")
         report = EpochReport(
             phase=self.phase.name,
             epoch=self.epoch + 1,
@@ -188,6 +214,7 @@ class Trainer:
             items_per_second=items / max(self.seconds, 1e-9),
             learning_rate=self.step.rates[-1],
             best=False,
+            noisy_validation_mse_per_value=noisy,
         )
         if self.phase.name == JOINT:
             report = replace(report, best=self._is_best(report))
@@ -197,11 +224,11 @@ class Trainer:
         return report
 
     def _lowest_mse(self) -> float:
-        return min((past.selection_mse for past in self.history if past.best), default=math.inf)
+        return min((past.ranking_mse for past in self.history if past.best), default=math.inf)
 
     def _is_best(self, report: EpochReport) -> bool:
         """Return whether an epoch is better than all before; of few items, whether it is significantly better than PCA."""
-        if report.selection_mse >= self._lowest_mse():
+        if report.ranking_mse >= self._lowest_mse():
             return False
         best = next((past for past in reversed(self.history) if past.best), None)
         beats_pca = self.linear_path and best is not None and best.epoch == 0 and self.training.init_from is None
@@ -212,8 +239,8 @@ class Trainer:
     def _improves_significantly(self) -> bool:
         """Return whether validation errors are lower than at epoch 0 by more than one standard error of the paired differences."""
         if self.start_errors is None:  # resumed
-            self.start_errors = item_errors(self._starting_model(fits_pca=True), self.phase.validation, self.device)
-        gains = self.start_errors - item_errors(self.phase.model, self.phase.validation, self.device)
+            self.start_errors = self._item_errors(self._starting_model(fits_pca=True))
+        gains = self.start_errors - self._item_errors(self.phase.model)
         return bool(gains.mean() > gains.std() / math.sqrt(len(gains)))
 
     def _stops_early(self) -> bool:

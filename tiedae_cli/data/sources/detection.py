@@ -12,6 +12,7 @@ from tiedae_cli.data.image_files import is_image_file
 from tiedae_cli.data.sources.arrays import NPY, NPZ
 from tiedae_cli.data.sources.cifar import CIFAR
 from tiedae_cli.data.sources.compression import ZIP, opener_of, plain_suffix, zip_members
+from tiedae_cli.data.sources.excel import EXCEL
 from tiedae_cli.data.sources.folder import IMAGE_FOLDER
 from tiedae_cli.data.sources.foreign import HEAD_BYTES, foreign_file
 from tiedae_cli.data.sources.idx import IDX
@@ -26,7 +27,21 @@ from tiedae_cli.data.sources.tables import Joined
 from tiedae_cli.errors import DataError
 from tiedae_cli.system.standard_streams import stdin
 
-SOURCES = [IMAGE_FOLDER, NPY, NPZ, HDF5, ANNDATA, MATRIX_MARKET, MATRIX_FOLDER, MATLAB, IDX, CIFAR, *TABLES, TABLE_FOLDER]
+SOURCES = [
+    IMAGE_FOLDER,
+    NPY,
+    NPZ,
+    HDF5,
+    ANNDATA,
+    MATRIX_MARKET,
+    MATRIX_FOLDER,
+    MATLAB,
+    IDX,
+    CIFAR,
+    *TABLES,
+    EXCEL,
+    TABLE_FOLDER,
+]
 MODELS = ("", ".safetensors")  # suffixes of models, which are not data
 MAGIC_BYTES = 16  # enough to tell what a file is
 

@@ -10,7 +10,6 @@ HEAD_BYTES = 512  # enough for every mark below
 AS_TABLE = "save its table as .csv or .parquet"
 AS_ARRAY = "save its values as .npy, one row per item"
 AS_IMAGES = "save its images as .png files in a folder, or as an array in .npy"
-AS_CSV = "save the sheet as .csv"
 ZIPPED = (".csv", ".tsv", ".txt", ".tab", ".data", ".dat", ".jsonl", ".ndjson")  # suffixes of text that is read from an archive
 LISTED_MEMBERS = 3  # of an archive, in a message
 
@@ -35,7 +34,7 @@ PYTORCH = Foreign(
 )
 DATABASE = Foreign("a database", AS_TABLE)
 SQLITE = Foreign("a SQLite database", "export a table: sqlite3 -header -csv FILE 'select * from TABLE' > x.csv")
-SPREADSHEET = Foreign("a spreadsheet", AS_CSV)
+SPREADSHEET = Foreign("a spreadsheet", "rename it to .xlsx if it is one of Excel, or save the sheet as .csv")
 SOUND = Foreign("a sound file", "save its samples as .npy, one row per item")
 VIDEO = Foreign("a video", "save its frames as image files in a folder")
 DOCUMENT = Foreign("a document", AS_TABLE)
@@ -55,7 +54,7 @@ SUFFIXES = {
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), PICKLE),
     **dict.fromkeys((".pt", ".pth"), PYTORCH),
     **dict.fromkeys((".doc", ".docx", ".odt", ".rtf", ".pdf", ".ppt", ".pptx"), DOCUMENT),
-    **dict.fromkeys((".xls", ".xlsx", ".ods"), SPREADSHEET),
+    **dict.fromkeys((".xls", ".ods"), SPREADSHEET),
     **dict.fromkeys((".sqlite", ".sqlite3", ".db"), DATABASE),
     **dict.fromkeys((".safetensors", ".onnx"), MODEL),
     **dict.fromkeys((".wav", ".mp3", ".flac", ".ogg"), SOUND),
@@ -123,7 +122,7 @@ def _in_zip(path: Path, head: bytes) -> Foreign | None:
     if not names or any(name.endswith(".npy") for name in names):
         return None
     if any(name.startswith("xl/") for name in names):
-        return SPREADSHEET
+        return None if path.suffix.lower() == ".xlsx" else SPREADSHEET
     if any(name.endswith("data.pkl") for name in names):
         return PYTORCH
     if any(name.startswith(("word/", "ppt/")) for name in names) or "mimetype" in names:

@@ -50,7 +50,7 @@ def chosen_part(table: Table, options: ReadOptions) -> dict[str, Part]:
 def part_of(table: Table, columns: Columns, options: ReadOptions) -> Part:
     """Return columns of an open table as a part."""
     rules = series_rules(table, columns, options.data)
-    return table_part(table, columns, rules, in_order=options.data.window > 1)
+    return table_part(table, columns, rules, in_order=options.data.window > 1, fills=options.data.missing == "forward_fill")
 
 
 def report_notes(table: Table) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tiedae_cli.data.columns import Column, Columns
 from tiedae_cli.data.sources.cells import MISSING, NO_NUMBER, YES_NO, as_text, is_number, label_text
+from tiedae_cli.data.sources.forward_fill import forward_filled
 from tiedae_cli.data.sources.number_format import SIGN_AFTER, SIGN_BEFORE, SIGNS, bare, sign_of
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.data.sources.series import SeriesRules, series_rows
@@ -22,7 +23,9 @@ from tiedae_cli.errors import DataError
 log = logging.getLogger(__name__)
 
 
-def table_part(table: Table, columns: Columns, series: SeriesRules | None = None, in_order: bool = False) -> Part:
+def table_part(
+    table: Table, columns: Columns, series: SeriesRules | None = None, in_order: bool = False, fills: bool = False
+) -> Part:
     """Return the rows of a table as the items of a part, their values as float64; a missing value is NaN.
 
     Args:
@@ -30,6 +33,7 @@ def table_part(table: Table, columns: Columns, series: SeriesRules | None = None
         columns: to read.
         series: how rows form series; if they are sorted, the whole table is in memory.
         in_order: whether rows have positions in time also without ``series``.
+        fills: whether gaps are filled from earlier rows; the rows have positions in time.
     """
     encoder = _Encoder(table, columns)
 
@@ -41,12 +45,16 @@ def table_part(table: Table, columns: Columns, series: SeriesRules | None = None
                 yield part, encoder.encode(part, bad)
 
     def read(size: int, bad: Bad) -> Iterator[RawBlock]:
+        blocks = in_time(size, bad)
+        yield from forward_filled(blocks, table.name) if fills else blocks
+        encoder.report_unseen()
+
+    def in_time(size: int, bad: Bad) -> Iterator[RawBlock]:
         if series is not None:
             yield from series_rows(table, series, pairs(size, bad), size)
         else:
             found = (raw for _, raw in pairs(size, bad) if len(raw.rows))
             yield from (replace(raw, positions=np.array(raw.rows, np.int64)) if in_order else raw for raw in found)
-        encoder.report_unseen()
 
     whole = all(column.categories is None for column in columns.fed) and encoder.head_is_whole()
     dtype = np.dtype(np.int64 if whole else np.float64)
@@ -101,13 +109,26 @@ class _Encoder:
             cells = compute.cast(cells, pyarrow.string())
         text = compute.utf8_trim_whitespace(cells)
         text = compute.if_else(compute.is_in(text, pyarrow.array(NO_NUMBER)), pyarrow.scalar(None, pyarrow.string()), text)
-        if compute.any(compute.match_substring_regex(text, f"[{SIGNS}]")).as_py() or name in self.signs:
+        signed = bool(self.signs.get(name, ("", ""))[1])
+        numbers = None if signed else self._cast(text)
+        if signed or (numbers is None and compute.any(compute.match_substring_regex(text, f"[{SIGNS}]")).as_py()):
             text = self._without_signs(name, text, rows)
-        try:
-            numbers = compute.cast(self._plain(text), pyarrow.float64())
-        except pyarrow.ArrowInvalid:
+            numbers = self._cast(text)
+        elif numbers is not None and name not in self.signs and len(numbers) > numbers.null_count:
+            self.signs[name] = (next(cell for cell in text.to_pylist() if cell is not None), "")
+        if numbers is None:
             numbers = self._one_by_one(name, text.to_pylist(), rows, good, bad)
         return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
+
+    def _cast(self, text: Any) -> Any:
+        """Return a column of text as numbers; None if a cell is not one."""
+        import pyarrow
+        import pyarrow.compute as compute
+
+        try:
+            return compute.cast(self._plain(text), pyarrow.float64())
+        except pyarrow.ArrowInvalid:
+            return None
 
     def _without_signs(self, name: str, text: Any, rows: np.ndarray) -> Any:
         """Return the cells of a column without the sign of a currency or percent.

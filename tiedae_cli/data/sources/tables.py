@@ -37,6 +37,7 @@ WIDE_ENCODINGS = [
 ]
 LARGEST_HEAD, HEAD_LINES = 1 << 26, 8  # bytes; lines that are read of a table with long ones
 TEXT_BLOCK_BYTES = 1 << 22  # parsed at once
+CELL_BYTES, LARGEST_BLOCK = 1 << 11, 1 << 26  # of a wide table: per column, and at most
 
 
 def open_table(path: Path, kind: str, options: TableOptions) -> Table:
@@ -73,6 +74,12 @@ def stream_table(file: IO[bytes], name: str, kind: str, options: TableOptions) -
         whole = _as_utf8(io.BufferedReader(Joined(mark, whole)), mark)
         head = _read_head(whole)
         return _text_table(name, kind, options, head, lambda: io.BufferedReader(Joined(head, whole)))
+
+
+def table_in_memory(raw: bytes, name: str, options: TableOptions) -> Table:
+    """Return a CSV in memory as a table."""
+    with data_errors(name, "a table"):
+        return _text_table(name, "csv", options, _read_head(io.BytesIO(raw)), lambda: io.BytesIO(raw))
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -195,6 +202,7 @@ def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Itera
         return "skip"
 
     names, text = list(dialect.names), pyarrow.string()
+    size = min(max(TEXT_BLOCK_BYTES, CELL_BYTES * len(names)), LARGEST_BLOCK)
     counted = _Counted(file, name)
     file = _after_lines(file, dialect.preamble)
     source: IO[bytes] | io.RawIOBase = _Collapsed(file, name) if dialect.delimiter == WHITE_SPACE else file
@@ -202,7 +210,10 @@ def _csv_blocks(file: IO[bytes], name: str, dialect: Dialect, bad: Bad) -> Itera
         reader = pyarrow.csv.open_csv(
             source,
             pyarrow.csv.ReadOptions(
-                column_names=names, skip_rows=dialect.header + dialect.units, use_threads=False, block_size=TEXT_BLOCK_BYTES
+                column_names=names,
+                skip_rows=dialect.header + dialect.units,
+                use_threads=False,
+                block_size=size,
             ),
             pyarrow.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=note),
             pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, text), strings_can_be_null=False),
