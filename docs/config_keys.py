@@ -54,7 +54,7 @@ def text() -> str:
     lines = [
         f"    {key}: {SPECIAL.get(key) or type_of(field)}" for (_, key), field in properties.items() if key not in PARAMETERS
     ]
-    return HEAD + "\n".join([*lines, "    code_size: int"]) + "\n"
+    return HEAD + "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

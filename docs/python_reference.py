@@ -6,8 +6,8 @@ from typing import Any
 
 import tiedae
 
-FUNCTIONS = ("train", "load", "cross_validate")
-CLASSES = ("Run", "Model", "TiedAutoencoder", "TiedOutlierDetector")
+FUNCTIONS = ("train", "tune", "load", "cross_validate")
+CLASSES = ("Run", "Tuning", "Model", "TiedAutoencoder", "TiedOutlierDetector")
 ERRORS = (
     "InputError",
     "ConfigError",

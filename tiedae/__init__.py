@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from tiedae_cli import TiedaeError as TiedaeError
     from tiedae_cli import TiedAutoencoder as TiedAutoencoder
     from tiedae_cli import TiedOutlierDetector as TiedOutlierDetector
+    from tiedae_cli import Tuning as Tuning
     from tiedae_cli import cross_validate as cross_validate
     from tiedae_cli import load as load
     from tiedae_cli import train as train
+    from tiedae_cli import tune as tune
 
 
 def __getattr__(name: str) -> Any:

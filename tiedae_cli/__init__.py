@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tiedae_cli.api.estimators import TiedAutoencoder, TiedOutlierDetector
     from tiedae_cli.api.python_run import Run
     from tiedae_cli.api.python_training import train
+    from tiedae_cli.api.python_tuning import Tuning, tune
     from tiedae_cli.api.trained_model import Model, load
     from tiedae_cli.config import Config
     from tiedae_cli.errors import (
@@ -46,10 +47,12 @@ __all__ = [
     "TiedAutoencoder",
     "TiedOutlierDetector",
     "TiedaeError",
+    "Tuning",
     "__version__",
     "cross_validate",
     "load",
     "train",
+    "tune",
 ]
 
 _MODULES = {
@@ -58,9 +61,11 @@ _MODULES = {
     "Run": "api.python_run",
     "TiedAutoencoder": "api.estimators",
     "TiedOutlierDetector": "api.estimators",
+    "Tuning": "api.python_tuning",
     "cross_validate": "api.cross_validation",
     "load": "api.trained_model",
     "train": "api.python_training",
+    "tune": "api.python_tuning",
 }  # all others are errors
 _NEEDS_SKLEARN = "api.estimators"
 

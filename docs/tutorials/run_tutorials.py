@@ -67,7 +67,11 @@ def _with_output(found: re.Match[str], names: dict[str, Any]) -> str:
 
 
 def _shell(code: str) -> str:
-    environment = {**os.environ, "COLUMNS": "110", "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    environment = {
+        **os.environ,
+        "COLUMNS": "110",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
     command = ["bash", "-uo", "pipefail", "-c", code]
     ran = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if ran.returncode not in (0, 3):  # 3: score --fail-above found outliers
@@ -101,7 +105,10 @@ def notebook_of(text: str) -> str:
         end = found.end()
     add("markdown", text[end:])
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    return json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}, indent=1, ensure_ascii=False) + "\n"
+    return (
+        json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}, indent=1, ensure_ascii=False)
+        + "\n"
+    )
 
 
 def _joined(code: str) -> list[str]:

@@ -179,7 +179,7 @@ def test_a_wrong_guess_is_answered_with_the_line_to_type(line: str, meant: str) 
 
 
 def test_a_command_that_nothing_resembles_gets_no_suggestion() -> None:
-    assert "; expected one of train, eval, " in refused("frob x")
+    assert "; expected one of train, tune, eval, " in refused("frob x")
 
 
 def test_words_that_are_files_or_names_stay_words() -> None:

@@ -407,3 +407,34 @@ def test_an_unknown_tracker_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config("output: {trackers: [tensorbord]}", "x.yaml")
     assert str(caught.value) == "x.yaml:1: output.trackers.0: 'tensorbord' is not a valid choice (did you mean tensorboard?)"
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes", "layers"),
+    [
+        ("{code_size: 16}", (300, 16), None),
+        ("{code_size: 16, hidden_sizes: [64, 32, 8]}", (64, 32, 16), None),
+        ("{code_size: 16, hidden_sizes: 8}", (16,), None),
+        ("{code_size: 16, layers: [conv 8 4 2, dense 99]}", None, ("conv 8 4 2", "dense 16")),
+        ("{code_size: 16, layers: [conv 8 4 2, 99]}", None, ("conv 8 4 2", "dense 16")),
+    ],
+)
+def test_the_code_size_replaces_the_last_layer_when_the_config_is_read(
+    model: str, sizes: tuple[int, ...] | None, layers: tuple[str, ...] | None
+) -> None:
+    config = parse_config(f"model: {model}", "my.yaml")
+    assert (config.model.hidden_sizes, config.model.layers, config.model.code_size) == (sizes, layers, None)
+    assert parse_config(dump_config(config), "again") == config
+
+
+def test_a_code_size_contradicts_a_convolution_at_the_end() -> None:
+    with pytest.raises(ConfigError) as problem:
+        parse_config("model: {layers: [conv 8 4 2]}", "my.yaml", ["code_size=16"])
+    message = "model.code_size: model.layers ends with a convolution, conv 8 4 2; end model.layers with `dense 16`"
+    assert str(problem.value) == f"code_size=16: {message}"
+
+
+@pytest.mark.parametrize("value", ["0", "1.5", "many", "70000", "true"])
+def test_a_code_size_that_is_not_a_number_of_units_is_refused_by_name(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^my.yaml:1: model.code_size: "):
+        parse_config(f"model: {{code_size: {value}, hidden_sizes: [64, 8]}}", "my.yaml")

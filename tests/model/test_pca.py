@@ -174,3 +174,28 @@ def test_pca_30_of_mnist_matches_the_published_error(mnist_root: str) -> None:
     found = error_sum(pca.fit(splits.train, 30).reconstruct, splits.test, CPU)
     assert found.squared_error_per_item == pytest.approx(13.866, abs=0.01)
     assert found.mse_per_value == pytest.approx(0.01769, abs=1e-5)
+
+
+@pytest.mark.parametrize(("items", "values"), [(60, 12), (12, 60)])
+def test_a_shared_decomposition_gives_bit_identical_components(make_set: MakeSet, items: int, values: int) -> None:
+    data, others = make_set(correlated(items, values)), make_set(correlated(items, values) + 1)
+    alone = [pca.fit(data, count) for count in (1, 5, 12)]
+    with pca.decomposed_once():
+        pca.fit(others, 3)
+        together = [pca.fit(data, count) for count in (1, 5, 12)]
+        other = pca.fit(others, 3)
+    for one, another in zip(alone, together, strict=True):
+        assert one.components.equal(another.components) and one.mean.equal(another.mean)
+    assert other.components.equal(pca.fit(others, 3).components)
+
+
+def test_the_error_curve_is_the_error_of_each_number_of_components(make_set: MakeSet) -> None:
+    data = correlated(80, 9)
+    train, held = make_set(data[:60]), make_set(data[60:])
+    components = pca.fit(train, 9)
+    curve = pca.error_curve(held, components).tolist()
+    mean, _, vectors = svd(data[:60])
+    centered = data[60:].astype(np.float64) - mean
+    expected = [np.square(centered - centered @ vectors[:k].T @ vectors[:k]).mean() for k in range(10)]
+    assert curve == pytest.approx(expected, rel=1e-9, abs=1e-13)
+    assert curve[4] == pytest.approx(error_sum(components.truncated(4).reconstruct, held, CPU).mse_per_value, rel=1e-5)

@@ -16,7 +16,7 @@ FLOORS = (
     {"data"},
     {"model"},
     {"runs"},
-    {"training", "scoring", "report", "output"},
+    {"training", "tuning", "scoring", "report", "output"},
     {"tasks", "exported"},
     {"cli"},
     {"api", "__main__"},

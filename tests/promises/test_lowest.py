@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PINNED = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "tests/lowest.txt").read_text(encoding="utf-8"), re.MULTILINE))
-RUN_BY_HAND = {"excel", "mlflow", "ray", "remote", "sklearn", "zarr"}  # extras that the suite does not need, or skips without
+RUN_BY_HAND = {"excel", "mlflow", "ray", "remote", "sklearn", "tune", "zarr"}  # extras that the suite skips without
 
 
 def bounds() -> dict[str, str]:

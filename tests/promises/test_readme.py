@@ -33,6 +33,7 @@ for _name in (
     "data",
     "tables",
     "anomalies",
+    "tune",
     "scale-out",
     "commands",
     "deploy",
@@ -55,9 +56,16 @@ LINES = re.findall(r"^    (.*)$", PROSE, re.MULTILINE)
 INLINE = re.findall(r"`([^`\n]+)`", PROSE)
 NAMED = [line for line in (*LINES, *INLINE) if line.startswith("tiedae ") and "--install-completion" not in line]
 WITHOUT = [
-    name for name in ("mlflow", "tensorboard") if importlib.util.find_spec(name) is None
-]  # extras that are not installed
-RUN = [line for line in dict.fromkeys(LINES) if line in NAMED and not any(f"--trackers {name}" in line for name in WITHOUT)]
+    option
+    for option, name in {
+        "--trackers mlflow": "mlflow",
+        "--trackers tensorboard": "tensorboard",
+        "--minutes": "optuna",
+        "--trials": "optuna",
+    }.items()
+    if importlib.util.find_spec(name) is None
+]  # options of extras that are not installed
+RUN = [line for line in dict.fromkeys(LINES) if line in NAMED and not any(option in line for option in WITHOUT)]
 MAY_BE_EMPTY = ("select(.outlier)",)  # what a filter of real data may well leave out
 
 
@@ -96,8 +104,10 @@ def section(title: str) -> str:
 
 def shortened(words: list[str]) -> list[str]:
     """Return a training's words with one epoch, and with a validation split that fits the few images of the MNIST here."""
-    if words[0] != "train" or {"--resume", "--print-config"} & set(words):
+    if words[0] not in ("train", "tune") or {"--resume", "--print-config"} & set(words):
         return words
+    if "--minutes" in words:
+        words = [*words, "--minutes", "0.05"]  # the last one counts
     fitting = ["--set", "data.validation=50"] if any(word.startswith("mnist") for word in words) else []
     length = "training.steps=1" if {"anomalies", "defects"} & set(words) else "training.epochs=1"
     return [*words, "--set", length, *fitting]
@@ -219,9 +229,12 @@ def options() -> dict[str, set[str]]:
     found = {}
     for command in names:
         name = command if isinstance(command, str) else str(command.name)
-        shown = CliRunner().invoke(app, [name, "--help", *(["--all"] if name == "train" else [])] if name else ["--help"])
+        shown = CliRunner().invoke(
+            app, [name, "--help", *(["--all"] if name in ("train", "tune") else [])] if name else ["--help"]
+        )
         assert shown.exit_code == 0, shown.output
         found[name] = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", shown.stdout.split("\nOptions:\n")[1]))
+    found["tune"] |= {"--all"}
     found["train"] |= {"--all"} | {f"--{name.replace('_', '-')}" for name in keys.SYNONYMS}
     return found
 

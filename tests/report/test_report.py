@@ -341,6 +341,19 @@ def test_the_page_judges_an_image_as_score_does(browser: Any, rank: str, tiedae:
     assert ("Most anomalous 2 x 2 pixels" in said) == (rank == "region") and "the threshold" in said
 
 
+@pytest.mark.slow
+def test_runs_of_several_code_sizes_get_a_chapter_beside_pca(tmp_path: Path, tiedae: Tiedae) -> None:
+    runs = [train_small(tmp_path / f"k{size}", epochs=1, hidden_sizes=[12, size]) for size in (2, 4)]
+    other = train_small(tmp_path / "relu", epochs=1, hidden_sizes=[12, 8], activation="relu")
+    target = tmp_path / "all.html"
+    assert tiedae("report", *(str(run.folder) for run in runs), "-o", str(target), "-q").code == 0
+    page = target.read_text()
+    assert 'id="sizes"' in page and 'src="data:image/png;base64,' in page
+    assert "90% of the variance: PCA 22 numbers, the autoencoder more than 4" in html.unescape(page)
+    assert tiedae("report", str(runs[0].folder), str(other.folder), "-o", str(target), "-q").code == 0
+    assert 'id="sizes"' not in target.read_text()
+
+
 @pytest.fixture(scope="module")
 def series_page(tmp_path_factory: pytest.TempPathFactory, tiedae: Tiedae) -> Path:
     """The report of a model of windows whose rows have time stamps."""

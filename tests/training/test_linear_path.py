@@ -347,6 +347,11 @@ def test_numbers_beyond_the_components_start_at_0_and_are_named(tmp_path: Path, 
     assert path is not None and path.layer.weight.norm(dim=1).tolist() == pytest.approx([1.0] * 16 + [0.0] * 2, abs=1e-6)
 
 
+def test_a_code_larger_than_the_layer_before_it_is_noted(caplog: pytest.LogCaptureFixture) -> None:
+    data_to_train_on(configured("model.hidden_sizes=[64,8]", "model.code_size=65"))
+    assert "the code (65 numbers) is larger than the layer before it (64 units), which limits it" in caplog.text
+
+
 def test_clip_is_refused_for_values_without_a_range(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", rows(50).values.reshape(50, 12))
     with pytest.raises(ConfigError, match=r"model.output: clip stays in \[0, 1\]"):

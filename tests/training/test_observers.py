@@ -10,7 +10,7 @@ from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.errors import DivergedError, Interrupted, StorageError
 from tiedae_cli.output.terminal import Terminal
-from tiedae_cli.runs.observer import Observer, Progress, TrainingResult, TrainingStart
+from tiedae_cli.runs.observer import Observer, Progress, StopTraining, TrainingResult, TrainingStart
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.devices import Ranks
@@ -129,3 +129,24 @@ def test_observers_are_called_after_a_divergence(monkeypatch: pytest.MonkeyPatch
         training.train()
     assert toy.heard[-1] == "stopped by DivergedError"
     assert '"state": "diverged"' in Path("x/outcome.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_training_that_an_observer_stops_is_saved_and_resumes_bit_identically(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stops(Toy):
+        def epoch(self, report: EpochReport) -> None:
+            super().epoch(report)
+            if report.epoch == 1:
+                raise StopTraining("enough")
+
+    with task.start(small(), "z", Path("z"), *PLACE) as training:
+        training.train()
+    toy = Stops()
+    follow(monkeypatch, toy)
+    with task.start(small(), "x", Path("x"), *PLACE) as training, pytest.raises(StopTraining, match="enough"):
+        training.train()
+    assert toy.heard[-2:] == ["epoch 1", "stopped by NoneType"]
+    with task.resume(Path("x/last.safetensors"), None, [], *PLACE) as training:
+        training.train()
+    resumed, whole = (Run(Path(name)).load(Path(name, "last.safetensors")).weights for name in ("x", "z"))
+    assert all(resumed[name].equal(whole[name]) for name in whole)

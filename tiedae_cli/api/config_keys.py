@@ -39,6 +39,7 @@ class ConfigKeys(TypedDict, total=False):
     header: bool | None
     hidden_sizes: int | Sequence[int] | None
     layers: str | Sequence[str] | None
+    code_size: int | None
     activation: Literal["elu", "relu", "silu", "gelu", "selu", "softplus", "sigmoid", "tanh", "linear"]
     code_activation: Literal["elu", "relu", "silu", "gelu", "selu", "softplus", "sigmoid", "tanh", "linear"] | None
     code_top_k: int | None
@@ -80,4 +81,3 @@ class ConfigKeys(TypedDict, total=False):
     images: int
     report: bool
     trackers: Literal["tensorboard", "mlflow"] | Sequence[Literal["tensorboard", "mlflow"]]
-    code_size: int

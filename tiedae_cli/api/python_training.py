@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,12 +20,13 @@ from tiedae_cli.cli.train_request import DATASET, parse_train_request
 from tiedae_cli.config import Config, keys
 from tiedae_cli.config.samples import find_config, run_name, run_name_of_data
 from tiedae_cli.config.yaml_reader import dump_config, load_config, parse_config
-from tiedae_cli.data.load_data import SMALL
+from tiedae_cli.data.load_data import SMALL, load_memory, load_splits
 from tiedae_cli.data.sources.memory import IN_MEMORY, MemoryData, as_array, holds_photograph
 from tiedae_cli.errors import InputError, Interrupted, TiedaeError
 from tiedae_cli.runs.observer import Observer, TrainingResult
 from tiedae_cli.system.devices import Ranks, resolve_device
 from tiedae_cli.tasks import train as task
+from tiedae_cli.training.suitable_data import Load
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,11 @@ class TrainingRequest:
     """The data, unless the config names it."""
     notes: tuple[str, ...] = ()
     """Choices that were made for the caller."""
+
+    @property
+    def load(self) -> Load:
+        """Loads the data."""
+        return load_splits if self.memory is None else partial(load_memory, self.memory)
 
 
 def train(
@@ -79,7 +86,7 @@ def train(
         DivergedError: the loss is no longer finite.
     """
     stays = run_dir is not None or any(keys.find_key(name) == ("output", "runs") for name in settings)
-    with _errors_in_python():
+    with errors_in_python():
         request = training_request(data, config, validation, test, labels, settings)
         with Training(request, run_dir, device, quiet, temporary=not stays) as training:
             try:
@@ -92,7 +99,7 @@ def train(
 
 
 @contextlib.contextmanager
-def _errors_in_python() -> Iterator[None]:
+def errors_in_python() -> Iterator[None]:
     """Put the messages of errors into the words of Python."""
     try:
         yield
@@ -132,13 +139,15 @@ class Training:
                 opened.push(self._remove_after_error)
                 self._run_dir = self._temporary.path / self.request.name
             terminal = None if self.quiet else self._terminal()
-            opened.enter_context(_saying_nothing() if terminal is None else terminal)
+            opened.enter_context(saying_nothing() if terminal is None else terminal)
             for note in self.request.notes:
                 log.info(note)
-            config, name, memory = self.request.config, self.request.name, self.request.memory
-            start = task.start(
-                config, name, self._run_dir, self.device, Ranks(), terminal, memory, pictures=self._temporary is None
+            config, name, attach = (
+                self.request.config,
+                self.request.name,
+                partial(task.observers, pictures=self._temporary is None),
             )
+            start = task.start(config, name, self._run_dir, self.device, Ranks(), terminal, self.request.load, attach)
             self.loop = opened.enter_context(start)
             more = [] if terminal is None else terminal.observers()
             self.loop.observers = [*self.loop.observers, *more, self._result]
@@ -189,7 +198,7 @@ def training_request(
         InputError: arguments contradict each other.
         ConfigError: a key or a value is wrong.
     """
-    assignments = [f"{key}={json.dumps(_plain(value))}" for key, value in (settings or {}).items()]
+    assignments = [f"{key}={json.dumps(plain_value(value))}" for key, value in (settings or {}).items()]
     others: dict[str, Any] = {}
     for split, value in (("validation", validation), ("test", test)):
         if isinstance(value, (bool, int, float)):
@@ -267,7 +276,7 @@ def _parsed(config: Mapping[str, Any] | Config, assignments: Sequence[str]) -> C
 
 
 @contextlib.contextmanager
-def _saying_nothing() -> Iterator[None]:
+def saying_nothing() -> Iterator[None]:
     """Keep Python from printing log records of this block only because nobody listens; handlers of the caller still get them."""
     logger, handler = logging.getLogger("tiedae_cli"), logging.NullHandler()
     logger.addHandler(handler)
@@ -277,10 +286,10 @@ def _saying_nothing() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Return a value as JSON can hold it."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [plain_value(one) for one in value]
     return value.item() if hasattr(value, "item") else value

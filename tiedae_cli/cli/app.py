@@ -29,6 +29,7 @@ from tiedae_cli.cli.commands import report as report_command
 from tiedae_cli.cli.commands import runs as runs_command
 from tiedae_cli.cli.commands import score as score_command
 from tiedae_cli.cli.commands import train as train_command
+from tiedae_cli.cli.commands import tune as tune_command
 from tiedae_cli.cli.config_options import WithSettings
 from tiedae_cli.cli.usage_errors import remember_words, usage_message
 from tiedae_cli.errors import InputError, Interrupted, TiedaeError
@@ -43,6 +44,7 @@ INTERRUPTED = 130  # 128 + SIGINT
 ELSEWHERE = {  # names of commands in other tools
     **dict.fromkeys(("fit", "run", "start"), "train"),
     **dict.fromkeys(("resume", "continue", "restart"), "train --resume"),
+    **dict.fromkeys(("search", "sweep", "optimize", "hpo", "grid"), "tune"),
     **dict.fromkeys(("test", "evaluate", "metrics"), "eval"),
     "predict": "reconstruct",
     **dict.fromkeys(("transform", "embed", "compress", "codes"), "encode"),
@@ -222,6 +224,7 @@ def main(
 
 
 app.command("train", cls=WithSettings)(train_command.train)
+app.command("tune", cls=WithSettings)(tune_command.tune)
 app.command("eval")(eval_command.evaluate)
 app.command("reconstruct")(reconstruct_command.reconstruct)
 app.command("inspect")(inspect_command.inspect)

@@ -42,12 +42,12 @@ def training_words(args: list[str], incomplete: str) -> list[str]:
     before = args[-1] if args else ""
     if before.startswith("--") and "=" not in before:
         key = keys.find_key(before[2:])
-        if key is not None and key != keys.CODE_SIZE:
+        if key is not None:
             return [value for value in _values(key, args) if value.startswith(incomplete)]
     name, equals, value = incomplete.partition("=")
     if equals:
         key = keys.find_key(name)
-        return [] if key in (None, keys.CODE_SIZE) else [f"{name}={v}" for v in _values(key, args) if v.startswith(value)]
+        return [] if key is None else [f"{name}={v}" for v in _values(key, args) if v.startswith(value)]
     if "--resume" in args:
         return runs(incomplete)
     names = [f"{last}=" for _, last in keys.properties()]

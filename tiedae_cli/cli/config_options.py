@@ -30,7 +30,11 @@ MOST_USED_KEYS = (
     ("model", "activation"),
     ("data", "label"),
 )
-MOST_USED_OPTIONS = ("--config", "--run-dir", "--resume", "--device")
+MOST_USED_OPTIONS = {
+    "train": ("--config", "--run-dir", "--resume", "--device"),
+    "tune": ("--explain", "--minutes", "--trials", "--jobs", "--split", "--run-dir"),
+}
+MOST_TUNED_KEYS = (("model", "code_size"), ("training", "seed"), *MOST_USED_KEYS)
 
 
 class WithSettings(TyperCommand):
@@ -46,7 +50,7 @@ class WithSettings(TyperCommand):
             ctx.meta[ALL] = True
             args = [word for word in args if word != "--all"]
         if not ctx.resilient_parsing:  # completion parses a line that is not finished yet
-            args = as_assignments(args, self._own_options())
+            args = as_assignments(args, self._own_options(), str(ctx.info_name))
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -67,15 +71,16 @@ class WithSettings(TyperCommand):
     def _format_most_used(self, ctx: Any, formatter: Any) -> None:
         from tiedae_cli.config import keys
 
-        own = [param.get_help_record(ctx) for param in self.params if set(param.opts) & set(MOST_USED_OPTIONS)]
+        own = [param.get_help_record(ctx) for param in self.params if set(param.opts) & set(MOST_USED_OPTIONS[ctx.info_name])]
         words = [param.get_help_record(ctx) for param in self.params if param.param_type_name == "argument"]
         with formatter.section("Arguments"):
             formatter.write_dl([record for record in words if record])
         with formatter.section("Most used options"):
-            rows = [_row(key, keys.properties()[key]) for key in MOST_USED_KEYS]
+            most_used = MOST_TUNED_KEYS if ctx.info_name == "tune" else MOST_USED_KEYS
+            rows = [_row(key, keys.properties()[key]) for key in most_used]
             formatter.write_dl([*rows, *(record for record in own if record)], col_max=28)
         formatter.write_paragraph()
-        formatter.write_text("All options and all keys of the config: tiedae train --help --all")
+        formatter.write_text(f"All options and all keys of the config: tiedae {ctx.info_name} --help --all")
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """Complete the names of keys too."""
@@ -96,12 +101,13 @@ class WithSettings(TyperCommand):
         return {name: takes for name, takes in options.items() if name.startswith("-")} | {"--help": False, "-h": False}
 
 
-def as_assignments(args: Sequence[str], own: dict[str, bool]) -> list[str]:
+def as_assignments(args: Sequence[str], own: dict[str, bool], command: str = "train") -> list[str]:
     """Return a command line with ``--set KEY=VALUE`` for each option that is a key of the config.
 
     Args:
         args: the words.
         own: the command's own options, and whether each takes a value.
+        command: its name.
 
     Raises:
         InputError: an option is neither.
@@ -118,23 +124,23 @@ def as_assignments(args: Sequence[str], own: dict[str, bool]) -> list[str]:
                 result.append(words.pop(0))
             continue
         result += ["--set", _setting(name[2:], value if equals else None, words)]
-        _refuse_loose_numbers(args, words, name[2:])
+        _refuse_loose_numbers(args, words, name[2:], command)
     return result
 
 
-def _refuse_loose_numbers(args: Sequence[str], rest: Sequence[str], name: str) -> None:
+def _refuse_loose_numbers(args: Sequence[str], rest: Sequence[str], name: str, command: str) -> None:
     """Refuse ``--hidden-sizes 300 150``: the numbers after the first would be taken for data sets."""
     from tiedae_cli.config import keys
 
     key = keys.find_key(name)
     count = next((i for i, word in enumerate(rest) if not word.isdecimal() or os.path.exists(word)), len(rest))
-    if key is None or not keys.is_list(key) or not count:
+    if key is None or not (command == "tune" or keys.is_list(key)) or not count:
         return
     before = args[: len(args) - len(rest)]
     joined = ",".join([before[-1].rstrip(","), *rest[:count]])
     line = " ".join(map(quoted, [*before[:-1], joined, *rest[count:]]))
     raise InputError(
-        f"{' '.join((f'--{name}', before[-1], *rest[:count]))}: separate numbers by commas; type: tiedae train {line}"
+        f"{' '.join((f'--{name}', before[-1], *rest[:count]))}: separate numbers by commas; type: tiedae {command} {line}"
     )
 
 
@@ -184,7 +190,7 @@ def _refuse_folder_as_activation(name: str, value: str) -> None:
 def _is_switch(key: tuple[str, str]) -> bool:
     from tiedae_cli.config import keys
 
-    return key != keys.CODE_SIZE and [kind.get("type") for kind in keys.kinds(key)] == ["boolean"]
+    return [kind.get("type") for kind in keys.kinds(key)] == ["boolean"]
 
 
 def _row(key: tuple[str, str], field: dict[str, Any]) -> tuple[str, str]:

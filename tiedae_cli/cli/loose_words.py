@@ -11,26 +11,27 @@ from tiedae_cli.system.portability import quoted
 NUMBER = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?")
 
 
-def refuse_loose_words(words: Sequence[str], known: Sequence[str], others: Sequence[str]) -> None:
+def refuse_loose_words(words: Sequence[str], known: Sequence[str], others: Sequence[str], command: str) -> None:
     """Refuse words that are parts of ``KEY=VALUE``.
 
     Args:
-        words: after ``tiedae train``, without options.
+        words: after the command, without options.
         known: names of configs and data sets, which are words of their own.
         others: options to repeat in the suggested line.
+        command: ``train``, or ``tune``, which takes several values of any key.
 
     Raises:
         InputError: some words belong together; the message has the line to type.
     """
-    joined = join_words(words, known)
+    joined = join_words(words, known, several=command == "tune")
     if joined != list(words):
         wrong = " ".join(word for word in words if word not in joined)
         line = " ".join(quoted(word) for word in (*joined, *others))
-        raise InputError(f"{wrong}: write KEY=VALUE without blanks, and lists with commas; type: tiedae train {line}")
+        raise InputError(f"{wrong}: write KEY=VALUE without blanks, and lists with commas; type: tiedae {command} {line}")
 
 
-def join_words(words: Sequence[str], known: Sequence[str] = ()) -> list[str]:
-    """Join the words that form one ``KEY=VALUE``."""
+def join_words(words: Sequence[str], known: Sequence[str] = (), *, several: bool = False) -> list[str]:
+    """Join the words that form one ``KEY=VALUE``; with ``several`` any key may have several values."""
     rest, joined = list(words), list[str]()
     while rest:
         word = rest.pop(0)
@@ -44,7 +45,7 @@ def join_words(words: Sequence[str], known: Sequence[str] = ()) -> list[str]:
         follows = bool(rest) and _is_value(rest[0], known)
         if follows and not value and (sign or NUMBER.fullmatch(rest[0])):
             sign, value = "=", rest.pop(0)
-        while value and keys.is_list(key) and rest and NUMBER.fullmatch(rest[0]) and not os.path.exists(rest[0]):
+        while value and (several or keys.is_list(key)) and rest and NUMBER.fullmatch(rest[0]) and not os.path.exists(rest[0]):
             value = f"{value.rstrip(',')},{rest.pop(0)}"
         joined.append(f"{name}={value}" if sign else word)
     return joined

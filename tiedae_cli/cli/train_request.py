@@ -1,4 +1,4 @@
-"""What the words after ``tiedae train`` mean: a config, data to train on, keys of the config, or a run to resume."""
+"""What the words after ``tiedae train`` and ``tiedae tune`` mean: a config, data to train on, keys of the config, or a run to resume."""
 
 import json
 import os
@@ -35,7 +35,9 @@ class TrainRequest:
     """Notes for the user: choices that were made, and keys with another name here."""
 
 
-def parse_train_request(words: Sequence[str], config: str | None, assignments: Sequence[str], resume: bool) -> TrainRequest:
+def parse_train_request(
+    words: Sequence[str], config: str | None, assignments: Sequence[str], resume: bool, command: str = "train"
+) -> TrainRequest:
     """Return what a command line asks to train.
 
     Args:
@@ -43,12 +45,13 @@ def parse_train_request(words: Sequence[str], config: str | None, assignments: S
         config: ``--config``.
         assignments: ``--set`` and the options that are keys.
         resume: whether a word is a run instead.
+        command: ``train`` or ``tune``, for the lines to type.
 
     Raises:
         InputError: a word has no meaning, or two words mean the same thing; the message says what to type.
     """
     if not resume:
-        _refuse_loose(words, config, assignments)
+        _refuse_loose(words, config, assignments, command)
     plain = [word for word in words if keys.assignment(word) is None or os.path.exists(word)]
     given = [word for word in words if word not in plain] + list(assignments)
     if resume:
@@ -65,7 +68,7 @@ def parse_train_request(words: Sequence[str], config: str | None, assignments: S
         if kind == "config":
             if chosen is not None:
                 raise InputError(
-                    f"{word}: a second config beside {chosen}; expected one, and keys: tiedae train {chosen} epochs=10"
+                    f"{word}: a second config beside {chosen}; expected one, and keys: tiedae {command} {chosen} epochs=10"
                 )
             chosen = word
             continue
@@ -78,7 +81,7 @@ def parse_train_request(words: Sequence[str], config: str | None, assignments: S
     if data:
         given.insert(0, f"{DATASET}={_dataset(data)}")
     path = find_config(chosen or "digits")
-    _refuse_placeholder(path, given)
+    _refuse_placeholder(path, given, command)
     return TrainRequest(path, given, _name(path, given), notes=tuple(notes))
 
 
@@ -97,15 +100,15 @@ def _dataset(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 and words[0][:1] not in ("[", "{", "'", '"') else json.dumps(list(words))
 
 
-def _refuse_loose(words: Sequence[str], config: str | None, assignments: Sequence[str]) -> None:
+def _refuse_loose(words: Sequence[str], config: str | None, assignments: Sequence[str], command: str) -> None:
     """Refuse assignments that were written apart, such as ``epochs = 3``."""
     from tiedae_cli.data.load_data import data_set_names
 
     others = [*([] if config is None else ["--config", config]), *assignments]
-    refuse_loose_words(words, [*sample_configs(), *data_set_names()], others)
+    refuse_loose_words(words, [*sample_configs(), *data_set_names()], others, command)
 
 
-def _refuse_placeholder(path: Path, assignments: Sequence[str]) -> None:
+def _refuse_placeholder(path: Path, assignments: Sequence[str], command: str) -> None:
     """Refuse a sample config for the user's own data if no data was named."""
     samples = sample_configs()
     if samples.get(path.stem) != path or any(
@@ -115,7 +118,7 @@ def _refuse_placeholder(path: Path, assignments: Sequence[str]) -> None:
     dataset = load_config(path).data.sources[0]
     if dataset not in samples and not os.path.exists(dataset):
         raise InputError(
-            f"{path.stem}: trains on your own data, and {dataset} does not exist; type: tiedae train {path.stem} PATH"
+            f"{path.stem}: trains on your own data, and {dataset} does not exist; type: tiedae {command} {path.stem} PATH"
         )
 
 

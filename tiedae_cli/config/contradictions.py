@@ -62,6 +62,9 @@ def _layers(model: ModelConfig) -> Iterator[tuple[tuple[str, str], str]]:
     elif not model.encoder:
         yield ("model", "hidden_sizes"), "model.hidden_sizes: null, and model.layers is not set; set one of them"
     else:
+        if model.code_size is not None:  # the schema has resolved it unless the code is a convolution's
+            reason = f"model.layers ends with a convolution, {model.layers[-1]}" if model.layers else "there is no layer"
+            yield ("model", "code_size"), f"model.code_size: {reason}; end model.layers with `dense {model.code_size}`"
         if any(after.takes_images and not words.gives_images for words, after in pairwise(model.encoder)):
             yield ("model", "layers"), "model.layers: convolutions must come before dense layers"
         size = model.encoder[-1].size

@@ -9,7 +9,6 @@ from tiedae_cli.config.schema import Config, Tracker
 from tiedae_cli.errors import ConfigError
 
 Key = tuple[str, str]  # (section, key)
-CODE_SIZE = ("model", "code_size")  # not a key: the last entry of model.hidden_sizes
 INSTEAD: dict[Key, Key] = {  # alternatives: typing one key unsets the other
     ("model", "hidden_sizes"): ("model", "layers"),
     ("model", "layers"): ("model", "hidden_sizes"),
@@ -43,8 +42,8 @@ SYNONYMS: dict[str, Key] = {
         ("model", "hidden_sizes"),
     ),
     **dict.fromkeys(
-        ("latent_dim", "latent", "latent_size", "code_dim", "bottleneck", "encoding_dim", "z_dim", "n_components", "code_size"),
-        CODE_SIZE,
+        ("latent_dim", "latent", "latent_size", "code_dim", "bottleneck", "encoding_dim", "z_dim", "n_components"),
+        ("model", "code_size"),
     ),
     **dict.fromkeys(("act", "activation_function", "nonlinearity"), ("model", "activation")),
     **dict.fromkeys(("tie_weights", "tied_weights"), ("model", "tied")),
@@ -98,7 +97,7 @@ def is_text(key: Key) -> bool:
 
 def is_list(key: Key) -> bool:
     """Return whether a key holds a list."""
-    return key != CODE_SIZE and not is_text(key) and any(kind.get("type") == "array" for kind in kinds(key))
+    return not is_text(key) and any(kind.get("type") == "array" for kind in kinds(key))
 
 
 def find_key(name: str) -> Key | None:
@@ -106,7 +105,7 @@ def find_key(name: str) -> Key | None:
     plain = name.strip().replace("-", "_")
     section, dot, last = plain.rpartition(".")
     known = properties()
-    if dot and ((section, last) in known or (section, last) == CODE_SIZE):
+    if dot and (section, last) in known:
         return section, last
     if dot and section in Config.model_fields:
         return _synonym(last, section)
@@ -116,8 +115,7 @@ def find_key(name: str) -> Key | None:
 
 def _synonym(name: str, section: str | None = None) -> Key | None:
     key = SYNONYMS.get(name.lower())
-    exists = key == CODE_SIZE or key in properties()
-    return key if key is not None and exists and section in (None, key[0]) else None
+    return key if key in properties() and key is not None and section in (None, key[0]) else None
 
 
 def resolve(name: str, value: str) -> Key:
@@ -180,7 +178,7 @@ def real_names(texts: Sequence[str]) -> list[str]:
         name = text.partition("=")[0].strip()
         key = find_key(name)
         if key is not None and key[1] != name.rpartition(".")[2].replace("-", "_"):
-            notes.append(f"{name}: {'the last of model.hidden_sizes' if key == CODE_SIZE else '.'.join(key)}")
+            notes.append(f"{name}: {'.'.join(key)}")
     return notes
 
 

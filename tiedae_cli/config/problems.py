@@ -74,8 +74,6 @@ def _home(path: KeyPath, value: object) -> str:
     key = keys.find_key(name)
     if key is None or len(path) > 2:
         return ""
-    if key == keys.CODE_SIZE:
-        return f"; the code size is the last entry of model.hidden_sizes: `model: {{hidden_sizes: [300, {short(value)}]}}`"
     shown = json.dumps(value) if isinstance(value, (list, bool, int, float)) else str(value)
     return f"; type `{key[0]}: {{{key[1]}: {short(shown, 60).strip(chr(39))}}}`"
 

@@ -26,7 +26,8 @@ Engine = Literal["auto", "autograd"]
 Rank = Literal["squared_error", "neighbours", "region"]
 Transform = Literal["none", "log1p", "log1p_per_10k"]
 Tracker = Literal["tensorboard", "mlflow"]
-HiddenSize = Annotated[int, Field(ge=1, le=65_536)]
+LARGEST_LAYER = 65_536
+HiddenSize = Annotated[int, Field(ge=1, le=LARGEST_LAYER)]
 LARGEST_SIDE = 16_384
 LONGEST_PATH, MOST_FILES = 4096, 100_000  # of data.dataset
 
@@ -342,6 +343,9 @@ class ModelConfig(Section):
     """Encoder layers of an image model, in place of `hidden_sizes`: `conv CHANNELS KERNEL STRIDE` (default: kernel 4,
     stride 2), then optionally `dense UNITS`. A convolution maps H x W pixels to ceil(H / STRIDE) x ceil(W / STRIDE); the
     decoder mirrors every layer."""
+    code_size: HiddenSize | None = None
+    """Numbers in the code. It replaces the last of `hidden_sizes` or `layers` when the config is read, so a stored config
+    has `null` here. Default: the last of `hidden_sizes` or `layers`."""
     activation: Activation = "elu"
     """Activation after each hidden layer."""
     code_activation: Activation | None = None
@@ -366,6 +370,23 @@ class ModelConfig(Section):
         if isinstance(values, dict) and values.get("layers") is not None and "hidden_sizes" not in values:
             return {**values, "hidden_sizes": None}
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_code_size(cls, values: Any) -> Any:
+        """Put a valid ``code_size`` at the end of ``layers`` or ``hidden_sizes``; leave it alone after a convolution."""
+        size = values.get("code_size") if isinstance(values, dict) else None
+        if type(size) is not int or not 1 <= size <= LARGEST_LAYER:
+            return values
+        layers, sizes = values.get("layers"), _sizes(values.get("hidden_sizes"))
+        if layers is not None:
+            dense = isinstance(layers, (list, tuple)) and layers and str(layers[-1]).split()[:1] != ["conv"]
+            return {**values, "layers": [*layers[:-1], f"dense {size}"], "code_size": None} if dense else values
+        if sizes is None:
+            sizes = cls.model_fields["hidden_sizes"].default
+        if not isinstance(sizes, (list, tuple)) or not sizes:
+            return values
+        return {**values, "hidden_sizes": [*sizes[:-1], size], "code_size": None}
 
     @property
     def encoder(self) -> tuple[LayerWords, ...]:

@@ -78,6 +78,22 @@ def load_run_config(path: Path) -> Config:
 def parse_config(text: str, source: str, assignments: Sequence[str] = ()) -> Config:
     """Parse a config from text, like ``load_config``; ``source`` replaces the file name in messages."""
     values, places = _parse(text, source)
+    return _assigned(values, places, assignments)
+
+
+def with_assignments(config: Config, assignments: Sequence[str]) -> Config:
+    """Return a config with ``KEY=VALUE`` assignments applied.
+
+    Raises:
+        ConfigError: with one line per problem, each with its assignment.
+    """
+    values = config.model_dump(mode="json")
+    if config.training.steps is not None:
+        del values["training"]["epochs"]  # steps replace it
+    return _assigned(values, {}, assignments)
+
+
+def _assigned(values: dict[Any, Any], places: dict[KeyPath, str], assignments: Sequence[str]) -> Config:
     problems: list[str] = []
     assigned: set[keys.Key] = set()
     for assignment in assignments:
@@ -251,8 +267,6 @@ def _assign(values: dict[Any, Any], places: dict[KeyPath, str], text: str, assig
     keys.refuse_layer_count(name, value_text)
     path = keys.resolve(name, value_text.strip())
     value = _assigned_value(path, value_text, source)
-    if path == keys.CODE_SIZE:
-        path, value = _with_code_size(values.get("model"), value, source)
     section = values.setdefault(path[0], {})
     if section is None:
         section = values[path[0]] = {}
@@ -271,8 +285,6 @@ def _assign(values: dict[Any, Any], places: dict[KeyPath, str], text: str, assig
 def _assigned_value(path: keys.Key, text: str, source: str) -> Any:
     """Return an assignment's value: verbatim for text keys, split at commas for list keys, otherwise parsed as YAML."""
     plain = text.strip()
-    if path == keys.CODE_SIZE:
-        return int(plain) if plain.isdecimal() else plain
     if any(text in kind.get("enum", ()) for kind in keys.kinds(path)):
         return text  # such as a comma, which YAML would not read
     if plain[:1] not in ("[", "{", "'", '"'):
@@ -294,16 +306,3 @@ def _assigned_value(path: keys.Key, text: str, source: str) -> Any:
     if parsed.keys() != {"value"}:
         raise ConfigError(f"{source}: expected a single YAML value")
     return parsed["value"]
-
-
-def _with_code_size(model: object, size: object, source: str) -> tuple[keys.Key, list[Any]]:
-    """Return the key that holds the model's layers, and its value with the new code size."""
-    if not isinstance(size, int):
-        raise ConfigError(f"{source}: the code size must be a whole number")
-    given = model if isinstance(model, dict) else {}
-    layers, sizes = given.get("layers"), given.get("hidden_sizes")
-    if isinstance(layers, (list, tuple)) and layers and "hidden_sizes" not in given:
-        kept = layers[:-1] if str(layers[-1]).startswith("dense") else layers
-        return ("model", "layers"), [*kept, f"dense {size}"]
-    before = sizes if isinstance(sizes, (list, tuple)) else Config().model.hidden_sizes or ()
-    return ("model", "hidden_sizes"), [*before[:-1], size]

@@ -3,9 +3,11 @@
 Shapes: N items, D values per item, K components.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +59,30 @@ class PrincipalComponents:
         return PrincipalComponents(self.mean.to(torch.float32), self.components.to(torch.float32).contiguous())
 
 
+@dataclass(frozen=True)
+class _Decomposition:
+    """What ``fit`` computes of a set whatever the number of components."""
+
+    items: ItemBatches
+    mean: Tensor
+    """(D,)"""
+    vectors: Tensor
+    """Eigenvectors in columns, of the covariance or the Gram matrix; in ascending order of their eigenvalues."""
+
+
+_kept: ContextVar[list[_Decomposition] | None] = ContextVar("kept", default=None)  # at most one
+
+
+@contextlib.contextmanager
+def decomposed_once() -> Iterator[None]:
+    """Let calls of ``fit`` in this block share the decomposition of the set that was decomposed last; results are bit-identical."""
+    token = _kept.set([])
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
 def fit(items: ItemBatches, count: int) -> PrincipalComponents:
     """Fit ``count`` components (at most N and D) to a set, in float64 and in blocks.
 
@@ -66,29 +92,33 @@ def fit(items: ItemBatches, count: int) -> PrincipalComponents:
     """
     values = items.form.values_per_item
     count = min(count, values, len(items))
-    mean = _mean(items)
-    if len(items) < values and len(items) <= LARGEST_EXACT:
-        return PrincipalComponents(mean, _of_gram_matrix(items, mean, count))
-    if values <= LARGEST_EXACT:
-        return PrincipalComponents(mean, _of_covariance(items, mean, count))
-    return PrincipalComponents(mean, _subspace_iteration(items, mean, count))
+    few = len(items) < values
+    if min(len(items), values) > LARGEST_EXACT:
+        mean = _mean(items)
+        return PrincipalComponents(mean, _subspace_iteration(items, mean, count))
+    kept = _kept.get()
+    found = next((one for one in kept or () if one.items is items), None)
+    if found is None:
+        mean = _mean(items)
+        found = _Decomposition(items, mean, _gram_vectors(items, mean) if few else _covariance_vectors(items, mean))
+        if kept is not None:
+            kept[:] = [found]
+    strongest = found.vectors.flip(1)[:, :count]
+    components = _through_items(items, found.mean, strongest) if few else strongest.contiguous()
+    return PrincipalComponents(found.mean, components)
 
 
-def _of_covariance(items: ItemBatches, mean: Tensor, count: int) -> Tensor:
-    """Return the strongest eigenvectors of the covariance, (D, K)."""
+def _covariance_vectors(items: ItemBatches, mean: Tensor) -> Tensor:
+    """Return the eigenvectors of the covariance, (D, D)."""
     covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64)
     for block in _blocks(items, "covariance"):
         covariance += _self_product(block.sub_(mean))
-    _, vectors = torch.linalg.eigh(covariance)
-    strongest: Tensor = vectors.flip(1)[:, :count].contiguous()
-    return strongest
+    vectors: Tensor = torch.linalg.eigh(covariance)[1]
+    return vectors
 
 
-def _of_gram_matrix(items: ItemBatches, mean: Tensor, count: int) -> Tensor:
-    """Return the strongest right singular vectors of the centered items, (D, K), from the eigenvectors of their Gram matrix.
-
-    The QR decomposition keeps the columns orthonormal even if singular values are only rounding.
-    """
+def _gram_vectors(items: ItemBatches, mean: Tensor) -> Tensor:
+    """Return the eigenvectors of the Gram matrix of the centered items, (N, N)."""
     size = max(1, GRAM_BLOCK_BYTES // (8 * len(mean)))
     starts = range(0, len(items), size)
     gram = torch.zeros(len(items), len(items), dtype=torch.float64)
@@ -97,10 +127,18 @@ def _of_gram_matrix(items: ItemBatches, mean: Tensor, count: int) -> Tensor:
         for j in starts[: i // size + 1]:
             others = rows if i == j else _block(items, j, size).sub_(mean)
             gram[i : i + size, j : j + size] = rows @ others.t()  # eigh reads the lower triangle only
-    _, vectors = torch.linalg.eigh(gram)
-    strongest = vectors.flip(1)[:, :count]
-    scaled = torch.zeros(len(mean), count, dtype=torch.float64)
-    for i in starts:
+    vectors: Tensor = torch.linalg.eigh(gram)[1]
+    return vectors
+
+
+def _through_items(items: ItemBatches, mean: Tensor, strongest: Tensor) -> Tensor:
+    """Return right singular vectors of the centered items, (D, K), from eigenvectors of their Gram matrix, (N, K).
+
+    The QR decomposition keeps the columns orthonormal even if singular values are only rounding.
+    """
+    size = max(1, GRAM_BLOCK_BYTES // (8 * len(mean)))
+    scaled = torch.zeros(len(mean), strongest.shape[1], dtype=torch.float64)
+    for i in range(0, len(items), size):
         scaled.addmm_(_block(items, i, size).sub_(mean).t(), strongest[i : i + size])
     orthonormal: Tensor = torch.linalg.qr(scaled)[0]
     return orthonormal
@@ -152,3 +190,21 @@ def _mean(items: ItemBatches) -> Tensor:
     for block in _blocks(items, "mean"):
         total += block.sum(0)
     return total / len(items)
+
+
+@torch.inference_mode()
+def error_curve(items: ItemBatches, components: PrincipalComponents) -> Tensor:
+    """Return the mean squared error per value of the strongest 0, 1 ... K components, (K + 1,) float64; the first is the mean's.
+
+    Args:
+        items: those that are reconstructed; not necessarily those of the fit.
+        components: in float64.
+    """
+    explained, rest = torch.zeros(components.components.shape[1], dtype=torch.float64), 0.0
+    for block in _blocks(items, "errors"):
+        centered = block.sub_(components.mean)
+        codes = centered @ components.components  # (B, K)
+        explained += codes.square().sum(0)
+        rest += centered.addmm_(codes, components.components.t(), alpha=-1).square().sum().item()
+    squares = torch.cat([explained.flip(0).cumsum(0).flip(0) + rest, torch.tensor([rest], dtype=torch.float64)])
+    return squares / (len(items) * items.form.values_per_item)

@@ -48,10 +48,23 @@ class ScoreFacts:
     """Of windows: the threshold of the row score, by which ``score`` judges; ``threshold`` is that of the window score."""
 
 
+@dataclass(frozen=True)
+class SizeFacts:
+    """The chapter on runs that differ in code size only."""
+
+    picture: str
+    """A data URL."""
+    lines: tuple[str, ...]
+    """What the picture says."""
+
+
 Judge = Callable[[OpenRun, ItemSet, Tensor], ScoreFacts]
+CompareSizes = Callable[[Sequence[ComparedRun], Splits], SizeFacts | None]
 
 
-def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: float, judge: Judge) -> bytes:
+def report(
+    runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: float, judge: Judge, compare_sizes: CompareSizes
+) -> bytes:
     """Return the page about one or several runs, UTF-8.
 
     Args:
@@ -60,6 +73,7 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
         split: train, validation or test.
         quantile: quantile of the validation scores that is the threshold for outliers.
         judge: takes a run, the items of the split as it sees them and their squared errors, (N,).
+        compare_sizes: returns the chapter on code sizes, if the runs differ in nothing else.
 
     Raises:
         InputError: the split is unknown, or there are too many runs.
@@ -92,7 +106,7 @@ def report(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: 
         "map": described_items(chosen, items, arrays),
     }
     progress("report", STEPS * len(runs), STEPS * len(runs))
-    return render(document, arrays)
+    return render(document, arrays, compare_sizes(compared, splits))
 
 
 def _head(

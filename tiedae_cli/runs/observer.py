@@ -113,12 +113,16 @@ class TrainingResult:
         return None if self.errors.pca_is_exact else self.errors.pca
 
 
+class StopTraining(Exception):
+    """Raised by an observer to end a training as a signal does: its position is saved, and it can be resumed."""
+
+
 class Observer(Protocol):
     """Whatever follows a training: the loop calls each observer in the order of the task's list.
 
     An observer that was started hears of exactly one end, ``finished`` or ``stopped``; one whose ``finished`` raises hears of
-    ``stopped`` too. What an observer raises ends the training. Only the leading process has observers, except for the one that
-    saves. Subclass it to inherit calls that do nothing.
+    ``stopped`` too. What an observer raises ends the training; after ``StopTraining`` it can be resumed. Only the leading process has
+    observers, except for the one that saves. Subclass it to inherit calls that do nothing.
     """
 
     def started(self, start: TrainingStart) -> None:

@@ -139,7 +139,7 @@ def summarize(folder: Path) -> RunSummary:
         data = str(config["data"]["dataset"])
         model, asked = config["model"], int(config["training"]["epochs"])
         shape = "-".join(map(str, model.get("layers") or model["hidden_sizes"]))
-        history = _history(folder)
+        history = read_history(folder)
         epochs = [entry for entry in history if entry.get("phase", "joint") == "joint"]
         finished = sum(entry.get("epoch") != 0 for entry in epochs)  # epoch 0 is the start of a linear path
         best = min(
@@ -163,7 +163,7 @@ def read_outcome(folder: Path) -> Outcome | None:
     return None
 
 
-def _history(folder: Path) -> list[dict[str, Any]]:
+def read_history(folder: Path) -> list[dict[str, Any]]:
     """Return what the run folder says of each epoch; the file is made when the first epoch is saved."""
     try:
         text = _read(folder / "metrics.jsonl")

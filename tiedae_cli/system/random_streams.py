@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 # The purpose of each stream of a seed; a new purpose takes a new number, so that all streams differ.
-WEIGHTS, ORDER, SHIFTS, CORRUPTION, EVALUATION_NOISE, FLIPS = range(6)
+WEIGHTS, ORDER, SHIFTS, CORRUPTION, EVALUATION_NOISE, FLIPS, SEARCH = range(7)
 
 
 def seeded(*numbers: int) -> torch.Generator:

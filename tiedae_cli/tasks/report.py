@@ -3,19 +3,29 @@
 Shapes: N items of the split.
 """
 
+import base64
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from tiedae_cli.data.item_set import ItemSet
-from tiedae_cli.report.report_document import ScoreFacts, report
+from tiedae_cli.data.item_set import ItemSet, Splits
+from tiedae_cli.model import pca
+from tiedae_cli.model.rate_distortion import Curve, Point, RateDistortion, sizes_tried, statements
+from tiedae_cli.output.figures.rate_curve import rate_curve
+from tiedae_cli.report.report_document import ScoreFacts, SizeFacts, report
+from tiedae_cli.runs.run_comparison import ComparedRun, has_same_units
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.scoring.rankers import RANKERS, Region, SquaredError
 from tiedae_cli.scoring.regions import region_side
 from tiedae_cli.scoring.scorer import Scorer
 from tiedae_cli.system.storage import unused_name
+from tiedae_cli.tasks.compare import differing_settings
+
+MAY_DIFFER = {"model.hidden_sizes", "model.layers", "training.seed"}  # among runs that one curve shows
+MOST_COMPONENTS = 1024  # that PCA is fitted with for a page
 
 
 def report_page(runs: Sequence[OpenRun], names: Sequence[str], split: str, quantile: float) -> bytes:
@@ -35,7 +45,24 @@ def report_page(runs: Sequence[OpenRun], names: Sequence[str], split: str, quant
     def judge(run: OpenRun, items: ItemSet, errors: Tensor) -> ScoreFacts:
         return _score_facts(run, items, errors, quantile)
 
-    return report(runs, names, split, quantile, judge)
+    return report(runs, names, split, quantile, judge, partial(_size_facts, runs, split))
+
+
+def _size_facts(runs: Sequence[OpenRun], split: str, compared: Sequence[ComparedRun], splits: Splits) -> SizeFacts | None:
+    """Return error by code size beside PCA, if the runs differ in code size and seed only and are of several sizes."""
+    before = {(run.config.model.hidden_sizes or run.config.model.layers or ())[:-1] for run in runs}
+    sizes = sorted({found.sizes[-1] for found in compared})
+    alike = all(has_same_units(runs[0].form, run.form) for run in runs)
+    if len(sizes) < 2 or len(before) > 1 or not alike or not differing_settings(runs).keys() <= MAY_DIFFER:
+        return None
+    errors = {size: tuple(one.evaluation.model.mse_per_value for one in compared if one.sizes[-1] == size) for size in sizes}
+    most = min(len(splits.train), splits.form.values_per_item)
+    components = pca.fit(splits.train, most if most <= MOST_COMPONENTS else min(most, sizes[-1]))
+    baseline = tuple(pca.error_curve(splits.get(split), components).tolist())
+    curve = Curve("", tuple(Point(size, errors[size]) for size in sizes))
+    found = RateDistortion((curve,), baseline, split, splits.form.value_name)
+    picture = base64.b64encode(rate_curve("error by code size", found)).decode()
+    return SizeFacts(f"data:image/png;base64,{picture}", (*statements(found), f"{sizes_tried(found)}."))
 
 
 def _score_facts(run: OpenRun, items: ItemSet, errors: Tensor, quantile: float) -> ScoreFacts:

@@ -3,7 +3,8 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,8 +13,7 @@ from tiedae_cli.config import Config, keys
 from tiedae_cli.config.shareable import is_url
 from tiedae_cli.config.yaml_reader import dump_config, parse_config
 from tiedae_cli.data.item_set import Splits
-from tiedae_cli.data.load_data import absolute
-from tiedae_cli.data.sources.memory import MemoryData
+from tiedae_cli.data.load_data import absolute, load_splits
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
 from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.output.tracker import create_tracker
@@ -39,11 +39,13 @@ from tiedae_cli.training.checkpointing import Checkpoints, OutcomeFile
 from tiedae_cli.training.initial_weights import initial_weights
 from tiedae_cli.training.order import shuffle_of
 from tiedae_cli.training.schedule import in_epochs
-from tiedae_cli.training.suitable_data import data_to_train_on
+from tiedae_cli.training.suitable_data import Load, data_to_train_on
 from tiedae_cli.training.trainer import Trainer
 from tiedae_cli.training.training_run import TrainingRun
 
 log = logging.getLogger(__name__)
+
+Attach = Callable[[Checkpoints, Sequence[Observer], Terminal | None], list[Observer]]
 
 
 def observers(
@@ -73,6 +75,11 @@ def observers(
     ]
 
 
+def recorders(checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: Terminal | None) -> list[Observer]:
+    """Return the observers of one training among many: it is saved and tracked, but neither shown nor drawn."""
+    return [checkpoints, OutcomeFile(checkpoints.run, checkpoints.config.training.epochs), *trackers]
+
+
 def _page(run: OpenRun, name: str, split: str) -> bytes:
     from tiedae_cli.tasks.report import report_page  # most trainings write none
 
@@ -87,8 +94,8 @@ def start(
     device: torch.device,
     ranks: Ranks,
     terminal: Terminal | None = None,
-    memory: MemoryData | None = None,
-    pictures: bool = True,
+    load: Load = load_splits,
+    attach: Attach | None = None,
 ) -> Iterator[TrainingRun]:
     """Start a new run: create its folder and first checkpoint, and hold its lock.
 
@@ -99,8 +106,8 @@ def start(
         device: where to compute.
         ranks: the processes that train together; only the leading one writes.
         terminal: shows the training; None shows nothing.
-        memory: data in memory, in place of what the config names.
-        pictures: whether the run folder gets pictures.
+        load: loads what the data section asks for.
+        attach: returns the observers on the leading process. Default: ``observers``.
 
     Raises:
         DataError: the data is missing or damaged; no run was created.
@@ -108,7 +115,7 @@ def start(
     """
     trackers = _trackers(config)
     with arithmetic_restored():
-        config, splits, trainer = _new_trainer(config, device, ranks, memory)
+        config, splits, trainer = _new_trainer(config, device, ranks, load)
         if not ranks.leads:
             checkpoints = Checkpoints(config, splits, trainer, Run(Path(name)))
             checkpoints.begin()  # all processes take part in the leader's first checkpoint
@@ -126,16 +133,14 @@ def start(
                 raise
             checkpoints.write_config()
             log.info(f"{run.folder}: {_describe(splits, trainer)}")
-            yield TrainingRun(config, splits, trainer, run, observers(checkpoints, trackers, terminal, pictures))
+            yield TrainingRun(config, splits, trainer, run, (attach or observers)(checkpoints, trackers, terminal))
 
 
-def _new_trainer(
-    config: Config, device: torch.device, ranks: Ranks, memory: MemoryData | None
-) -> tuple[Config, Splits, Trainer]:
+def _new_trainer(config: Config, device: torch.device, ranks: Ranks, load: Load) -> tuple[Config, Splits, Trainer]:
     """Return the config completed from the data, the data, and a trainer before its first step."""
     config = config.model_copy(update={"data": absolute(config.data)})
     place = choose_place(device, config.training, ranks)
-    splits = _suitable_data(config, memory=memory)
+    splits = _suitable_data(config, load)
     _refuse_different_processes(splits, ranks)
     config = in_epochs(config, len(splits.train))
     # One choice for all processes: machines differ in memory.
@@ -144,9 +149,9 @@ def _new_trainer(
     return config, splits, Trainer(config, splits, place, weights)
 
 
-def _suitable_data(config: Config, may_fill_root: bool = True, memory: MemoryData | None = None) -> Splits:
+def _suitable_data(config: Config, load: Load) -> Splits:
     """Load the data to train on; raise ``ConfigError`` if ``score.rank`` cannot score its items."""
-    splits = data_to_train_on(config, may_fill_root, memory)
+    splits = data_to_train_on(config, load)
     if refusal := RANKERS[config.score.rank].refusal(splits.form):
         raise ConfigError(f"score.rank: {config.score.rank} {refusal}; {splits.source} holds {splits.form.describe()}")
     return splits
@@ -160,6 +165,8 @@ def resume(
     device: torch.device,
     ranks: Ranks,
     terminal: Terminal | None = None,
+    load: Load | None = None,
+    attach: Attach | None = None,
 ) -> Iterator[TrainingRun]:
     """Resume a run at a saved position, and hold its lock.
 
@@ -170,6 +177,8 @@ def resume(
         device: where to compute.
         ranks: the processes that train together; only the leading one writes.
         terminal: shows the training; None shows nothing.
+        load: loads what the data section asks for. Default: from its files; a run's own config does not choose where a download goes.
+        attach: returns the observers on the leading process. Default: ``observers``.
 
     Raises:
         CheckpointError: the checkpoint is damaged; the message offers undamaged ones.
@@ -189,7 +198,8 @@ def resume(
         trackers = _trackers(requested)
         place = choose_place(device, requested.training, ranks)
         typed = config is not None or any(map(is_url, requested.data.sources))
-        splits = _suitable_data(requested, typed).for_model(found.form, str(path))
+        loads = load or partial(load_splits, may_fill_root=typed)
+        splits = _suitable_data(requested, loads).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
         _refuse_different_processes(splits, ranks)
         trainer = Trainer(requested, splits, place, resumes=True)
@@ -204,7 +214,7 @@ def resume(
         log.info(f"{run.folder}: resumed after {trainer.epoch} epochs and {trainer.step_in_epoch} steps")
         if trainer.is_finished:
             log.info(f"{run.folder}: {_end(run, requested, trainer)}")
-        attached = observers(checkpoints, trackers, terminal) if ranks.leads else [checkpoints]
+        attached = (attach or observers)(checkpoints, trackers, terminal) if ranks.leads else [checkpoints]
         yield TrainingRun(requested, splits, trainer, run, attached)
 
 

@@ -1,35 +1,56 @@
 """Load the data of a training; refuse data that the config cannot be trained on."""
 
 import logging
+from collections.abc import Callable
 
-from tiedae_cli.config import Config
+from tiedae_cli.config import Config, DataConfig
 from tiedae_cli.data.item_set import ItemSet, Splits
-from tiedae_cli.data.load_data import load_memory, load_splits
-from tiedae_cli.data.sources.memory import MemoryData
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.model.inference import batch_size
 
 log = logging.getLogger(__name__)
 
+Load = Callable[[DataConfig], Splits]
 
-def data_to_train_on(config: Config, may_fill_root: bool = True, memory: MemoryData | None = None) -> Splits:
+
+class LoadedOnce:
+    """Loads the data of several trainings, and keeps what it loaded last for the next training with the same data section.
+
+    Args:
+        load: loads what a data section asks for.
+    """
+
+    def __init__(self, load: Load = load_splits) -> None:
+        self._load = load
+        self._last: tuple[DataConfig, Splits] | None = None
+
+    def __call__(self, config: DataConfig) -> Splits:
+        """Return the splits of a data section."""
+        if self._last is None or self._last[0] != config:
+            self._last = None  # before another data set takes memory
+            self._last = config, self._load(config)
+        return self._last[1]
+
+
+def data_to_train_on(config: Config, load: Load = load_splits) -> Splits:
     """Load a config's data.
 
     Args:
         config: the whole config.
-        may_fill_root: as in ``load_splits``.
-        memory: data in memory, in place of what the config names.
+        load: loads what its data section asks for.
 
     Raises:
         DataError: The data is missing, damaged or useless, such as identical rows.
         ConfigError: The config does not fit the data.
     """
-    splits = load_splits(config.data, may_fill_root) if memory is None else load_memory(memory, config.data)
+    splits = load(config.data)
     if splits.form.kind == "vectors" and config.model.output != "linear":
         raise ConfigError(
             f"model.output: {config.model.output} stays in [0, 1], but features are standardized (mean 0, deviation 1): use linear"
         )
     _note_too_few_components(config, splits)
+    _note_narrow_layer(config)
     if splits.form.kind == "vectors" and any(words.takes_images for words in config.model.encoder):
         raise ConfigError(f"model.layers: convolutions need images; {splits.source} holds {splits.form.describe()}: use dense")
     for key, what in (("shift", "moves"), ("flip", "mirrors")):
@@ -52,6 +73,13 @@ def _note_too_few_components(config: Config, splits: Splits) -> None:
         what = f"{len(splits.train):,} training items of {splits.form.values_per_item:,} values"
         rest = f"{what} have only {available:,} principal components, so {size - available:,} of the code's {size:,} numbers start at 0"
         log.warning(f"model.linear_path: {rest}; a smaller code would do")
+
+
+def _note_narrow_layer(config: Config) -> None:
+    """Log if the layer before a dense code is smaller than the code, because that layer then limits what the code can hold."""
+    sizes = [words.size for words in config.model.encoder[-2:]]
+    if len(sizes) == 2 and sizes[0] and sizes[1] and sizes[0] < sizes[1]:
+        log.warning(f"the code ({sizes[1]:,} numbers) is larger than the layer before it ({sizes[0]:,} units), which limits it")
 
 
 def _all_alike(items: ItemSet) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import Splits
 from tiedae_cli.errors import CheckpointError, DivergedError, Interrupted, StorageError
-from tiedae_cli.runs.observer import Observer, TrainingResult, TrainingStart
+from tiedae_cli.runs.observer import Observer, StopTraining, TrainingResult, TrainingStart
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.interruption import StopSignals
@@ -39,6 +39,7 @@ class TrainingRun:
             Interrupted: A signal arrived; the state is saved.
             DivergedError: The loss is not finite; the last good checkpoint is kept.
             StorageError: A file cannot be written; the last good checkpoint is kept.
+            StopTraining: An observer stopped the training; the state is saved.
         """
         trainer = self.trainer
         history = tuple(trainer.history)
@@ -49,13 +50,15 @@ class TrainingRun:
             for observer in self.observers:
                 self._following.append(observer)
                 observer.started(start)
-            self._until_stopped(stop)
+            stopped_by = self._until_stopped(stop)
             interrupted = self.ranks.any(stop.received is not None)
-            if interrupted:
+            if interrupted or stopped_by is not None:
                 self._report_stopped(None)
         if interrupted:
             message = f"interrupted and saved; continue with: {self._resume_command()}"
             raise Interrupted(message, stop.received or signal.SIGTERM)
+        if stopped_by is not None:
+            raise stopped_by
         if self.ranks.leads:
             try:
                 self._finish(start)
@@ -66,16 +69,20 @@ class TrainingRun:
                 done = "the training is done and saved; after making room, this completes its pictures and reports"
                 raise StorageError(f"{error}\n{done}: {self._resume_command()}") from None
 
-    def _until_stopped(self, stop: StopSignals) -> None:
-        """Train until the end or a signal."""
+    def _until_stopped(self, stop: StopSignals) -> StopTraining | None:
+        """Train until the end, a signal, or an observer's ``StopTraining``, which is returned."""
         for report in self.trainer.train():
-            for observer in self._following:
-                if isinstance(report, EpochReport):
-                    observer.epoch(report)
-                else:
-                    observer.progress(report)
+            try:
+                for observer in self._following:
+                    if isinstance(report, EpochReport):
+                        observer.epoch(report)
+                    else:
+                        observer.progress(report)
+            except StopTraining as stopped_by:
+                return stopped_by
             if self.ranks.any(stop.received is not None):
-                return
+                break
+        return None
 
     def _finish(self, start: TrainingStart) -> None:
         """Call the observers with the result."""

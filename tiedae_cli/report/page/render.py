@@ -12,7 +12,7 @@ from tiedae_cli.system.json_text import json_text
 SCRIPTS = ("data", "network", "pictures", "windows", "charts", "codes", "live", "main")  # concatenated in this order
 
 
-def render(document: Mapping[str, Any], arrays: Arrays) -> bytes:
+def render(document: Mapping[str, Any], arrays: Arrays, sizes: object = None) -> bytes:
     """Render a document as a page, UTF-8.
 
     All text of the document is escaped, by the template or as JSON. The content security policy allows one script and one style by
@@ -21,6 +21,7 @@ def render(document: Mapping[str, Any], arrays: Arrays) -> bytes:
     Args:
         document: facts for the template and the scripts.
         arrays: the arrays that its ``array`` entries refer to.
+        sizes: the chapter on code sizes, for the template alone; None if there is none.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -34,7 +35,7 @@ def render(document: Mapping[str, Any], arrays: Arrays) -> bytes:
     )
     plain = dict(document)
     page = environment.from_string(_read("template.html")).render(
-        plain, style=style, script=script, policy=policy, data=embeddable(json_text(plain)), block=arrays.text()
+        plain, sizes=sizes, style=style, script=script, policy=policy, data=embeddable(json_text(plain)), block=arrays.text()
     )
     return page.encode(errors="backslashreplace")  # names may not be UTF-8
 

@@ -1,0 +1,129 @@
+"""Optuna's search: interrupted or not it proposes the same, and it measures what each choice gained."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tiedae_cli.config import Config
+from tiedae_cli.config.yaml_reader import parse_config
+from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.errors import InputError
+from tiedae_cli.runs.trials import Trial, TuneFolder
+from tiedae_cli.tuning import search as module
+from tiedae_cli.tuning.best_config import gain_lines
+from tiedae_cli.tuning.search import Search
+from tiedae_cli.tuning.search_space import dimensions
+
+pytest.importorskip("optuna", reason="needs the extra tune")
+pytestmark = pytest.mark.slow
+
+BASE = parse_config("training: {learning_rate: 0.02, batch_size: 100}\nmodel: {activation: elu}", "x")
+
+
+def opened(path: Path, trials: int = 16, base: Config = BASE, storage: str | None = None) -> Search:
+    """Open a search that varies three things."""
+    path.mkdir(exist_ok=True)
+    every = dimensions(base, [], ItemForm((1, 1, 9), "vectors"))
+    space = [one for one in every if one.name in ("learning_rate", "batch_size", "activation")]
+    return Search(TuneFolder(path), base, space, trials, None, storage)
+
+
+def error_of(trial: Trial) -> float:
+    """Return an error that is lowest for a learning rate of 0.001 and silu; the batch size does not matter."""
+    rate, activation = float(trial.settings["learning_rate"]), trial.settings["activation"]
+    return 1.0 + abs(math.log10(rate / 0.001)) + (0.0 if activation == "silu" else 0.5)
+
+
+def train(search: Search, trial: Trial) -> None:
+    """Leave what a training would leave."""
+    trial.folder.mkdir()
+    epoch = {"event": "epoch", "phase": "joint", "epoch": 1, "epochs": 1, "best": True, "seconds": 1.0}
+    line = json.dumps({**epoch, "validation_mse_per_value": error_of(trial), "train_mse_per_value": 1.0})
+    (trial.folder / "metrics.jsonl").write_text(line + "\n")
+    search.ended(trial, "finished")
+
+
+def proposals(search: Search) -> Iterator[dict[str, object]]:
+    """Train to the end, and yield what was proposed."""
+    while True:
+        with search.claimed() as trial:
+            if trial is None:
+                return
+            train(search, trial)
+            yield dict(trial.settings)
+
+
+def test_an_interrupted_search_proposes_what_an_uninterrupted_one_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = list(proposals(opened(tmp_path / "whole")))
+    assert len({json.dumps(one, sort_keys=True) for one in expected}) == 16
+    assert expected[0] == {"learning_rate": 0.02, "batch_size": 100, "activation": "elu"}  # the start
+    found = []
+    for number, one in enumerate(proposals(opened(tmp_path / "cut"))):
+        found.append(one)
+        if number == 3:
+            break
+    with opened(tmp_path / "cut").claimed() as lost:  # killed in the training of trial 4
+        assert lost is not None and lost.number == 4
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    search = opened(tmp_path / "cut")
+    for _ in range(8):
+        with search.claimed() as trial:
+            assert trial is not None
+            train(search, trial)
+            found.append(dict(trial.settings))
+    with monkeypatch.context() as patch:  # killed between two values of trial 12, which TPE proposes
+        patch.setattr(search.study.sampler, "sample_independent", killed)
+        with pytest.raises(KeyboardInterrupt), search.claimed():
+            pass
+    found += proposals(opened(tmp_path / "cut"))
+    assert found == expected
+
+
+def test_the_search_measures_what_each_choice_gained(tmp_path: Path) -> None:
+    search = opened(tmp_path / "x", trials=30)
+    list(proposals(search))
+    best = search.best()
+    assert best is not None and best.value is not None and best.value < 2
+    gains = {gain.name: gain for gain in search.gains()}
+    assert gains["activation"].before == "elu" and gains["activation"].error == pytest.approx(best.value + 0.5)
+    chosen = next(one for one in search.results() if one.trial.number == best.number)
+    expected = f"activation: silu, was elu: {1 - best.value / (best.value + 0.5):.1%} less error than {best.value + 0.5:.6g}"
+    assert expected in gain_lines(chosen, search.gains())
+    assert max(search.importances(), key=search.importances().__getitem__) != "batch_size"
+
+
+def test_only_the_best_trial_keeps_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[str] = []
+    monkeypatch.setattr(module, "remove_weights", lambda path: removed.append(path.name))
+    search = opened(tmp_path / "x", trials=8)
+    list(proposals(search))
+    best = search.best()
+    assert best is not None and sorted(removed) == sorted(f"trial-{n:04}" for n in range(8) if n != best.number)
+
+
+def test_a_storage_is_shared_by_folders_of_one_name_and_refuses_another_config(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    for machine in ("a", "b"):
+        (tmp_path / machine).mkdir()
+    one, other = (opened(tmp_path / machine / "x", 6, storage=url) for machine in ("a", "b"))
+    with one.claimed() as first, other.claimed() as second:
+        assert first is not None and second is not None and (first.number, second.number) == (0, 1)
+        train(one, first)
+        train(other, second)
+    assert len(list(proposals(one))) == 4 and not list(proposals(other))
+    assert [result.state for result in other.results()] == ["finished"] * 6
+    with pytest.raises(InputError, match="--storage: its study x searches another config"):
+        opened(tmp_path / "b" / "x", 6, parse_config("training: {epochs: 9}", "x"), url)
+
+
+def test_a_storage_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--storage: the study cannot be opened: "):
+        opened(tmp_path / "x", storage="nonsense")

@@ -1,0 +1,297 @@
+"""Optuna's search as a source of trials: what it proposes, what it prunes, and what each choice gained.
+
+The sampler of trial n is seeded by (seed, n, dimension) and keeps no state, so an interrupted search proposes what an uninterrupted one
+would. The state is Optuna's storage alone: SQLite in the folder, or any URL, which several processes and machines may share.
+"""
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tiedae_cli.config import Config
+from tiedae_cli.errors import InputError
+from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.runs.trials import Trial, TrialResult, TuneFolder, remove_weights, result_of
+from tiedae_cli.system.locks import holding, is_held
+from tiedae_cli.system.optional_packages import optional_package
+from tiedae_cli.system.random_streams import SEARCH, seeded
+from tiedae_cli.tuning.search_space import Dimension, Value, config_at, start
+
+if TYPE_CHECKING:
+    import optuna
+
+log = logging.getLogger(__name__)
+
+RANDOM_TRIALS = 10  # before TPE has anything to learn from
+RUNGS = (0.125, 0.25, 0.5)  # shares of a trial's epochs after which it may be pruned
+BEFORE_PRUNING = 5  # trials
+FEWEST = 4  # finished trials from which importances are computed
+FOR_GAINS = 0.2  # largest share of the trials or of the time that measures what each choice gained
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one choice of the best trial gained, measured by a trial that differs only in that choice."""
+
+    name: str
+    """Of the dimension."""
+    before: Value
+    """The value of the config that the search started from."""
+    error: float | None
+    """Validation error with that value; None: not measured."""
+
+
+class Search:
+    """A source of trials that Optuna proposes.
+
+    Args:
+        folder: of the tuning.
+        base: the config of trial 0.
+        space: what to vary.
+        trials: largest number of trials; None: only time limits them.
+        deadline: ``time.time()`` at which the search ends; None: only the number limits it.
+        storage: URL for Optuna; None: SQLite in the folder.
+
+    Raises:
+        InputError: Optuna is not installed, or the storage cannot be used.
+    """
+
+    def __init__(
+        self,
+        folder: TuneFolder,
+        base: Config,
+        space: Sequence[Dimension],
+        trials: int | None,
+        deadline: float | None,
+        storage: str | None = None,
+    ) -> None:
+        self.optuna = optional_package("optuna", "tune", "tune without values")
+        self.optuna.logging.set_verbosity(self.optuna.logging.WARNING)
+        self.folder, self.base, self.space, self.most, self.deadline = folder, base, space, trials, deadline
+        self.began = time.time()
+        self.start = start(base, space)
+        self.place = f"{socket.gethostname()}:{folder.path.resolve()}"  # where the run folders of this process lie
+        self.shared = storage is not None
+        self._open: dict[int, Any] = {}  # Optuna's trials by number
+        self._lock = threading.RLock()
+        with holding(folder.path, lambda: None), _storage_errors(storage):
+            self.study: optuna.Study = self._create(storage)
+            if not self.study.get_trials(deepcopy=False):
+                self.study.enqueue_trial(self.start)
+
+    def _create(self, storage: str | None) -> "optuna.Study":
+        url = storage or f"sqlite:///{self.folder.path.resolve() / 'study.db'}"
+        pruner = self.optuna.pruners.MedianPruner(n_startup_trials=BEFORE_PRUNING)
+        study: optuna.Study = self.optuna.create_study(
+            storage=self.optuna.storages.RDBStorage(
+                url, engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in url else {}
+            ),
+            sampler=_sampler(self.optuna, self.base.training.seed, [one.name for one in self.space]),
+            pruner=pruner,
+            study_name=self.folder.path.name,
+            load_if_exists=True,
+        )
+        elsewhere = {
+            "dataset": tuple(Path(one).name for one in self.base.data.sources),
+            "root": None,
+        }  # another machine has it in another place
+        base = self.base.model_copy(update={"data": self.base.data.model_copy(update=elsewhere)})
+        asked = base.model_dump_json(exclude={"output"})
+        if study.user_attrs.setdefault("config", asked) != asked:
+            raise InputError(
+                f"--storage: its study {study.study_name} searches another config; name a new folder with --run-dir"
+            )
+        study.set_user_attr("config", asked)
+        return study
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[Trial | None]:
+        """Yield the next trial: an interrupted one of this folder, or a new one."""
+        with self._lock, holding(self.folder.path, lambda: None):  # until the trial's run is locked
+            found = self._interrupted() or self._new()
+            yield found
+
+    def _interrupted(self) -> Trial | None:
+        running = self.study.get_trials(deepcopy=False, states=(self.optuna.trial.TrialState.RUNNING,))
+        for frozen in running:
+            own = frozen.user_attrs.get("place", None if self.shared else self.place) == self.place
+            if own and not is_held(self._path(frozen.number)) and frozen.number not in self._open:
+                return self._proposed(self.optuna.trial.Trial(self.study, frozen._trial_id))
+        return None
+
+    def _new(self) -> Trial | None:
+        while True:
+            known = self.study.get_trials(deepcopy=False)
+            taken = [one for one in known if one.state.name != "WAITING"]
+            if self.most is not None and len(taken) >= self.most:
+                return None
+            self._enqueue_gains(len(taken))
+            asked = self.study.ask()
+            found = self._proposed(asked)
+            if found is not None:
+                return found
+
+    def _proposed(self, asked: "optuna.trial.Trial") -> Trial | None:
+        """Return Optuna's trial as a run; None if its values contradict each other."""
+        asked.set_user_attr("place", self.place)
+        values = {one.name: _suggested(asked, one) for one in self.space}
+        config = self.base if asked.number == 0 else config_at(self.base, self.space, values)
+        if config is None:
+            self.study.tell(asked, state=self.optuna.trial.TrialState.FAIL)
+            return None
+        self._open[asked.number] = asked
+        return Trial(asked.number, self._path(asked.number), config, values)
+
+    def _path(self, number: int) -> Path:
+        return self.folder.path / f"trial-{number:04}"
+
+    def _enqueue_gains(self, taken: int) -> None:
+        """Near the end, ask for trials that differ from the best one in a single choice, which they set back to the start's value."""
+        best = self.best()
+        if best is None or best.number == 0 or not self._is_near_end(taken, best):
+            return
+        known = [one.params for one in self.study.get_trials(deepcopy=False)]
+        for name in self._changed(best):
+            params = {**best.params, name: self.start[name]}
+            if params not in known and len(params) == len(self.space):
+                self.study.enqueue_trial(params, skip_if_exists=True)
+
+    def _is_near_end(self, taken: int, best: "optuna.trial.FrozenTrial") -> bool:
+        changed = len(self._changed(best))
+        if self.most is not None and self.most - taken <= min(changed, int(self.most * FOR_GAINS)):
+            return True
+        if self.deadline is None:
+            return False
+        one = best.duration.total_seconds() if best.duration is not None else 0.0
+        return self.deadline - time.time() <= min(changed * one, (self.deadline - self.began) * FOR_GAINS)
+
+    def _changed(self, best: "optuna.trial.FrozenTrial") -> list[str]:
+        return [name for name, value in self.start.items() if best.params.get(name) != value]
+
+    def epoch(self, trial: Trial, report: EpochReport) -> bool:
+        """Report the error of a few epochs; return whether the trial is worse than most at that point."""
+        percent = {max(1, round(share * report.epochs)): round(100 * share) for share in RUNGS}.get(report.epoch)
+        if percent is None or report.epoch >= report.epochs:
+            return False
+        with self._lock:
+            asked = self._open[trial.number]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a resumed trial reports again
+                asked.report(report.selection_mse, percent)
+            frozen = self.study.get_trials(deepcopy=False)[trial.number]
+            chosen = "fixed_params" in frozen.system_attrs  # not proposed by the sampler
+            return not chosen and bool(asked.should_prune())
+
+    def ended(self, trial: Trial, state: str) -> TrialResult:
+        """Report a trial's end. Only the best trial keeps its weights, and one whose time was up, which can be resumed."""
+        result = result_of(trial, state)
+        states = self.optuna.trial.TrialState
+        with self._lock:
+            asked = self._open.pop(trial.number)
+            if state == "stopped":
+                return result
+            before = self.best()
+            if state == "finished":
+                self.study.tell(asked, result.mse_per_value)
+            else:
+                self.study.tell(asked, state=states.PRUNED)
+            best = self.best()
+            for number in {trial.number, *([] if before is None else [before.number])} - {-1 if best is None else best.number}:
+                remove_weights(self._path(number))
+        return replace(result, state=state)
+
+    def _finished(self) -> list["optuna.trial.FrozenTrial"]:
+        found: list[optuna.trial.FrozenTrial] = self.study.get_trials(
+            deepcopy=False, states=(self.optuna.trial.TrialState.COMPLETE,)
+        )
+        return found
+
+    def best(self) -> "optuna.trial.FrozenTrial | None":
+        """Return the finished trial with the lowest error; the first one of several."""
+        best: optuna.trial.FrozenTrial | None = min(self._finished(), key=lambda one: one.value or 0.0, default=None)
+        return best
+
+    def results(self) -> list[TrialResult]:
+        """Return the results of all trials so far, also those of other processes and machines."""
+        names = {"COMPLETE": "finished", "PRUNED": "pruned", "RUNNING": "stopped"}
+        found = []
+        for one in self.study.get_trials(deepcopy=False):
+            if one.state.name not in names or len(one.params) < len(self.space):
+                continue
+            config = self.base if one.number == 0 else config_at(self.base, self.space, one.params)
+            assert config is not None  # else its state would be FAIL
+            trial = Trial(one.number, self._path(one.number), config, one.params)
+            result = result_of(trial, names[one.state.name])
+            found.append(replace(result, mse_per_value=one.value) if one.state.name == "COMPLETE" else result)
+        return found
+
+    def gains(self) -> list[Gain]:
+        """Return what each choice of the best trial gained over the config that the search started from."""
+        best = self.best()
+        if best is None:
+            return []
+        gains = []
+        for name in self._changed(best):
+            params = {**best.params, name: self.start[name]}
+            error = next((one.value for one in self._finished() if one.params == params), None)
+            gains.append(Gain(name, self.start[name], error))
+        return gains
+
+    def importances(self) -> dict[str, float]:
+        """Return the share of each dimension in the differences between trials (PED-ANOVA), the largest first; empty with few trials."""
+        if len(self._finished()) < FEWEST:
+            return {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            evaluator = self.optuna.importance.PedAnovaImportanceEvaluator()
+            found: dict[str, float] = self.optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+        return found
+
+
+def _suggested(trial: "optuna.trial.Trial", one: Dimension) -> Value:
+    if one.choices:
+        value: Value = trial.suggest_categorical(one.name, one.choices)
+    elif one.whole:
+        value = trial.suggest_int(one.name, int(one.low), int(one.high), log=one.logarithmic)
+    else:
+        value = trial.suggest_float(one.name, one.low, one.high, log=one.logarithmic)
+    return value
+
+
+def _sampler(optuna: Any, seed: int, names: Sequence[str]) -> Any:
+    """Return a sampler that proposes a value by TPE with a seed of the trial and the dimension, so it needs no state."""
+
+    class Seeded(optuna.samplers.BaseSampler):  # type: ignore[misc]
+        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+            return {}
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+            return {}
+
+        def sample_independent(self, study: Any, trial: Any, name: str, distribution: Any) -> Any:
+            own = int(torch.randint(2**31, (), generator=seeded(seed, SEARCH, trial.number, names.index(name))))
+            tpe = optuna.samplers.TPESampler(seed=own, n_startup_trials=RANDOM_TRIALS, multivariate=False, constant_liar=False)
+            return tpe.sample_independent(study, trial, name, distribution)
+
+    return Seeded()
+
+
+@contextlib.contextmanager
+def _storage_errors(storage: str | None) -> Iterator[None]:
+    """Turn what a database raises into an ``InputError`` that names the URL without its password."""
+    try:
+        yield
+    except (InputError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"--storage: the study cannot be opened: {reason}") from None
