@@ -52,7 +52,7 @@ def test_help_names_every_command() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help(command: str) -> None:
-    text = tiedae(command, "--help", *(["--all"] if command == "train" else [])).stdout
+    text = tiedae(command, "--help", *(["--all"] if command in ("train", "tune") else [])).stdout
     only_prints = command in ("runs", "configs", "schema", "help")  # they print stored facts and need no options
     assert all(option in text for option in (() if only_prints else ("--quiet", "--json", "--debug"))) and "--help" in text
     assert ("--device" in text) == (

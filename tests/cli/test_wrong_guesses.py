@@ -231,7 +231,6 @@ def test_the_old_spelling_of_color_is_answered_with_the_new_one() -> None:
         ("t.sqlite", "a database"),
         ("s.WAV", "a sound file"),
         ("book.xls", "a spreadsheet"),
-        ("book.xlsx", "a spreadsheet"),
         ("v.mp4", "a video"),
     ],
 )

@@ -61,7 +61,7 @@ def test_columns_named_like_labels_are_ignored_with_the_line_that_keeps_them(nam
 
 @pytest.mark.parametrize("name", ["y_1", "class_width", "target_temperature", "fraudster_age", "yield"])
 def test_columns_with_other_names_are_fed(name: str) -> None:
-    assert silently(fed, write(name, [3, 1] * 10)) == (name, "v")
+    assert silently(fed, write(name, [3.5, 1.5] * 10)) == (name, "v")
 
 
 @pytest.mark.parametrize("name", ["", "id", "Unnamed: 0", "index", "__index_level_0__", "item"])

@@ -121,12 +121,12 @@ def test_a_threshold_is_a_number(option: str, value: str, digits_run: Path) -> N
 
 @pytest.mark.parametrize("cell", ["1_0", "\uff11\uff12", "0x10", "1e"])
 def test_a_cell_that_only_a_programmer_takes_for_a_number(cell: str) -> None:
-    rows = ["a,b,c"] + [f"{i},{i * i % 7},{i % 5}" for i in range(40)]
+    rows = ["a,b,c"] + [f"{i},{i * i % 7},{i / 8}" for i in range(40)]
     rows[30] = f"3,{cell},1"
     Path("x.csv").write_text("\n".join(rows))
     result = invoke("train", "--set", "data.dataset=x.csv")
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"error: x.csv: row 30, column b: {cell!r} is not a number")
+    assert result.stderr.startswith(f"error: x.csv: row 30 (line 31), column b: {cell!r} is not a number")
 
 
 # YAML

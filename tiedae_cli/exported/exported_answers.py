@@ -20,7 +20,7 @@ from tiedae_cli.exported.exported_file import ExportedModel, form_of_codes, refu
 from tiedae_cli.exported.exported_scores import ExportedScores, exported_scores
 from tiedae_cli.output import figures
 from tiedae_cli.output.figures import Answers
-from tiedae_cli.output.item_writer import WRITERS, NumberColumn, write_records
+from tiedae_cli.output.item_writer import NumberColumn, format_of, write_records
 from tiedae_cli.output.named_rows import named_rows
 from tiedae_cli.output.output_targets import check_targets
 from tiedae_cli.output.terminal import Terminal, write_output
@@ -232,7 +232,7 @@ def decode_exported(model: ExportedModel, codes: str, output: str, kind: str, as
         pictures = figures.all_pictures((block.values for block in answers), items.count, form)
         write_output(output, figures.picture_grid(pictures))
         return len(pictures)
-    if form.columns is not None and WRITERS[kind].has_keys:
+    if form.columns is not None and format_of(kind).has_keys:
         return write_records(output, kind, (named_rows(block, form.columns, form.window) for block in answers))
     dtype = np.dtype(np.uint8 if form.kind == "images" and not as_float else np.float32)
     raw = ((block.items, raw_array(block.values, form, as_float).astype(dtype, copy=False)) for block in answers)

@@ -86,7 +86,7 @@ def write_records(
 
     Args:
         target: a path or ``-``.
-        kind: one of ``WRITERS``.
+        kind: one of ``FORMATS``, or ``spreadsheet``.
         blocks: all with the same keys.
         numbers: the key that holds each item's numbers, if there is one.
         count: N, if known.
@@ -98,7 +98,7 @@ def write_records(
     """
     from tiedae_cli.output.output_targets import opened_output, refuse_binary_on_terminal
 
-    chosen, written = WRITERS[kind], 0
+    chosen, written = format_of(kind), 0
     if not chosen.is_text:
         refuse_binary_on_terminal(target)
 
@@ -353,7 +353,7 @@ FORMATS: dict[str, ItemFormat] = {
     "jsonl": ItemFormat("JSON Lines", _write_json_lines, has_lists=True),
     "parquet": ItemFormat("Parquet", _write_parquet, is_text=False),
 }
-WRITERS = FORMATS | {"spreadsheet": ItemFormat("CSV for spreadsheets", _write_spreadsheet)}
+SPREADSHEET = ItemFormat("CSV for spreadsheets", _write_spreadsheet)
 KEYED_FORMATS = tuple(name for name, one in FORMATS.items() if one.has_keys)
 
 
@@ -361,6 +361,11 @@ def listed(names: Iterable[str]) -> str:
     """Join format names for a sentence: ``npy, csv or jsonl``."""
     *first, last = names
     return f"{', '.join(first)} or {last}" if first else last
+
+
+def format_of(kind: str) -> ItemFormat:
+    """Return the format of a writer: one of ``FORMATS``, or that of ``for_spreadsheet``."""
+    return SPREADSHEET if kind == "spreadsheet" else FORMATS[kind]
 
 
 def for_spreadsheet(kind: str, asked: bool) -> str:

@@ -9,7 +9,7 @@ from tiedae_cli.data.item_set import Block, ItemForm
 from tiedae_cli.data.records import Records
 from tiedae_cli.model.inference import decoded
 from tiedae_cli.output import figures
-from tiedae_cli.output.item_writer import WRITERS, NumberColumn, write_records
+from tiedae_cli.output.item_writer import NumberColumn, format_of, write_records
 from tiedae_cli.output.named_rows import named_rows
 from tiedae_cli.output.terminal import write_output
 from tiedae_cli.runs.trained_run import OpenRun
@@ -44,7 +44,7 @@ def decode_codes(run: OpenRun, codes: str, output: str, kind: str, as_float: boo
         pictures = figures.all_pictures((block.values for block in answers), items.count, form)
         write_output(output, figures.picture_grid(pictures))
         return len(pictures)
-    if form.columns is not None and WRITERS[kind].has_keys:
+    if form.columns is not None and format_of(kind).has_keys:
         raw = (Block(block.items, form.restored(block.values.astype(np.float64))) for block in answers)
         return write_records(output, kind, (named_rows(block, form.columns, form.window) for block in raw))
     dtype = np.dtype(np.uint8 if form.kind == "images" and not as_float else np.float32)

@@ -60,7 +60,7 @@ def _folders(path: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str
     if _is_array(path):
         yield prefix, path
     elif depth < DEEPEST:
-        for child in sorted(path.iterdir()):
+        for child in sorted(path.iterdir(), key=lambda child: child.as_posix()):
             if child.is_dir() and not child.is_symlink() and any((child / mark).is_file() for mark in MARKS):
                 yield from _folders(child, f"{prefix}/{child.name}" if prefix else child.name, depth + 1)
 
