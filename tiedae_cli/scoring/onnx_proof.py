@@ -8,6 +8,7 @@ with a warning.
 Shapes: N items, B items per batch, D values per item.
 """
 
+import copy
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 RELATIVE, OF_SQUARES = 1e-5, 1e-6  # allowed difference: of the score, of the item's sum of squares
 LEAST_SQUARE = 1e-6  # per value
 ROUNDED, ROUNDINGS = 2.0**-21, 3  # of the largest value, random in each value; so many times
+MARGIN = 4  # by how much onnxruntime's rounding may exceed torch's, and the worst rounding a random one
+WORTHLESS = 0.01  # of a score: rounding that changes it by more is worth a warning
 VALUES = 1e-4  # allowed difference of codes and reconstructions, relative to the largest value (at least 1)
 MOST_COMPARED = 10_000  # items of the splits, drawn evenly
 DRAWN = 1000  # items from the reference
@@ -95,6 +98,7 @@ class _Comparison:
         self.session, self.scorer, self.document = session, scorer, document
         self.names = [one.name for one in document.outputs]
         self.largest, self.share = 0.0, 0.0
+        self.exact = copy.deepcopy(scorer.run.network).double()
         self.is_rounding = False
 
     @torch.inference_mode()
@@ -111,7 +115,7 @@ class _Comparison:
         finite = np.isfinite(score) & np.isfinite(total)
         allowed = self._allowed(score, seen)
         if self.scorer.ranker.kept:
-            allowed = np.maximum(allowed, self._rounding(x, made, score, allowed))
+            allowed = np.maximum(allowed, MARGIN * self._rounding(x, made, score, allowed))
         difference = self._check("score", found["score"], score, allowed, finite)
         self._check("squared_error", found["squared_error"], total, self._allowed(total, seen), finite)
         shares = from_input(found["because"], form).astype(np.float64) * total[:, None]
@@ -131,15 +135,21 @@ class _Comparison:
         return allowed
 
     def _rounding(self, x: Tensor, made: Tensor, score: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-        """Return by how much rounding of the reconstruction moves each score, (B,); infinite scores are not compared."""
+        """Return by how much rounding of the reconstruction moves each score, (B,); infinite scores are not compared.
+
+        A reconstruction is rounded by what torch's differs from the same network in float64.
+        """
         generator = torch.Generator().manual_seed(0)
-        largest = torch.maximum(x.abs(), made.abs()).amax(1, keepdim=True) if len(x) else x
+        largest = ROUNDED * torch.maximum(x.abs(), made.abs()).amax(1, keepdim=True) if len(x) else x
+        if len(x):
+            error = (made - self.exact(x.double())).abs().amax(1, keepdim=True).float()
+            largest = torch.maximum(largest, MARGIN * error)
         moved = np.zeros_like(score)
         with np.errstate(all="ignore"):
             for _ in range(ROUNDINGS):
-                noise = ROUNDED * largest * (2 * torch.rand(made.shape, generator=generator) - 1)
+                noise = largest * (2 * torch.rand(made.shape, generator=generator) - 1)
                 moved = np.fmax(moved, np.abs(self.scorer.ranker.scores(x, made + noise).numpy() - score))
-            if bool((moved > allowed).any()) and not self.is_rounding:
+            if bool((moved > np.maximum(allowed, WORTHLESS * score)).any()) and not self.is_rounding:
                 self.is_rounding = True
                 log.warning(
                     "the reconstruction errors of this model are hardly more than the rounding of float32, and so are its scores: "
