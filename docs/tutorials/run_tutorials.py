@@ -59,6 +59,7 @@ def executed(text: str) -> str:
 def _with_output(found: re.Match[str], names: dict[str, Any]) -> str:
     kind, code, _ = found.groups()
     output = _shell(code) if kind == "bash" else _python(code, names)
+    output = output.replace(f"{Path.cwd()}/", "")
     lines = [line.rstrip() for line in output.strip("\n").splitlines()]
     if len(lines) > MOST_LINES:
         lines = [*lines[:KEPT_LINES], "...", *lines[KEPT_LINES - MOST_LINES + 1 :]]

@@ -22,6 +22,7 @@ OPTIONAL_COMPARISON_COLUMNS = (
     "code",
     "para-\nmeters",
     "MSE per\npixel",
+    "MSE per\nfeature",
 )
 """Columns that are hidden in a narrow window, the first one first."""
 
@@ -42,12 +43,13 @@ def comparison_table(runs: Sequence[ComparedRun], source: str, in_raw_units: boo
     # 80 columns must do: no vertical lines, narrow headings; names are folded, numbers are not.
     split = "" if first.split is None else f"{first.split} split, "
     units = ", errors in the data's own units" if in_raw_units else ""
-    title = f"{source}, {split}{first.model.items:,} images{units}"
+    images = runs[0].evaluation.raw is None
+    title = f"{source}, {split}{first.model.items:,} {'images' if images else 'vectors'}{units}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in ("run", "shape"):
         table.add_column(heading, overflow="fold")
-    metrics = metrics_of(first.model, images=runs[0].evaluation.raw is None)
-    headings = [textwrap.fill(metric.title(images=True), NARROW) for metric in metrics]
+    metrics = metrics_of(first.model, images)
+    headings = [textwrap.fill(metric.title(images), NARROW) for metric in metrics]
     for heading in ("tied", "para-\nmeters", "code", *headings, "PCA's,\nsame\ncode", "seconds"):
         table.add_column(heading, justify="right", overflow="fold", no_wrap=True)
     lowest = min(evaluation.model.squared_error for evaluation in found)
