@@ -178,7 +178,7 @@ def test_counts_and_fractions_are_those_of_the_config(empty_folder: Path) -> Non
     [
         (np.where(ROWS > 1e4, np.nan, ROWS), "X: row . holds NaN"),
         (np.zeros((3, 2, 2, 2, 2)), "X: 3 x 2 x 2 x 2 x 2: 5 dimensions"),
-        (np.zeros(3), "X: 3: 1 dimensions"),
+        (np.zeros(3), "X: a series of 3 numbers; a window of them is an item"),
         (np.zeros((0, 4)), "X: 0 x 4: empty"),
         (np.full((3, 2), "a"), "X: its type is <U1, not numbers"),
         (np.zeros((3, 2), complex), "not numbers"),

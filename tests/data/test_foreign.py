@@ -113,13 +113,13 @@ def test_lists_of_numbers_become_one_column_per_value(kind: str) -> None:
     rows = EMBEDDINGS.tolist()
     path = "x.jsonl" if kind == "jsonl" else "x.parquet"
     if kind == "jsonl":
-        Path(path).write_text("".join(f'{{"v": {index % 3}, "emb": {row}}}\n' for index, row in enumerate(rows)))
+        Path(path).write_text("".join(f'{{"v": {index / 4}, "emb": {row}}}\n' for index, row in enumerate(rows)))
     else:
         lists = pyarrow.array(
             rows, pyarrow.list_(pyarrow.float64(), 8) if kind == "fixed" else pyarrow.list_(pyarrow.float64())
         )
         pyarrow.parquet.write_table(
-            pyarrow.table({"v": [index % 3 for index in range(30)], "emb": lists}), path, row_group_size=7
+            pyarrow.table({"v": [index / 4 for index in range(30)], "emb": lists}), path, row_group_size=7
         )
     found = silently(load, path)
     np.testing.assert_array_equal(found.raw(0, 30)[:, 1:], EMBEDDINGS)
@@ -169,7 +169,9 @@ def test_a_column_with_two_units_is_an_error(cells: list[str], row: int) -> None
     Path("x.csv").write_text("p;v\n" + "".join(f"{cell};1\n" for cell in cells))
     with (
         captured_log(),
-        pytest.raises(DataError, match=rf"x.csv: row {row}, column p: .* the numbers of a column have one unit"),
+        pytest.raises(
+            DataError, match=rf"x.csv: row {row} \(line {row + 1}\), column p: .* the numbers of a column have one unit"
+        ),
     ):
         load("x.csv")
 

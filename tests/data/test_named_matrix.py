@@ -123,4 +123,5 @@ def test_a_model_of_genes_takes_every_form_and_names_them(tiedae: Tiedae) -> Non
         assert again == first
     frame = "\n".join([",".join(reversed(GENES)), *(",".join(map(str, row[::-1])) for row in counts().astype(int).tolist())])
     Path("x.csv").write_text(frame)
-    assert tiedae("score", "run", "x.csv", "--explain", 1, "--threshold", 0, "-q").lines == first
+    lines = tiedae("score", "run", "x.csv", "--explain", 1, "--threshold", 0, "-q").lines
+    assert [line.pop("line") for line in lines] == list(range(2, 2 + len(lines))) and lines == first

@@ -120,7 +120,9 @@ def test_a_checkpoint_alone_fetches_nothing(server: Server, tiedae: Tiedae) -> N
     asked = len(server.fetched)
     server.files["x.csv"] += b"1,2,3\n"
     result = tiedae("eval", "alone.safetensors")
-    assert result.code == 2 and "a checkpoint alone does not choose what is fetched" in result.err
+    assert (
+        result.code == 2 and "was trained on x.csv; where that lies, only the config.yaml of its run folder says" in result.err
+    )
     Path("run/config.yaml").unlink()
     assert tiedae("train", "--resume", "run", "epochs=2", "-q").code == 2
     assert len(server.fetched) == asked

@@ -104,6 +104,8 @@ def assert_alike(found: list[dict[str, object]], expected: list[dict[str, object
         for key, value in own.items():
             if isinstance(value, float):
                 assert mine[key] == pytest.approx(value, rel=2e-5, abs=1e-6), key
+            elif isinstance(value, dict):
+                assert mine[key] == {name: pytest.approx(one, rel=2e-5) for name, one in value.items()}, key
             elif key == "outliers":  # an item whose score is the threshold may be one in one arithmetic and not in the other
                 assert mine[key] == pytest.approx(value, abs=1)
             elif key != "outlier" or own.get("score", own["squared_error"]) != own["threshold"]:

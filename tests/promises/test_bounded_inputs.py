@@ -76,8 +76,7 @@ def test_every_source_is_refused_before_it_fills_the_memory(
 
 @pytest.mark.parametrize("kind", ["jsonl", "txt"])
 def test_a_line_has_a_limit(kind: str, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
-    for module in ("system.memory_limits", "data.sources.json_lines"):
-        monkeypatch.setattr(f"tiedae_cli.{module}.LONGEST_LINE", 1_000_000)
+    monkeypatch.setattr("tiedae_cli.system.memory_limits.LONGEST_LINE", 1_000_000)
     good = "[1, 2, 3]\n" if kind == "jsonl" else "1 2 3\n"
     Path(f"x.{kind}").write_text(good * 20_000 + "[" * (kind == "jsonl") + "1 " * 6_000_000 + "\n")
     result = tiedae("train", f"x.{kind}", "-q")

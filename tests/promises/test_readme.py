@@ -108,7 +108,7 @@ def shortened(words: list[str]) -> list[str]:
         return words
     if "--minutes" in words:
         words = [*words, "--minutes", "0.05"]  # the last one counts
-    fitting = ["--set", "data.validation=50"] if any(word.startswith("mnist") for word in words) else []
+    fitting = ["--set", "data.validation=50"] if any(word.startswith(("mnist", "denoise")) for word in words) else []
     length = "training.steps=1" if {"anomalies", "defects"} & set(words) else "training.epochs=1"
     return [*words, "--set", length, *fitting]
 
@@ -358,7 +358,11 @@ def test_every_script_extra_and_group_exists() -> None:
     named = {extra for group in re.findall(r"\.\[([a-z0-9,]+)\]", PROSE) for extra in group.split(",")}
     assert {"hdf5", "onnx"} <= named <= pyproject["project"]["optional-dependencies"].keys()
     guide = (ROOT / "CONTRIBUTING.md").read_text()
-    assert {"test", "dev", "bench"} == set(re.findall(r"--group (\w+)", PROSE + guide)) == pyproject["dependency-groups"].keys()
+    assert (
+        {"test", "dev", "bench", "docs"}
+        == set(re.findall(r"--group (\w+)", PROSE + guide))
+        == pyproject["dependency-groups"].keys()
+    )
 
 
 def test_every_benchmark_is_in_the_table_of_scripts() -> None:

@@ -280,7 +280,7 @@ def test_a_signal_while_data_is_loaded(number, config, monkeypatch):
         os.kill(os.getpid(), number)
         time.sleep(60)
 
-    monkeypatch.setattr("tiedae_cli.training.suitable_data.load_splits", load)
+    monkeypatch.setattr("tiedae_cli.data.load_data.load_digits", load)
     assert train("--config", config, code=128 + number).stderr == "interrupted\n"
     assert not Path("runs").exists()
 

@@ -296,10 +296,13 @@ def test_two_processes_share_a_search_and_finish_the_trial_of_one_that_is_killed
     out, err = other.communicate(timeout=300)
     assert other.returncode == 0, err
     done = json.loads(out.splitlines()[-1])
-    assert first["number"] > 0 and done["runs"] == 10
+    assert first["number"] > 0 and 10 <= done["runs"] <= 11  # both may have begun the tenth at once
     study = sqlite3.connect("runs/x-tune/study.db")
     states = study.execute("select number, state from trials order by number").fetchall()
-    assert [number for number, _ in states] == list(range(10)) and {state for _, state in states} <= {"COMPLETE", "PRUNED"}
+    assert [number for number, _ in states] == list(range(done["runs"])) and {state for _, state in states} <= {
+        "COMPLETE",
+        "PRUNED",
+    }
     assert done["chosen"]["validation_mse_per_value"] == min(
         value for (value,) in study.execute("select value from trial_values")
     )

@@ -84,8 +84,10 @@ class ItemForm:
 
     @property
     def raw_shapes(self) -> list[tuple[int, ...]]:
-        """The shapes that one item of an image array may have."""
+        """The shapes that one item of an array may have: of a vector one, of an image also those of other layouts."""
         channels, height, width = self.shape
+        if self.kind != "images":
+            return [self.raw_shape]
         gray = [(height, width)] * (channels == 1)
         return list(dict.fromkeys([self.raw_shape, *gray, self.shape, (height, width, channels)]))
 

@@ -115,7 +115,7 @@ def load_memory(data: MemoryData, config: DataConfig) -> Splits:
 
 
 def _load_urls(config: DataConfig, may_fetch: bool) -> Splits:
-    """Load data of which some lies at a URL."""
+    """Load data, some of it from URLs."""
     shown = [public_url(name) for name in config.sources]
     if not may_fetch:
         raise DataError(f"{shown[0]}: a checkpoint does not choose what is fetched; name the data")

@@ -5,27 +5,28 @@ Shapes: B items per block, D values per item.
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tiedae_cli.data.image_files import expand_folders, load_image_files
-from tiedae_cli.data.item_reader import ItemReader, raw_array
+from tiedae_cli.data.item_reader import ItemReader, Items, check_id, raw_array
 from tiedae_cli.data.item_set import Block
-from tiedae_cli.data.records import Records
+from tiedae_cli.data.records import Records, item_columns
 from tiedae_cli.data.windows import row_form
 from tiedae_cli.errors import InputError, OutliersFound
 from tiedae_cli.exported.exported_file import ExportedModel, form_of_codes, refuse_without_data
 from tiedae_cli.exported.exported_scores import ExportedScores, exported_scores
 from tiedae_cli.output import figures
 from tiedae_cli.output.figures import Answers
-from tiedae_cli.output.item_writer import NumberColumn, format_of, write_records
+from tiedae_cli.output.item_writer import NumberColumn, format_of, write_records, writes_ids
 from tiedae_cli.output.named_rows import named_rows
 from tiedae_cli.output.output_targets import check_targets
 from tiedae_cli.output.terminal import Terminal, write_output
 from tiedae_cli.runs.export_document import ThresholdFacts
 from tiedae_cli.scoring.failures import Failures
+from tiedae_cli.scoring.scored_item import ScoredItem, item_of
 from tiedae_cli.system.portability import quoted
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class ExportedRequest:
     fail_above: int | None = None
     output: str = "-"
     file_format: str = "jsonl"
+    key: str | None = None
+    """The column with the user's key of each item; None: detected."""
 
 
 @dataclass
@@ -54,6 +57,7 @@ class _Seen:
     items: int = 0
     outliers: int = 0
     squared_error: float = 0.0
+    highest: ScoredItem | None = None
 
 
 def score_exported(model: ExportedModel, inputs: Sequence[str], request: ExportedRequest, terminal: Terminal) -> None:
@@ -73,10 +77,12 @@ def score_exported(model: ExportedModel, inputs: Sequence[str], request: Exporte
     """
     refuse_without_data(model, inputs, "score")
     limit, failures, seen = _limit(model, request), Failures(), _Seen()
-    blocks = model.reader(failures.add).open_rows(inputs).blocks
+    check_id(request.key, inputs)
+    items = model.reader(failures.add, finds_id=True, key=request.key).open_rows(inputs)
     check_targets(request.output)
-    scored = exported_scores(model, blocks, failures.add)
-    records = _records(model, _counted(scored, limit, seen), request, limit, seen, failures)
+    scored = exported_scores(model, items.blocks, failures.add)
+    columns = (_columns(model, items, one, limit) for one in _counted(scored, limit, seen))
+    records = _records(model, columns, request, limit, seen, failures)
     write_records(request.output, request.file_format, records)
     if request.output != "-":
         terminal.result(request.output)
@@ -120,29 +126,40 @@ def _counted(blocks: Iterator[ExportedScores], limit: ThresholdFacts | None, see
         seen.items += len(scored.scores)
         seen.outliers += 0 if limit is None else int((scored.scores > limit.value).sum())
         seen.squared_error += float(scored.squared_errors.sum())
+        if len(scored.scores) and (seen.highest is None or scored.scores.max() > seen.highest.score):
+            place = int(scored.scores.argmax())
+            seen.highest = item_of(scored.block, place, float(scored.scores[place]))
         yield scored
 
 
 def _records(
     model: ExportedModel,
-    blocks: Iterator[ExportedScores],
+    blocks: Iterator[tuple[np.ndarray, dict[str, Sequence[Any]]]],
     request: ExportedRequest,
     limit: ThresholdFacts | None,
     seen: _Seen,
     failures: Failures,
 ) -> Iterator[Records]:
-    """Yield what is written of each item, in order; of the ``top`` worst, worst first; or one object about all."""
+    """Yield what is written of each item, in order; of the ``top`` worst, worst first; or one object about all.
+
+    Args:
+        model: the exported file.
+        blocks: scores and columns of the items.
+        request: what to make of them.
+        limit: what makes an outlier.
+        seen: what was counted.
+        failures: of the items.
+    """
     worst: tuple[np.ndarray, dict[str, list[Any]]] | None = None
-    for scored in blocks:
+    for scores, columns in blocks:
         if seen.items:
             failures.tell()
         if request.summary:
             continue
-        columns = _columns(model, scored, limit)
         if request.top is None:
             yield Records(columns)
-        elif len(scored.scores):
-            worst = _worst(worst, scored.scores, columns, request.top)
+        elif len(scores):
+            worst = _worst(worst, scores, columns, request.top)
     if worst is not None:
         yield Records(worst[1])
     if not seen.items:
@@ -151,10 +168,12 @@ def _records(
         yield Records.one(_summary(model, seen, limit, failures))
 
 
-def _columns(model: ExportedModel, scored: ExportedScores, limit: ThresholdFacts | None) -> dict[str, Sequence[Any]]:
-    """Return what is written of each item, with the keys of ``tiedae score``."""
+def _columns(
+    model: ExportedModel, items: Items, scored: ExportedScores, limit: ThresholdFacts | None
+) -> tuple[np.ndarray, dict[str, Sequence[Any]]]:
+    """Return the scores of a block, and what is written of each item, with the keys of ``tiedae score``."""
     data = model.config.data
-    values: dict[str, Sequence[Any]] = {"item": scored.block.items}
+    values: dict[str, Sequence[Any]] = item_columns(scored.block, items)
     if (data.label is not None or data.normal) and scored.block.labels is not None:
         values["label"] = scored.block.labels
     if scored.ranked is not None:
@@ -164,7 +183,7 @@ def _columns(model: ExportedModel, scored: ExportedScores, limit: ThresholdFacts
     if limit is not None:
         values["threshold"] = [limit.value] * len(scored.scores)
         values["outlier"] = (scored.scores > limit.value).tolist()
-    return values
+    return scored.scores, values
 
 
 def _worst(
@@ -188,6 +207,9 @@ def _summary(model: ExportedModel, seen: _Seen, limit: ThresholdFacts | None, fa
         values["unreadable"] = failures.count
     if limit is not None:
         values |= {"threshold": limit.value, "outliers": seen.outliers}
+    if seen.highest is not None:
+        values["highest"] = seen.highest.values()
+    if limit is not None:
         if limit.expected_false_alarm_rate is not None:
             values["expected_false_alarm_rate"] = limit.expected_false_alarm_rate
         if limit.false_alarm_rate_interval is not None:
@@ -195,16 +217,21 @@ def _summary(model: ExportedModel, seen: _Seen, limit: ThresholdFacts | None, fa
     return values
 
 
-def encode_exported(model: ExportedModel, inputs: Sequence[str], output: str, kind: str) -> tuple[int, int]:
-    """Write the codes of inputs; return their number and size. Arguments as of ``score_exported``.
+def encode_exported(
+    model: ExportedModel, inputs: Sequence[str], output: str, kind: str, key: str | None = None
+) -> tuple[int, int]:
+    """Write the codes of inputs; return their number and size. Arguments as of ``encode_items``.
 
     Raises:
+        InputError: no input has the column ``key``.
         DataError: an item cannot be read; none is skipped.
         StorageError: the codes cannot be written; an older file stays intact.
     """
     refuse_without_data(model, inputs, "encode")
-    items = model.reader().open(inputs)
-    blocks = (Records({"item": block.items, "code": model.answers(block.values, "code")[0]}) for block in items.blocks)
+    has_keys = writes_ids(kind, key)
+    check_id(key, inputs)
+    items = replace(model.reader(finds_id=has_keys, key=key).open(inputs), has_lines=False)
+    blocks = (Records({**item_columns(block, items), "code": model.answers(block.values, "code")[0]}) for block in items.blocks)
     size = model.code_size
     return write_records(output, kind, blocks, NumberColumn("code", (size,), np.dtype(np.float32)), items.count), size
 

@@ -89,9 +89,9 @@ class ExportedModel:
         size = max(1, BLOCK_VALUES // max(self.form.values_per_item, LEAST_WIDTH))
         return min(size, NEIGHBOURS_BLOCK) if self.document.training_items_inside else size
 
-    def reader(self, bad: Bad = stop) -> "RawReader":
-        """Return a reader of inputs in the data's own units."""
-        return RawReader(self.form, self.block_size, bad, data=self.config.data)
+    def reader(self, bad: Bad = stop, finds_id: bool = False, key: str | None = None) -> "RawReader":
+        """Return a reader of inputs in the data's own units. Arguments as of ``ItemReader``."""
+        return RawReader(self.form, self.block_size, bad, data=self.config.data, finds_id=finds_id, id=key)
 
     def answers(self, raw: np.ndarray, *names: str) -> list[np.ndarray]:
         """Return outputs of the graph for raw values, (B, D); only what they need is computed."""

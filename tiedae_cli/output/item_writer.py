@@ -368,6 +368,22 @@ def format_of(kind: str) -> ItemFormat:
     return SPREADSHEET if kind == "spreadsheet" else FORMATS[kind]
 
 
+def writes_ids(kind: str, key: str | None) -> bool:
+    """Return whether a format has a place for the user's keys.
+
+    Args:
+        kind: the writer.
+        key: ``--id``.
+
+    Raises:
+        InputError: a column of keys was asked for, and the format has none.
+    """
+    has_keys = format_of(kind).has_keys
+    if key is not None and not has_keys:
+        raise InputError(f"--id {key}: {format_of(kind).title} holds codes alone; use --format {listed(KEYED_FORMATS)}")
+    return has_keys
+
+
 def for_spreadsheet(kind: str, asked: bool) -> str:
     """Return the writer of a format: with ``--spreadsheet``, that of CSV without formulas.
 

@@ -4,6 +4,7 @@ Shapes: B items per batch, D values per item, K numbers per code; C x H x W of a
 """
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,6 +84,8 @@ class ExportDocument(BaseModel):
     """images or vectors."""
     shape: tuple[int, int, int]
     """(C, H, W) of an item; windows are (1, W, D)."""
+    source_shape: tuple[int, ...] | None
+    """Of images: the shape of an item in the training array, in which ``decode`` writes; None: the usual one."""
     units: str
     columns: Columns | None
     """The named columns in the order in which the graph takes them."""
@@ -116,7 +119,8 @@ class ExportDocument(BaseModel):
     def form(self) -> ItemForm:
         """Return the form of an item in the data's own units: nothing is left to scale."""
         fill = None if self.missing == "refused" else np.zeros(int(np.prod(self.shape)))
-        return ItemForm(self.shape, self.kind, scale=self.scale, fill=fill, range=self.range, columns=self.columns)
+        form = ItemForm(self.shape, self.kind, scale=self.scale, fill=fill, range=self.range, columns=self.columns)
+        return replace(form, source_shape=self.source_shape)
 
     @property
     def scale(self) -> float:
@@ -214,6 +218,7 @@ def new_document(form: ItemForm, config: Config, code: int, **facts: Any) -> Exp
         tiedae=__version__,
         kind=form.kind,
         shape=form.shape,
+        source_shape=form.source_shape,
         units=_units(form),
         columns=form.columns,
         range=form.range,
@@ -245,6 +250,7 @@ def read_document(text: str, name: str) -> tuple[ExportDocument, Config]:
         if document.version != VERSION or document.format != FORMAT:
             raise CheckpointError(f"{name}: written by tiedae {document.tiedae[:20]}; export the model again")
         fits = document.kind in KINDS and min(document.shape) > 0 and bool(document.inputs)
+        fits = fits and document.source_shape in (None, *replace(document.form(), source_shape=None).raw_shapes)
         if not fits or document.inputs[0].shape[1:] != input_shape(document.form()):
             raise CheckpointError(f"{name}: damaged: its items have an impossible form")
         return document, validate_config(document.config, name)

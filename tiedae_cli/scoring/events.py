@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tiedae_cli.data.item_set import Block, ItemForm
-from tiedae_cli.scoring.scored import Scored, ScoredItem
+from tiedae_cli.scoring.scored import Scored
+from tiedae_cli.scoring.scored_item import ScoredItem
 
 COLUMNS = 3  # of an event
 MOST_REASONS = 48  # of a window, among which its columns are looked for

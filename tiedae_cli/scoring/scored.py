@@ -5,7 +5,6 @@ Shapes: B items per block.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,28 +13,7 @@ from tiedae_cli.data.item_set import Block
 from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.errors import DataError
 from tiedae_cli.scoring.reasons import Evidence
-
-
-@dataclass(frozen=True)
-class ScoredItem:
-    """One item."""
-
-    item: str | int
-    line: int | None
-    """From 1; None unless the source is text."""
-    id: Any
-    """The user's key or time stamp; None if the source has none."""
-    score: float
-
-    @property
-    def name(self) -> Any:
-        """What the item is called: its key, else its number."""
-        return self.item if self.id is None else self.id
-
-    def values(self) -> dict[str, Any]:
-        """Return the item as the JSON interface names it."""
-        known = {name: value for name, value in (("line", self.line), ("id", self.id)) if value is not None}
-        return {"item": self.item, **known, "score": self.score}
+from tiedae_cli.scoring.scored_item import ScoredItem, item_of
 
 
 @dataclass(frozen=True)
@@ -59,9 +37,7 @@ class Scored:
 
     def item(self, index: int) -> ScoredItem:
         """Return one item."""
-        origin = self.block.origin
-        key = None if origin.ids is None else origin.ids[index]
-        return ScoredItem(self.block.items[index], origin.line(index), key, self.scores[index].item())
+        return item_of(self.block, index, self.scores[index].item())
 
     def only(self, kept: Sequence[int]) -> "Scored":
         """Return the items at some positions."""

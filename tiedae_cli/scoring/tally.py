@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tiedae_cli.errors import InputError
 from tiedae_cli.scoring.labels import Labelled, separation
-from tiedae_cli.scoring.scored import Scored, ScoredItem, joined
+from tiedae_cli.scoring.scored import Scored, joined
+from tiedae_cli.scoring.scored_item import ScoredItem
 
 
 class Worst:

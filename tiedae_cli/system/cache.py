@@ -65,7 +65,7 @@ def taking_turns(folder: Path) -> Iterator[None]:
 
 
 def _remove_damage(folder: Path) -> None:
-    """Remove folders, links and pipes, none of which a cache entry holds: a file could not be put in the place of some."""
+    """Remove folders, links and pipes. No cache entry holds any, and a file could not replace some of them."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

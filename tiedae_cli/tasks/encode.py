@@ -7,9 +7,8 @@ import numpy as np
 
 from tiedae_cli.data.item_reader import ItemReader, check_id, split_items
 from tiedae_cli.data.records import Records, item_columns
-from tiedae_cli.errors import InputError
 from tiedae_cli.model.inference import codes
-from tiedae_cli.output.item_writer import FORMATS, KEYED_FORMATS, NumberColumn, listed, write_records
+from tiedae_cli.output.item_writer import NumberColumn, write_records, writes_ids
 from tiedae_cli.runs.trained_run import OpenRun
 
 
@@ -30,9 +29,7 @@ def encode_items(run: OpenRun, inputs: Sequence[str], split: str, output: str, k
         StorageError: the codes cannot be written; an older file stays intact.
     """
     size = run.network.sizes[-1]
-    has_keys = FORMATS[kind].has_keys
-    if key is not None and not has_keys:
-        raise InputError(f"--id {key}: {FORMATS[kind].title} holds codes alone; use --format {listed(KEYED_FORMATS)}")
+    has_keys = writes_ids(kind, key)
     check_id(key, inputs)
     reader = ItemReader(run.form, run.block_size, data=run.config.data, finds_id=has_keys, id=key)
     items = reader.open(inputs) if inputs else split_items(run.split(split), run.block_size)

@@ -27,7 +27,9 @@ def evaluate_run(run: OpenRun, split: str, components: int | None) -> tuple[Eval
     try:
         items = run.split(split)
     except DataError as problem:
-        raise DataError(f"{problem}\nto measure the model on another file: tiedae eval {quoted(run.path)} FILE") from None
+        command = f"tiedae eval {quoted(run.path)} FILE"
+        more = "" if command in str(problem) else f"\nto measure the model on another file: {command}"
+        raise DataError(f"{problem}{more}") from None
     fitted = run.components(components)
     result = evaluate(run.network, fitted, items, split, run.device)
     return result, measure_denoising(run.network, fitted, items, run.config.training, run.device)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tiedae_cli.cli.commands.options import Debug, Device, IdColumn, Inputs, Json, Model, Output, Quiet, Split, Spreadsheet
-from tiedae_cli.cli.exported_models import exported_model, refuse_options
+from tiedae_cli.cli.exported_models import exported_model
 from tiedae_cli.output.item_writer import FORMATS, choose_format, for_spreadsheet, listed
 
 
@@ -43,8 +43,7 @@ def encode(
         if (exported := exported_model(model, device)) is not None:
             from tiedae_cli.exported.exported_answers import encode_exported
 
-            refuse_options(exported, {"--id": key})
-            count, size = encode_exported(exported, inputs or [], output, writer)
+            count, size = encode_exported(exported, inputs or [], output, writer, key)
         else:
             from tiedae_cli.runs.trained_run import open_run_with_inputs
             from tiedae_cli.tasks.encode import encode_items

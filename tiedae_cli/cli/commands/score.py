@@ -20,7 +20,7 @@ from tiedae_cli.cli.commands.options import (
     fraction,
 )
 from tiedae_cli.cli.exported_models import exported_model, refuse_options
-from tiedae_cli.output.item_writer import FORMATS, KEYED_FORMATS, choose_format, for_spreadsheet, listed
+from tiedae_cli.output.item_writer import FORMATS, KEYED_FORMATS, choose_format, for_spreadsheet, format_of, listed
 from tiedae_cli.scoring.false_alarms import FALSE_ALARMS
 
 if TYPE_CHECKING:
@@ -188,10 +188,10 @@ def _score(
     if (exported := exported_model(model, device)) is not None:
         from tiedae_cli.exported.exported_answers import ExportedRequest, score_exported
 
-        names = {"explain": "--explain", "against": "--against", "sheet": "--contact-sheet", "plot": "--plot", "key": "--id"}
+        names = {"explain": "--explain", "against": "--against", "sheet": "--contact-sheet", "plot": "--plot"}
         given = {option: others[name] for name, option in names.items()}
         refuse_options(exported, {**given, "--events": others["events"] or None})
-        score_exported(exported, inputs, ExportedRequest(**judged), terminal)
+        score_exported(exported, inputs, ExportedRequest(**judged, key=others["key"]), terminal)
         return
     from tiedae_cli.runs.trained_run import open_run_with_inputs
     from tiedae_cli.tasks.score import ScoreRequest
@@ -206,7 +206,7 @@ def _check(request: dict[str, Any]) -> None:
     from tiedae_cli.errors import InputError
 
     one = "prints one object about all items; it cannot be combined with"
-    chosen, written = request["top"] is not None, FORMATS[request["file_format"]]
+    chosen, written = request["top"] is not None, format_of(request["file_format"])
     if request["summary"] and (chosen or request["explain"] is not None or request["against"] is not None):
         raise InputError(f"--summary {one} --top, --explain or --against")
     if request["against"] is not None and (chosen or request["explain"] is not None or request["key"] is not None):
