@@ -15,6 +15,7 @@ X = np.random.default_rng(0).normal([5.0, -300.0, 1e4, 0.1], [1.0, 20.0, 500.0, 
 SMALL: dict[str, Any] = {"epochs": 2, "hidden_sizes": [6, 2], "batch_size": 20}
 
 
+@pytest.mark.slow
 def test_the_table_is_that_of_single_trainings(empty_folder: Path) -> None:
     found = tiedae.cross_validate(X, folds=3, seeds=[1, 2], **SMALL)
     assert [(one["fold"], one["seed"]) for one in found.trainings] == [(fold, seed) for fold in range(3) for seed in (1, 2)]
@@ -28,6 +29,7 @@ def test_the_table_is_that_of_single_trainings(empty_folder: Path) -> None:
     assert os.listdir() == []
 
 
+@pytest.mark.slow
 def test_folds_of_tables_are_those_of_arrays(empty_folder: Path) -> None:
     table = pyarrow.table(dict(zip("abcd", X.T, strict=True)))
     by_array = tiedae.cross_validate(X, folds=2, **SMALL)

@@ -82,6 +82,7 @@ def test_contamination_is_the_flagged_fraction(contamination: float, empty_folde
         tiedae.TiedOutlierDetector(0.7).fit(X)
 
 
+@pytest.mark.slow
 def test_estimators_compose(empty_folder: Path) -> None:
     encoder = tiedae.TiedAutoencoder(**SMALL)
     pipeline = make_pipeline(StandardScaler(), clone(encoder)).fit(X)

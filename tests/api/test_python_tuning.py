@@ -13,6 +13,7 @@ X = np.random.default_rng(0).normal(size=(150, 6)) @ np.random.default_rng(1).no
 SMALL: dict[str, Any] = {"epochs": 2, "hidden_sizes": [8, 2], "batch_size": 20, "quiet": True}
 
 
+@pytest.mark.slow
 def test_values_in_lists_become_runs_in_a_table_with_a_figure(empty_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = tiedae.tune(X, code_size=[2, 4], seed=range(2), **SMALL)
     assert [(one["seed"], one["code_size"]) for one in found.runs] == [(0, 2), (0, 4), (1, 2), (1, 4)]

@@ -64,6 +64,7 @@ def test_answers_to_polars_are_polars(run: Any) -> None:
     np.testing.assert_array_equal(run.model.score(data[NAMES[::-1]]).to_numpy(), run.model.score(ROWS))
 
 
+@pytest.mark.slow
 def test_evaluation_is_that_of_the_command(digits: Any, tiedae: Any, empty_folder: Path) -> None:
     digits.save("kept")
     (said,) = tiedae("eval", "kept", "--json").lines

@@ -402,6 +402,7 @@ def test_vectors_train_and_are_evaluated_in_both_units() -> None:
     assert "raw MSE per feature" in table and "mean vector" in table and "PSNR" not in table
 
 
+@pytest.mark.slow
 def test_a_trained_model_keeps_its_own_statistics() -> None:
     array = vectors()
     load(array)
@@ -509,6 +510,7 @@ def test_a_fraction_of_a_named_data_set_is_of_its_training_split(monkeypatch: py
     assert [len(splits.get(name)) for name in NAMES] == [45, 15, 10]
 
 
+@pytest.mark.slow
 def test_raw_errors_are_exact_beside_a_large_offset() -> None:
     form = ItemForm((1, 1, 2), "vectors", offset=np.array([1e7, 0.0]), scale=np.array([100.0, 0.5]))
     items = ItemSet(np.array([[1e7, 1.0], [1e7 + 1, 3.0]], np.float32).reshape(2, 1, 1, 2), None, form)

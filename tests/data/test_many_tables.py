@@ -202,6 +202,7 @@ def test_the_cache_of_a_large_table_follows_each_file(days: pd.DataFrame, monkey
     np.testing.assert_array_equal(values("days")[21:43], frame(7, 22).to_numpy())
 
 
+@pytest.mark.slow
 def test_python_and_the_command_line_train_on_the_same_rows(days: pd.DataFrame, tiedae: Tiedae) -> None:
     keys: dict[str, Any] = {"epochs": 1, "hidden_sizes": [2]}
     run = tiedae_cli.train(["days/1.csv", "days/2.csv", "days/10.csv"], quiet=True, **keys)
@@ -214,6 +215,7 @@ def test_python_and_the_command_line_train_on_the_same_rows(days: pd.DataFrame, 
         assert tiedae("eval", made.out.strip(), "--json", "-q").code == 0
 
 
+@pytest.mark.slow
 def test_every_command_reads_all_files_and_names_the_file_of_an_item(days: pd.DataFrame, tiedae: Tiedae) -> None:
     made = tiedae("train", "days", "--epochs", 1, "--hidden-sizes", 2, "-q", "--run-dir", "run")
     assert made.code == 0, made.err

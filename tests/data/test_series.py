@@ -125,6 +125,7 @@ def test_interleaved_series_with_times_are_suggested_as_series() -> None:
         assert len(load("x.csv", series="machine")) == 2 * 27
 
 
+@pytest.mark.slow
 def test_encode_and_score_obey_series_of_files_and_pipes() -> None:
     rows = [f"{name},{np.sin(value / 3):.4f}" for name in "AB" for value in range(100)]
     text = "\n".join(["id,v", *rows])

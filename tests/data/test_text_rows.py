@@ -39,6 +39,7 @@ def parsed(text: bytes) -> tuple[list[tuple[str, str]], int]:
     return list(zip(*found.to_pydict().values(), strict=True)), found.num_rows + len(wrong)
 
 
+@pytest.mark.slow
 def test_pieces_of_any_size_hold_the_rows_that_a_parser_finds_in_the_whole_text() -> None:
     generator = random.Random(5)
     for _ in range(400):

@@ -153,6 +153,7 @@ def test_each_row_keeps_its_label(size: int, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.slow
 def test_a_row_has_the_mean_of_its_own_errors_over_the_windows_that_hold_it(stride: int) -> None:
     trained("--set", f"data.stride={stride}")
     model = tiedae_cli.load("run")
@@ -227,6 +228,7 @@ def test_a_model_of_windows_needs_as_many_rows() -> None:
         tiedae_cli.load("run").score(ROWS[:5])
 
 
+@pytest.mark.slow
 def test_the_other_commands_know_windows() -> None:
     trained()
     for command in ("eval", "inspect"):

@@ -17,6 +17,7 @@ from tiedae_cli.output import figures
 VECTORS = ItemForm((1, 1, 6), "vectors", np.arange(6.0), np.full(6, 2.0))
 
 
+@pytest.mark.slow
 def test_a_code_of_two_numbers_is_used_as_the_map() -> None:
     test = load_splits(untrained(VECTORS).config.data).test
     model = untrained(test.form, hidden_sizes=[9, 2]).model(CPU)

@@ -55,6 +55,7 @@ def test_json_lines_equal_those_of_the_json_module(columns: dict[str, list[Any]]
 
 
 @given(columns=COLUMNS)
+@pytest.mark.slow
 def test_csv_equals_that_of_the_csv_module(tmp_path_factory: pytest.TempPathFactory, columns: dict[str, list[Any]]) -> None:
     columns = {"first": [1, 2, 3, 4], **columns}
     buffer = io.StringIO()

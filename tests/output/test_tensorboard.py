@@ -91,6 +91,7 @@ def test_a_missing_package_is_reported_with_its_install_command_before_a_run_is_
     assert not Path("run").exists()
 
 
+@pytest.mark.slow
 def test_vectors_have_scalars_and_codes_but_no_pictures(tiedae: Tiedae) -> None:
     np.save("x.npy", np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32))
     train(

@@ -62,6 +62,7 @@ def options_of(command: str) -> set[str]:
     return {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
+@pytest.mark.slow
 def test_every_command_in_a_message_exists_with_its_options() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     offered = [

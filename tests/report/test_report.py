@@ -125,6 +125,7 @@ def test_a_report_reads_the_last_checkpoint_once(digits_run: Path, monkeypatch: 
     assert sorted(read) == ["best.safetensors", "last.safetensors"]
 
 
+@pytest.mark.slow
 def test_vectors_have_tables_in_the_datas_units(tmp_path: Path, tiedae: Tiedae) -> None:
     rows = np.random.default_rng(0).normal(100, 5, (120, 6))
     header = "a,b,c,d,e,</script><b>f"

@@ -130,6 +130,7 @@ def test_what_load_would_refuse_is_not_saved(trained, path):
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_flipped_bits(whole, path):
     chance = random.Random(1)
     loaded = 0

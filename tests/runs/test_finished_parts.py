@@ -52,6 +52,7 @@ def test_only_the_best_checkpoint_of_a_finished_training_has_them(digits_run: Pa
     assert np.array_equal(found.reference.low, values.min(0)) and np.array_equal(found.reference.high, values.max(0))
 
 
+@pytest.mark.slow
 def test_epoch_0_of_a_training_that_starts_at_pca_is_not_counted(tiedae: Tiedae) -> None:
     arguments = ("digits", "hidden_sizes=8", "linear_path=pca", "output=clip", "learning_rate=0.5", "--run-dir", "run", "-q")
     assert tiedae("train", *arguments, "epochs=3", "early_stopping=2").code == 0  # whose steps lead away from PCA
@@ -177,6 +178,7 @@ def test_more_components_need_the_training_data_and_say_so(digits_run: Path, mon
 # Runs that were killed
 
 
+@pytest.mark.slow
 def test_a_killed_run_has_no_threshold_until_it_is_resumed(digits_run: Path, tiedae: Tiedae) -> None:
     best = digits_run / "best.safetensors"
     whole = best.read_bytes()

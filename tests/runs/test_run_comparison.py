@@ -202,6 +202,7 @@ def test_compare_prints_one_table_in_the_order_given(runs: tuple[Run, Run]) -> N
     ]
 
 
+@pytest.mark.slow
 def test_compare_json_and_picture(runs: tuple[Run, Run], tmp_path: Path) -> None:
     output = tmp_path / "compare.png"
     arguments = ["compare", *(str(run.folder) for run in runs), "-o", str(output), "--n", "4", "--json"]

@@ -125,6 +125,7 @@ def test_regions_are_the_squares_with_the_largest_errors(shape: tuple[int, int, 
     assert (everything.shares.clamp(min=0).sum(1) <= 1 + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_numbers_are_written_as_the_table_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiedae: Tiedae) -> None:
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(1)

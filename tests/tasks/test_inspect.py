@@ -121,6 +121,7 @@ def test_inspect_prints_layers_parameters_and_training(run: Run, tiedae: Tiedae)
     assert "3 of 3; this checkpoint is from epoch 1" in result.out
 
 
+@pytest.mark.slow
 def test_inspect_writes_json_and_both_pictures(run: Run, tmp_path: Path, tiedae: Tiedae) -> None:
     features, codes = tmp_path / "features.png", tmp_path / "codes.png"
     arguments = ["inspect", str(run.folder), "--features", str(features), "--codes", str(codes), "--json"]

@@ -113,6 +113,7 @@ def test_top_writes_the_highest_scores_first(model: TiedAutoencoder, monkeypatch
 
 
 @given(st.lists(st.lists(st.integers(0, 5), max_size=6), max_size=6), st.integers(1, 8))
+@pytest.mark.slow
 def test_ties_among_the_highest_scores_keep_the_first_items(blocks: list[list[int]], count: int) -> None:
     worst = Worst(count)
     for number, block in enumerate(blocks):

@@ -99,6 +99,7 @@ def test_a_signal_stops_observers_with_no_error_and_the_position_is_saved(monkey
 
 
 @pytest.mark.parametrize("call", ["started", "epoch", "finished"])
+@pytest.mark.slow
 def test_what_an_observer_raises_ends_the_training_and_each_hears_of_one_end(
     call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

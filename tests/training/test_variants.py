@@ -208,6 +208,7 @@ def test_gradient_clipping_bounds_the_norm_and_keeps_the_direction():
 @pytest.mark.parametrize(
     "words", [["dense 20", "dense 8"], ["conv 6 4 2", "conv 4 3 1", "dense 8"]], ids=["dense", "convolutions"]
 )
+@pytest.mark.slow
 def test_the_captured_operations_match_plain_steps(words):
     """What a CUDA graph captures, run one by one on the CPU: counter, order and rates looked up on the device."""
     splits = load_splits(Config().data)
