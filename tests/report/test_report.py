@@ -272,7 +272,18 @@ def test_the_page_fits_and_its_pictures_are_painted(shown: Any, tmp_path: Path, 
         base64.b64decode(shown.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})["data"])
     )
     assert len(np.unique(np.asarray(Image.open(taken).convert("L")))) > 50
+    wide = "(box) => box.scrollWidth > box.clientWidth + 1"
+    cut = f"return [...document.querySelectorAll('.scroll')].filter({wide}).map((box) => box.innerText)"
+    assert shown.execute_script(cut) == []  # no table
     assert shown.get_log("browser") == []
+
+
+def test_the_menu_has_the_names_of_the_chapters_and_tables_are_reached_by_keyboard(page: Path) -> None:
+    text = html.unescape(page.read_text())
+    menu = dict(re.findall(r'<a href="#(\w+)">([^<]+)</a>', text[text.index("<nav") : text.index("</nav>")]))
+    chapters = dict(re.findall(r'<section id="(\w+)">\s*<h2>([^<]+)</h2>', text))
+    assert menu == chapters and len(menu) == 7
+    assert text.count('class="scroll"') == text.count('class="scroll" tabindex="0"') and "<th></th>" not in text
 
 
 def test_the_page_cannot_reach_the_network(shown: Any) -> None:

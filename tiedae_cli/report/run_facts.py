@@ -91,7 +91,7 @@ def changed_settings(config: Config) -> list[dict[str, str]]:
         found += [
             {"key": f"{section}.{key}", "value": _word(values[key]), "default": _word(old)}
             for key, old in default.items()
-            if values[key] != old
+            if values[key] != old and not (key == "shuffle" and values[key] == "items")  # what `auto` became
         ]
     return found
 

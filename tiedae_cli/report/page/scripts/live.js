@@ -453,7 +453,7 @@ class Bench {
     this.times.push(performance.now() - start);
     if (this.times.length > 60) this.times.shift();
     const median = [...this.times].sort((a, b) => a - b)[this.times.length >> 1];
-    this.clock.textContent = `${figures(median, 2)} ms per frame, computed on this device`;
+    this.clock.textContent = median < 0.1 ? "computed on this device" : `${figures(median, 2)} ms per frame, computed on this device`;
     clearTimeout(this.later);
     this.later = setTimeout(() => this.settle(), LIVELY);
   }
