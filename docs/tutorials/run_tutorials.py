@@ -20,9 +20,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 HERE = Path(__file__).parent
 BLOCK = re.compile(r"```(bash|python)\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
 PICTURE = re.compile(r"!\[[^\]]*\]\(([\w-]+\.png)\)")
+LARGE = 100_000  # bytes of a picture
 MOST_LINES, KEPT_LINES = 30, 4  # an output longer than this keeps as many of its first lines, and fills up with its last ones
 
 
@@ -50,10 +53,18 @@ def executed(text: str) -> str:
         try:
             made = BLOCK.sub(lambda found: _with_output(found, names), text)
             for picture in PICTURE.findall(text):
-                shutil.copyfile(picture, HERE / picture)
+                _small(Path(picture), HERE / picture)
         finally:
             os.chdir(here)
     return made
+
+
+def _small(source: Path, target: Path) -> None:
+    """Copy a PNG, with 128 colors if it would be slow to load."""
+    if source.stat().st_size < LARGE:
+        shutil.copyfile(source, target)
+    else:
+        Image.open(source).convert("RGB").quantize(128, method=Image.Quantize.MEDIANCUT).save(target, optimize=True)
 
 
 def _with_output(found: re.Match[str], names: dict[str, Any]) -> str:

@@ -43,6 +43,7 @@ for _name in (
     "recipes",
     "promises",
     "linear-path",
+    "tied-weights",
     "speed",
     "scaling",
     "machines",

@@ -1,5 +1,6 @@
 """The documentation site builds without a warning, and each command, key and page is in it."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -39,3 +40,18 @@ def test_the_site_has_every_page_command_and_key_and_loads_nothing_from_elsewher
         loaded = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?(https?:)?//", page.read_text())
         assert not loaded, page
     assert (site / "search" / "search_index.json").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(ROOT.glob("docs/tutorials/*.md"))])
+def test_each_tutorial_has_the_notebook_of_its_page_and_real_outputs(name: str) -> None:
+    folder = ROOT / "docs" / "tutorials"
+    spec = importlib.util.spec_from_file_location("run_tutorials", folder / "run_tutorials.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (folder / f"{name}.md").read_text(encoding="utf-8")
+    assert module.notebook_of(page) == (folder / f"{name}.ipynb").read_text(encoding="utf-8"), (
+        "run docs/tutorials/run_tutorials.py"
+    )
+    assert all((folder / picture).stat().st_size < 300_000 for picture in module.PICTURE.findall(page))
+    assert page.count("```text") >= 3 and "Traceback" not in page and "/tmp/" not in page
