@@ -17,7 +17,13 @@ FILE_OF_THE_REPOSITORY = re.compile(r"\[([^\]]+)\]\((?!http|#)([^)#]*/)?[^)#./]*
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that lie elsewhere (called by mkdocs)."""
     for source, page in OTHERS.items():
-        text = (ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](").replace('"docs/', '"').replace("](README.md", "](index.md")
+        text = (
+            (ROOT / source)
+            .read_text(encoding="utf-8")
+            .replace("](docs/", "](")
+            .replace('"docs/', '"')
+            .replace("](README.md", "](index.md")
+        )
         files.append(File.generated(config, page, content=FILE_OF_THE_REPOSITORY.sub(r"\1", text)))
     files.append(File.generated(config, "reference.md", content=reference()))
     return files

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import Tiedae
 from log_capture import captured_log
@@ -15,10 +14,12 @@ from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import ConfigError
 
+pd: Any = pytest.importorskip("pandas", reason="compares with pandas")
+
 WINDOW = 3
 
 
-def rows(seed: int = 0, count: int = 40) -> pd.DataFrame:
+def rows(seed: int = 0, count: int = 40) -> Any:
     """Rows of two series after each other, with gaps: one at the start of each series, single ones and a run."""
     chance = np.random.default_rng(seed)
     found = pd.DataFrame(chance.normal(size=(count, 2)).round(4), columns=["a", "b"])

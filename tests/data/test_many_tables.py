@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import Tiedae
 from log_capture import captured_log
@@ -19,15 +18,17 @@ from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.runs.trained_run import open_run
 
+pd: Any = pytest.importorskip("pandas", reason="compares with pandas")
+
 NAMES = ["a", "b", "c"]
 
 
-def frame(seed: int, rows: int = 30) -> pd.DataFrame:
+def frame(seed: int, rows: int = 30) -> Any:
     return pd.DataFrame(np.random.default_rng(seed).normal(size=(rows, 3)).round(6), columns=NAMES)
 
 
 @pytest.fixture
-def days() -> pd.DataFrame:
+def days() -> Any:
     """The files 1.csv, 2.csv and 10.csv in a folder; returns all rows in this order."""
     Path("days").mkdir()
     frames = [frame(day, 20 + day) for day in (1, 2, 10)]
@@ -51,11 +52,11 @@ def problem(dataset: object, **fields: object) -> str:
 
 
 @pytest.mark.parametrize("dataset", ["days", "days/*.csv", "d*/", ["days/1.csv", "days/2.csv", "days/10.csv"], ["days"]])
-def test_every_way_to_name_files_gives_their_rows_in_natural_order(dataset: object, days: pd.DataFrame) -> None:
+def test_every_way_to_name_files_gives_their_rows_in_natural_order(dataset: object, days: Any) -> None:
     np.testing.assert_array_equal(values(dataset), days.to_numpy())
 
 
-def test_a_list_keeps_the_order_in_which_it_was_typed(days: pd.DataFrame) -> None:
+def test_a_list_keeps_the_order_in_which_it_was_typed(days: Any) -> None:
     np.testing.assert_array_equal(values(["days/10.csv", "days/1.csv"])[30:], days.to_numpy()[:21])
 
 
@@ -85,7 +86,7 @@ def test_a_partitioned_table_has_the_values_that_pandas_reads(tmp_path: Path) ->
     [(lambda rows: rows.drop(columns="b"), "2.csv", "b"), (lambda rows: rows.assign(z=1.5), "1.csv", "z")],
 )
 def test_a_file_with_other_columns_is_named(
-    change: Callable[[pd.DataFrame], pd.DataFrame], file: str, column: str, days: pd.DataFrame
+    change: Callable[[pd.DataFrame], pd.DataFrame], file: str, column: str, days: Any
 ) -> None:
     change(pd.read_csv("days/2.csv")).to_csv("days/2.csv", index=False)
     text = problem("days")
@@ -93,7 +94,7 @@ def test_a_file_with_other_columns_is_named(
     assert values("days", ignore=[column]).shape[0] == len(days)
 
 
-def test_a_bad_cell_names_its_file_and_row(days: pd.DataFrame) -> None:
+def test_a_bad_cell_names_its_file_and_row(days: Any) -> None:
     Path("days/2.csv").write_text(Path("days/2.csv").read_text().replace("\n", "\noops,1,2\n", 3).replace("oops,1,2\n", "", 2))
     assert problem("days").startswith(f"{Path('days/2.csv')}: row 3 (line 4), column a: 'oops' is not a number")
 
@@ -102,13 +103,13 @@ def windows(**fields: object) -> np.ndarray:
     return load("days", window=5, **fields).train.raw(0, 1000).reshape(-1, 5, 3)
 
 
-def test_no_window_spans_two_files(days: pd.DataFrame) -> None:
+def test_no_window_spans_two_files(days: Any) -> None:
     rows, ends = days.to_numpy(), (21, 43, 73)
     starts = [start for first, end in zip((0, *ends), ends, strict=False) for start in range(first, end - 4)]
     np.testing.assert_array_equal(windows(), [rows[start : start + 5] for start in starts])
 
 
-def test_a_series_that_is_named_spans_files(days: pd.DataFrame) -> None:
+def test_a_series_that_is_named_spans_files(days: Any) -> None:
     for path in Path("days").iterdir():
         pd.read_csv(path).assign(machine="m1").to_csv(path, index=False)
     rows = days.to_numpy()
@@ -116,7 +117,7 @@ def test_a_series_that_is_named_spans_files(days: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("sorts", [False, True])
-def test_each_file_has_a_time_of_its_own(sorts: bool, days: pd.DataFrame) -> None:
+def test_each_file_has_a_time_of_its_own(sorts: bool, days: Any) -> None:
     for path in Path("days").iterdir():
         rows = pd.read_csv(path)
         times = pd.date_range("2024-01-01", periods=len(rows), freq="min").astype(str)
@@ -126,7 +127,7 @@ def test_each_file_has_a_time_of_its_own(sorts: bool, days: pd.DataFrame) -> Non
     np.testing.assert_array_equal(found[17], days.to_numpy()[21:26])
 
 
-def test_rows_out_of_order_name_their_file(days: pd.DataFrame) -> None:
+def test_rows_out_of_order_name_their_file(days: Any) -> None:
     for path in Path("days").iterdir():
         rows = pd.read_csv(path)
         times = pd.date_range("2024-01-01", periods=len(rows), freq="min").astype(str)
@@ -155,7 +156,7 @@ def test_files_named_like_splits_are_the_splits() -> None:
     assert "sample.csv is named like none" in problem("kaggle")
 
 
-def test_a_folder_of_several_kinds_is_named_not_guessed(days: pd.DataFrame) -> None:
+def test_a_folder_of_several_kinds_is_named_not_guessed(days: Any) -> None:
     from PIL import Image
 
     Path("days/notes.md").write_text("x")
@@ -185,7 +186,7 @@ def test_a_table_beside_more_images_is_skipped_with_a_note() -> None:
     assert "1 .csv" in "\n".join(log)
 
 
-def test_names_that_mean_no_tables_are_refused(days: pd.DataFrame) -> None:
+def test_names_that_mean_no_tables_are_refused(days: Any) -> None:
     np.save("x.npy", np.zeros((9, 3)))
     assert "no file matches this pattern" in problem("nights/*.csv")
     assert "x.npy: not a table" in problem(["days/1.csv", "x.npy"])
@@ -193,7 +194,7 @@ def test_names_that_mean_no_tables_are_refused(days: pd.DataFrame) -> None:
     assert "x.npy, which is not a table" in problem("*.npy")
 
 
-def test_the_cache_of_a_large_table_follows_each_file(days: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_a_large_table_follows_each_file(days: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tiedae_cli.data.sources.table.LARGE", 100)
     monkeypatch.setenv("XDG_CACHE_HOME", str(Path("cache").absolute()))
     np.testing.assert_array_equal(values("days"), days.to_numpy())
@@ -203,7 +204,7 @@ def test_the_cache_of_a_large_table_follows_each_file(days: pd.DataFrame, monkey
 
 
 @pytest.mark.slow
-def test_python_and_the_command_line_train_on_the_same_rows(days: pd.DataFrame, tiedae: Tiedae) -> None:
+def test_python_and_the_command_line_train_on_the_same_rows(days: Any, tiedae: Tiedae) -> None:
     keys: dict[str, Any] = {"epochs": 1, "hidden_sizes": [2]}
     run = tiedae_cli.train(["days/1.csv", "days/2.csv", "days/10.csv"], quiet=True, **keys)
     assert run.config.data.dataset == tuple(str(Path(f"days/{day}.csv").absolute()) for day in (1, 2, 10))
@@ -216,7 +217,7 @@ def test_python_and_the_command_line_train_on_the_same_rows(days: pd.DataFrame, 
 
 
 @pytest.mark.slow
-def test_every_command_reads_all_files_and_names_the_file_of_an_item(days: pd.DataFrame, tiedae: Tiedae) -> None:
+def test_every_command_reads_all_files_and_names_the_file_of_an_item(days: Any, tiedae: Tiedae) -> None:
     made = tiedae("train", "days", "--epochs", 1, "--hidden-sizes", 2, "-q", "--run-dir", "run")
     assert made.code == 0, made.err
     whole = tiedae_cli.load("run").score(days.to_numpy())
