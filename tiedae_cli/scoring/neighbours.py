@@ -135,6 +135,9 @@ def append_neighbours(graph: OnnxGraph, ranker: Neighbours, x: str, reconstructi
     """Append the operators of ``Neighbours.scores`` to a graph, and return the name of the scores; arguments as of ``Ranker.onnx``."""
     _, _, references, center = ranker._exact
     width, count = len(ranker.mean), min(ranker.neighbours + SPARE, len(references))
+    # A batch may be empty, and TopK divides by the number of rows in onnxruntime before 1.31: one more row is scored and dropped.
+    extra = graph.constant("neighbours.extra", np.zeros((1, width), np.float32))
+    x, reconstruction = (graph.add("Concat", value, extra, axis=0) for value in (x, reconstruction))
     residual = graph.cast(graph.add("Sub", reconstruction, x), "DOUBLE")
     mean, whitening = (_float64_constant(graph, name, getattr(ranker, name)) for name in ("mean", "whitening"))
     white = graph.add("Gemm", graph.add("Sub", residual, mean), whitening, transB=1)  # (B, D)
@@ -153,7 +156,9 @@ def append_neighbours(graph: OnnxGraph, ranker: Neighbours, x: str, reconstructi
         graph.top(order, count, f"candidates_{part}")
         means.append(_append_mean_distance(graph, centered[: part + 1], kept[: part + 1], f"candidates_{part}", ranker))
     size = graph.constant("neighbours.values", np.array(float(width)))
-    return graph.add("Sqrt", graph.add("Div", graph.add("Mul", *means), size))
+    scores = graph.add("Sqrt", graph.add("Div", graph.add("Mul", *means), size))
+    bounds = (graph.constant(f"neighbours.{name}", np.array([value])) for name, value in (("first", 0), ("last", -1)))
+    return graph.add("Slice", scores, *bounds)
 
 
 def _float64_constant(graph: OnnxGraph, name: str, value: Tensor) -> str:
