@@ -118,6 +118,9 @@ class ExportedModel:
         """The half of the graph behind the code."""
         onnx = optional_package("onnx", "onnx", "decoding with an exported file")
         model = onnx.load_from_string(self._content)
+        model.graph.value_info.extend(
+            output for output in model.graph.output if output.name == "code"
+        )  # old versions look here
         half = optional_package("onnx.utils", "onnx").Extractor(model).extract_model(["code"], ["reconstruction"])
         return self._opened(half.SerializeToString())
 
