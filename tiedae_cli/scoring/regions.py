@@ -28,9 +28,10 @@ def append_region_sums(graph: OnnxGraph, values: str, form: ItemForm) -> str:
     _, height, width = form.shape
     flat = graph.reduced("ReduceSum", values)  # (B, H, W)
     down, across = (_bands(length, region_side(form)) for length in (height, width))
-    sums = graph.add("MatMul", graph.constant("regions.down", down), flat)
-    sums = graph.add("MatMul", sums, graph.constant("regions.across", np.ascontiguousarray(across.T)))
-    return graph.reshaped(sums, (len(down) * len(across),))
+    # The matrices are on the right, because onnxruntime before 1.31 cannot multiply one by an empty batch from the left.
+    sums = graph.add("MatMul", flat, graph.constant("regions.across", np.ascontiguousarray(across.T)))  # (B, H, q)
+    sums = graph.add("MatMul", graph.add("Transpose", sums, perm=[0, 2, 1]), graph.constant("regions.down", down.T.copy()))
+    return graph.reshaped(graph.add("Transpose", sums, perm=[0, 2, 1]), (len(down) * len(across),))
 
 
 def _bands(length: int, side: int) -> np.ndarray:
