@@ -296,10 +296,11 @@ def test_two_processes_share_a_search_and_finish_the_trial_of_one_that_is_killed
     out, err = other.communicate(timeout=300)
     assert other.returncode == 0, err
     done = json.loads(out.splitlines()[-1])
-    assert first["number"] > 0 and 10 <= done["runs"] <= 11  # both may have begun the tenth at once
+    assert first["number"] > 0 and done["runs"] >= 10
     study = sqlite3.connect("runs/x-tune/study.db")
     states = study.execute("select number, state from trials order by number").fetchall()
-    assert [number for number, _ in states] == list(range(done["runs"])) and {state for _, state in states} <= {
+    assert 10 <= len(states) <= 11  # both may have begun the tenth at once
+    assert [number for number, _ in states] == list(range(len(states))) and {state for _, state in states} <= {
         "COMPLETE",
         "PRUNED",
     }

@@ -160,7 +160,8 @@ class ItemForm:
             rows = own.reshape(len(own) * self.window, self.shape[2])
             total = np.nansum(rows, axis=1, keepdims=True)
             own = (rows * (PER_10K / np.where(total > 0, total, 1.0))).reshape(own.shape)
-        return np.asarray(np.log1p(own))
+        with np.errstate(divide="ignore", invalid="ignore"):  # values below 0 are refused where they are read
+            return np.asarray(np.log1p(own))
 
     def restored(self, values: np.ndarray) -> np.ndarray:
         """Return what the model sees in the data's own units, (B, D): ``denormalize``, and the logarithm of a transform undone.

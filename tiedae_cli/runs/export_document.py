@@ -85,7 +85,7 @@ class ExportDocument(BaseModel):
     shape: tuple[int, int, int]
     """(C, H, W) of an item; windows are (1, W, D)."""
     source_shape: tuple[int, ...] | None
-    """Of images: the shape of an item in the training array, in which ``decode`` writes; None: the usual one."""
+    """Of images: the shape of an item in the training array, in which ``decode`` writes; None: (H, W) if gray, else (C, H, W)."""
     units: str
     columns: Columns | None
     """The named columns in the order in which the graph takes them."""

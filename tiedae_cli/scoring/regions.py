@@ -26,12 +26,14 @@ def region_means(values: Tensor, form: ItemForm) -> Tensor:
 def append_region_sums(graph: OnnxGraph, values: str, form: ItemForm) -> str:
     """Append the sum of each region, (B, C, H, W) float64 -> (B, places) float64, and return its name."""
     _, height, width = form.shape
-    flat = graph.reduced("ReduceSum", values)  # (B, H, W)
     down, across = (_bands(length, region_side(form)) for length in (height, width))
-    # The matrices are on the right, because onnxruntime before 1.31 cannot multiply one by an empty batch from the left.
-    sums = graph.add("MatMul", flat, graph.constant("regions.across", np.ascontiguousarray(across.T)))  # (B, H, q)
-    sums = graph.add("MatMul", graph.add("Transpose", sums, perm=[0, 2, 1]), graph.constant("regions.down", down.T.copy()))
-    return graph.reshaped(graph.add("Transpose", sums, perm=[0, 2, 1]), (len(down) * len(across),))
+    # A batch may be empty, which some versions of onnxruntime cannot multiply: one more image is added up and dropped.
+    extra = graph.constant("regions.extra", np.zeros((1, height, width)))
+    flat = graph.add("Concat", graph.reduced("ReduceSum", values), extra, axis=0)  # (B + 1, H, W)
+    sums = graph.add("MatMul", graph.constant("regions.down", down), flat)
+    sums = graph.add("MatMul", sums, graph.constant("regions.across", np.ascontiguousarray(across.T)))
+    bounds = (graph.constant(f"regions.{name}", np.array([value])) for name, value in (("first", 0), ("last", -1)))
+    return graph.reshaped(graph.add("Slice", sums, *bounds), (len(down) * len(across),))
 
 
 def _bands(length: int, side: int) -> np.ndarray:

@@ -77,7 +77,7 @@ def remove_run(run: RemovableRun) -> None:
             else:
                 path.unlink()
     with contextlib.suppress(OSError):
-        (run.folder / LOCK_FILE).unlink()
+        (run.folder / LOCK_FILE).unlink(missing_ok=True)
         run.folder.rmdir()
 
 
