@@ -8,6 +8,7 @@ training items, or its distribution function over ``DISTANCE`` from theirs (Kolm
 Shapes: V values of an item, or of a row if the items are windows of rows; S drawn items; Q quantiles.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -180,6 +181,7 @@ class DriftWatch:
         return MovedColumn(name, float(raw[0]), float(raw[1]), float(deviation[place]), float(shift[place]), apart)
 
 
+@functools.lru_cache(maxsize=8)  # the warning and the summary ask for the same
 def excess_likelihood(above: float, items: float, threshold: Threshold, window: int = 1) -> float:
     """Return the probability that at least so many of n new normal items exceed a threshold: a beta-binomial tail.
 
