@@ -114,8 +114,8 @@ def test_any_number_of_processes_gives_the_weights_of_one(
             assert torch.equal(one.model.state_dict()[name], together[0].model.state_dict()[name]), name
         torch.testing.assert_close(together[0].model.state_dict()[name], weight, rtol=0, atol=allowed, msg=name)
     for mine, theirs in zip(alone.history, together[-1].history, strict=True):
-        assert theirs.train_mse_per_value == pytest.approx(mine.train_mse_per_value, rel=1e-5)
-        assert theirs.validation_mse_per_value == pytest.approx(mine.validation_mse_per_value, rel=1e-5)
+        assert theirs.train_mse_per_value == pytest.approx(mine.train_mse_per_value, rel=1e-4)
+        assert theirs.validation_mse_per_value == pytest.approx(mine.validation_mse_per_value, rel=1e-4)
 
 
 def test_shares_cover_each_batch_once_and_differ_by_one_at_most() -> None:
