@@ -104,9 +104,10 @@ class DriftWatch:
             yield block
 
     def _add(self, values: np.ndarray) -> None:
-        difference = values.astype(np.float64) - self.reference.mean.numpy()
+        difference = values.astype(np.float64)
+        difference -= self.reference.mean.numpy()
         self.total += difference.sum(0)
-        self.squares += np.square(difference).sum(0)
+        self.squares += np.einsum("bv,bv->v", difference, difference)
         first, self.items = -self.items % self.step, self.items + len(values)
         if self.form.kind == "vectors":
             self.drawn.append(values[first :: self.step].copy())
