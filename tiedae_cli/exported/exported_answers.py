@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tiedae_cli.data.image_files import expand_folders, load_image_files
-from tiedae_cli.data.item_reader import ItemReader, Items, check_id, raw_array
+from tiedae_cli.data.item_reader import ItemReader, Items, check_id
 from tiedae_cli.data.item_set import Block
 from tiedae_cli.data.records import Records, item_columns
 from tiedae_cli.data.windows import row_form
@@ -19,11 +19,12 @@ from tiedae_cli.errors import InputError, OutliersFound
 from tiedae_cli.exported.exported_file import ExportedModel, form_of_codes, refuse_without_data
 from tiedae_cli.exported.exported_scores import ExportedScores, exported_scores
 from tiedae_cli.output import figures
+from tiedae_cli.output.decoded_items import write_decoded
 from tiedae_cli.output.figures import Answers
-from tiedae_cli.output.item_writer import NumberColumn, format_of, write_records, writes_ids
-from tiedae_cli.output.named_rows import named_rows
+from tiedae_cli.output.item_writer import NumberColumn, write_records, writes_ids
 from tiedae_cli.output.output_targets import check_targets
-from tiedae_cli.output.terminal import Terminal, write_output
+from tiedae_cli.output.reconstruction_picture import Reconstruction
+from tiedae_cli.output.terminal import Terminal
 from tiedae_cli.runs.export_document import ThresholdFacts
 from tiedae_cli.scoring.failures import Failures
 from tiedae_cli.scoring.scored_item import ScoredItem, item_of
@@ -255,39 +256,10 @@ def decode_exported(model: ExportedModel, codes: str, output: str, kind: str, as
     expected = f"this model's codes have {size} numbers"
     items = ItemReader(form_of_codes(size), model.block_size, expected=expected, key="code").open([codes])
     answers = (Block(block.items, model.seen(model.decode(block.values))) for block in items.blocks)
-    if kind == "png":
-        pictures = figures.all_pictures((block.values for block in answers), items.count, form)
-        write_output(output, figures.picture_grid(pictures))
-        return len(pictures)
-    if form.columns is not None and format_of(kind).has_keys:
-        return write_records(output, kind, (named_rows(block, form.columns, form.window) for block in answers))
-    dtype = np.dtype(np.uint8 if form.kind == "images" and not as_float else np.float32)
-    raw = ((block.items, raw_array(block.values, form, as_float).astype(dtype, copy=False)) for block in answers)
-    blocks = (Records({"item": names, "values": values}) for names, values in raw)
-    return write_records(output, kind, blocks, NumberColumn("values", form.raw_shape, dtype), items.count)
+    return write_decoded(answers, items.count, form, model.config.data.transform, output, kind, as_float)
 
 
-@dataclass(frozen=True)
-class ExportedPicture:
-    """Images beside their reconstructions."""
-
-    answers: list[Answers]
-    title: tuple[str, str]
-    squared_errors: list[float]
-
-    @property
-    def items(self) -> int:
-        """The number of images."""
-        return len(self.squared_errors)
-
-    def png(self) -> bytes:
-        """Draw the images over or beside their reconstructions; return the PNG."""
-        if figures.fits_labels(self.items):
-            return figures.answers_picture(self.answers, self.title)
-        return figures.pixel_grid(self.answers[0].pictures, self.answers[-1].pictures)
-
-
-def reconstruct_exported(model: ExportedModel, inputs: Sequence[str]) -> ExportedPicture:
+def reconstruct_exported(model: ExportedModel, inputs: Sequence[str]) -> Reconstruction:
     """Reconstruct the images in files; without PCA, which an exported file does not hold.
 
     Raises:
@@ -316,4 +288,4 @@ def reconstruct_exported(model: ExportedModel, inputs: Sequence[str]) -> Exporte
     )
     what = inputs[0] if len(inputs) == 1 else f"{len(images):,} images"
     title = (f"{model.document.run}: {model.path.name}", f"{what}; numbers: squared error per image")
-    return ExportedPicture([Answers("original", "", originals), drawn], title, found)
+    return Reconstruction([Answers("original", "", originals), drawn], title, found)

@@ -6,7 +6,8 @@ from tiedae_cli.config.shareable import last_part
 from tiedae_cli.data.image_files import expand_folders, load_image_files
 from tiedae_cli.data.item_set import choose
 from tiedae_cli.output import figures
-from tiedae_cli.output.reconstructions import Reconstruction, picture_title, reconstruct_images
+from tiedae_cli.output.reconstruction_picture import Reconstruction
+from tiedae_cli.output.reconstructions import picture_title, reconstruct_images
 from tiedae_cli.runs.trained_run import OpenRun
 
 

@@ -281,8 +281,9 @@ def _refuse_different_processes(splits: Splits, ranks: Ranks) -> None:
     own = {name: comparable(one) for name, one in identities(splits).items()}
     change = changed_data(ranks.from_leader(own), own)
     if ranks.any(change is not None):
-        where = "another process" if change is None else f"process {ranks.rank}"
-        raise DataError(f"{splits.source}: {where} has other data than process 0: {change or 'it says which'}")
+        if change is None:
+            raise DataError(f"{splits.source}: the data of another process differs from that of process 0; see its message")
+        raise DataError(f"{splits.source}: the data of process {ranks.rank} differs from that of process 0: {change}")
 
 
 def _own_config(path: Path, found: Checkpoint, assignments: Sequence[str], ranks: Ranks) -> Config:

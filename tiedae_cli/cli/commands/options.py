@@ -70,6 +70,17 @@ Inputs = Annotated[
 Output = Annotated[
     str, typer.Option("--output", "-o", metavar="FILE|-", callback=output_target, help="Output file; - is stdout.")
 ]
+ConfigFile = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE|NAME",
+        show_default="digits",
+        autocompletion=completion.configs,
+        help="YAML file (- is stdin) or name of a sample config.",
+    ),
+]
 IdColumn = Annotated[
     str | None,
     typer.Option(

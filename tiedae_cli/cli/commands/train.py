@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tiedae_cli.cli import completion
-from tiedae_cli.cli.commands.options import Debug, Device, Json, Quiet
+from tiedae_cli.cli.commands.options import ConfigFile, Debug, Device, Json, Quiet
 
 
 def train(
@@ -21,17 +21,7 @@ def train(
             "With --resume: the run to resume.",
         ),
     ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "--config",
-            "-c",
-            metavar="FILE|NAME",
-            show_default="digits",
-            autocompletion=completion.configs,
-            help="YAML file (- is stdin) or name of a sample config.",
-        ),
-    ] = None,
+    config: ConfigFile = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tiedae_cli.cli import completion
-from tiedae_cli.cli.commands.options import Debug, Device, Json, Quiet
+from tiedae_cli.cli.commands.options import ConfigFile, Debug, Device, Json, Quiet
 
 if TYPE_CHECKING:
     from tiedae_cli.config.grid import Grid
@@ -44,17 +44,7 @@ def tune(
             "are separated by commas; if a key holds a list, repeat it: hidden_sizes=64,8 hidden_sizes=128,16.",
         ),
     ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "--config",
-            "-c",
-            metavar="FILE|NAME",
-            show_default="digits",
-            autocompletion=completion.configs,
-            help="YAML file (- is stdin) or name of a sample config.",
-        ),
-    ] = None,
+    config: ConfigFile = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=V1,V2", show_default=False, help="The same as KEY=V1,V2 or --KEY V1,V2."),
