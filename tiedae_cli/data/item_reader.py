@@ -267,7 +267,7 @@ class ItemReader:
             return
         rows = block.positions
         if rows is None and isinstance(block.rows[0], int):
-            rows = np.array(block.rows)
+            rows = block.numbers()
         block = replace(block, origin=replace(block.origin, places=rows))
         if self.window == 1 or rows is None:
             yield block

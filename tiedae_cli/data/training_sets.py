@@ -263,7 +263,7 @@ class _Gaps:
         if not self.matters:
             return block
         if self.missing == "drop" and block.positions is None:  # a series ends at a skipped row
-            block = replace(block, positions=np.array(block.rows, np.int64))
+            block = replace(block, positions=block.numbers())
         gaps = np.isnan(block.values)
         self.counts += gaps.sum(0)
         if self.missing != "drop" or not gaps.any():

@@ -26,6 +26,8 @@ SHIFT, DISTANCE = 0.25, 0.1  # smaller effects do not matter
 LEAST_ITEMS = 20  # with fewer items, or windows, columns are not compared
 MOST_DRAWN = 10_000
 MOST_TERMS = 1_000_000  # of the beta-binomial sum
+TERMS = 10_000  # that are computed at once
+NEGLIGIBLE = 1e-12  # share of the sum that its last terms may have
 LEAST_DEVIATION = 0.05  # of a pixel in [0, 1], because pixels of a margin are nearly constant
 NAMED = 3  # columns that a message names
 
@@ -93,6 +95,7 @@ class DriftWatch:
     def __init__(self, reference: Reference, form: ItemForm, window: int) -> None:
         self.reference, self.form, self.window = reference, form, window
         self.items, self.step, self.held = 0, 1, 0
+        self.mean = reference.mean.numpy().astype(np.float32)
         self.total = np.zeros(len(reference.mean))
         self.squares = np.zeros(len(reference.mean))  # of differences from the training mean
         self.drawn: list[np.ndarray] = []
@@ -104,9 +107,8 @@ class DriftWatch:
             yield block
 
     def _add(self, values: np.ndarray) -> None:
-        difference = values.astype(np.float64)
-        difference -= self.reference.mean.numpy()
-        self.total += difference.sum(0)
+        difference = values - self.mean  # float32 within a block, float64 between them
+        self.total += np.ones(len(difference), np.float32) @ difference
         self.squares += np.einsum("bv,bv->v", difference, difference)
         first, self.items = -self.items % self.step, self.items + len(values)
         if self.form.kind == "vectors":
@@ -158,11 +160,11 @@ class DriftWatch:
 
     def _distances(self) -> np.ndarray:
         """Return the Kolmogorov-Smirnov distance of each column of the drawn items from the kept quantiles, (V,)."""
-        ordered, quantiles = np.sort(np.concatenate(self.drawn), axis=0), self.reference.quantiles.numpy()  # (S, V), (Q, V)
-        steps = len(quantiles) - 1
-        found = np.zeros(ordered.shape[1])
-        for place in range(ordered.shape[1]):
-            own, points = ordered[:, place], quantiles[:, place]
+        ordered = np.sort(np.concatenate(self.drawn).T.copy(), axis=1)  # (V, S)
+        quantiles = self.reference.quantiles.T.contiguous().numpy()  # (V, Q)
+        steps = quantiles.shape[1] - 1
+        found = np.zeros(len(ordered))
+        for place, (own, points) in enumerate(zip(ordered, quantiles, strict=True)):
             for side in ("left", "right"):  # below and up to each point, because equal values make steps
                 at = np.searchsorted(own, points, side=side) / len(own)
                 low = np.searchsorted(points, points, side="left") / steps
@@ -198,7 +200,19 @@ def excess_likelihood(above: float, items: float, threshold: Threshold, window: 
         return 1.0
     a = threshold.expected * (threshold.items + 1) / window
     b = (threshold.items + 1) / window - a
-    k = torch.arange(least, count + 1, dtype=torch.float64)
+    falls_from = (count * (a - 1) - b + 1) / (a + b - 2) if a + b > 2 else math.inf  # each later term is less than the one before
+    total = 0.0
+    for first in range(least, count + 1, TERMS):
+        k = torch.arange(first, min(first + TERMS, count + 1), dtype=torch.float64)
+        terms = _beta_binomial(k, count, a, b)
+        total += terms.sum().item()
+        if k[-1] > falls_from and terms[-1] * (count - k[-1]) <= NEGLIGIBLE * total:
+            break
+    return min(1.0, total)
+
+
+def _beta_binomial(k: torch.Tensor, count: int, a: float, b: float) -> torch.Tensor:
+    """Return the probability of each k out of ``count``, float64."""
     n = torch.tensor(float(count), dtype=torch.float64)
 
     def beta(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -206,4 +220,4 @@ def excess_likelihood(above: float, items: float, threshold: Threshold, window: 
 
     ways = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
     whole = beta(torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64))
-    return min(1.0, torch.exp(ways + beta(k + a, n - k + b) - whole).sum().item())
+    return torch.exp(ways + beta(k + a, n - k + b) - whole)

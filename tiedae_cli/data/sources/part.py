@@ -45,6 +45,13 @@ class RawBlock:
     origin: Origin = Origin()
     """Lines and keys of the items, if the source has them."""
 
+    def numbers(self) -> np.ndarray:
+        """Return the rows as (B,) int64; they must not be paths."""
+        rows = self.rows
+        if isinstance(rows, range):  # np.array would take its numbers one by one
+            return np.arange(rows.start, rows.stop, rows.step, np.int64)
+        return np.array(rows, np.int64)
+
     def name_of(self, index: int) -> str:
         """Return what an item of the block is called in messages."""
         return item_name(self.rows[index], self.origin.line(index))

@@ -65,7 +65,7 @@ def table_part(
             yield from series_rows(table, series, pairs(size, bad), size)
         else:
             found = (raw for _, raw in pairs(size, bad) if len(raw.rows))
-            yield from (replace(raw, positions=np.array(raw.rows, np.int64)) if in_order else raw for raw in found)
+            yield from (replace(raw, positions=raw.numbers()) if in_order else raw for raw in found)
 
     whole = all(column.categories is None for column in columns.fed) and encoder.head_is_whole()
     dtype = np.dtype(np.int64 if whole else np.float64)
