@@ -289,7 +289,10 @@ def test_a_run_folder_stays_if_it_is_asked_for(empty_folder: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
-def test_interrupting_returns_the_run_so_far(empty_folder: Path) -> None:
+def test_interrupting_returns_the_run_so_far(empty_folder: Path, request: pytest.FixtureRequest) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores SIGINT
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+
     def interrupt() -> None:
         time.sleep(1.5)
         os.kill(os.getpid(), signal.SIGINT)
