@@ -36,19 +36,22 @@ def _onednn_product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     return product
 
 
-def multiply(a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Write A B, plus a bias on each row, to ``out``; no gradients.
+def product(a: Tensor, b: Tensor, memory: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return A B, plus a bias on each row, in ``memory`` or in new memory, as the faster library does it; no gradients.
 
     Args:
         a: (m, k)
         b: (k, n)
-        out: (m, n)
+        memory: (m, n)
         bias: (n,)
-
-    Returns:
-        ``out``
     """
     size = a.shape[0] * a.shape[1] * b.shape[1]
-    if size >= SMALLEST and out.dtype == torch.float32 and out.device.type == "cpu" and prefers_onednn():
-        return out.copy_(_onednn_product(a, b, bias))
-    return torch.mm(a, b, out=out) if bias is None else torch.addmm(bias, a, b, out=out)
+    if size >= SMALLEST and memory.dtype == torch.float32 and memory.device.type == "cpu" and prefers_onednn():
+        return _onednn_product(a, b, bias)
+    return torch.mm(a, b, out=memory) if bias is None else torch.addmm(bias, a, b, out=memory)
+
+
+def multiply(a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Write what ``product`` computes to ``out``, which is returned."""
+    found = product(a, b, out, bias)
+    return found if found is out else out.copy_(found)

@@ -8,7 +8,7 @@ from torch import Tensor
 from tiedae_cli.config import Activation
 from tiedae_cli.model.activations import AnyActivation
 from tiedae_cli.model.layers.layer import Layer
-from tiedae_cli.model.products import multiply
+from tiedae_cli.model.products import multiply, product
 
 
 class Dense(Layer):
@@ -35,16 +35,16 @@ class Dense(Layer):
         """Return I for the encoder, O for the decoder."""
         return self.inputs if part == "encoder" else self.outputs
 
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
         """Return W x + b, (B, I) -> (B, O)."""
-        if out is not None:
-            return multiply(x, weight.t(), out, bias)
+        if memory is not None:
+            return product(x, weight.t(), memory, bias)
         return torch.mm(x, weight.t()) if bias is None else torch.addmm(bias, x, weight.t())
 
-    def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
         """Return W^T h + c, (B, O) -> (B, I)."""
-        if out is not None:
-            return multiply(h, weight, out, bias)
+        if memory is not None:
+            return product(h, weight, memory, bias)
         return torch.mm(h, weight) if bias is None else torch.addmm(bias, h, weight)
 
     def weight_gradient(self, below: Tensor, above: Tensor, out: Tensor) -> None:
@@ -54,7 +54,3 @@ class Dense(Layer):
     def operator(self, part: str) -> tuple[str, dict[str, Any]]:
         """Return ONNX's Gemm, which transposes the weight for the encoder."""
         return "Gemm", {"transB": int(part == "encoder")}
-
-    def transposed_difference(self, h: Tensor, weight: Tensor, bias: Tensor, target: Tensor, out: Tensor) -> Tensor:
-        """Write W^T h + c - target into ``out``."""
-        return multiply(h, weight, out, bias).sub_(target)

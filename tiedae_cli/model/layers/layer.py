@@ -112,18 +112,18 @@ class Layer(nn.Module, ABC):
         """Return the number of values that add up to an output of ``encoder`` or ``decoder``."""
 
     @abstractmethod
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
         """Return W x + b, (B, *input_shape) -> (B, *output_shape).
 
         Args:
             x: input.
             weight: W, possibly in another dtype than the parameter.
             bias: b; None for no bias.
-            out: optional memory for the result.
+            memory: for the result; a library that allocates its results does not use it.
         """
 
     @abstractmethod
-    def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
         """Return W^T h + c, (B, *output_shape) -> (B, *input_shape); same arguments as ``product``."""
 
     @property
@@ -151,7 +151,7 @@ class Layer(nn.Module, ABC):
     # Memory layout of the products
 
     fills_given_memory = True
-    """Whether the products write to ``out``."""
+    """Whether the products can write to the given memory."""
 
     def buffer(self, items: int, shape: Shape, like: Tensor) -> Tensor:
         """Return zeros, (items, *shape), in the layout in which products are fastest; dtype and device as ``like``."""
@@ -159,7 +159,7 @@ class Layer(nn.Module, ABC):
 
     def transposed_difference(self, h: Tensor, weight: Tensor, bias: Tensor, target: Tensor, out: Tensor) -> Tensor:
         """Write W^T h + c - target to ``out``, (B, *input_shape), and return it."""
-        return torch.sub(self.transposed_product(h, weight, bias), target, out=out)
+        return torch.sub(self.transposed_product(h, weight, bias, out), target, out=out)
 
 
 def _draw(weight: Tensor, fan_in: float, generator: torch.Generator) -> None:

@@ -50,14 +50,14 @@ class Half:
     scratch: Tensor | None
     """Memory for the product; None: new memory."""
     preactivation: Tensor
-    """(B, *outputs), of the newest batch; with ``scratch`` always the same view of it."""
+    """(B, *outputs), of the newest batch."""
 
     def __post_init__(self) -> None:
         """Make the views that every step needs, because small calls between two products are expensive."""
         same = self.gradient.shape == self.output.shape  # no view: with one item the strides may differ
         self.gradient_as_output = self.gradient if same else self.gradient.view(self.output.shape)
         self.bias_dimensions = [0, *range(2, self.gradient.dim())]
-        self.fills = False  # whether the gradient of the input is written where the previous half reads it
+        self.fills = False  # whether the gradient of the input may be written where the previous half reads it
         if self.scratch is not None:
             self.preactivation = self.scratch.view(self.output.shape)
         assert self.activation.forward and self.activation.backward, "no hand-written derivative: see missing_derivative"
@@ -66,7 +66,7 @@ class Half:
     def forward(self) -> None:
         """Compute the output from the input."""
         product = self.product(self.input, self.weight, self.bias, self.scratch)
-        if self.scratch is None:
+        if product is not self.scratch:
             self.preactivation = product.view(self.output.shape)
         self.activate(self.preactivation, self.output)
 
@@ -219,11 +219,8 @@ class Gradient:
                 self._finish_code(half)
         squared_error = self._output() if self.path is None else self._path_output(self.path)
         for half, before in self.backwards:
-            if half.fills:
-                half.adjoint(half.gradient, half.weight, None, before.gradient)
-                gradient = before.gradient_as_output
-            else:
-                gradient = half.adjoint(half.gradient, half.weight, None, None).view(before.output.shape)
+            memory = before.gradient if half.fills else None
+            gradient = half.adjoint(half.gradient, half.weight, None, memory).view(before.output.shape)
             if before is self.code:
                 gradient = self._code_backward(before, gradient)
             before.backward(gradient)

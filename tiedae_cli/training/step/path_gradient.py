@@ -50,13 +50,13 @@ class PathGradient:
 
     def encode(self) -> Tensor:
         """Compute the code from ``input`` and ``encoded``."""
-        self.layer.product(self.input, self.weight, self.bias, self.code)
-        return self.code.addcmul_(self.code_gate, self.encoded)
+        code = self.layer.product(self.input, self.weight, self.bias, self.code)
+        return torch.addcmul(code, self.code_gate, self.encoded, out=self.code)
 
     def decode(self, decoded: Tensor, target: Tensor) -> Tensor:
         """Compute the reconstruction from ``code`` and g(code), (B, D); return reconstruction - target in ``gradient``."""
-        self.layer.transposed_product(self.code, self.transposed, self.decoder_bias, self.output)
-        self.output.addcmul_(self.output_gate, decoded)
+        output = self.layer.transposed_product(self.code, self.transposed, self.decoder_bias, self.output)
+        torch.addcmul(output, self.output_gate, decoded, out=self.output)
         self.activate(self.output, self.output)
         return torch.sub(self.output, target, out=self.gradient)
 
@@ -69,8 +69,8 @@ class PathGradient:
 
     def code_backward(self, gradient: Tensor) -> Tensor:
         """Add the path's part to the network's gradient of the code, (B, K); return their sum, in ``code_gradient``."""
-        self.layer.product(self.gradient, self.transposed, None, self.code_gradient)
-        return self.code_gradient.add_(gradient)
+        own = self.layer.product(self.gradient, self.transposed, None, self.code_gradient)
+        return torch.add(own, gradient, out=self.code_gradient)
 
     def encoder_backward(self, out: Tensor) -> Tensor:
         """From the gradient of the code compute those of bias and gate; write that of f(x), (B, K), to ``out``."""
