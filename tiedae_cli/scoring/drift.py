@@ -200,9 +200,8 @@ def excess_likelihood(above: float, items: float, threshold: Threshold, window: 
         return 1.0
     a = threshold.expected * (threshold.items + 1) / window
     b = (threshold.items + 1) / window - a
-    falls_from = (
-        (count * (a - 1) - b + 1) / (a + b - 2) if a + b > 2 else math.inf
-    )  # each later term is less than the one before
+    # Above this k each term is less than the one before.
+    falls_from = (count * (a - 1) - b + 1) / (a + b - 2) if a + b > 2 else math.inf
     total = 0.0
     for first in range(least, count + 1, TERMS):
         k = torch.arange(first, min(first + TERMS, count + 1), dtype=torch.float64)
