@@ -1,5 +1,6 @@
 """Wrong guesses: one line says what is wrong and what to type, and the suggested line is a valid command."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -262,10 +263,20 @@ def test_a_number_of_layers_is_answered_with_one_number_per_layer(text: str, lin
     parses(f"train digits {line}")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a table and a run."""
+    folder = tmp_path_factory.mktemp("trained")
+    with contextlib.chdir(folder):
+        np.save("x.npy", np.random.default_rng(0).normal(size=(2000, 4)))
+        assert tiedae("train", "-q", "x.npy", *QUICK, "hidden_sizes=2")[0] == 0
+    return folder
+
+
 @pytest.fixture
-def run(folder: Path) -> str:
-    np.save("x.npy", np.random.default_rng(0).normal(size=(2000, 4)))
-    assert tiedae("train", "-q", "x.npy", *QUICK, "hidden_sizes=2")[0] == 0
+def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The run's name, in its folder."""
+    monkeypatch.chdir(trained)
     return "x"
 
 

@@ -211,6 +211,7 @@ def test_two_processes_at_once_build_one_cache() -> None:
     assert len(cached()) == 1
 
 
+@pytest.mark.slow
 def test_the_cached_array_is_memory_mapped_and_shared_by_the_splits() -> None:
     for index in range(20):
         write(f"pics/{index:02}.png", picture(index, 128, 128))
@@ -340,6 +341,7 @@ def test_wide_arrays_are_scaled_by_the_bits_in_use_and_their_range_lives_in_the_
     np.testing.assert_allclose(model.encode(x[:9] // 4), model.encode(x[:9] // 4 / 4095), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_floats_of_another_range_are_converted_where_it_is_given() -> None:
     x = np.random.default_rng(0).uniform(-1, 1, (40, 5, 4)).astype(np.float32)
     np.save("x.npy", x)

@@ -268,6 +268,7 @@ def series_with_classes(first: bool, values: Sequence[int], form: str, heading: 
     return "waves.csv"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("heading", [True, False])
 @pytest.mark.parametrize(

@@ -232,6 +232,7 @@ def test_every_command_reads_all_files_and_names_the_file_of_an_item(days: Any, 
     assert damaged.code == 1 and len(damaged.lines) == 51 and "2.csv" in damaged.err
 
 
+@pytest.mark.slow
 def test_a_partitioned_table_is_scored_as_it_was_trained(tiedae: Tiedae) -> None:
     frame(3, 60).assign(year=np.repeat([2023, 2024], 30)).to_parquet("all", partition_cols=["year"])
     made = tiedae("train", "all", "columns=a,b,year", "--epochs", 1, "--hidden-sizes", 2, "-q", "--run-dir", "run")

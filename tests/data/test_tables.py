@@ -223,6 +223,7 @@ def test_a_setting_is_typed_so_that_it_means_its_text(name: str) -> None:
         assert (flag, getattr(config.data, key.removeprefix("data."))) == ("--set", expected)
 
 
+@pytest.mark.slow
 def test_categories_live_in_the_checkpoint_and_unseen_ones_are_counted() -> None:
     path = with_text()
     config = {"data": {"dataset": path, "categories": "one_hot"}}
@@ -270,6 +271,7 @@ def test_missing_values_are_counted_dropped_or_filled() -> None:
     np.testing.assert_allclose(seen[0, 0], (ROWS[0, 0] - known.mean()) / known.std(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_that_fills_gaps_fills_those_of_other_tables() -> None:
     config = {"data": {"dataset": with_gaps(), "missing": "mean"}}
     run = tiedae_cli.train(config, run_dir="run", epochs=1, hidden_sizes=[2], quiet=True)

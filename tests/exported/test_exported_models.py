@@ -168,6 +168,7 @@ def test_no_command_on_an_exported_file_imports_torch(exported: str, tiedae: Tie
     assert Path("r.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_reconstruct_draws_what_the_checkpoint_draws(exported: str, tiedae: Tiedae) -> None:
     from PIL import Image
 

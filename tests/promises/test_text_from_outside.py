@@ -67,6 +67,7 @@ def test_a_message_keeps_its_own_lines_but_not_those_of_a_name() -> None:
     assert shown_lines("first\nfolder/two\nlines.png: \x1b") == "first\nfolder/two\\nlines.png: \\x1b"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_names_of_files_in_results_messages_and_pictures(kind: str, photos: Path) -> None:
     result = invoke("score", "runs/digits", photos, "--format", kind, "--contact-sheet", "sheet.png")

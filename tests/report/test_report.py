@@ -386,6 +386,7 @@ def series_page(tmp_path_factory: pytest.TempPathFactory, tiedae: Tiedae) -> Pat
     return folder / "run" / "report.html"
 
 
+@pytest.mark.slow
 def test_a_window_is_lines_of_its_columns_titled_by_its_time_stamps(series_page: Path) -> None:
     facts = document(series_page)
     windows = facts["shown"]["windows"]
@@ -434,6 +435,7 @@ def retrained(tmp_path_factory: pytest.TempPathFactory, tiedae: Tiedae) -> tuple
     return folder / "both.html", test.raw(0, len(test))
 
 
+@pytest.mark.slow
 def test_models_that_scale_differently_are_compared_in_the_datas_own_units(retrained: tuple[Path, np.ndarray]) -> None:
     page, rows = retrained
     facts = document(page)

@@ -192,6 +192,7 @@ def test_a_killed_run_has_no_threshold_until_it_is_resumed(digits_run: Path, tie
     assert best.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_without_validation_items_there_is_no_threshold_and_an_error_says_so(tiedae: Tiedae) -> None:
     np.save("x.npy", np.random.default_rng(0).normal(size=(60, 5)))
     assert (

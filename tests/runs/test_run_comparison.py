@@ -220,6 +220,7 @@ def test_compare_json_and_picture(runs: tuple[Run, Run], tmp_path: Path) -> None
     )  # originals, and each code size's PCA before its run
 
 
+@pytest.mark.slow
 def test_the_pictures_path_is_printed_and_runs_alike_have_no_settings_to_tell(runs: tuple[Run, Run], tmp_path: Path) -> None:
     output = tmp_path / "compare.png"
     result = CliRunner().invoke(app, ["compare", str(runs[0].folder), str(runs[0].last), "-o", str(output)])
@@ -227,6 +228,7 @@ def test_the_pictures_path_is_printed_and_runs_alike_have_no_settings_to_tell(ru
     assert result.stdout.splitlines()[-1] == str(output) and "settings" not in result.stdout
 
 
+@pytest.mark.slow
 def test_a_picture_on_stdout_is_alone_there(runs: tuple[Run, Run]) -> None:
     result = CliRunner().invoke(app, ["compare", str(runs[0].folder), str(runs[0].last), "-o", "-"])
     assert result.exit_code == 0, result.output

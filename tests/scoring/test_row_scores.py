@@ -35,6 +35,7 @@ def invoke(tiedae: Tiedae, *arguments: str) -> tuple[str, str]:
     return result.out, result.err
 
 
+@pytest.mark.slow
 def test_score_judges_rows_by_the_row_scores_of_the_validation_rows(run: Path, tiedae: Tiedae) -> None:
     stdout, stderr = invoke(tiedae, "score", str(run), "--summary", "--false-alarms", "0.1")
     said = json.loads(stdout)

@@ -48,6 +48,7 @@ def test_a_number_of_steps_becomes_whole_epochs(folder: Path) -> None:
     invoke("train", "--resume", str(folder / "run"), "-q")  # the statistics are fitted again
 
 
+@pytest.mark.slow
 def test_rows_get_scores_verdicts_and_labels(folder: Path) -> None:
     lines, stderr = invoke("score", str(folder / "run"), "--false-alarms", "0.02")
     assert list(lines[0]) == ["item", "label", "score", "squared_error", "mse_per_value", "threshold", "outlier"]
@@ -116,6 +117,7 @@ def test_anomaly_options_that_cannot_work_are_refused(folder: Path, tmp_path: Pa
     assert moved == same
 
 
+@pytest.mark.slow
 def test_a_report_names_no_threshold_that_score_does_not_use(folder: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["report", str(folder / "run"), "-o", str(tmp_path / "page.html"), "-q"])
     assert result.exit_code == 0, result.output

@@ -243,6 +243,7 @@ def test_an_output_device_is_written_to_and_not_replaced() -> None:
     assert os.stat("/dev/null").st_rdev == before
 
 
+@pytest.mark.slow
 def test_reconstruct_takes_folders() -> None:
     Path("photos").mkdir()
     for index in range(3):

@@ -242,6 +242,7 @@ def test_a_value_too_large_for_float32_squares_is_named_by_column(
     assert tiedae_cli.load("run").score(rows[:20]) == pytest.approx(numbers(lines, ranked), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_against_measures_how_well_known_anomalies_are_separated(
     model: TiedAutoencoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

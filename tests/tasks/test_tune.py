@@ -170,6 +170,7 @@ def test_explain_chooses_the_smallest_code_that_explains_enough(own_curve: Ran, 
     assert none.code == 0 and "nothing is chosen: no code that was tried explains 99.9% of the variance" in none.err
 
 
+@pytest.mark.slow
 def test_the_curve_shows_the_test_split_if_asked_and_the_choice_stays(curve: Ran, tiedae: Tiedae) -> None:
     ran = tiedae("tune", "x.npy", "code_size=2,5", "seed=1,2", *FAST, "--split", "test", "--json")
     done = ran.lines[-1]
