@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -274,9 +275,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The run's name, in its folder."""
-    monkeypatch.chdir(trained)
+def run(folder: Path, trained: Path) -> str:
+    """The name of a run in the working folder."""
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
     return "x"
 
 
