@@ -21,7 +21,7 @@ from tiedae_cli.config import Config, keys
 from tiedae_cli.config.samples import find_config, run_name, run_name_of_data
 from tiedae_cli.config.yaml_reader import dump_config, load_config, parse_config
 from tiedae_cli.data.load_data import SMALL, load_memory, load_splits
-from tiedae_cli.data.sources.memory import IN_MEMORY, MemoryData, as_array, holds_photograph
+from tiedae_cli.data.sources.memory import IN_MEMORY, NAME, MemoryData, as_array, holds_photograph
 from tiedae_cli.errors import InputError, Interrupted, TiedaeError
 from tiedae_cli.runs.observer import Observer, TrainingResult
 from tiedae_cli.system.devices import Ranks, resolve_device
@@ -209,6 +209,8 @@ def training_request(
         assignments.append(f"data.label={json.dumps(labels)}")
         labels = None
     if isinstance(data, (str, os.PathLike, Mapping, Config)) or _are_names(data):
+        if isinstance(data, Mapping) and any(hasattr(value, "shape") for value in data.values()):
+            as_array(data, NAME)  # columns instead of sections: says what to give
         if others or labels is not None:
             what = next(iter(others), "labels")
             raise InputError(f"{what}: arrays go with data in memory; for files give a count or a fraction, or use data.arrays")
@@ -224,7 +226,7 @@ def _are_names(data: Any) -> bool:
 def _converted(data: Any) -> Any:
     """Return a list of numbers as one array, so that it is converted once."""
     numbers = isinstance(data, (list, tuple)) and not any(hasattr(item, "getbands") for item in data)
-    return as_array(data, "X") if numbers else data
+    return as_array(data, NAME) if numbers else data
 
 
 def _named_request(

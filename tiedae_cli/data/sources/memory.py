@@ -144,12 +144,11 @@ def as_array(data: Any, name: str) -> np.ndarray:
     Raises:
         DataError: it does not hold numbers, or rows have different lengths.
     """
-    if hasattr(data, "detach"):  # a torch tensor
-        data = data.detach().cpu()
-        if str(data.dtype) == "torch.bfloat16":
-            data = data.float()
-        data = data.to_dense() if str(data.layout) != "torch.strided" else data
-        data = data.resolve_conj().resolve_neg().numpy()
+    other = _other_form(data, name)
+    if other is not None:
+        raise DataError(f"{name}: {other}")
+    if hasattr(data, "detach"):
+        data = _tensor_values(data, name)
     if isinstance(data, np.ma.MaskedArray) and data.mask is not np.ma.nomask and data.dtype.kind in NUMBERS:
         data = np.ma.filled(data.astype(data.dtype if data.dtype.kind == "f" else np.float64), np.nan)
     try:
@@ -164,6 +163,37 @@ def as_array(data: Any, name: str) -> np.ndarray:
     if not array.ndim:
         raise DataError(f"{name}: a single number; expected items along the first dimension")
     return array
+
+
+def _tensor_values(tensor: Any, name: str) -> np.ndarray:
+    try:
+        values = tensor.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":
+            values = values.float()
+        values = values.to_dense() if str(values.layout) != "torch.strided" else values
+        found: np.ndarray = values.resolve_conj().resolve_neg().numpy()
+    except (TypeError, RuntimeError) as error:  # a quantized tensor, one without values, a type that numpy lacks
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{name}: a tensor of {tensor.dtype} that cannot become an array: {reason}") from None
+    return found
+
+
+def _other_form(data: Any, name: str) -> str | None:
+    """Return what data is that holds arrays without being one, and the expression that makes it one; None for all else."""
+    if any(kind.__module__.startswith("torch.utils.data") for kind in type(data).__mro__):
+        join = "stack" if hasattr(data, "__getitem__") else "cat"
+        lines = f"tensors as torch.{join}([first for first, *_ in {name}]), images as [first for first, *_ in {name}]"
+        return f"{type(data).__name__}: give what it holds: {lines}"
+    if isinstance(data, Iterator):
+        return f"{type(data).__name__}: can be read only once; give its items as np.stack(list({name}))"
+    rows = list(data[:1]) if isinstance(data, (list, tuple)) else []
+    if isinstance(data, Mapping) or (rows and isinstance(rows[0], Mapping)):
+        return f"{type(data).__name__}: values by name; give a table: pandas.DataFrame({name})"
+    if isinstance(data, tuple) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
+        first, second = (tuple(part.shape) for part in data)
+        if first != second and first[:1] == second[:1]:
+            return f"two arrays, {first} and {second}; if these are items and labels, give {name}[0] and labels={name}[1]"
+    return None
 
 
 def array_or_sparse_part(data: Any, name: str) -> Part:
