@@ -185,7 +185,9 @@ class _Encoder:
             numbers = compute.cast(cells, pyarrow.float64(), safe=False)
             return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64) - base
         known_plain = not base and self.signs.get(name, ("", None))[1] == "" and self.table.numbers.is_plain
-        numbers = self._cast(cells) if known_plain else None  # most cells are plain numbers, for which this takes half of the time
+        numbers = (
+            self._cast(cells) if known_plain else None
+        )  # most cells are plain numbers, for which this takes half of the time
         if numbers is not None:
             return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
         text = self._texts(cells)
