@@ -96,6 +96,8 @@ class Gradient:
         corrupted: whether the input needs a buffer apart from the target.
     """
 
+    fused = False  # whether it is a ``FusedGradient``
+
     def __init__(
         self,
         model: TiedAutoencoder,
@@ -128,6 +130,7 @@ class Gradient:
         assert kind.slope is not None, "no hand-written derivative: see missing_derivative"
         self.skips_output_derivative = kind.at_preactivation
         factor = (kind.slope / size if kind.per_value else kind.slope) / items
+        self.factor_number = factor
         self.factor = parameters.compute.new_tensor(factor)  # a tensor, because a Python number would be converted in each step
         # (y - x)^2 and w times the cross-entropy have the gradient 2 (y - x) (y' + w / 2) of the pre-activation.
         self.leak = cross_entropy_weight / 2
