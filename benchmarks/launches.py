@@ -31,8 +31,21 @@ MODELS = {
     "784-1000-500-250-30, ELU": ModelConfig(hidden_sizes=(1000, 500, 250, 30)),
     "784-300-150, ELU, linear path": ModelConfig(linear_path="pca"),
 }
-KERNELS = ("gather", "activate", "derive", "output", "adam")
-NO_LAUNCH = {"view", "t", "transpose", "slice", "select", "expand", "as_strided", "detach", "unsqueeze", "split", "permute", "alias"}
+KERNELS = ("gather", "activate", "derive", "output", "adam", "path_code", "path_output", "path_code_gradient")
+NO_LAUNCH = {
+    "view",
+    "t",
+    "transpose",
+    "slice",
+    "select",
+    "expand",
+    "as_strided",
+    "detach",
+    "unsqueeze",
+    "split",
+    "permute",
+    "alias",
+}
 
 
 class Launches(TorchDispatchMode):

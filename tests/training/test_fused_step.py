@@ -178,6 +178,16 @@ VARIANTS: dict[str, tuple[dict[str, Any], Loss, dict[str, Any]]] = {
     "both losses": ({"activation": "relu", "output": "sigmoid"}, "squared_error", {"cross_entropy_weight": 0.1}),
     "clip": ({"activation": "softplus", "code_activation": "linear", "output": "clip"}, "mse", {}),
     "linear path": ({"activation": "tanh", "linear_path": "pca"}, "mse", {}),
+    "untied linear path": (
+        {"activation": "relu", "linear_path": "pca", "output": "clip", "tied": False},
+        "mse",
+        {"corrupted": True},
+    ),
+    "sparse linear path": (
+        {"activation": "silu", "linear_path": "pca"},
+        "mse",
+        {"penalty": CodePenalty(None, TrainingConfig(sparsity="l1", sparsity_weight=0.1), FEW)},
+    ),
     "one layer": ({"hidden_sizes": (4,), "activation": "selu"}, "mse", {}),
     "convolutions": ({"layers": ("conv 4 3 1", "dense 9", "dense 5"), "activation": "elu"}, "mse", {}),
     "sparse": (
@@ -218,10 +228,14 @@ def test_in_bfloat16_it_differs_by_rounding(kernels: Any) -> None:
 # Whole steps
 
 
-CONFIG = """
-model: {hidden_sizes: [6, 3], activation: silu, output: sigmoid}
-training: {epochs: 2, batch_size: 4, learning_rate: 0.003, schedule: one_cycle}
-"""
+TRAINING = "training: {epochs: 2, batch_size: 4, learning_rate: 0.003, schedule: one_cycle}"
+CONFIGS = {
+    "network": "model: {hidden_sizes: [6, 3], activation: silu, output: sigmoid}\n" + TRAINING,
+    "linear path": "model: {hidden_sizes: [6, 3], activation: relu, output: clip, linear_path: pca}\n" + TRAINING,
+}
+WHOLE = pytest.mark.parametrize(
+    ("text", "dtype"), [(CONFIGS["network"], torch.bfloat16), (CONFIGS["linear path"], torch.float32)]
+)
 
 
 def splits() -> Splits:
@@ -242,10 +256,12 @@ def trained(trainer: Trainer) -> tuple[list[Tensor], list[float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_fused_training_is_resumed_bit_identically(dtype: torch.dtype, fused: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@WHOLE
+def test_a_fused_training_is_resumed_bit_identically(
+    text: str, dtype: torch.dtype, fused: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also if a report cuts a graph of several steps: an epoch has five, and it is interrupted in the middle of the second graph."""
-    config, place = parse_config(CONFIG, "config"), Place(CPU, dtype)
+    config, place = parse_config(text, "config"), Place(CPU, dtype)
     monkeypatch.setattr(training, "REPORT_EVERY", 1e9)
     steps_per_graph(2, monkeypatch)
     whole = Trainer(config, splits(), place)
@@ -256,12 +272,8 @@ def test_a_fused_training_is_resumed_bit_identically(dtype: torch.dtype, fused: 
     monkeypatch.setattr(training, "REPORT_EVERY", -1.0)
     steps_per_graph(8, monkeypatch)
     first = Trainer(config, splits(), place)
-    reports = list(itertools.islice(first.train(), 3))
-    assert [report.step for report in reports if not isinstance(report, EpochReport)] == [
-        0,
-        1,
-        2,
-    ]  # the host's copy lags by one
+    progress = (report for report in first.train() if not isinstance(report, EpochReport))
+    assert [next(progress).step for _ in range(3)] == [0, 1, 2]  # the host's copy lags by one
     resumed = Trainer(config, splits(), place, resumes=True)
     resumed.restore({name: value.clone() for name, value in first.model.state_dict().items()}, first.state())
     resumed_weights, resumed_errors = trained(resumed)
@@ -271,6 +283,16 @@ def test_a_fused_training_is_resumed_bit_identically(dtype: torch.dtype, fused: 
     plain_weights, plain_errors = trained(Trainer(config, splits(), place))
     assert not all(map(torch.equal, plain_weights, weights))
     assert errors == pytest.approx(plain_errors, rel=1e-4 if dtype == torch.float32 else 0.02)
+
+
+def test_the_gate_of_the_code_is_held_in_the_first_step(fused: None) -> None:
+    step = Trainer(parse_config(CONFIGS["linear path"], "config"), splits(), Place(CPU)).step
+    gate = step.parameters.views(step.parameters.master)["path.code_gate"]
+    step.begin_epoch(0, torch.arange(20), [0.003] * 5)
+    for number, moved in enumerate([False, True]):
+        step.run(number)
+        step.done(number)
+        assert bool(gate.any()) == moved
 
 
 @pytest.mark.slow
@@ -309,14 +331,17 @@ def test_kernels_that_agree_with_torch_are_used_for_batches_that_they_are_fast_f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gather", "activate", "derive", "output", "adam"])
+@pytest.mark.parametrize(
+    "name", ["gather", "activate", "derive", "output", "adam", "path_code", "path_output", "path_code_gradient"]
+)
 def test_a_kernel_that_does_nothing_is_not_used(
     name: str, fused: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from tiedae_cli.training.step import fused_kernels
 
     monkeypatch.setattr(fused_kernels, name, lambda *_: None)
-    model = build_autoencoder(WIDE, ModelConfig(hidden_sizes=(4, 3)), seeded(0))
+    linear_path = "pca" if "path" in name else "none"
+    model = build_autoencoder(WIDE, ModelConfig(hidden_sizes=(4, 3), linear_path=linear_path), seeded(0))
     with caplog.at_level("INFO"):
         assert not fusion.gradient_class(model, TrainingConfig(), torch.float32, FEW).fused
     assert "the step uses torch's operations instead of fused kernels: " in caplog.text
@@ -332,8 +357,18 @@ def test_without_triton_torch_does_it_all(monkeypatch: pytest.MonkeyPatch, caplo
     assert "uses torch's operations instead of fused kernels: ModuleNotFoundError" in caplog.text
 
 
-def test_every_activation_has_a_kernel(kernels: Any) -> None:
+def test_every_activation_has_a_kernel_and_needs_none(kernels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiedae_cli.training.step.fused_gradient import FusedGradient, FusedHalf
+
+    def fused_halves() -> list[bool]:
+        model = build_autoencoder(WIDE, ModelConfig(hidden_sizes=(4, 3), code_activation="tanh"), seeded(0))
+        gradient = FusedGradient(model, FlatParameters(model, torch.float32), FEW, "mse", FEW)
+        return [isinstance(half, FusedHalf) for half in gradient.halves] + [gradient.fuses_output]
+
     assert set(kernels.ACTIVATIONS) == set(ACTIVATIONS)
+    assert fused_halves() == [True, True, True, False, True]  # the last half is the output
+    monkeypatch.setattr(kernels, "ACTIVATIONS", ("tanh",))
+    assert fused_halves() == [False, True, False, False, False]
 
 
 COMPILE = """
@@ -354,7 +389,8 @@ def compiled(self, *args, grid, warmup, **flags):
     print(self.__name__, bool(re.search(r"\\b(atom|red)\\.", ptx)))
 
 JITFunction.run = compiled
-fusion._steps(fusion.Trial(torch.device("cpu"), torch.bfloat16, (("gelu", "sigmoid"),), "mse", 0.1), fused=True)
+fusion._steps(fusion.Trial(torch.device("cpu"), torch.bfloat16, (("gelu", "sigmoid"),), None, "mse", 0.1), fused=True)
+fusion._steps(fusion.Trial(torch.device("cpu"), torch.bfloat16, (("relu", "linear"),), "clip", "mse", 0.0), fused=True)
 """
 
 
@@ -368,9 +404,8 @@ def test_the_kernels_compile_for_an_h200_without_atomics(tmp_path: Path) -> None
         text=True,
         env={**environment(), "TRITON_CACHE_DIR": str(tmp_path)},
     )
-    assert set(done.stdout.splitlines()) == {
-        f"_{name}_kernel False" for name in ("gather", "activate", "derive", "output", "adam")
-    }, done.stderr
+    expected = {"gather", "activate", "derive", "output", "adam", "code", "path_output", "path_code"}
+    assert set(done.stdout.splitlines()) == {f"_{name}_kernel False" for name in expected}, done.stderr
 
 
 def environment() -> dict[str, str]:
@@ -387,15 +422,20 @@ def test_the_compiled_kernels_agree_with_torch(dtype: torch.dtype, cuda: torch.d
     for name, output in itertools.product(ACTIVATIONS, ("linear", "sigmoid", "clip")):
         for loss in get_args(Loss):
             if loss != "cross_entropy" or output == "sigmoid":
-                trial = fusion.Trial(cuda, dtype, ((name, output),), loss, 0.0)  # type: ignore[arg-type]
+                trial = fusion.Trial(cuda, dtype, ((name, output),), None, loss, 0.0)  # type: ignore[arg-type]
                 assert fusion._why_not(trial) is None, trial
+    for output in ("linear", "clip"):
+        trial = fusion.Trial(cuda, dtype, (("relu", "linear"),), output, "squared_error", 0.0)  # type: ignore[arg-type]
+        assert fusion._why_not(trial) is None, trial
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_graphs_on_cuda_are_bit_identical(dtype: torch.dtype, cuda: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+@WHOLE
+def test_graphs_on_cuda_are_bit_identical(
+    text: str, dtype: torch.dtype, cuda: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("triton")
-    config, results = parse_config(CONFIG, "config"), []
+    config, results = parse_config(text, "config"), []
     for count in (1, graph.STEPS_PER_GRAPH, graph.STEPS_PER_GRAPH):
         steps_per_graph(count, monkeypatch)
         trainer = Trainer(config, splits(), Place(cuda, dtype))

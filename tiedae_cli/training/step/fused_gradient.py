@@ -15,6 +15,7 @@ from tiedae_cli.model.layers import Layer
 from tiedae_cli.training.step import fused_kernels as kernels
 from tiedae_cli.training.step.gradient import Gradient, Half
 from tiedae_cli.training.step.parameters import FlatParameters
+from tiedae_cli.training.step.path_gradient import PathGradient
 from tiedae_cli.training.step.penalty import CodePenalty
 
 LARGEST_BATCH = 1024  # beyond it a sum over the batch by one program takes longer than the launches that it saves
@@ -42,12 +43,15 @@ class FusedHalf(Half):
 class FusedGradient(Gradient):
     """``Gradient`` with one kernel after each product instead of several operations.
 
-    Convolutions, layers without an activation and the linear path keep the operations of ``Gradient``.
+    Convolutions, layers without an activation, and a linear path beside convolutions or with a penalty keep the operations of
+    ``Gradient``.
 
     Attributes:
         clock: advanced by each ``run``; None for none.
         sums: (programs,) float32, parts of the batch's squared error.
         fuses_output: whether the output is one kernel too.
+        fuses_path: whether there is a linear path in these kernels; in the clock's first step they set the gradients of its code's
+            bias and gate to 0.
     """
 
     fused = True
@@ -65,7 +69,8 @@ class FusedGradient(Gradient):
     ) -> None:
         super().__init__(model, parameters, batch_size, loss, items, penalty, corrupted, cross_entropy_weight)
         last = self.halves[-1]
-        self.fuses_output = self.path is None and _is_fusible(last)
+        self.fuses_path = self.path is not None and _is_fusible(last) and _is_fusible(self.code) and penalty is None
+        self.fuses_output = self.fuses_path or (self.path is None and _is_fusible(last))
         self.clock: kernels.Clock | None = None
         self.sums = parameters.master.new_zeros(kernels.output_programs(model.sizes[0]))
         self.output_name = _name(last.activation)
@@ -96,6 +101,45 @@ class FusedGradient(Gradient):
             last.activation.keeps_input,
         )
         return self.sums if self.clock is not None else self.sums.sum()
+
+    def _finish_code(self, code: Half) -> None:
+        """Do what ``Gradient._finish_code`` does."""
+        if self.path is None or not self.fuses_path:
+            return super()._finish_code(code)
+        path = self.path
+        product = path.layer.product(path.input, path.weight, None, path.code)
+        kernels.path_code(product, path.bias, path.code_gate, path.encoded, path.code, self.above[-1][self.half :])
+
+    def _path_output(self, path: PathGradient) -> Tensor:
+        """Do what ``Gradient._path_output`` does; the result is that of ``_output``."""
+        if not self.fuses_path:
+            return super()._path_output(path)
+        last = self.halves[-1]
+        buffers = kernels.PathOutput(
+            last.product(last.input, last.weight, None, last.scratch),
+            last.bias,
+            path.layer.transposed_product(path.code, path.transposed, None, path.output),
+            path.decoder_bias,
+            path.output_gate,
+            self.target,
+            path.gradient,
+            last.gradient,
+            path.decoder_bias_gradient,
+            path.gradients["output_gate"],
+            last.bias_gradient,
+        )
+        kernels.path_output(buffers, self.sums, self.clock, self.factor_number, _name(path.activation))
+        return self.sums if self.clock is not None else self.sums.sum()
+
+    def _code_backward(self, code: Half, gradient: Tensor) -> Tensor:
+        """Do what ``Gradient._code_backward`` does."""
+        if self.path is None or not self.fuses_path:
+            return super()._code_backward(code, gradient)
+        path = self.path
+        path.layer.product(path.gradient, path.transposed, None, path.code_gradient)
+        gradients = (path.bias_gradient, path.gradients["code_gate"])
+        kernels.path_code_gradient(path.code_gradient, gradient, path.encoded, path.code_gate, *gradients, self.clock)
+        return gradient
 
 
 def _is_fusible(half: Half) -> bool:

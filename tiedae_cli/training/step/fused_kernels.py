@@ -7,6 +7,8 @@ Shapes: B items per batch, D values per item, N units of a layer, P parameters.
 """
 
 import math
+from dataclasses import dataclass, fields
+from typing import Any
 
 import triton
 import triton.language as tl
@@ -136,6 +138,21 @@ def _derive_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _advance(  # type: ignore[no-untyped-def]
+    counter, current, rates, steps, corrections, LOG_BETA1: tl.constexpr, LOG_BETA2: tl.constexpr
+):
+    """Move to the next step; called by one program, in a launch whose other programs do not read what it writes."""
+    now = tl.load(counter)
+    step = tl.load(steps) + 1.0
+    tl.store(current, now)
+    tl.store(counter, now + 1)
+    tl.store(steps, step)
+    precise = step.to(tl.float64)  # 1 - beta^t in float32 would lose four digits in the first step
+    tl.store(corrections, (tl.load(rates + now) / (1.0 - tl.exp(precise * LOG_BETA1))).to(tl.float32))
+    tl.store(corrections + 1, tl.sqrt(1.0 - tl.exp(precise * LOG_BETA2)).to(tl.float32))
+
+
+@triton.jit
 def _output_kernel(  # type: ignore[no-untyped-def]
     product, bias, target, gradient, bias_gradient, sums, counter, current, rates, steps, corrections, items, units,
     factor, leak, ACTIVATION: tl.constexpr, KEEPS_INPUT: tl.constexpr, SKIPS_DERIVATIVE: tl.constexpr, ADVANCES: tl.constexpr,
@@ -164,16 +181,94 @@ def _output_kernel(  # type: ignore[no-untyped-def]
         total += result.to(tl.float32)
     tl.store(bias_gradient + columns, tl.sum(total, 0).to(bias_gradient.dtype.element_ty), mask=columns < units)
     tl.store(sums + program, tl.sum(tl.sum(errors, 1), 0))
-    if ADVANCES:  # no other program of this launch touches these; the next launch sees them
+    if ADVANCES:
         if program == 0:
-            now = tl.load(counter)
-            step = tl.load(steps) + 1.0
-            tl.store(current, now)
-            tl.store(counter, now + 1)
-            tl.store(steps, step)
-            precise = step.to(tl.float64)  # 1 - beta^t in float32 would lose four digits in the first step
-            tl.store(corrections, (tl.load(rates + now) / (1.0 - tl.exp(precise * LOG_BETA1))).to(tl.float32))
-            tl.store(corrections + 1, tl.sqrt(1.0 - tl.exp(precise * LOG_BETA2)).to(tl.float32))
+            _advance(counter, current, rates, steps, corrections, LOG_BETA1, LOG_BETA2)
+
+
+@triton.jit
+def _code_kernel(product, bias, gate, encoded, code, copy, count, units, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = places < count
+    unit = places % units
+    z = tl.load(product + places, mask=inside).to(tl.float32) + tl.load(bias + unit, mask=inside).to(tl.float32)
+    z += tl.load(gate + unit, mask=inside).to(tl.float32) * tl.load(encoded + places, mask=inside).to(tl.float32)
+    tl.store(code + places, z.to(code.dtype.element_ty), mask=inside)
+    tl.store(copy + places, z.to(copy.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _path_output_kernel(  # type: ignore[no-untyped-def]
+    network, network_bias, path, path_bias, gate, target, gradient, network_gradient,
+    bias_gradient, gate_gradient, network_bias_gradient, sums, counter, current, rates, steps, corrections, items, units,
+    factor, ACTIVATION: tl.constexpr, ADVANCES: tl.constexpr, LOG_BETA1: tl.constexpr, LOG_BETA2: tl.constexpr,
+    CHUNKS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    program = tl.program_id(0)
+    columns = program * COLUMNS + tl.arange(0, COLUMNS)
+    exists = columns < units
+    c = tl.load(network_bias + columns, mask=exists, other=0.0).to(tl.float32)
+    d = tl.load(path_bias + columns, mask=exists, other=0.0).to(tl.float32)
+    b = tl.load(gate + columns, mask=exists, other=0.0).to(tl.float32)
+    total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    gate_total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    network_total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    errors = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for chunk in range(CHUNKS):
+        rows = chunk * ROWS + tl.arange(0, ROWS)
+        inside = (rows < items)[:, None] & exists[None, :]
+        places = rows[:, None] * units + columns[None, :]
+        decoded = tl.load(network + places, mask=inside, other=0.0).to(tl.float32) + c[None, :]
+        z = tl.load(path + places, mask=inside, other=0.0).to(tl.float32) + d[None, :] + b[None, :] * decoded
+        y = _activated(z, ACTIVATION)
+        difference = y - tl.load(target + places, mask=inside, other=0.0).to(tl.float32)
+        difference = tl.where(inside, difference, 0.0)
+        errors += difference * difference
+        result = _derived(difference * factor, y, ACTIVATION).to(gradient.dtype.element_ty)
+        g = result.to(tl.float32)
+        network_result = (g * b[None, :]).to(network_gradient.dtype.element_ty)
+        tl.store(gradient + places, result, mask=inside)
+        tl.store(network_gradient + places, network_result, mask=inside)
+        total += g
+        gate_total += g * decoded
+        network_total += network_result.to(tl.float32)
+    tl.store(bias_gradient + columns, tl.sum(total, 0).to(bias_gradient.dtype.element_ty), mask=exists)
+    tl.store(gate_gradient + columns, tl.sum(gate_total, 0).to(gate_gradient.dtype.element_ty), mask=exists)
+    tl.store(network_bias_gradient + columns, tl.sum(network_total, 0).to(bias_gradient.dtype.element_ty), mask=exists)
+    tl.store(sums + program, tl.sum(tl.sum(errors, 1), 0))
+    if ADVANCES:
+        if program == 0:
+            _advance(counter, current, rates, steps, corrections, LOG_BETA1, LOG_BETA2)
+
+
+@triton.jit
+def _path_code_kernel(  # type: ignore[no-untyped-def]
+    path_gradient, network_gradient, encoded, gate, bias_gradient, gate_gradient, steps, items, units,
+    HOLDS: tl.constexpr, CHUNKS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    exists = columns < units
+    a = tl.load(gate + columns, mask=exists, other=0.0).to(tl.float32)
+    total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    gate_total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for chunk in range(CHUNKS):
+        rows = chunk * ROWS + tl.arange(0, ROWS)
+        inside = (rows < items)[:, None] & exists[None, :]
+        places = rows[:, None] * units + columns[None, :]
+        both = tl.load(path_gradient + places, mask=inside, other=0.0).to(tl.float32)
+        both += tl.load(network_gradient + places, mask=inside, other=0.0).to(tl.float32)
+        result = both.to(path_gradient.dtype.element_ty)
+        g = result.to(tl.float32)
+        tl.store(path_gradient + places, result, mask=inside)
+        tl.store(network_gradient + places, (g * a[None, :]).to(network_gradient.dtype.element_ty), mask=inside)
+        total += g
+        gate_total += g * tl.load(encoded + places, mask=inside, other=0.0).to(tl.float32)
+    bias_sum, gate_sum = tl.sum(total, 0), tl.sum(gate_total, 0)
+    if HOLDS:
+        first = tl.load(steps) < 1.5
+        bias_sum, gate_sum = tl.where(first, 0.0, bias_sum), tl.where(first, 0.0, gate_sum)
+    tl.store(bias_gradient + columns, bias_sum.to(bias_gradient.dtype.element_ty), mask=exists)
+    tl.store(gate_gradient + columns, gate_sum.to(gate_gradient.dtype.element_ty), mask=exists)
 
 
 @triton.jit
@@ -292,19 +387,75 @@ def output(
         keeps_input: whether its derivative needs the pre-activation.
     """
     (items, values), columns = product.shape, _output_columns(product.shape[1])
-    moving = (sums,) * 5 if clock is None else (clock.counter, clock.current, clock.rates, clock.steps, clock.corrections)
-    log_beta1, log_beta2 = (0.0, 0.0) if clock is None else clock.logarithms
-    flags = {
-        "ACTIVATION": activation,
-        "KEEPS_INPUT": keeps_input,
-        "SKIPS_DERIVATIVE": leak is None,
-        "ADVANCES": clock is not None,
-        "LOG_BETA1": log_beta1,
-        "LOG_BETA2": log_beta2,
-        **_tiles(items, columns),
-    }
+    moving, clock_flags = _moving(clock, sums)
+    flags = {"ACTIVATION": activation, "KEEPS_INPUT": keeps_input, "SKIPS_DERIVATIVE": leak is None, **clock_flags}
+    flags |= _tiles(items, columns)
     buffers = (product, bias, target, gradient, bias_gradient, sums, *moving)
     _output_kernel[len(sums),](*buffers, items, values, factor, leak or 0.0, **flags)
+
+
+def path_code(product: Tensor, bias: Tensor, gate: Tensor, encoded: Tensor, code: Tensor, copy: Tensor) -> None:
+    """Write product + bias + gate * encoded, (B, K), to ``code``, which may be ``product``, and to ``copy``."""
+    count, units = product.numel(), product.shape[1]
+    _code_kernel[triton.cdiv(count, BLOCK),](product, bias, gate, encoded, code, copy, count, units, BLOCK=BLOCK)
+
+
+@dataclass(frozen=True)
+class PathOutput:
+    """The buffers of a linear path's output: x' = f(path + path_bias + gate * (network + network_bias))."""
+
+    network: Tensor
+    """(B, D), the network's last product without its bias."""
+    network_bias: Tensor
+    path: Tensor
+    """(B, D), the path's product without its bias."""
+    path_bias: Tensor
+    gate: Tensor
+    target: Tensor
+    gradient: Tensor
+    """(B, D), written: the gradient of the pre-activation."""
+    network_gradient: Tensor
+    """(B, D), written: that of the network's output."""
+    bias_gradient: Tensor
+    """(D,), written, as the next two."""
+    gate_gradient: Tensor
+    network_bias_gradient: Tensor
+
+
+def path_output(buffers: PathOutput, sums: Tensor, clock: Clock | None, factor: float, activation: str) -> None:
+    """Do for a linear path what ``output`` does; the activation's derivative follows from its result."""
+    (items, values), columns = buffers.path.shape, _output_columns(buffers.path.shape[1])
+    moving, flags = _moving(clock, sums)
+    flags |= {"ACTIVATION": activation, **_tiles(items, columns)}
+    tensors = (getattr(buffers, field.name) for field in fields(buffers))
+    _path_output_kernel[len(sums),](*tensors, sums, *moving, items, values, factor, **flags)
+
+
+def path_code_gradient(
+    path_gradient: Tensor,
+    network_gradient: Tensor,
+    encoded: Tensor,
+    gate: Tensor,
+    bias_gradient: Tensor,
+    gate_gradient: Tensor,
+    clock: Clock | None,
+) -> None:
+    """Write the gradients of the code, of its bias and gate, and of the network's code.
+
+    Args:
+        path_gradient: (B, K), the path's part of the gradient of the code; becomes the whole gradient.
+        network_gradient: (B, K), the network's part; becomes the gradient of ``encoded``.
+        encoded: (B, K), the network's code.
+        gate: (K,).
+        bias_gradient: (K,).
+        gate_gradient: (K,).
+        clock: in its first step the gradients of bias and gate become 0; None: never.
+    """
+    (items, units), columns = path_gradient.shape, NARROWEST
+    flags = {"HOLDS": clock is not None, **_tiles(items, columns)}
+    buffers = (path_gradient, network_gradient, encoded, gate, bias_gradient, gate_gradient)
+    steps = gate if clock is None else clock.steps
+    _path_code_kernel[triton.cdiv(units, columns),](*buffers, steps, items, units, **flags)
 
 
 def adam(
@@ -338,6 +489,15 @@ def adam(
     flags = {"ROUNDS": rounded is not None, "SUMS": triton.next_power_of_2(len(sums)), "BLOCK": ADAM_BLOCK}
     constants = (l2, 1 - beta1, beta2, 1 - beta2, epsilon)
     _adam_kernel[triton.cdiv(len(values), ADAM_BLOCK),](*buffers, *of_the_step, *counts, *constants, **flags)
+
+
+def _moving(clock: Clock | None, unused: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+    """Return the tensors and flags with which a kernel advances a clock."""
+    if clock is None:
+        return (unused,) * 5, {"ADVANCES": False, "LOG_BETA1": 0.0, "LOG_BETA2": 0.0}
+    log_beta1, log_beta2 = clock.logarithms
+    tensors = (clock.counter, clock.current, clock.rates, clock.steps, clock.corrections)
+    return tensors, {"ADVANCES": True, "LOG_BETA1": log_beta1, "LOG_BETA2": log_beta2}
 
 
 def _output_columns(values: int) -> int:

@@ -121,7 +121,7 @@ class Gradient:
         self.input = first.view(batch_size, size) if first.is_contiguous() else like.new_zeros(batch_size, size)
         if self.path is not None:
             self.input = self.path.input
-        self.first = first
+        self.first, self.copies_input = first, self.path is not None or not first.is_contiguous()
         # (B, D): target of the reconstruction
         self.target = torch.zeros_like(self.input) if corrupted else self.input
         self.compared = self.target.view(first.shape) if corrupted else first
@@ -214,7 +214,7 @@ class Gradient:
     def run(self) -> Tensor:
         """Compute the gradient of the batch in ``input``; return its squared error, summed over batch and values, a scalar."""
         self.parameters.refresh_compute()
-        if self.input.data_ptr() != self.first.data_ptr():
+        if self.copies_input:
             self.first.copy_(self.input.view(self.first.shape))
         for half in self.halves[:-1]:
             half.forward()

@@ -32,7 +32,7 @@ class Step(Protocol):
     steps: int
     share: int
     epoch: int
-    changes_gradient: bool
+    clip: float | None
 
     def update(self, rate: float | Tensor) -> None: ...  # noqa: D102
 
@@ -108,7 +108,7 @@ class CapturedStep:
         assert isinstance(gradient, FusedGradient)
         if FusedGather.fits(step.batch):
             self.gather = FusedGather(step.batch, self.order, self.counter).run
-        if FusedUpdate.fits(gradient, step.optimizer) and not step.changes_gradient:
+        if FusedUpdate.fits(gradient, step.optimizer) and step.clip is None:
             update = FusedUpdate(step.parameters, gradient, step.optimizer, self.counter, self.rates, step.errors)
             self.update, self.refresh = update.run, update.refresh
 

@@ -20,11 +20,9 @@ from tiedae_cli.training.step.gradient import Gradient, missing_derivative
 from tiedae_cli.training.step.graph import CapturedStep
 from tiedae_cli.training.step.optimizer import create_optimizer
 from tiedae_cli.training.step.parameters import FlatParameters
+from tiedae_cli.training.step.path_gradient import HELD
 from tiedae_cli.training.step.penalty import CodePenalty
 from tiedae_cli.training.training_set import TrainingSet
-
-# At the first step their gradient is only rounding (PCA's error is orthogonal to its components), and Adam would normalize it.
-HELD = ("path.code_gate", "path.layer.encoder_bias")
 
 
 def is_captured(place: Place) -> bool:
@@ -77,7 +75,6 @@ class TrainingStep:
         self.optimizer = create_optimizer(self.parameters, training)
         gradients = self.parameters.views(self.parameters.gradient)
         self.held = [] if model.path is None else [gradients[name] for name in HELD]
-        self.changes_gradient = bool(self.held) or self.clip is not None
         self.moves = torch.ones((), device=place.device)  # 0 in the first step, 1 afterwards
         self.errors = torch.zeros(self.steps, dtype=torch.float32, device=place.device)
         self.epoch = 0
@@ -86,6 +83,8 @@ class TrainingStep:
         self.captured: CapturedStep | None = None
         if captures:
             self.captured = CapturedStep(self, capture=place.device.type == "cuda")
+            if self.captured.refresh is not None:
+                self.held = []  # the kernels hold these gradients
 
     def begin_epoch(self, epoch: int, order: Tensor, rates: Sequence[float], step: int = 0) -> None:
         """Prepare the steps of an epoch.
