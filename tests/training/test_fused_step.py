@@ -323,6 +323,13 @@ def chosen(batch: int = FEW) -> type[Gradient]:
     return fusion.gradient_class(model, TrainingConfig(), torch.float32, batch)
 
 
+def test_on_the_cpu_nothing_asks_for_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_step, "gradient_class", None)
+    model = build_autoencoder(9, ModelConfig(hidden_sizes=(4,)), seeded(0))
+    step = TrainingStep(model, training_set(splits().train, CPU), TrainingConfig(batch_size=4), Place(CPU))
+    assert type(step.gradient) is Gradient and step.captured is None
+
+
 def test_kernels_that_agree_with_torch_are_used_for_batches_that_they_are_fast_for(fused: None) -> None:
     from tiedae_cli.training.step.fused_gradient import LARGEST_BATCH
 
@@ -340,8 +347,9 @@ def test_a_kernel_that_does_nothing_is_not_used(
     from tiedae_cli.training.step import fused_kernels
 
     monkeypatch.setattr(fused_kernels, name, lambda *_: None)
-    linear_path = "pca" if "path" in name else "none"
-    model = build_autoencoder(WIDE, ModelConfig(hidden_sizes=(4, 3), linear_path=linear_path), seeded(0))
+    model = build_autoencoder(
+        WIDE, ModelConfig(hidden_sizes=(4, 3), linear_path="pca" if "path" in name else "none"), seeded(0)
+    )
     with caplog.at_level("INFO"):
         assert not fusion.gradient_class(model, TrainingConfig(), torch.float32, FEW).fused
     assert "the step uses torch's operations instead of fused kernels: " in caplog.text

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tiedae_cli.config import Loss, TrainingConfig
+from tiedae_cli.config import Activation, Loss, TrainingConfig
 from tiedae_cli.config.schema import Output
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.model.activations import AnyActivation
@@ -39,7 +39,7 @@ class Trial:
 
     device: torch.device
     dtype: torch.dtype
-    activations: tuple[tuple[AnyActivation, AnyActivation], ...]
+    activations: tuple[tuple[Activation, AnyActivation], ...]
     """(encoder, decoder) of each dense layer."""
     path: Output | None
     """Output activation of the linear path; None: there is none."""

@@ -57,7 +57,8 @@ class CapturedStep:
         self.rates = torch.zeros(step.steps, dtype=torch.float32, device=device)
         self.counter = torch.zeros(1, dtype=torch.int64, device=device)
         self.seen = torch.zeros(1, dtype=torch.int64, pin_memory=capture)  # the host's latest copy of the counter
-        self.gather, self.update = self._gather, self._update
+        self.gather: Callable[[], None] = self._gather
+        self.update: Callable[[Tensor], None] = self._update
         self.refresh: Callable[[], None] | None = None  # converts restored parameters, if a fused update converts all others
         if step.gradient.fused:
             self._fuse()
