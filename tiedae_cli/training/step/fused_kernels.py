@@ -332,7 +332,7 @@ def derive(gradient: Tensor, kept: Tensor, out: Tensor, bias_gradient: Tensor, a
 
 
 def output_programs(values: int) -> int:
-    """Return the number of programs of ``output``, each of which writes one sum of errors."""
+    """Return the number of programs of ``output``; each writes one sum of errors."""
     return int(triton.cdiv(values, _output_columns(values)))
 
 
