@@ -58,6 +58,8 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> Any:
 def fused(kernels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps on the CPU are those of CUDA, with interpreted kernels and emulated graphs."""
     monkeypatch.setattr(training_step, "is_captured", lambda place: True)
+    monkeypatch.setattr(fusion, "ITEMS", 4)  # of the trial: the interpreter is slow
+    monkeypatch.setattr(fusion, "SIZES", (16, 8, 8))
     fusion._why_not.cache_clear()
 
 
@@ -285,6 +287,7 @@ def test_a_fused_training_is_resumed_bit_identically(
     assert errors == pytest.approx(plain_errors, rel=1e-4 if dtype == torch.float32 else 0.02)
 
 
+@pytest.mark.slow
 def test_the_gate_of_the_code_is_held_in_the_first_step(fused: None) -> None:
     step = Trainer(parse_config(CONFIGS["linear path"], "config"), splits(), Place(CPU)).step
     gate = step.parameters.views(step.parameters.master)["path.code_gate"]
