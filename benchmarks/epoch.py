@@ -4,10 +4,15 @@
 
 Prints medians over interleaved rounds and their ratio to the floor (the 11 products of a step in float32, nothing else), so that a
 machine whose speed drifts treats all alike. Without MNIST under TIEDAE_DATA the images are random, which no step's time depends on.
-A peer that is not installed is left out, and said so (`pip install --group bench`).
+A peer that is not installed, or that would run on another device, is left out, and said so (`pip install --group bench`).
+
+On CUDA tiedae has a row for each arithmetic (JAX multiplies in TF32 by default), and rows that show what the fused kernels and the
+graphs of several steps gain: `-unfused` uses torch's operations, `-single` launches each step by itself. One run with --peers takes
+about three minutes, most of it torch's DataLoader.
 """
 
 import argparse
+import functools
 import gc
 import importlib.util
 import json
@@ -15,7 +20,9 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import peers
@@ -25,6 +32,8 @@ from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import ItemForm, ItemSet, Splits
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.devices import Place, has_bfloat16
+from tiedae_cli.training.step.gradient import Gradient
+from tiedae_cli.training.step.graph import CapturedStep
 from tiedae_cli.training.trainer import Trainer
 
 IMAGES = 55_000
@@ -45,13 +54,36 @@ def tiedae(images: np.ndarray, device: torch.device, dtype: torch.dtype) -> peer
     form = ItemForm((1, 28, 28), scale=1 / 255)
     train, empty = ItemSet(values, None, form), ItemSet(values[:0], None, form)
     config = Config.model_validate({"training": {"epochs": 1_000_000, "checkpoint_every": 1e6}})
-    reports = Trainer(config, Splits(train, empty, empty, "benchmark"), Place(device, dtype)).train()
+    trainer = Trainer(config, Splits(train, empty, empty, "benchmark"), Place(device, dtype))
+    assert trainer.step.parameters.master.device.type == device.type
+    reports = trainer.train()
 
     def epoch() -> None:
         while not isinstance(next(reports), EpochReport):
             pass
 
     return epoch
+
+
+def in_tf32(make: Callable[[], peers.Epoch]) -> peers.Epoch:
+    """Return an epoch that is made, and so captured, with TF32 products."""
+    torch.set_float32_matmul_precision("high")
+    try:
+        return make()
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def only_on_cuda(images: np.ndarray, device: torch.device) -> dict[str, peers.Epoch]:
+    """Return tiedae's rows that exist on CUDA alone."""
+    step = "tiedae_cli.training.step.training_step"
+    found = {"tiedae-tf32": in_tf32(lambda: tiedae(images, device, torch.float32))}
+    with patch(f"{step}.gradient_class", lambda *_: Gradient):
+        found["tiedae-tf32-unfused"] = in_tf32(lambda: tiedae(images, device, torch.float32))
+        found["tiedae-bfloat16-unfused"] = tiedae(images, device, torch.bfloat16)
+    with patch(f"{step}.CapturedStep", functools.partial(CapturedStep, steps_per_graph=1)):
+        found["tiedae-bfloat16-single"] = tiedae(images, device, torch.bfloat16)
+    return found
 
 
 def contestants(images: np.ndarray, device: torch.device, with_peers: bool) -> tuple[dict[str, peers.Epoch], list[str]]:
@@ -63,15 +95,32 @@ def contestants(images: np.ndarray, device: torch.device, with_peers: bool) -> t
         found["tiedae-bfloat16"] = tiedae(images, device, torch.bfloat16)
     else:
         left_out.append(f"bfloat16: {device} has no arithmetic for it")
+    if device.type == "cuda":
+        found |= only_on_cuda(images, device)
     if with_peers:
         found["torch-autograd"] = peers.torch_autograd(images, device)
         found["torch-dataloader"] = peers.torch_dataloader(images, device)
         for name, module, make in (("jax-scan", "jax", peers.jax_scan), ("keras", "keras", peers.keras_fit)):
-            if importlib.util.find_spec(module) is None:
-                left_out.append(f"{name}: {module} is not installed")
+            why_not = missing(module, device)
+            if why_not:
+                left_out.append(f"{name}: {why_not}")
             else:
                 found[f"keras-{os.environ['KERAS_BACKEND']}" if name == "keras" else name] = make(images)
     return found, left_out
+
+
+def missing(module: str, device: torch.device) -> str | None:
+    """Return why JAX or Keras cannot run on a device, or None; Keras chooses the device of other backends itself."""
+    uses_jax = module == "jax" or os.environ["KERAS_BACKEND"] == "jax"
+    for name in (module, "jax") if uses_jax else (module,):
+        if importlib.util.find_spec(name) is None:
+            return f"{name} is not installed"
+    if not uses_jax:
+        return None
+    import jax
+
+    platform = "gpu" if device.type == "cuda" else device.type
+    return None if jax.default_backend() == platform else f"jax computes on {jax.default_backend()}, not on {platform}"
 
 
 def time_in_turn(found: dict[str, peers.Epoch], rounds: int) -> dict[str, list[float]]:
@@ -96,7 +145,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     os.environ.setdefault("KERAS_BACKEND", "jax")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes most of a GPU's memory
     device = torch.device(arguments.device)
+    if device.type == "cpu":
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
     found, left_out = contestants(load_images(), device, arguments.peers)
     seconds = time_in_turn(found, arguments.rounds)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
@@ -115,7 +167,7 @@ def main() -> None:
     )
     for name in sorted(found, key=medians.__getitem__):
         low, high = min(seconds[name]), max(seconds[name])
-        print(f"{name:>18}  {medians[name]:7.3f} s  ({low:.3f} - {high:.3f})  {ratios[name]:6.2f} x floor")
+        print(f"{name:>23}  {medians[name]:7.3f} s  ({low:.3f} - {high:.3f})  {ratios[name]:6.2f} x floor")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+if not torch.cuda.is_available():  # before torch imports Triton: without a GPU its kernels can only be interpreted
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 IDX_TYPES = {np.dtype(np.uint8): 8, np.dtype(np.int32): 12}
 WriteMnist = Callable[..., Path]
 

@@ -207,6 +207,10 @@ def test_no_torch_for_exported_files(module: str) -> None:
     assert not {"torch", "torchvision"} & set(reached_on_import(module, set()))
 
 
+def test_no_triton_before_a_step_on_cuda_needs_it() -> None:
+    assert "triton" not in set(reached_on_import("training.step.training_step", set()))
+
+
 def test_commands_import_nothing_slow() -> None:
     for module in MODULES:
         if module.startswith("cli.commands"):

@@ -17,6 +17,8 @@ from tiedae_cli.training.step.penalty import CodePenalty
 class AutogradGradient:
     """The gradient of the loss for one batch, in ``parameters.gradient``; same interface as ``Gradient``."""
 
+    fused = False
+
     def __init__(
         self,
         model: TiedAutoencoder,

@@ -96,6 +96,8 @@ class Gradient:
         corrupted: whether the input needs a buffer apart from the target.
     """
 
+    fused = False  # whether it is a ``FusedGradient``
+
     def __init__(
         self,
         model: TiedAutoencoder,
@@ -119,7 +121,7 @@ class Gradient:
         self.input = first.view(batch_size, size) if first.is_contiguous() else like.new_zeros(batch_size, size)
         if self.path is not None:
             self.input = self.path.input
-        self.first = first
+        self.first, self.copies_input = first, self.path is not None or not first.is_contiguous()
         # (B, D): target of the reconstruction
         self.target = torch.zeros_like(self.input) if corrupted else self.input
         self.compared = self.target.view(first.shape) if corrupted else first
@@ -128,6 +130,7 @@ class Gradient:
         assert kind.slope is not None, "no hand-written derivative: see missing_derivative"
         self.skips_output_derivative = kind.at_preactivation
         factor = (kind.slope / size if kind.per_value else kind.slope) / items
+        self.factor_number = factor
         self.factor = parameters.compute.new_tensor(factor)  # a tensor, because a Python number would be converted in each step
         # (y - x)^2 and w times the cross-entropy have the gradient 2 (y - x) (y' + w / 2) of the pre-activation.
         self.leak = cross_entropy_weight / 2
@@ -211,7 +214,7 @@ class Gradient:
     def run(self) -> Tensor:
         """Compute the gradient of the batch in ``input``; return its squared error, summed over batch and values, a scalar."""
         self.parameters.refresh_compute()
-        if self.input.data_ptr() != self.first.data_ptr():
+        if self.copies_input:
             self.first.copy_(self.input.view(self.first.shape))
         for half in self.halves[:-1]:
             half.forward()

@@ -10,6 +10,9 @@ from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.linear_path import LinearPath
 from tiedae_cli.training.step.parameters import FlatParameters
 
+# At the first step their gradient is only rounding (PCA's error is orthogonal to its components), and Adam would normalize it.
+HELD = ("path.code_gate", "path.layer.encoder_bias")
+
 
 class PathGradient:
     """The part of the linear path and its gates in one step (equations in ``LinearPath``).

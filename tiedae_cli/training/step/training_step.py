@@ -2,7 +2,7 @@
 
 ``batch.py`` prepares a batch; ``gradient.py`` has the hand-written forward and backward pass, ``autograd.py`` torch's; ``losses.py``
 the losses, ``penalty.py`` penalties on the code; ``parameters.py`` the flat buffer; ``optimizers/`` the updates; ``graph.py`` the
-capture on CUDA.
+capture on CUDA, with the kernels of ``fused_gradient.py`` and ``fused_step.py`` if ``fusion.py`` finds that they work.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,19 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.system.devices import Place
 from tiedae_cli.training.step.autograd import AutogradGradient
 from tiedae_cli.training.step.batch import Batch
+from tiedae_cli.training.step.fusion import gradient_class
 from tiedae_cli.training.step.gradient import Gradient, missing_derivative
 from tiedae_cli.training.step.graph import CapturedStep
 from tiedae_cli.training.step.optimizer import create_optimizer
 from tiedae_cli.training.step.parameters import FlatParameters
+from tiedae_cli.training.step.path_gradient import HELD
 from tiedae_cli.training.step.penalty import CodePenalty
 from tiedae_cli.training.training_set import TrainingSet
 
-# At the first step their gradient is only rounding (PCA's error is orthogonal to its components), and Adam would normalize it.
-HELD = ("path.code_gate", "path.layer.encoder_bias")
+
+def is_captured(place: Place) -> bool:
+    """Return whether steps run as CUDA graphs, which hold no communication between processes."""
+    return place.device.type == "cuda" and place.ranks.count == 1
 
 
 class TrainingStep:
@@ -60,7 +64,10 @@ class TrainingStep:
         penalty = CodePenalty(model.code_top_k, training, self.batch_size, self.ranks.add) if penalized else None
         noisy = training.corruption != "none"
         by_hand = training.engine == "auto" and missing_derivative(model, training) is None
-        engine = Gradient if by_hand else AutogradGradient
+        captures = by_hand and is_captured(place)
+        engine: type[Gradient] | type[AutogradGradient] = Gradient if by_hand else AutogradGradient
+        if captures:
+            engine = gradient_class(model, training, place.dtype, self.share)
         self.gradient: Gradient | AutogradGradient = engine(
             model, self.parameters, self.share, training.loss, self.batch_size, penalty, noisy, training.cross_entropy_weight
         )
@@ -73,8 +80,11 @@ class TrainingStep:
         self.epoch = 0
         self.order = torch.zeros(0, dtype=torch.int64)  # (steps, B of this process)
         self.rates: Sequence[float] = ()
-        captures = place.device.type == "cuda" and self.ranks.count == 1 and by_hand
-        self.captured = CapturedStep(self) if captures else None
+        self.captured: CapturedStep | None = None
+        if captures:
+            self.captured = CapturedStep(self, capture=place.device.type == "cuda")
+            if self.captured.refresh is not None:
+                self.held = []  # the kernels hold these gradients
 
     def begin_epoch(self, epoch: int, order: Tensor, rates: Sequence[float], step: int = 0) -> None:
         """Prepare the steps of an epoch.
@@ -107,8 +117,11 @@ class TrainingStep:
         self.update(self.rates[step])
 
     def done(self, step: int) -> int:
-        """Return how many of the ``step`` steps begun in this epoch are finished; a GPU lags behind."""
-        return step if self.captured is None else self.captured.done()
+        """Launch all steps that were run; return how many of these ``step`` steps of this epoch are finished (a GPU lags behind)."""
+        if self.captured is None:
+            return step
+        self.captured.launch()
+        return self.captured.done()
 
     def update(self, rate: float | Tensor) -> None:
         """Update the parameters from the gradient of ``gradient.run``."""
@@ -123,6 +136,8 @@ class TrainingStep:
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of the optimizer's state, on the CPU."""
+        if self.captured is not None:
+            self.captured.launch()
         return {name: buffer.detach().to("cpu", copy=True) for name, buffer in self.optimizer.buffers().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:

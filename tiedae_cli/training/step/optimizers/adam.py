@@ -61,7 +61,7 @@ class Adam:
         beta2: float = BETA2,
     ) -> None:
         self.parameters = parameters
-        self.momentum, self.beta2 = momentum, beta2
+        self.l2, self.momentum, self.beta2 = l2, momentum, beta2
         weights, all_of_them = parameters.weight_count, len(parameters.master)
         if ranges is None:
             ranges = [(0, weights), (weights, all_of_them)] if l2 else [(0, all_of_them)]
