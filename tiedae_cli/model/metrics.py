@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemForm
@@ -100,20 +99,30 @@ def ssim_window(form: ItemForm) -> int:
     return fits - 1 + fits % 2
 
 
+def _window_means(length: int, side: int) -> Tensor:
+    """Return the matrix that takes the Gaussian means of all windows of a row of pixels, (length - side + 1, length) float64.
+
+    Products with it take a fifth of the time of torch's convolutions, which are slow in float64.
+    """
+    places = torch.arange(side, dtype=torch.float64) - side // 2
+    window = torch.exp(-(places**2) / (2 * SSIM_SIGMA**2))
+    windows = length - side + 1
+    means = torch.zeros(windows, length, dtype=torch.float64)
+    means.as_strided((windows, side), (length + 1, 1)).copy_(window / window.sum())
+    return means
+
+
 def ssim(items: Tensor, reconstructions: Tensor, form: ItemForm) -> Tensor:
     """Return the mean structural similarity of images in [0, 1], averaged over channels, (B, D) -> (B,) float64.
 
     Wang et al. 2004, equation 13: at each position of a Gaussian window (sigma 1.5), with its weighted means u and population
     (co)variances s, (2 u_x u_y + c_1) (2 s_xy + c_2) / ((u_x^2 + u_y^2 + c_1) (s_x^2 + s_y^2 + c_2)).
     """
-    side = ssim_window(form)
-    x, y = (in_float64(values).reshape(-1, 1, *form.shape[1:]) for values in (items, reconstructions))  # (B C, 1, H, W)
-    places = torch.arange(side, dtype=x.dtype, device=x.device) - side // 2
-    window = torch.exp(-(places**2) / (2 * SSIM_SIGMA**2))
-    window = window / window.sum()
+    x, y = (in_float64(values).reshape(-1, *form.shape[1:]) for values in (items, reconstructions))  # (B C, H, W)
+    down, across = (_window_means(length, ssim_window(form)).to(x.device) for length in form.shape[1:])
 
     def mean(values: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(values, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
+        return down @ (values @ across.t())  # (B C, H, W) -> (B C, H - side + 1, W - side + 1)
 
     u_x, u_y = mean(x), mean(y)
     variances = mean(x * x) - u_x**2 + mean(y * y) - u_y**2
