@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 
@@ -122,8 +122,11 @@ class Observer(Protocol):
 
     An observer that was started hears of exactly one end, ``finished`` or ``stopped``; one whose ``finished`` raises hears of
     ``stopped`` too. What an observer raises ends the training; after ``StopTraining`` it can be resumed. Only the leading process has
-    observers, except for the one that saves. Subclass it to inherit calls that do nothing.
+    observers, except for the one that saves. Subclass it to inherit calls that do nothing. All calls but ``progress`` may read items.
     """
+
+    in_every_process: ClassVar[bool] = False
+    """Whether all processes of a training have it, because it sums over them; it reads no items in ``epoch``."""
 
     def started(self, start: TrainingStart) -> None:
         """Prepare for the training; the run folder exists."""

@@ -94,7 +94,7 @@ def start(
     device: torch.device,
     ranks: Ranks,
     terminal: Terminal | None = None,
-    load: Load = load_splits,
+    load: Load | None = None,
     attach: Attach | None = None,
 ) -> Iterator[TrainingRun]:
     """Start a new run: create its folder and first checkpoint, and hold its lock.
@@ -106,7 +106,7 @@ def start(
         device: where to compute.
         ranks: the processes that train together; only the leading one writes.
         terminal: shows the training; None shows nothing.
-        load: loads what the data section asks for.
+        load: loads what the data section asks for. Default: from its files; several processes each keep a share.
         attach: returns the observers on the leading process. Default: ``observers``.
 
     Raises:
@@ -115,7 +115,7 @@ def start(
     """
     trackers = _trackers(config)
     with arithmetic_restored():
-        config, splits, trainer = _new_trainer(config, device, ranks, load)
+        config, splits, trainer = _new_trainer(config, device, ranks, load or partial(load_splits, processes=_sharing(ranks)))
         if not ranks.leads:
             checkpoints = Checkpoints(config, splits, trainer, Run(Path(name)))
             checkpoints.begin()  # all processes take part in the leader's first checkpoint
@@ -147,6 +147,11 @@ def _new_trainer(config: Config, device: torch.device, ranks: Ranks, load: Load)
     config = _with_shuffle(config, ranks.from_leader(shuffle_of(splits.train, config.training.shuffle)))
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
     return config, splits, Trainer(config, splits, place, weights)
+
+
+def _sharing(ranks: Ranks) -> Ranks | None:
+    """Return the processes that share the items; None if there is one."""
+    return ranks if ranks.count > 1 else None
 
 
 def _suitable_data(config: Config, load: Load) -> Splits:
@@ -198,7 +203,7 @@ def resume(
         trackers = _trackers(requested)
         place = choose_place(device, requested.training, ranks)
         typed = config is not None or any(map(is_url, requested.data.sources))
-        loads = load or partial(load_splits, may_fill_root=typed)
+        loads = load or partial(load_splits, may_fill_root=typed, processes=_sharing(ranks))
         splits = _suitable_data(requested, loads).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
         _refuse_different_processes(splits, ranks)
