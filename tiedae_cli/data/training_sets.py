@@ -241,8 +241,6 @@ def _own_share(part: Part, rules: ItemRules, size: int, missing: str, processes:
         gaps.finish(reader.total)
         if not reader.total:
             raise DataError(f"{part.name}: holds no items")
-        if part.mapped is not None and (change := part.mapped.change()) is not None:
-            raise DataError(f"{part.name}: changed while it was read: it {change}")
     except DataError as error:
         problem = error
     values, share, digest = reader.finish(part.name, problem)
@@ -252,12 +250,12 @@ def _own_share(part: Part, rules: ItemRules, size: int, missing: str, processes:
 
 
 def _blocks_for_share(part: Part, size: int, reader: ShareReader | None) -> Iterator[RawBlock]:
-    """Yield the blocks of a part that a process reads: of an array those that it keeps or checks, else all."""
-    if part.array is None or reader is None:
+    """Yield the blocks of a part that a process reads: those that it keeps or checks, or all if the part is read to its end."""
+    if part.read_range is None or part.count is None or reader is None:
         yield from part.read(size, stop)
         return
-    for start, end in blocks_to_read(reader, len(part.array)):
-        yield RawBlock(range(start, end), np.ascontiguousarray(part.array[start:end]))
+    for start, end in blocks_to_read(reader, part.count):
+        yield part.read_range(start, end)
 
 
 def _series_starts(blocks: Sequence[RawBlock]) -> np.ndarray | None:
