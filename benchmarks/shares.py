@@ -2,15 +2,18 @@
 
     python benchmarks/shares.py [--rows 1000000] [--processes 1 2 4] [--sources npy csv] [--folder DIR] [--json]
 
-Each point trains two epochs on rows of 64 float32 values, by ``torchrun`` on this machine. Anonymous memory (RssAnon in
-/proc/PID/status, Linux) is what a process needs for itself; PSS also counts pages of mapped files, divided by the processes that map
-them. Both are the most that any process of the training had; what the same training needs on 10,000 rows is subtracted.
+Each point trains on rows of 64 float32 values, by ``torchrun`` on this machine, with an empty cache folder. Anonymous memory (RssAnon
+in /proc/PID/status, Linux) is what a process needs for itself: the most that any process of the training has at the end of the first
+epoch, and the most that it has had by then. PSS also counts pages of mapped files, divided by the processes that map them: its sum over
+the processes. What the same training needs on 10,000 rows is subtracted.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,22 +50,25 @@ def pss(pid: int) -> int:
     return 0
 
 
-def train(data: Path, run: Path, processes: int) -> tuple[int, int]:
-    """Return the peaks of anonymous memory and PSS of a process, in bytes."""
+def train(data: Path, run: Path, processes: int) -> tuple[int, int, int]:
+    """Train one epoch; return a process's anonymous memory and its peak, and the sum of the PSS, in bytes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "-m", "tiedae_cli", "train"]
-    keys = ["-q", "--run-dir", str(run), str(data), "hidden_sizes=32,8", "epochs=2", "batch_size=5000"]
-    cache = {"XDG_CACHE_HOME": str(run.parent / "cache"), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([*command, *keys], env=os.environ | cache, stdout=subprocess.DEVNULL) as started:
-        launcher, anonymous, proportional = psutil.Process(started.pid), 0, 0
+    keys = ["-q", "--run-dir", str(run), str(data), "hidden_sizes=32,8", "epochs=1000000", "batch_size=5000"]
+    variables = os.environ | {"XDG_CACHE_HOME": str(run.with_suffix(".cache")), "OMP_NUM_THREADS": "1"}
+    peak = 0
+    with subprocess.Popen([*command, *keys], env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as started:
         while started.poll() is None:
-            with contextlib.suppress(psutil.Error):
-                for child in launcher.children():
-                    anonymous = max(anonymous, memory.anonymous(child.pid))
-                    proportional = max(proportional, pss(child.pid))
+            children = [] if started.poll() is not None else [child.pid for child in psutil.Process(started.pid).children()]
+            own = max((memory.anonymous(pid) for pid in children), default=0)
+            peak = max(peak, own)
+            if (run / "metrics.jsonl").exists():
+                found = own, peak, sum(map(pss, children))
+                for pid in (*children, started.pid):
+                    os.kill(pid, signal.SIGKILL)
+                shutil.rmtree(run.with_suffix(".cache"), ignore_errors=True)
+                return found
             time.sleep(0.05)
-    if started.returncode:
         sys.exit(f"{' '.join(command)}: exit code {started.returncode}")
-    return anonymous, proportional
 
 
 def measure(folder: Path, sources: list[str], rows: int, counts: list[int]) -> list[dict[str, object]]:
@@ -74,9 +80,9 @@ def measure(folder: Path, sources: list[str], rows: int, counts: list[int]) -> l
         write(large, rows)
         for count in counts:
             base = train(small, folder / f"{source}-{count}-small", count)
-            peaks = train(large, folder / f"{source}-{count}", count)
-            own, proportional = (round((peak - least) / 1e6) for peak, least in zip(peaks, base, strict=True))
-            points.append({"source": source, "processes": count, "anonymous_mb": own, "pss_mb": proportional})
+            found = train(large, folder / f"{source}-{count}", count)
+            own, peak, total = (round((more - least) / 1e6) for more, least in zip(found, base, strict=True))
+            points.append({"source": source, "processes": count, "anonymous_mb": own, "peak_mb": peak, "pss_mb": total})
             print(*points[-1].values(), file=sys.stderr)
         large.unlink()
     return points

@@ -260,8 +260,11 @@ class ItemSet:
     """Of several processes: which of the M items ``values`` holds; None: all of them."""
 
     def __len__(self) -> int:
-        if self.indices is not None:
-            return len(self.indices)
+        return self.count_in_memory if self.indices is None else len(self.indices)
+
+    @property
+    def count_in_memory(self) -> int:
+        """M, of all processes."""
         return len(self.values) if self.share is None else self.share.total
 
     @property
@@ -319,7 +322,7 @@ class ItemSet:
     def raw_at(self, items: np.ndarray) -> np.ndarray:
         """Return the raw values of the items at the positions of this set, (B,) -> (B, D); a copy."""
         places = self.positions(items)
-        rows = self.rows[places] if self.share is None else self.share.rows(places)
+        rows = self.rows[places] if self.share is None else self.share.items(places)
         return rows.reshape(len(places), self.form.values_per_item)
 
     def batch(self, start: int, stop: int) -> np.ndarray:

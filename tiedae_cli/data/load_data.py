@@ -136,7 +136,7 @@ def _load_tables(config: DataConfig, processes: Processes | None) -> Splits:
     if config.missing == "fill":
         raise ConfigError(f"data.missing: {name}: fill is only for HDF5 files, whose parts may be absent")
     parts = table_parts({"train": files}, name, ReadOptions(lambda table: choose_columns(table, config), config))
-    sets = training_sets(parts, name, config.missing, None, config.transform, _sharing(config, processes))
+    sets = training_sets(parts, name, config.missing, None, config.transform, processes, config.window)
     return _scaled(partition(sets, config, name), config)
 
 
@@ -191,15 +191,10 @@ def _load_path(path: Path, name: str, config: DataConfig, processes: Processes |
     parts = source.parts(path, ReadOptions(lambda table: choose_columns(table, config), config))
     _refuse_single_numbers(parts, config)
     range_ = None if source is IMAGE_FOLDER else config.range  # of a folder, decoding has done it
-    sets = training_sets(parts, str(path), config.missing, range_, config.transform, _sharing(config, processes))
+    sets = training_sets(parts, str(path), config.missing, range_, config.transform, processes, config.window)
     if source.group == ARRAY:
         sets = _in_layout(parts, sets)
     return _scaled(partition(sets, config, name), config)
-
-
-def _sharing(config: DataConfig, processes: Processes | None) -> Processes | None:
-    """Return the processes that share the rows; None if each holds all, because windows overlap."""
-    return processes if config.window == 1 else None
 
 
 def _in_layout(parts: Mapping[str, Part], sets: dict[str, ItemSet]) -> dict[str, ItemSet]:

@@ -7,6 +7,7 @@ Shapes: M rows of an array, B rows of a block or a request; the other dimensions
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -56,6 +57,10 @@ class Share:
     """M"""
     block: int
     """Consecutive rows that lie in one process."""
+    overlap: int = 0
+    """Rows after each block that the process holds too, so that each window lies in one process."""
+    windows: int | None = None
+    """The number of the array of windows of these rows."""
 
     def owners(self, positions: np.ndarray) -> np.ndarray:
         """Return the ranks of the processes that hold some rows, (B,) -> (B,)."""
@@ -64,26 +69,34 @@ class Share:
 
     def places(self, positions: np.ndarray) -> np.ndarray:
         """Return where rows lie among those of their process, (B,) -> (B,)."""
-        places: np.ndarray = positions // (self.block * self.processes.count) * self.block + positions % self.block
+        before = positions // (self.block * self.processes.count)  # own blocks
+        places: np.ndarray = before * (self.block + self.overlap) + positions % self.block
         return places
 
     def rows(self, positions: np.ndarray) -> np.ndarray:
-        """Return rows of any process, (B,) -> (B, ...); only for the leading process, within ``Processes.led``."""
+        """Return rows of any process, (B,) -> (B, D); only for the leading process, within ``Processes.led``."""
+        return self._found(self.number, positions)
+
+    def items(self, positions: np.ndarray) -> np.ndarray:
+        """Return rows, or the windows that begin with them, of any process, as ``rows`` does."""
+        return self._found(self.number if self.windows is None else self.windows, positions)
+
+    def _found(self, number: int, positions: np.ndarray) -> np.ndarray:
         owners, places = self.owners(positions), self.places(positions)
         order = np.argsort(owners, kind="stable")
         parts = [places[owners == rank] for rank in range(self.processes.count)]
-        found = self.processes.rows_at(self.number, parts)
+        found = self.processes.rows_at(number, parts)
         rows = np.empty_like(found)
         rows[order] = found
         return rows
 
 
-def block_rows(row_bytes: int, processes: int, count: int | None) -> int:
-    """Return how many rows make a block: a multiple of what the checksum adds up."""
+def block_rows(row_bytes: int, processes: int, count: int | None, overlap: int = 0) -> int:
+    """Return how many rows make a block: a multiple of what the checksum adds up, and no fewer than overlap."""
     unit = ROW_BYTES // math.gcd(row_bytes, ROW_BYTES)
     even = LARGEST_BLOCK if count is None else count * row_bytes // (processes * BLOCKS_EACH)
     size = min(max(even, SMALLEST_BLOCK), SMALLEST_BLOCK if count is None else LARGEST_BLOCK)
-    return unit * max(1, size // (unit * row_bytes))
+    return unit * max(1, size // (unit * row_bytes), -(-overlap // unit))
 
 
 class ShareReader:
@@ -94,12 +107,20 @@ class ShareReader:
         width: values of a row.
         dtype: of the rows that are kept.
         count: the number of rows, if it is known.
+        overlap: rows after each block that are kept too.
     """
 
-    def __init__(self, processes: Processes, width: int, dtype: np.dtype, count: int | None) -> None:
-        self.processes, self.width, self.dtype = processes, width, dtype
-        self.block = block_rows(max(1, width * dtype.itemsize), processes.count, count)
-        self.kept: list[np.ndarray] = []
+    def __init__(self, processes: Processes, width: int, dtype: np.dtype, count: int | None, overlap: int = 0) -> None:
+        self.processes, self.width, self.dtype, self.overlap = processes, width, dtype, overlap
+        self.block = block_rows(max(1, width * dtype.itemsize), processes.count, count, overlap)
+        self.whole: np.ndarray | None = (
+            None  # room for all rows that are kept, if their number is known: it is used as it fills
+        )
+        if count is not None:
+            own = -(-count // (self.block * processes.count))  # blocks at most
+            self.whole = np.empty((own * (self.block + overlap), width), dtype)
+        self.done = 0  # rows that are kept
+        self.kept: deque[np.ndarray] = deque()
         self.sums: list[tuple[int, Sums]] = []  # of this process's blocks
         self.seen: dict[int, bytes] = {}  # a digest of each block that was read
         self.waiting: list[np.ndarray] = []  # rows of a block that is not complete
@@ -125,11 +146,14 @@ class ShareReader:
         self.total, self.number = self.total + rows, self.number + 1
 
     def _finish_block(self) -> None:
-        block = np.ascontiguousarray(np.concatenate(self.waiting), self.dtype)
+        block = np.concatenate(self.waiting) if len(self.waiting) > 1 else self.waiting[0]
         sums = Sums.of(block)
         self.seen[self.number] = sums.digest()
-        if self.number % self.processes.count == self.processes.rank:
-            self.kept.append(block)
+        rank, count = self.processes.rank, self.processes.count
+        if self.overlap and self.number and (self.number - 1) % count == rank:
+            self._keep(block[: self.overlap])
+        if self.number % count == rank:
+            self._keep(block)
             self.sums.append((self.number, sums))
         self.waiting, self.waits, self.number = [], 0, self.number + 1
 
@@ -149,11 +173,28 @@ class ShareReader:
         reports = self.processes.gather((problem, head, self.sums, self.seen))
         _refuse_differing(name, [report[0] for report in reports], [report[1] for report in reports])
         _refuse_other_values(name, [report[3] for report in reports])
-        rows = np.concatenate(self.kept) if self.kept else np.empty((0, self.width), self.dtype)
-        self.kept = []
-        share = Share(self.processes, self.processes.keep(rows), self.total, self.block)
+        rows = self._joined()
+        share = Share(self.processes, self.processes.keep(rows), self.total, self.block, self.overlap)
         ordered = sorted((pair for report in reports for pair in report[2]), key=lambda pair: pair[0])
         return rows, share, checksum_of([sums for _, sums in ordered])
+
+    def _keep(self, rows: np.ndarray) -> None:
+        if self.whole is None:
+            self.kept.append(rows.copy())
+        else:
+            self.whole[self.done : self.done + len(rows)] = rows
+        self.done += len(rows)
+
+    def _joined(self) -> np.ndarray:
+        """Return the rows that are kept as one array, (B, width); each block is released when it is copied."""
+        if self.whole is not None:
+            return self.whole[: self.done]
+        rows, done = np.empty((self.done, self.width), self.dtype), 0
+        while self.kept:
+            block = self.kept.popleft()
+            rows[done : done + len(block)] = block
+            done += len(block)
+        return rows
 
 
 def _refuse_differing(name: str, problems: list[DataError | None], heads: list[tuple[int, int, str]]) -> None:

@@ -61,6 +61,7 @@ def training_sets(
     given: tuple[float, float] | None = None,
     transform: Transform = "none",
     processes: Processes | None = None,
+    window: int = 1,
 ) -> dict[str, ItemSet]:
     """Return the splits that a source names as sets of one form.
 
@@ -71,6 +72,7 @@ def training_sets(
         given: ``data.range`` of images.
         transform: of vectors.
         processes: those that share what is read into memory; None: this process alone.
+        window: consecutive rows that become one item.
 
     Raises:
         DataError: an item that cannot be read, two forms, or more than the memory holds.
@@ -80,7 +82,7 @@ def training_sets(
     sets = {}
     for split, part in parts.items():
         rules = rules_for_training(part, _may_miss(part, missing), found, transform, base)
-        sets[split] = _item_set(part, rules, missing, processes)
+        sets[split] = _item_set(part, rules, missing, processes, window - 1)
     first = next(iter(sets.values())).form
     for split, items in sets.items():
         if (items.form.shape, items.form.kind) != (first.shape, first.kind):
@@ -142,7 +144,7 @@ def _may_miss(part: Part, missing: str) -> bool:
     return part.columns is not None or missing != "error"
 
 
-def _item_set(part: Part, rules: ItemRules, missing: str, processes: Processes | None) -> ItemSet:
+def _item_set(part: Part, rules: ItemRules, missing: str, processes: Processes | None, overlap: int) -> ItemSet:
     array, labels, names = part.array, part.labels, part.label_names
     size = _rows(part)
     mapped = None
@@ -154,7 +156,9 @@ def _item_set(part: Part, rules: ItemRules, missing: str, processes: Processes |
         read, mapped = _Read(np.asarray(array)), part.mapped
     else:
         read = (
-            _in_memory(part, rules, size, missing) if processes is None else _own_share(part, rules, size, missing, processes)
+            _in_memory(part, rules, size, missing)
+            if processes is None
+            else _own_share(part, rules, size, missing, processes, overlap)
         )
         labels = labels if labels is None or read.kept is None else labels[read.kept]
         if read.labels is not None:
@@ -222,7 +226,7 @@ def _in_memory(part: Part, rules: ItemRules, size: int, missing: str) -> _Read:
     return _Read(whole[:done], np.concatenate(words) if words else None, _series_starts(blocks), _times(blocks), gaps.kept())
 
 
-def _own_share(part: Part, rules: ItemRules, size: int, missing: str, processes: Processes) -> _Read:
+def _own_share(part: Part, rules: ItemRules, size: int, missing: str, processes: Processes, overlap: int) -> _Read:
     """Return the share of this process; what cannot be read in part is read to its end, and only the share is kept.
 
     A large table is not shared: all processes of a machine map one file of the cache.
@@ -230,7 +234,8 @@ def _own_share(part: Part, rules: ItemRules, size: int, missing: str, processes:
     if part.key is not None:
         return _from_cache(part, rules, size, missing)
     gaps, beside = _Gaps(part, rules, missing), list[RawBlock]()
-    reader = ShareReader(processes, rules.form.values_per_item, rules.target, None if gaps.matters else part.count)
+    count = None if gaps.matters else part.count
+    reader = ShareReader(processes, rules.form.values_per_item, rules.target, count, overlap)
     problem = None
     try:
         for raw in _blocks_for_share(part, size, None if gaps.matters else reader):

@@ -12,7 +12,7 @@ import torch
 from tiedae_cli.config import Config, keys
 from tiedae_cli.config.shareable import is_url
 from tiedae_cli.config.yaml_reader import dump_config, parse_config
-from tiedae_cli.data.item_set import Splits
+from tiedae_cli.data.item_set import ItemSet, Splits
 from tiedae_cli.data.load_data import absolute, load_splits
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
 from tiedae_cli.output.terminal import Terminal
@@ -33,6 +33,7 @@ from tiedae_cli.scoring.false_alarms import QUANTILE
 from tiedae_cli.scoring.finished_model import finished_parts
 from tiedae_cli.scoring.rankers import RANKERS
 from tiedae_cli.system.devices import Ranks
+from tiedae_cli.system.mapped_files import memory_map
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.training.arithmetic import arithmetic_restored, choose_place
 from tiedae_cli.training.checkpointing import Checkpoints, OutcomeFile
@@ -324,11 +325,18 @@ def _refuse_changes(found: Checkpoint, new: Config) -> None:
         raise ConfigError(f"training.epochs: {new.training.epochs} is less than the {done} epochs that are already done")
 
 
+def _held(items: ItemSet) -> str:
+    """Return what each of several processes holds of the training items."""
+    if items.share is not None:
+        return "each with a share of the items"
+    return "which map the same file" if memory_map(items.values) is not None else "each with all items"
+
+
 def _describe(splits: Splits, trainer: Trainer) -> str:
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     tied = "tied" if trainer.model.tied else "untied"
     tied += ", with a linear path" if trainer.model.path is not None else ""
     where = f"{trainer.place.device}, {str(trainer.place.dtype).removeprefix('torch.')}"
-    processes = f", {trainer.ranks.count} processes" if trainer.ranks.count > 1 else ""
+    processes = f", {trainer.ranks.count} processes, {_held(splits.train)}" if trainer.ranks.count > 1 else ""
     items = f"{len(splits.train):,} {splits.form.describe()} of {splits.source}"
     return f"{trainer.model.round_trip} {tied}, {parameters:,} parameters, on {items}, {where}{processes}"

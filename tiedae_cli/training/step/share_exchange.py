@@ -10,7 +10,7 @@ from torch import Tensor
 from tiedae_cli.data.shares import Share
 from tiedae_cli.system.devices import Ranks
 
-ARRIVING_BYTES = 1 << 24  # of the rows of one exchange
+ARRIVING_BYTES = 1 << 22  # of the rows of one exchange
 
 
 class ShareExchange:
