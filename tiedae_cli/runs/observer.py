@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 
@@ -124,9 +124,6 @@ class Observer(Protocol):
     ``stopped`` too. What an observer raises ends the training; after ``StopTraining`` it can be resumed. Only the leading process has
     observers, except for the one that saves. Subclass it to inherit calls that do nothing. All calls but ``progress`` may read items.
     """
-
-    in_every_process: ClassVar[bool] = False
-    """Whether all processes of a training have it, because it sums over them; it reads no items in ``epoch``."""
 
     def started(self, start: TrainingStart) -> None:
         """Prepare for the training; the run folder exists."""

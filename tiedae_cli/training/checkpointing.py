@@ -47,8 +47,6 @@ class Checkpoints(Observer):
         finish: returns what the end of the training adds to ``best.safetensors``, given the training and how it ended.
     """
 
-    in_every_process = True
-
     def __init__(
         self,
         config: Config,

@@ -12,6 +12,7 @@ from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.interruption import StopSignals
 from tiedae_cli.system.portability import quoted
+from tiedae_cli.training.checkpointing import Checkpoints
 from tiedae_cli.training.trainer import Trainer
 
 
@@ -95,12 +96,14 @@ class TrainingRun:
         return None
 
     def _report(self, report: Progress | EpochReport) -> None:
-        """Call the observers with a report: those of the leading process alone last, because they may read items."""
+        """Call the observers with a report: what all processes have first, because the others may read items."""
         if isinstance(report, Progress):
             for observer in self._following:
                 observer.progress(report)
             return
-        common = max((place for place, observer in enumerate(self._following, 1) if observer.in_every_process), default=0)
+        common = max(
+            (place for place, observer in enumerate(self._following, 1) if isinstance(observer, Checkpoints)), default=0
+        )
         for observer in self._following[:common]:
             observer.epoch(report)
 
