@@ -192,11 +192,9 @@ def test_only_train_runs_as_several_processes(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     result = tiedae(*words)
-    assert result.code == 2 and result.out == ""
-    assert (
-        result.err
-        == f"error: {words[0]} runs in one process, and WORLD_SIZE=2 asks for 2 (torchrun is for train only); type, without torchrun: {line}\n"
-    )
+    problem = f"{words[0]} runs in one process, and WORLD_SIZE=2 asks for 2 (torchrun is for train only)"
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"error: {problem}; type, without torchrun: {line}\n"
 
 
 def test_a_masked_value_is_a_missing_one(digits_run: Path) -> None:

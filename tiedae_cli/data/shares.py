@@ -19,6 +19,7 @@ from tiedae_cli.errors import DataError
 
 T = TypeVar("T")
 SMALLEST_BLOCK, LARGEST_BLOCK = 1 << 16, 1 << 20  # bytes
+REQUEST_BYTES = 1 << 22  # of rows that the leading process asks for at once
 BLOCKS_EACH = 8  # of each process at least, if the array is large enough and its length is known
 
 
@@ -57,6 +58,8 @@ class Share:
     """M"""
     block: int
     """Consecutive rows that lie in one process."""
+    row_bytes: int
+    """Of a row, or of a window if there are windows."""
     overlap: int = 0
     """Rows after each block that the process holds too, so that each window lies in one process."""
     windows: int | None = None
@@ -82,10 +85,19 @@ class Share:
         return self._found(self.number if self.windows is None else self.windows, positions)
 
     def _found(self, number: int, positions: np.ndarray) -> np.ndarray:
+        size = max(1, REQUEST_BYTES // self.row_bytes)
+        pieces = [positions[start : start + size] for start in range(0, max(1, len(positions)), size)]
+        first = self._answered(number, pieces[0])
+        rows = np.empty((len(positions), *first.shape[1:]), first.dtype)
+        for start, piece in zip(range(0, max(1, len(positions)), size), pieces, strict=True):
+            rows[start : start + size] = self._answered(number, piece) if start else first
+        return rows
+
+    def _answered(self, number: int, positions: np.ndarray) -> np.ndarray:
         owners, places = self.owners(positions), self.places(positions)
-        order = np.argsort(owners, kind="stable")
         parts = [places[owners == rank] for rank in range(self.processes.count)]
         found = self.processes.rows_at(number, parts)
+        order = np.argsort(owners, kind="stable")
         rows = np.empty_like(found)
         rows[order] = found
         return rows
@@ -112,7 +124,8 @@ class ShareReader:
 
     def __init__(self, processes: Processes, width: int, dtype: np.dtype, count: int | None, overlap: int = 0) -> None:
         self.processes, self.width, self.dtype, self.overlap = processes, width, dtype, overlap
-        self.block = block_rows(max(1, width * dtype.itemsize), processes.count, count, overlap)
+        self.row_bytes = max(1, width * dtype.itemsize)
+        self.block = block_rows(self.row_bytes, processes.count, count, overlap)
         self.whole: np.ndarray | None = (
             None  # room for all rows that are kept, if their number is known: it is used as it fills
         )
@@ -174,7 +187,7 @@ class ShareReader:
         _refuse_differing(name, [report[0] for report in reports], [report[1] for report in reports])
         _refuse_other_values(name, [report[3] for report in reports])
         rows = self._joined()
-        share = Share(self.processes, self.processes.keep(rows), self.total, self.block, self.overlap)
+        share = Share(self.processes, self.processes.keep(rows), self.total, self.block, self.row_bytes, self.overlap)
         ordered = sorted((pair for report in reports for pair in report[2]), key=lambda pair: pair[0])
         return rows, share, checksum_of([sums for _, sums in ordered])
 

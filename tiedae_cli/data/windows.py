@@ -59,7 +59,8 @@ def windowed(rows: ItemSet, window: int, stride: int, name: str) -> ItemSet:
     last = None if labels is None else labels[indices + window - 1]
     share = rows.share
     if share is not None:
-        share = replace(share, windows=share.processes.keep(found.reshape(len(found), window * width)))
+        kept = share.processes.keep(found.reshape(len(found), window * width))
+        share = replace(share, windows=kept, row_bytes=share.row_bytes * window)
     return replace(rows, values=found[:, None], labels=last, form=form, indices=indices, row_labels=labels, share=share)
 
 
