@@ -176,6 +176,27 @@ def test_torchrun_without_a_rank_is_one_line(tiedae: Tiedae, monkeypatch: pytest
     assert result.code == 2 and "WORLD_SIZE=2 is set, but not RANK" in result.err and result.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("tune", "digits", "hidden_sizes=16,8"), "tiedae tune digits hidden_sizes=16,8 --jobs 2"),
+        (("tune", "digits", "hidden_sizes=16,8", "--jobs", "3"), "tiedae tune digits hidden_sizes=16,8 --jobs 3"),
+        (("score", "digits", "new data.csv"), "tiedae score digits 'new data.csv'"),
+        (("runs",), "tiedae runs"),
+    ],
+)
+def test_only_train_runs_as_several_processes(
+    tiedae: Tiedae, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], line: str
+) -> None:
+    variables = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29400"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    result = tiedae(*words)
+    problem = f"{words[0]} runs in one process, and WORLD_SIZE=2 asks for 2 (torchrun is for train only)"
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"error: {problem}; type, without torchrun: {line}\n"
+
+
 def test_a_masked_value_is_a_missing_one(digits_run: Path) -> None:
     """It is never the number that lies under the mask; digits have no column means to fill it with."""
     import tiedae as package

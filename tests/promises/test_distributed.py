@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.slow
 LIMIT = 120  # seconds after which a process that hangs fails the test
 
 
-def launch(folder: Path, processes: int, *arguments: str) -> list[subprocess.Popen]:
+def launch(folder: Path, processes: int, *arguments: str, folders: tuple[str, ...] = ("", "")) -> list[subprocess.Popen]:
     """Start the processes of one training, as torchrun would."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -35,7 +36,7 @@ def launch(folder: Path, processes: int, *arguments: str) -> list[subprocess.Pop
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         command = [sys.executable, "-m", "tiedae_cli", "train", "--device", "cpu", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        children.append(subprocess.Popen(command, cwd=folder, env=environment, **pipes))
+        children.append(subprocess.Popen(command, cwd=folder / folders[rank], env=environment, **pipes))
     return children
 
 
@@ -69,6 +70,31 @@ def test_two_processes_equal_one(runs):
     one, two = (checkpoint.load(runs / name / "last.safetensors") for name in ("one", "two"))
     for name, weight in one.weights.items():
         torch.testing.assert_close(two.weights[name], weight, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_two_processes_finish_the_model_of_one(runs):
+    """PCA, calibration and reference statistics are of all items, though each process holds a share; so is the data's identity."""
+    one, two = (checkpoint.load(runs / name / "best.safetensors") for name in ("one", "two"))
+    assert one.finished is not None and two.finished is not None
+    tensors = two.finished.tensors()
+    assert tensors.keys() == one.finished.tensors().keys()
+    for name, value in one.finished.tensors().items():
+        torch.testing.assert_close(tensors[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    assert two.training.data == one.training.data
+
+
+def test_a_file_that_differs_on_another_machine_is_refused(tmp_path):
+    """Two folders in place of two machines; one value of 40,000 differs, and it is not in the sample of a mapped file."""
+    values = np.random.default_rng(0).normal(size=(5000, 8)).astype(np.float32)
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "x.npy", values)
+        values[1234, 5] += 1e-4
+    results = finish(launch(tmp_path, 2, "x.npy", "--run-dir", "run", "-q", folders=("here", "there")))
+    assert [code for code, _, _ in results] == [2, 2], results
+    expected = "x.npy: the data of process 1 differs from that of process 0: as many items, but their values differ"
+    assert all(expected in stderr for _, _, stderr in results)
+    assert not (tmp_path / "here" / "run").exists()
 
 
 def test_two_processes_equal_one_on_convolutions(tmp_path):

@@ -1,14 +1,11 @@
 """The global batch is the configured one with any number of processes; here they are threads that sum as processes do."""
 
-import threading
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from thread_ranks import in_threads
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import Splits
@@ -17,57 +14,9 @@ from tiedae_cli.errors import ConfigError
 from tiedae_cli.system.devices import Place, Ranks
 from tiedae_cli.training.trainer import Trainer
 
-T = TypeVar("T")
 ITEMS = 203  # training items: no multiple of the batches below
 STATED_DIFFERENCE = 1e-5  # of docs/machines.md
 STATED_STEPS = 100
-
-
-class Meeting:
-    """Adds the tensors of all threads in the order of their ranks."""
-
-    def __init__(self, count: int) -> None:
-        self.barrier = threading.Barrier(count, timeout=60)
-        self.tensors: list[Tensor] = [torch.empty(0)] * count
-
-    def add(self, rank: int, values: Tensor) -> None:
-        self.tensors[rank] = values.clone()
-        self.barrier.wait()
-        total = torch.stack(self.tensors).sum(0)
-        self.barrier.wait()
-        values.copy_(total)
-
-
-class ThreadRanks(Ranks):
-    """One thread in place of one process."""
-
-    def __init__(self, rank: int, count: int, meeting: Meeting) -> None:
-        super().__init__(rank, count)
-        self.meeting = meeting
-
-    def add(self, values: Tensor) -> None:
-        self.meeting.add(self.rank, values)
-
-
-def in_threads(count: int, run: Callable[[Ranks], T]) -> list[T]:
-    """Run a function once per rank, all at the same time."""
-    meeting, results, errors = Meeting(count), {}, []
-
-    def one(rank: int) -> None:
-        try:
-            results[rank] = run(ThreadRanks(rank, count, meeting))
-        except BaseException as error:
-            errors.append(error)
-            meeting.barrier.abort()
-
-    threads = [threading.Thread(target=one, args=(rank,)) for rank in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return [results[rank] for rank in range(count)]
 
 
 @pytest.fixture(scope="module")

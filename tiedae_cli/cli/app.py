@@ -35,6 +35,7 @@ from tiedae_cli.cli.usage_errors import remember_words, usage_message
 from tiedae_cli.errors import InputError, Interrupted, TiedaeError
 from tiedae_cli.system.files_in_use import tracking_files_in_use
 from tiedae_cli.system.interruption import stopping_at_once
+from tiedae_cli.system.launched_processes import launched_processes
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.standard_streams import LastingStream, open_closed_streams
 from tiedae_cli.system.text import note_names, shortened, shown_lines
@@ -91,11 +92,12 @@ class ErrorsToExitCodes(TyperGroup):
         """Return the command that the first word names.
 
         Raises:
-            InputError: no command has that name; the message says what to type.
+            InputError: no command has that name, or torchrun started one that runs in one process; the message says what to type.
         """
         remember_words(ctx, args)
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise InputError(_what_to_type(args, self.list_commands(ctx)))
+        _refuse_several_processes(args)
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -130,6 +132,22 @@ def _what_to_type(words: list[str], known: list[str]) -> str:
     if meant is None:
         return f"{name}: no such command; expected one of {', '.join(known)}. To begin: tiedae train"
     return f"{name}: no such command; type: {' '.join(['tiedae', meant, *rest])}"
+
+
+def _refuse_several_processes(words: list[str]) -> None:
+    """Raise ``InputError`` if torchrun started several processes of a command other than train: each would do all of the work."""
+    if not words or words[0] == "train" or words[0].startswith("-"):
+        return
+    count = 1
+    with contextlib.suppress(InputError):  # variables of something else
+        count = launched_processes()
+    if count > 1:
+        jobs = ["--jobs", str(count)] if words[0] == "tune" and not any(word.startswith("--jobs") for word in words) else []
+        line = " ".join(map(quoted, ["tiedae", *words, *jobs]))
+        raise InputError(
+            f"{words[0]} runs in one process, and WORLD_SIZE={count} asks for {count} (torchrun is for train only); "
+            f"type, without torchrun: {line}"
+        )
 
 
 def _exit_code(error: BaseException, debug: bool) -> int:

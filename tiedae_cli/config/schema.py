@@ -414,7 +414,7 @@ class TrainingConfig(Section):
     shuffle: Shuffle = "auto"
     """How the training items are shuffled each epoch: `items` uniformly; `blocks` in blocks of 8 MB, with 64 blocks mixed
     at a time, so data larger than memory is read sequentially; `auto` uses `blocks` for data larger than half of the
-    memory."""
+    memory. The order does not depend on the number of processes."""
     optimizer: Optimizer = "adam"
     """Optimizer: `adam`; `soap` (Adam in the eigenbasis of each weight's gradients: far fewer steps, about twice the
     arithmetic per step); or `muon` (orthogonalized momentum). Biases and weights with a single row or column are always

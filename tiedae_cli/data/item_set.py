@@ -4,18 +4,21 @@ Shapes: N items of a set, M items of its array, C channels, H x W pixels, D = C 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from tiedae_cli.config.schema import Transform
 from tiedae_cli.data.columns import Columns
 from tiedae_cli.data.origin import Origin
+from tiedae_cli.data.shares import Share
 from tiedae_cli.data.sources.part import item_name
 from tiedae_cli.errors import DataError, InputError
 from tiedae_cli.system.mapped_files import MappedFile
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
@@ -253,14 +256,38 @@ class ItemSet:
     """Of all M items; None if it was not computed."""
     mapped: MappedFile | None = None
     """The file behind ``values``, if they are memory-mapped and the file is the user's."""
+    share: Share | None = None
+    """Of several processes: which of the M items ``values`` holds; None: all of them."""
 
     def __len__(self) -> int:
-        return len(self.values) if self.indices is None else len(self.indices)
+        return self.count_in_memory if self.indices is None else len(self.indices)
+
+    @property
+    def count_in_memory(self) -> int:
+        """M, of all processes."""
+        return len(self.values) if self.share is None else self.share.total
 
     @property
     def rows(self) -> np.ndarray:
-        """The raw values of all M items as rows, (M, D), without a copy."""
+        """The raw values of the M items as rows, (M, D), without a copy; of several processes, those of this process's share."""
         return self.values.reshape(len(self.values), self.form.values_per_item)
+
+    def held(self) -> "ItemSet":
+        """Return the items that this process holds, as a set of its own."""
+        if self.share is None:
+            return self
+        positions = self.positions(np.arange(len(self)))
+        mine = np.flatnonzero(self.share.owners(positions) == self.share.processes.rank)
+        labels = None if self.labels is None else self.labels[mine]
+        return replace(self, labels=labels, indices=self.share.places(positions[mine]), share=None, checksum=None)
+
+    def in_memory(self) -> "ItemSet":
+        """Return all rows that this process has in memory as a set, without labels."""
+        return replace(self, labels=None, indices=None, share=None, checksum=None)
+
+    def led(self, work: Callable[[], T]) -> T:
+        """Return the result of work that reads any items; if processes hold shares, the leading one does it, and all must call this."""
+        return work() if self.share is None else self.share.processes.led(work)
 
     def positions(self, items: np.ndarray) -> np.ndarray:
         """Return in which of ``rows`` the items are, (B,) int64 -> (B,) int64."""
@@ -287,8 +314,16 @@ class ItemSet:
         return None if self.label_names is None else tuple(name or NO_LABEL for name in self.label_names)
 
     def raw(self, start: int, stop: int) -> np.ndarray:
-        """Return the raw values of items start to stop, (B, D); a copy only if the set has ``indices``."""
+        """Return the raw values of items start to stop, (B, D); a copy only if the set has ``indices``, or a share of the items."""
+        if self.share is not None:
+            return self.raw_at(np.arange(*slice(start, stop).indices(len(self))))
         return self.rows[start:stop] if self.indices is None else self.rows[self.indices[start:stop]]
+
+    def raw_at(self, items: np.ndarray) -> np.ndarray:
+        """Return the raw values of the items at the positions of this set, (B,) -> (B, D); a copy."""
+        places = self.positions(items)
+        rows = self.rows[places] if self.share is None else self.share.items(places)
+        return rows.reshape(len(places), self.form.values_per_item)
 
     def batch(self, start: int, stop: int) -> np.ndarray:
         """Return items start to stop as the model sees them, (B, D) float32, always a new array."""
@@ -299,8 +334,9 @@ class ItemSet:
         labels = None if self.labels is None else self.labels[items]
         places = self.positions(items)
         times = None if self.times is None else self.times[places]
-        new = replace(self, values=self.values[places], labels=labels, indices=None, series_starts=None, times=times)
-        return replace(new, checksum=None, mapped=None)
+        values = self.raw_at(items).reshape(len(items), *self.form.shape)
+        new = replace(self, values=values, labels=labels, indices=None, series_starts=None, times=times)
+        return replace(new, checksum=None, mapped=None, share=None)
 
     def subset(self, items: np.ndarray) -> "ItemSet":
         """Return the items at the positions of this set, (B,) int64, as a set that shares its array."""
@@ -312,6 +348,8 @@ class ItemSet:
         labels = None if self.labels is None else self.labels[start:stop]
         if self.indices is not None:
             return replace(self, labels=labels, indices=self.indices[start:stop])
+        if self.share is not None:
+            return replace(self, labels=labels, indices=np.arange(*slice(start, stop).indices(len(self))))
         starts = None if self.series_starts is None else self.series_starts[self.series_starts > start] - start
         times = None if self.times is None else self.times[start:]
         return replace(self, values=self.values[start:stop], labels=labels, series_starts=starts, times=times, checksum=None)
@@ -331,6 +369,11 @@ class Splits:
         """Return a split by its name."""
         split: ItemSet = getattr(self, name)
         return split
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes each hold a share of the items of a split."""
+        return any(self.get(name).share is not None for name in SPLITS)
 
     @property
     def form(self) -> ItemForm:

@@ -14,6 +14,7 @@ from tiedae_cli.data.image_files import first_image, is_color, open_image
 from tiedae_cli.data.item_set import SPLITS, ItemSet, Splits
 from tiedae_cli.data.partition import normal_only, partition
 from tiedae_cli.data.scaling import scaled
+from tiedae_cli.data.shares import Processes
 from tiedae_cli.data.sources.detection import formats, is_data_file, source_of, suffixes_with, table_files
 from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.data.sources.downloads import DOWNLOADS, files_of, load_download
@@ -28,7 +29,7 @@ from tiedae_cli.data.sources.table_columns import all_columns, choose_columns
 from tiedae_cli.data.sources.table_files import TableFile, is_glob, matches
 from tiedae_cli.data.sources.table_folder import TABLE_FOLDER, table_parts
 from tiedae_cli.data.sources.table_kinds import TABLE_FIELDS
-from tiedae_cli.data.training_sets import training_sets
+from tiedae_cli.data.training_sets import shared_out, training_sets
 from tiedae_cli.data.windows import windowed
 from tiedae_cli.errors import ConfigError, DataError
 from tiedae_cli.system.files_in_use import note_input
@@ -59,13 +60,14 @@ FIXED_FIELDS = {  # keys that choose splits; data sets with fixed splits refuse 
 }
 
 
-def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
+def load_splits(config: DataConfig, may_fill_root: bool = True, processes: Processes | None = None) -> Splits:
     """Load the data set that a config names, or the folder or array at its path; a name wins over a path (``./mnist`` is a path).
 
     Args:
         config: the data section.
         may_fill_root: whether a download may go to ``data.root``. False if the config comes from a checkpoint, which must not
             choose what is written; downloads then go to the user's cache folder, and no URL is fetched.
+        processes: those that load it together, and each hold a share of what is not memory-mapped; None: this process alone.
 
     Raises:
         DataError: an unknown name, or data that is missing, damaged or unusable; the message names the file.
@@ -73,9 +75,9 @@ def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
         StorageError: the cache of a folder's images cannot be written.
     """
     if any(map(is_url, config.sources)):
-        return _load_urls(config, may_fill_root)
+        return _load_urls(config, may_fill_root, processes)
     if len(config.sources) > 1 or is_glob(config.sources[0]):
-        return _load_tables(config)
+        return _load_tables(config, processes)
     name = shown_path(config.sources[0])
     if name == IN_MEMORY:
         raise DataError("this model was trained on data in memory, which is not stored with it; name the data")
@@ -84,12 +86,12 @@ def load_splits(config: DataConfig, may_fill_root: bool = True) -> Splits:
         log.info(f"{name}: the data set of that name; what lies here is ./{name}")
     if name == "digits":
         _refuse_fields(config, name, *FIXED_FIELDS, *(field for field in SOME_FIELDS if field != "root"))
-        return normal_only(load_digits(), config)
+        return normal_only(shared_out(load_digits(), processes), config)
     if name in DOWNLOADS:
         _refuse_fields(config, name, "test", "split_seed", *(field for field in SOME_FIELDS if field != "root"))
         found = load_download(name, config.root and shown_path(config.root), config.validation, may_fill_root)
-        return normal_only(found, config)
-    return _load_path(Path(os.path.expanduser(name)), name, config)
+        return normal_only(shared_out(found, processes), config)
+    return _load_path(Path(os.path.expanduser(name)), name, config, processes)
 
 
 def load_memory(data: MemoryData, config: DataConfig) -> Splits:
@@ -114,18 +116,18 @@ def load_memory(data: MemoryData, config: DataConfig) -> Splits:
     return _scaled(partition(sets, config, NAME), config)
 
 
-def _load_urls(config: DataConfig, may_fetch: bool) -> Splits:
+def _load_urls(config: DataConfig, may_fetch: bool, processes: Processes | None) -> Splits:
     """Load data, some of it from URLs."""
     shown = [public_url(name) for name in config.sources]
     if not may_fetch:
         raise DataError(f"{shown[0]}: a checkpoint does not choose what is fetched; name the data")
     copies = [str(local_copy(name)) if is_url(name) else name for name in config.sources]
     if len(copies) == 1:
-        return _load_path(Path(copies[0]), shown[0], config)
-    return _load_tables(config.model_copy(update={"dataset": tuple(copies)}))
+        return _load_path(Path(copies[0]), shown[0], config, processes)
+    return _load_tables(config.model_copy(update={"dataset": tuple(copies)}), processes)
 
 
-def _load_tables(config: DataConfig) -> Splits:
+def _load_tables(config: DataConfig, processes: Processes | None) -> Splits:
     """Load several files of tables as one table."""
     note_data(config)
     name = config.model_copy(update={"dataset": tuple(map(shown_path, config.sources))}).data_name
@@ -134,7 +136,8 @@ def _load_tables(config: DataConfig) -> Splits:
     if config.missing == "fill":
         raise ConfigError(f"data.missing: {name}: fill is only for HDF5 files, whose parts may be absent")
     parts = table_parts({"train": files}, name, ReadOptions(lambda table: choose_columns(table, config), config))
-    return _scaled(partition(training_sets(parts, name, config.missing, transform=config.transform), config, name), config)
+    sets = training_sets(parts, name, config.missing, None, config.transform, processes, config.window)
+    return _scaled(partition(sets, config, name), config)
 
 
 def named_tables(names: Sequence[str], config: DataConfig) -> list[TableFile]:
@@ -175,7 +178,7 @@ def is_there(config: DataConfig) -> bool:
     return any(matches(name) if is_glob(name) else os.path.exists(os.path.expanduser(name)) for name in names)
 
 
-def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
+def _load_path(path: Path, name: str, config: DataConfig, processes: Processes | None) -> Splits:
     """Load the file or folder at a path."""
     source = source_of(path) if path.is_file() or path.is_dir() else IMAGE_FILE
     if source is IMAGE_FILE:
@@ -188,7 +191,7 @@ def _load_path(path: Path, name: str, config: DataConfig) -> Splits:
     parts = source.parts(path, ReadOptions(lambda table: choose_columns(table, config), config))
     _refuse_single_numbers(parts, config)
     range_ = None if source is IMAGE_FOLDER else config.range  # of a folder, decoding has done it
-    sets = training_sets(parts, str(path), config.missing, range_, config.transform)
+    sets = training_sets(parts, str(path), config.missing, range_, config.transform, processes, config.window)
     if source.group == ARRAY:
         sets = _in_layout(parts, sets)
     return _scaled(partition(sets, config, name), config)
@@ -294,7 +297,8 @@ def _scaled(splits: Splits, config: DataConfig) -> Splits:
         _refuse_fields(config, splits.source, "scaling", "missing", "transform", "window", "stride")
         return splits
     _refuse_fields(config, splits.source, "range")
-    seen = splits.with_form(scaled(splits.train, config.scaling, config.missing == "mean", splits.source))
+    form = splits.train.led(lambda: scaled(splits.train, config.scaling, config.missing == "mean", splits.source))
+    seen = splits.with_form(form)
     if config.window == 1:
         return seen
     train, validation, test = (

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,8 @@ import numpy as np
 from tiedae_cli.config.schema import Transform
 from tiedae_cli.data.checksum import checksum
 from tiedae_cli.data.item_rules import ItemRules, rules_for_training
-from tiedae_cli.data.item_set import BLOCK_BYTES, ItemSet, ValueRange, range_of
+from tiedae_cli.data.item_set import BLOCK_BYTES, SPLITS, ItemSet, Splits, ValueRange, range_of
+from tiedae_cli.data.shares import Processes, Share, ShareReader, blocks_to_read
 from tiedae_cli.data.sources.cells import numbered
 from tiedae_cli.data.sources.part import Part, RawBlock, stop
 from tiedae_cli.data.whole_numbers import base_of
@@ -47,6 +48,10 @@ class _Read:
     """(N,) float64, time stamps."""
     kept: np.ndarray | None = None
     """The rows of the source that were kept, if some were dropped."""
+    share: Share | None = None
+    """Which rows ``values`` holds, if several processes share them; N is the number of all."""
+    checksum: str | None = None
+    """Of all values, if it was computed while they were read."""
 
 
 def training_sets(
@@ -55,6 +60,8 @@ def training_sets(
     missing: str = "error",
     given: tuple[float, float] | None = None,
     transform: Transform = "none",
+    processes: Processes | None = None,
+    window: int = 1,
 ) -> dict[str, ItemSet]:
     """Return the splits that a source names as sets of one form.
 
@@ -64,6 +71,8 @@ def training_sets(
         missing: ``data.missing``: ``error``, ``drop`` or ``mean`` (missing values are kept, as NaN).
         given: ``data.range`` of images.
         transform: of vectors.
+        processes: those that share what is read into memory; None: this process alone.
+        window: consecutive rows that become one item.
 
     Raises:
         DataError: an item that cannot be read, two forms, or more than the memory holds.
@@ -72,12 +81,29 @@ def training_sets(
     base = _base(next(iter(parts.values()))) if transform == "none" else None  # transforms are of counts
     sets = {}
     for split, part in parts.items():
-        sets[split] = _item_set(part, rules_for_training(part, _may_miss(part, missing), found, transform, base), missing)
+        rules = rules_for_training(part, _may_miss(part, missing), found, transform, base)
+        sets[split] = _item_set(part, rules, missing, processes, window - 1)
     first = next(iter(sets.values())).form
     for split, items in sets.items():
         if (items.form.shape, items.form.kind) != (first.shape, first.kind):
             raise DataError(f"{source}: {split} has {items.form.describe()}, {next(iter(sets))} has {first.describe()}")
     return sets
+
+
+def shared_out(splits: Splits, processes: Processes | None) -> Splits:
+    """Return splits of which this process keeps its share; they were read whole."""
+    if processes is None:
+        return splits
+    train, validation, test = (_shared_set(splits.get(name), splits.source, processes) for name in SPLITS)
+    return Splits(train, validation, test, splits.source)
+
+
+def _shared_set(items: ItemSet, source: str, processes: Processes) -> ItemSet:
+    reader = ShareReader(processes, items.form.values_per_item, items.values.dtype, len(items))
+    for start, end in blocks_to_read(reader, len(items)):
+        reader.add(items.rows[start:end])
+    values, share, _ = reader.finish(source, None)
+    return replace(items, values=values.reshape(len(values), *items.form.shape), share=share)
 
 
 def _range(parts: dict[str, Part], given: tuple[float, float] | None) -> ValueRange | None:
@@ -118,24 +144,30 @@ def _may_miss(part: Part, missing: str) -> bool:
     return part.columns is not None or missing != "error"
 
 
-def _item_set(part: Part, rules: ItemRules, missing: str) -> ItemSet:
+def _item_set(part: Part, rules: ItemRules, missing: str, processes: Processes | None, overlap: int) -> ItemSet:
     array, labels, names = part.array, part.labels, part.label_names
     size = _rows(part)
     mapped = None
-    if array is not None and _is_usable(part, rules) and not _is_read(part) and not (rules.allows_nan and missing == "drop"):
+    drops = rules.allows_nan and missing == "drop"
+    in_place = array is not None and _is_usable(part, rules) and not _is_read(part, processes) and not drops
+    if in_place and (processes is None or memory_map(np.asarray(array)) is not None):
         for block in part.read(size, stop):
             rules.convert(block, stop)  # checks all values
         read, mapped = _Read(np.asarray(array)), part.mapped
     else:
-        read = _in_memory(part, rules, size, missing)
+        read = (
+            _in_memory(part, rules, size, missing)
+            if processes is None
+            else _own_share(part, rules, size, missing, processes, overlap)
+        )
         labels = labels if labels is None or read.kept is None else labels[read.kept]
         if read.labels is not None:
             labels, names = numbered(read.labels)
     values = read.values.reshape(len(read.values), *rules.form.shape)
     large = memory_map(values) is not None and not fits_in_memory(values.nbytes)  # the user's file, or one of the cache
-    digest = None if large or mapped is not None else checksum(values)
+    digest = read.checksum or (None if large or mapped is not None else checksum(values))
     found = ItemSet(values, labels, rules.form, label_names=names, series_starts=read.starts, times=read.times)
-    return replace(found, checksum=digest, mapped=mapped)
+    return replace(found, checksum=digest, mapped=mapped, share=read.share)
 
 
 def _is_usable(part: Part, rules: ItemRules) -> bool:
@@ -146,9 +178,13 @@ def _is_usable(part: Part, rules: ItemRules) -> bool:
     return same and plain and not rules.channels_last
 
 
-def _is_read(part: Part) -> bool:
+def _is_read(part: Part, processes: Processes | None) -> bool:
     """Return whether a file is read, because it may change while it is mapped. Arrays from Python are the caller's, mapped or not."""
-    return part.mapped is not None and isinstance(part.array, np.memmap) and fits_in_memory(part.array.nbytes)
+    if part.mapped is None or not isinstance(part.array, np.memmap):
+        return False
+    if processes is None:
+        return fits_in_memory(part.array.nbytes)
+    return all(processes.gather(fits_in_memory(part.array.nbytes // processes.count)))  # machines differ in memory
 
 
 def _in_memory(part: Part, rules: ItemRules, size: int, missing: str) -> _Read:
@@ -188,6 +224,43 @@ def _in_memory(part: Part, rules: ItemRules, size: int, missing: str) -> _Read:
             f"{rules.target} would be memory-mapped"
         )
     return _Read(whole[:done], np.concatenate(words) if words else None, _series_starts(blocks), _times(blocks), gaps.kept())
+
+
+def _own_share(part: Part, rules: ItemRules, size: int, missing: str, processes: Processes, overlap: int) -> _Read:
+    """Return the share of this process; what cannot be read in part is read to its end, and only the share is kept.
+
+    A large table is not shared: all processes of a machine map one file of the cache.
+    """
+    if part.key is not None:
+        return _from_cache(part, rules, size, missing)
+    gaps, beside = _Gaps(part, rules, missing), list[RawBlock]()
+    count = None if gaps.matters else part.count
+    reader = ShareReader(processes, rules.form.values_per_item, rules.target, count, overlap)
+    problem = None
+    try:
+        for raw in _blocks_for_share(part, size, None if gaps.matters else reader):
+            block = gaps.without(rules.convert(raw, stop))
+            reader.add(block.values)
+            if any(found is not None for found in (block.labels, block.positions, block.times)):
+                beside.append(replace(block, rows=(), values=block.values[:0].copy()))
+        gaps.finish(reader.total)
+        if not reader.total:
+            raise DataError(f"{part.name}: holds no items")
+    except DataError as error:
+        problem = error
+    values, share, digest = reader.finish(part.name, problem)
+    words = [block.labels for block in beside if block.labels is not None]
+    labels = np.concatenate(words) if words else None
+    return _Read(values, labels, _series_starts(beside), _times(beside), gaps.kept(), share, digest)
+
+
+def _blocks_for_share(part: Part, size: int, reader: ShareReader | None) -> Iterator[RawBlock]:
+    """Yield the blocks of a part that a process reads: those that it keeps or checks, or all if the part is read to its end."""
+    if part.read_range is None or part.count is None or reader is None:
+        yield from part.read(size, stop)
+        return
+    for start, end in blocks_to_read(reader, part.count):
+        yield part.read_range(start, end)
 
 
 def _series_starts(blocks: Sequence[RawBlock]) -> np.ndarray | None:

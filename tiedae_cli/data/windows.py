@@ -3,7 +3,7 @@
 Shapes: n rows of D values, N windows of W rows, B windows or rows per block.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,7 +49,7 @@ def windowed(rows: ItemSet, window: int, stride: int, name: str) -> ItemSet:
         DataError: there are rows, but no W of them follow each other.
     """
     form = window_form(rows.form, window)
-    count, width = rows.rows.shape
+    width = rows.form.values_per_item
     starts = [start for first, last in _runs(rows) for start in window_starts(first, last, window, stride)]
     if not starts and len(rows):
         raise DataError(f"{name}: {len(rows):,} rows; data.window asks for {window:,} that follow each other")
@@ -57,13 +57,17 @@ def windowed(rows: ItemSet, window: int, stride: int, name: str) -> ItemSet:
     indices = np.array(starts, np.int64)
     labels = None if rows.labels is None else _labels_in_memory(rows)
     last = None if labels is None else labels[indices + window - 1]
-    return replace(rows, values=found[:, None], labels=last, form=form, indices=indices, row_labels=labels)
+    share = rows.share
+    if share is not None:
+        kept = share.processes.keep(found.reshape(len(found), window * width))
+        share = replace(share, windows=kept, row_bytes=share.row_bytes * window)
+    return replace(rows, values=found[:, None], labels=last, form=form, indices=indices, row_labels=labels, share=share)
 
 
 def _overlapping(rows: np.ndarray, window: int) -> np.ndarray:
     """Return all windows of consecutive rows, (n, D) contiguous -> (n - W + 1, W, D), as views of the same memory."""
     step, width = rows.strides
-    return as_strided(rows, (len(rows) - window + 1, window, rows.shape[1]), (step, step, width), writeable=False)
+    return as_strided(rows, (max(0, len(rows) - window + 1), window, rows.shape[1]), (step, step, width), writeable=False)
 
 
 def window_starts(first: int, last: int, window: int, stride: int) -> list[int]:
@@ -76,7 +80,7 @@ def window_starts(first: int, last: int, window: int, stride: int) -> list[int]:
 
 def _runs(rows: ItemSet) -> list[tuple[int, int]]:
     """Return the uninterrupted ranges of rows in memory that a set holds, in order: (first, last + 1)."""
-    held = np.arange(len(rows.values)) if rows.indices is None else np.sort(rows.indices)
+    held = np.arange(rows.count_in_memory) if rows.indices is None else np.sort(rows.indices)
     runs = [part for run in _split_at_gaps(held, 1) for part in _split_at_series(run, rows)]
     return [(int(run[0]), int(run[-1]) + 1) for run in runs]
 
@@ -96,7 +100,7 @@ def _split_at_gaps(numbers: np.ndarray, step: int) -> list[np.ndarray]:
 
 def _labels_in_memory(rows: ItemSet) -> np.ndarray:
     """Return the label of each row in memory, (M,) int64; -1 for a row that is not an item."""
-    labels = np.full(len(rows.values), -1)
+    labels = np.full(rows.count_in_memory, -1)
     labels[rows.positions(np.arange(len(rows)))] = rows.labels
     return labels
 
@@ -105,8 +109,7 @@ def row_blocks(items: ItemSet, size: int, stride: int) -> Iterator[Block]:
     """Yield the rows that the windows of a set cover, as the model sees them, in blocks of at most ``size``; a run is a series."""
     assert items.indices is not None
     form, window = row_form(items.form), items.form.window
-    count, width = len(items.values) + window - 1, form.values_per_item
-    rows = as_strided(items.values, (count, width), items.values.strides[2:], writeable=False)
+    rows = _rows_of(items)
     runs = [part for run in _split_at_gaps(items.indices, stride) for part in _split_at_series(run, items)]
     for series, run in enumerate(runs):
         first, last = int(run[0]), int(run[-1]) + window
@@ -114,7 +117,17 @@ def row_blocks(items: ItemSet, size: int, stride: int) -> Iterator[Block]:
             stop = min(start + size, last)
             labels = items.row_label_texts(start, stop)
             times = None if items.times is None else items.times[start:stop]
-            yield Block(range(start, stop), form.normalize(rows[start:stop]), series, labels, times)
+            yield Block(range(start, stop), form.normalize(rows(start, stop)), series, labels, times)
+
+
+def _rows_of(items: ItemSet) -> Callable[[int, int], np.ndarray]:
+    """Return what reads the rows start to stop of windows, (B, D) raw."""
+    share, window = items.share, items.form.window
+    if share is not None:
+        return lambda start, stop: share.rows(np.arange(start, stop))
+    shape = len(items.values) + window - 1, items.form.shape[2]
+    rows = as_strided(items.values, shape, items.values.strides[2:], writeable=False)
+    return lambda start, stop: rows[start:stop]
 
 
 @dataclass(frozen=True)

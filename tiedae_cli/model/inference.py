@@ -15,7 +15,7 @@ from tiedae_cli.errors import DataError
 from tiedae_cli.model import pca
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.error_tail import ErrorTail
-from tiedae_cli.model.item_batches import ItemBatches, as_seen
+from tiedae_cli.model.item_batches import ItemBatches, SharedItems, as_seen
 from tiedae_cli.model.metrics import ErrorSum, item_sums, own_measures, squares
 from tiedae_cli.model.verdict import Errors
 from tiedae_cli.system.devices import Ranks, in_float64
@@ -117,17 +117,18 @@ def item_errors(
     return errors.cpu()
 
 
-def error_sum(
-    reconstruct: Callable[[Tensor], Tensor],
-    items: ItemBatches,
-    device: torch.device,
-    ranks: Ranks | None = None,
-    raw: bool = False,
+def error_sum(reconstruct: Callable[[Tensor], Tensor], items: ItemBatches, device: torch.device, raw: bool = False) -> ErrorSum:
+    """Return the squared error over a set (see ``item_errors``)."""
+    total = item_errors(reconstruct, items, device, raw).sum().item()
+    return ErrorSum(total, len(items), items.form.values_per_item)
+
+
+def error_sum_of_all(
+    reconstruct: Callable[[Tensor], Tensor], items: SharedItems, device: torch.device, ranks: Ranks
 ) -> ErrorSum:
-    """Return the squared error over a set (see ``item_errors``); processes share the work, and each item counts once."""
-    ranks = ranks or Ranks()
-    start, stop = ranks.share(len(items))
-    total = item_errors(reconstruct, items, device, raw, (start, stop)).sum()
+    """Return the squared error over a set; processes divide the work, and each item counts once. All call it together."""
+    bounds = ranks.share(len(items)) if items.share is None else None
+    total = item_errors(reconstruct, items.held(), device, bounds=bounds).sum()
     ranks.add(total)
     return ErrorSum(total.item(), len(items), items.form.values_per_item)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.data.shares import Share
 
 
 class ItemBatches(Protocol):
@@ -21,6 +22,17 @@ class ItemBatches(Protocol):
 
     def batch(self, start: int, stop: int) -> np.ndarray | Tensor:
         """Return items start to stop as the model sees them, (B, D) float32."""
+
+
+class SharedItems(ItemBatches, Protocol):
+    """Items of which each of several processes may hold a share."""
+
+    @property
+    def share(self) -> Share | None:
+        """Which of the items this process holds; None: all."""
+
+    def held(self) -> ItemBatches:
+        """Return the items that this process holds."""
 
 
 def as_seen(items: ItemBatches, start: int, stop: int, device: torch.device) -> Tensor:

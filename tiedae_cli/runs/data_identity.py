@@ -20,13 +20,20 @@ def identities(splits: Splits) -> dict[str, SplitIdentity]:
 
 
 def identity(items: ItemSet) -> SplitIdentity:
-    """Return the number, form and scaling of items, and a digest of their values: of all in memory, of a sample if they are mapped."""
+    """Return the number, form and scaling of items, and a digest of their values: of all in memory, of a sample if they are mapped.
+
+    If several processes share the items, all must ask together.
+    """
+    return items.led(lambda: _identity(items))
+
+
+def _identity(items: ItemSet) -> SplitIdentity:
     head = hashlib.sha256(repr((len(items), items.form.shape, str(items.values.dtype))).encode())
     for values in (items.form.offset, items.form.scale, items.form.base):
         if isinstance(values, np.ndarray):
             head.update(np.ascontiguousarray(values).data)
     sample, step = head.copy(), max(1, len(items) // SAMPLE)
-    sample.update(np.ascontiguousarray(items.rows[items.positions(np.arange(0, len(items), step))]).data)
+    sample.update(np.ascontiguousarray(items.raw_at(np.arange(0, len(items), step))).data)
     if items.checksum is None and memory_map(items.values) is not None:
         changed = None if items.mapped is None else items.mapped.mtime_ns
         return SplitIdentity(len(items), None, sample.hexdigest(), changed)

@@ -122,7 +122,7 @@ class Observer(Protocol):
 
     An observer that was started hears of exactly one end, ``finished`` or ``stopped``; one whose ``finished`` raises hears of
     ``stopped`` too. What an observer raises ends the training; after ``StopTraining`` it can be resumed. Only the leading process has
-    observers, except for the one that saves. Subclass it to inherit calls that do nothing.
+    observers, except for the one that saves. Subclass it to inherit calls that do nothing. All calls but ``progress`` may read items.
     """
 
     def started(self, start: TrainingStart) -> None:

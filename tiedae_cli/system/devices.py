@@ -2,15 +2,17 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tiedae_cli.errors import DeviceError, InputError, LostProcessError
+from tiedae_cli.errors import DeviceError, LostProcessError, TiedaeError
+from tiedae_cli.system.launched_processes import launched_processes
 
 T = TypeVar("T")
 LOST_AFTER = timedelta(minutes=10)  # a process that is silent for longer counts as lost
@@ -60,6 +62,8 @@ class Ranks:
     def __init__(self, rank: int = 0, count: int = 1) -> None:
         self.rank = rank
         self.count = count
+        self._kept: list[np.ndarray] = []  # the rows of ``keep``, by their number
+        self._leading = False  # within ``led``
 
     @property
     def leads(self) -> bool:
@@ -101,11 +105,101 @@ class Ranks:
             torch.distributed.broadcast_object_list(values, src=0)
         return values[0]
 
+    def gather(self, value: T) -> list[T]:
+        """Return the values that all processes passed, in the order of their ranks.
+
+        Raises:
+            LostProcessError: another process has ended.
+        """
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        with _lost_process_errors():
+            torch.distributed.all_gather_object(values, value)
+        return values
+
+    def exchange(self, rows: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
+        """Send rows to the processes, and return those that they send to this one, in the order of their ranks, (B, D).
+
+        Args:
+            rows: (sum of ``sent``, D) contiguous, of any type: those for process 0 first.
+            sent: how many go to each process.
+            received: how many come from each process.
+
+        Raises:
+            LostProcessError: another process has ended.
+        """
+        found = rows.new_empty(sum(received), *rows.shape[1:])
+        if self.count == 1:
+            return found.copy_(rows)
+        with _lost_process_errors():  # as bytes: not every backend knows every type
+            torch.distributed.all_to_all_single(_bytes(found), _bytes(rows), list(received), list(sent))
+        return found
+
+    def led(self, work: Callable[[], T]) -> T:
+        """Return what the leading process computes; the others answer its requests for rows. All processes call it together.
+
+        Raises:
+            TiedaeError: what the work raises, in every process.
+            LostProcessError: another process has ended.
+        """
+        if self.count == 1 or self._leading:
+            return work()
+        if not self.leads:
+            answer: T = self._answer_for_rows()
+            return answer
+        self._leading = True
+        try:
+            value = work()
+        except BaseException as error:
+            ended = LostProcessError("the leading process of this training was stopped")
+            with contextlib.suppress(LostProcessError):
+                self.from_leader((None, None, error if isinstance(error, TiedaeError) else ended))
+            raise
+        finally:
+            self._leading = False
+        self.from_leader((None, value, None))
+        return value
+
+    def keep(self, rows: np.ndarray) -> int:
+        """Keep rows for ``rows_at``, and return their number; all processes keep their rows of one array together."""
+        self._kept.append(rows)
+        return len(self._kept) - 1
+
+    def rows_at(self, number: int, places: list[np.ndarray]) -> np.ndarray:
+        """Return rows that the processes keep, (B, D): those of process 0 first. Only for the leading process, within ``led``.
+
+        Args:
+            number: of the rows.
+            places: of each process, the places among its own rows.
+        """
+        assert self._leading, "the other processes do not answer now"
+        if any(len(rows) for rows in places[1:]):
+            self.from_leader(((number, places), None, None))
+            return self._collected(number, places)
+        return np.asarray(self._kept[number][places[0]])
+
+    def _answer_for_rows(self) -> Any:
+        while True:
+            request, value, error = self.from_leader((None, None, None))
+            if error is not None:
+                raise error
+            if request is None:
+                return value
+            self._collected(*request)
+
+    def _collected(self, number: int, places: list[np.ndarray]) -> np.ndarray:
+        """Return rows of all processes in the leading one; in the others, what they send."""
+        mine = torch.from_numpy(self._kept[number][places[self.rank]])
+        received = [len(rows) if self.leads else 0 for rows in places]
+        found: np.ndarray = self.exchange(mine, [len(mine), *[0] * (self.count - 1)], received).numpy()
+        return found
+
 
 @contextlib.contextmanager
 def joined_ranks() -> Iterator[Ranks]:
     """Join the processes that ``torchrun`` started (gloo on the CPU, NCCL on CUDA); without torchrun, a single process."""
-    count = _processes()
+    count = launched_processes()
     if count == 1:
         yield Ranks()
         return
@@ -119,22 +213,9 @@ def joined_ranks() -> Iterator[Ranks]:
             torch.distributed.destroy_process_group()
 
 
-def _processes() -> int:
-    """Return how many processes train together, from the variables that ``torchrun`` sets.
-
-    Raises:
-        InputError: they are incomplete or not numbers.
-    """
-    count, rank = os.environ.get("WORLD_SIZE", "1"), os.environ.get("RANK", "")
-    if count == "1":
-        return 1
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
-    if missing or not (count.isdecimal() and rank.isdecimal() and int(rank) < int(count)):
-        wrong = f"but not {', '.join(missing)}" if missing else f"and RANK={rank}"
-        raise InputError(
-            f"WORLD_SIZE={count} is set, {wrong}; start several processes with torchrun, or unset WORLD_SIZE for one"
-        )
-    return int(count)
+def _bytes(rows: Tensor) -> Tensor:
+    """Return the memory of contiguous rows, (B, D), as bytes, (B, bytes of a row)."""
+    return rows.view(torch.uint8) if rows.numel() else rows.new_empty(len(rows), 1, dtype=torch.uint8)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import torch
 from tiedae_cli.config import Config, keys
 from tiedae_cli.config.shareable import is_url
 from tiedae_cli.config.yaml_reader import dump_config, parse_config
-from tiedae_cli.data.item_set import Splits
+from tiedae_cli.data.item_set import ItemSet, Splits
 from tiedae_cli.data.load_data import absolute, load_splits
 from tiedae_cli.errors import CheckpointError, ConfigError, DataError, InputError, StorageError
 from tiedae_cli.output.terminal import Terminal
@@ -33,6 +33,7 @@ from tiedae_cli.scoring.false_alarms import QUANTILE
 from tiedae_cli.scoring.finished_model import finished_parts
 from tiedae_cli.scoring.rankers import RANKERS
 from tiedae_cli.system.devices import Ranks
+from tiedae_cli.system.mapped_files import memory_map
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.training.arithmetic import arithmetic_restored, choose_place
 from tiedae_cli.training.checkpointing import Checkpoints, OutcomeFile
@@ -94,7 +95,7 @@ def start(
     device: torch.device,
     ranks: Ranks,
     terminal: Terminal | None = None,
-    load: Load = load_splits,
+    load: Load | None = None,
     attach: Attach | None = None,
 ) -> Iterator[TrainingRun]:
     """Start a new run: create its folder and first checkpoint, and hold its lock.
@@ -106,7 +107,7 @@ def start(
         device: where to compute.
         ranks: the processes that train together; only the leading one writes.
         terminal: shows the training; None shows nothing.
-        load: loads what the data section asks for.
+        load: loads what the data section asks for. Default: from its files; several processes each keep a share.
         attach: returns the observers on the leading process. Default: ``observers``.
 
     Raises:
@@ -115,7 +116,7 @@ def start(
     """
     trackers = _trackers(config)
     with arithmetic_restored():
-        config, splits, trainer = _new_trainer(config, device, ranks, load)
+        config, splits, trainer = _new_trainer(config, device, ranks, load or partial(load_splits, processes=_sharing(ranks)))
         if not ranks.leads:
             checkpoints = Checkpoints(config, splits, trainer, Run(Path(name)))
             checkpoints.begin()  # all processes take part in the leader's first checkpoint
@@ -147,6 +148,11 @@ def _new_trainer(config: Config, device: torch.device, ranks: Ranks, load: Load)
     config = _with_shuffle(config, ranks.from_leader(shuffle_of(splits.train, config.training.shuffle)))
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
     return config, splits, Trainer(config, splits, place, weights)
+
+
+def _sharing(ranks: Ranks) -> Ranks | None:
+    """Return the processes that share the items; None if there is one."""
+    return ranks if ranks.count > 1 else None
 
 
 def _suitable_data(config: Config, load: Load) -> Splits:
@@ -198,7 +204,7 @@ def resume(
         trackers = _trackers(requested)
         place = choose_place(device, requested.training, ranks)
         typed = config is not None or any(map(is_url, requested.data.sources))
-        loads = load or partial(load_splits, may_fill_root=typed)
+        loads = load or partial(load_splits, may_fill_root=typed, processes=_sharing(ranks))
         splits = _suitable_data(requested, loads).for_model(found.form, str(path))
         _refuse_other_data(path, found, splits)
         _refuse_different_processes(splits, ranks)
@@ -319,11 +325,18 @@ def _refuse_changes(found: Checkpoint, new: Config) -> None:
         raise ConfigError(f"training.epochs: {new.training.epochs} is less than the {done} epochs that are already done")
 
 
+def _held(items: ItemSet) -> str:
+    """Return what each of several processes holds of the training items."""
+    if items.share is not None:
+        return "each with a share of the items"
+    return "which map the same file" if memory_map(items.values) is not None else "each with all items"
+
+
 def _describe(splits: Splits, trainer: Trainer) -> str:
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     tied = "tied" if trainer.model.tied else "untied"
     tied += ", with a linear path" if trainer.model.path is not None else ""
     where = f"{trainer.place.device}, {str(trainer.place.dtype).removeprefix('torch.')}"
-    processes = f", {trainer.ranks.count} processes" if trainer.ranks.count > 1 else ""
+    processes = f", {trainer.ranks.count} processes, {_held(splits.train)}" if trainer.ranks.count > 1 else ""
     items = f"{len(splits.train):,} {splits.form.describe()} of {splits.source}"
     return f"{trainer.model.round_trip} {tied}, {parameters:,} parameters, on {items}, {where}{processes}"

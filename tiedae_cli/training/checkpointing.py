@@ -57,7 +57,7 @@ class Checkpoints(Observer):
     ) -> None:
         self.config, self.trainer, self.run, self.finish = config, trainer, run, finish
         self.start: TrainingStart | None = None
-        self.form, self.data = splits.form, identities(splits)
+        self.form, self.data, self.is_shared = splits.form, identities(splits), splits.is_shared
         self.sources = {split.mapped for split in map(splits.get, SPLITS) if split.mapped is not None}
         self.looked = 0.0  # when the files were last compared
         self.ranks = trainer.ranks
@@ -180,9 +180,13 @@ class Checkpoints(Observer):
             self._keep_best()
             self._write_lines()
         best = next((report for report in reversed(self.trainer.history) if report.best), None)
-        if (error is None or lost) and self.ranks.leads and self.start is not None and best is not None:
+        if (error is None or lost) and self.start is not None and best is not None:
             end: End = "diverged" if isinstance(error, DivergedError) else "interrupted"
-            self._complete(TrainingResult(self.start, tuple(self.trainer.history), best), end)
+            result = TrainingResult(self.start, tuple(self.trainer.history), best)
+            if self.is_shared and not isinstance(error, LostProcessError):  # its items are lost with a process
+                self.ranks.led(lambda: self._complete(result, end))
+            elif self.ranks.leads and not self.is_shared:
+                self._complete(result, end)
 
     def _complete(self, result: TrainingResult, end: End) -> Checkpoint:
         """Add to ``best.safetensors`` what only the end of a training knows, and return it."""

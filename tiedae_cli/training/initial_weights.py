@@ -46,7 +46,7 @@ def start_at_pca(model: TiedAutoencoder, items: ItemSet, ranks: Ranks) -> pca.Pr
     """Set the linear layer of a model to PCA of the training items, fitted by the leading process, and return it."""
     layer = model.linear_layer
     assert layer is not None, "the schema allows model.linear_path only for such models"
-    fitted = ranks.from_leader(pca.fit(items, layer.outputs) if ranks.leads else None)
-    assert fitted is not None
+    outputs = layer.outputs
+    fitted = ranks.led(lambda: pca.fit(items, outputs))
     set_to_pca(layer, fitted)
     return fitted

@@ -21,6 +21,8 @@ def shuffle_of(items: ItemSet, asked: str) -> str:
     """Return how to shuffle a set, ``items`` or ``blocks``; ``auto`` depends on its size and this machine's memory."""
     if asked != "auto":
         return asked
+    if items.share is not None:  # it is in memory
+        return "items"
     size, memory = len(items) * items.form.values_per_item * items.values.itemsize, total_memory()
     if size <= memory // 2:
         return "items"
@@ -59,7 +61,8 @@ class Order:
 
     def read_ahead(self, order: Tensor, item: int) -> None:
         """Read the window of the ``item``-th item of an order sequentially from disk, unless that is done."""
-        if not self.in_blocks or item // self.window == self.read or self.items.rows.device.type != "cpu":
+        on_disk = self.items.share is None and self.items.rows.device.type == "cpu"
+        if not self.in_blocks or item // self.window == self.read or not on_disk:
             return
         self.read = item // self.window
         within = order[self.read * self.window : (self.read + 1) * self.window].sort().values

@@ -14,7 +14,7 @@ from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.inference import batch_size
 from tiedae_cli.model.item_batches import as_seen
 from tiedae_cli.runs.training_state import JOINT
-from tiedae_cli.training.training_set import TrainingSet, training_set
+from tiedae_cli.training.training_set import TrainingSet, shared_set, training_set
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,12 @@ class Phases:
         if layer == 0:
             return training_set(items, self.device)
         width, size = self.model.sizes[layer], batch_size(items)
-        outputs = torch.empty(len(items), width, device=self.device)
-        for start in range(0, len(items), size):
-            x = as_seen(items, start, start + size, self.device)  # (B, D)
+        read = items if items.share is None else items.in_memory()
+        outputs = torch.empty(len(read), width, device=self.device)
+        for start in range(0, len(read), size):
+            x = as_seen(read, start, start + size, self.device)  # (B, D)
             outputs[start : start + size] = self.model.encode_layers(x, layer)
-        return TrainingSet(outputs.clone(), ItemForm((1, 1, width), kind="vectors"), self.device)
+        form = ItemForm((1, 1, width), kind="vectors")
+        if items.share is not None:
+            return shared_set(outputs.clone(), form, self.device, items)
+        return TrainingSet(outputs.clone(), form, self.device)

@@ -56,7 +56,7 @@ def data_to_train_on(config: Config, load: Load = load_splits) -> Splits:
     for key, what in (("shift", "moves"), ("flip", "mirrors")):
         if splits.form.kind == "vectors" and getattr(config.training, key):
             raise ConfigError(f"training.{key}: {what} images; {splits.source} holds {splits.form.describe()}")
-    if splits.form.kind == "vectors" and _all_alike(splits.train):
+    if splits.form.kind == "vectors" and splits.train.led(lambda: _all_alike(splits.train)):
         count = (
             f"all {len(splits.train):,} training items are identical"
             if len(splits.train) > 1

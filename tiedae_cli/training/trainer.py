@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from tiedae_cli.config import Config, TrainingConfig
-from tiedae_cli.data.item_set import Splits
+from tiedae_cli.data.item_set import ItemSet, Splits
 from tiedae_cli.errors import CheckpointError, ConfigError, DivergedError
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.model.denoising import noisy_item_errors
-from tiedae_cli.model.inference import error_sum, item_errors
+from tiedae_cli.model.inference import error_sum_of_all, item_errors
 from tiedae_cli.model.item_batches import ItemBatches
 from tiedae_cli.model.pca import PrincipalComponents
 from tiedae_cli.runs.observer import Progress
@@ -26,6 +26,7 @@ from tiedae_cli.training.order import Order
 from tiedae_cli.training.phases import Phase, Phases
 from tiedae_cli.training.schedule import learning_rate
 from tiedae_cli.training.step import TrainingStep, missing_derivative
+from tiedae_cli.training.training_set import TrainingSet
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,9 @@ class Trainer:
         self.history: list[EpochReport] = []
         self.initial_mse: float | None = None  # validation error before the first step, if training starts from given weights
         if weights is not None:
-            self.initial_mse = error_sum(self.model, splits.validation or splits.train, self.device, self.ranks).mse_per_value
+            self.initial_mse = error_sum_of_all(
+                self.model, splits.validation or splits.train, self.device, self.ranks
+            ).mse_per_value
         self._enter(self.phases.first())
 
     def _starting_model(self, fits_pca: bool) -> TiedAutoencoder:
@@ -127,9 +130,9 @@ class Trainer:
 
     def _measured_start(self) -> EpochReport:
         """Measure the model before its first step, as epoch 0."""
-        train = error_sum(self.phase.model, self.phase.train, self.device, self.ranks).mse_per_value
+        train = error_sum_of_all(self.phase.model, self.phase.train, self.device, self.ranks).mse_per_value
         if self.compares_noisy:
-            train = self._noisy_mse(self.phase.train)
+            train = self._noisy_mse(self.splits.train, self.phase.train)
         validation = self._validation_mse()
         if not math.isfinite(train + (validation or 0.0)):
             raise DivergedError("epoch 0: the error of PCA, from which the training starts, is not finite")
@@ -139,7 +142,7 @@ class Trainer:
             )
         if len(self.phase.train) < FEW_ITEMS and validation is not None:
             self.start_errors = self._item_errors(self.phase.model)
-        noisy = self._noisy_mse(self.phase.validation) if self._ranks_noisy(validation) else None
+        noisy = self._noisy_mse(self.splits.validation, self.phase.validation) if self._ranks_noisy(validation) else None
         report = EpochReport(JOINT, 0, self.phase.training.epochs, train, validation, 0.0, 0.0, 0.0, True, noisy)
         self.history.append(report)
         return report
@@ -151,21 +154,23 @@ class Trainer:
     def _validation_mse(self) -> float | None:
         """Return the error on the clean validation items; None if there are none."""
         items = self.phase.validation
-        return error_sum(self.phase.model, items, self.device, self.ranks).mse_per_value if len(items) else None
+        return error_sum_of_all(self.phase.model, items, self.device, self.ranks).mse_per_value if len(items) else None
 
-    def _noisy_mse(self, items: ItemBatches) -> float:
-        """Return the error per value of items with corrupted inputs."""
-        return self.ranks.from_leader(
-            noisy_item_errors(self.phase.model, items, self.training, self.device).mean().item() / items.form.values_per_item
-            if self.ranks.leads
-            else 0.0
+    def _noisy_mse(self, items: ItemSet, on_device: TrainingSet) -> float:
+        """Return the error per value of items with corrupted inputs, in the joint phase."""
+        read: ItemBatches = on_device if items.share is None else items
+        width = items.form.values_per_item
+        return self.ranks.led(
+            lambda: noisy_item_errors(self.phase.model, read, self.training, self.device).mean().item() / width
         )
 
     def _item_errors(self, model: TiedAutoencoder) -> Tensor:
-        """Return the errors of the validation items by which epochs are compared, (N,)."""
+        """Return the errors of the validation items by which epochs are compared, (N,), in the joint phase."""
+        shared = self.splits.validation.share is not None
+        items: ItemBatches = self.splits.validation if shared else self.phase.validation
         if self.compares_noisy:
-            return noisy_item_errors(model, self.phase.validation, self.training, self.device)
-        return item_errors(model, self.phase.validation, self.device)
+            return self.ranks.led(lambda: noisy_item_errors(model, items, self.training, self.device))
+        return self.ranks.led(lambda: item_errors(model, items, self.device))
 
     def _steps(self) -> Iterator[Progress]:
         training, steps = self.phase.training, self.step.steps
@@ -205,7 +210,7 @@ class Trainer:
         train = self._errors().sum().item()
         self._refuse_divergence()
         validation = self._validation_mse()
-        noisy = self._noisy_mse(self.phase.validation) if self._ranks_noisy(validation) else None
+        noisy = self._noisy_mse(self.splits.validation, self.phase.validation) if self._ranks_noisy(validation) else None
         if not math.isfinite((validation or 0.0) + (noisy or 0.0)):
             raise DivergedError(f"epoch {self.epoch + 1}: the validation error is not finite\n{_advice()}")
         report = EpochReport(
@@ -238,7 +243,7 @@ class Trainer:
         beats_pca = self.linear_path and best is not None and best.epoch == 0 and self.training.init_from is None
         if not beats_pca or len(self.phase.train) >= FEW_ITEMS or len(self.phase.validation) < 2:
             return True
-        return self.ranks.from_leader(self._improves_significantly())
+        return self._improves_significantly()
 
     def _improves_significantly(self) -> bool:
         """Return whether validation errors are lower than at epoch 0 by more than one standard error of the paired differences."""

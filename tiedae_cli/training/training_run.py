@@ -2,16 +2,17 @@
 
 import contextlib
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.item_set import Splits
 from tiedae_cli.errors import CheckpointError, DivergedError, Interrupted, StorageError
-from tiedae_cli.runs.observer import Observer, StopTraining, TrainingResult, TrainingStart
+from tiedae_cli.runs.observer import Observer, Progress, StopTraining, TrainingResult, TrainingStart
 from tiedae_cli.runs.run_folder import Run
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.interruption import StopSignals
 from tiedae_cli.system.portability import quoted
+from tiedae_cli.training.checkpointing import Checkpoints
 from tiedae_cli.training.trainer import Trainer
 
 
@@ -47,9 +48,9 @@ class TrainingRun:
             self.config, self.splits, self.run, trainer.model, trainer.device, history, trainer.initial_mse, trainer.components
         )
         with StopSignals() as stop, self._errors_reported():
-            for observer in self.observers:
-                self._following.append(observer)
-                observer.started(start)
+            if not self.ranks.leads:
+                self._start_observers(start)
+            self._leader_alone(lambda: self._start_observers(start))
             stopped_by = self._until_stopped(stop)
             interrupted = self.ranks.any(stop.received is not None)
             if interrupted or stopped_by is not None:
@@ -59,30 +60,58 @@ class TrainingRun:
             raise Interrupted(message, stop.received or signal.SIGTERM)
         if stopped_by is not None:
             raise stopped_by
-        if self.ranks.leads:
-            try:
-                self._finish(start)
-            except Interrupted as stopped:
-                message = f"interrupted; the training is complete and saved; to draw its pictures: {self._resume_command()}"
-                raise Interrupted(message, stopped.signal_number) from None
-            except StorageError as error:
-                done = "the training is done and saved; after making room, this completes its pictures and reports"
-                raise StorageError(f"{error}\n{done}: {self._resume_command()}") from None
+        self._leader_alone(lambda: self._finish_and_advise(start))
+
+    def _start_observers(self, start: TrainingStart) -> None:
+        for observer in self.observers:
+            self._following.append(observer)
+            observer.started(start)
+
+    def _leader_alone(self, work: Callable[[], None]) -> None:
+        """Do work in the leading process; if processes hold shares of the items, the others answer for theirs meanwhile."""
+        if self.splits.is_shared:
+            self.ranks.led(work)
+        elif self.ranks.leads:
+            work()
+
+    def _finish_and_advise(self, start: TrainingStart) -> None:
+        try:
+            self._finish(start)
+        except Interrupted as stopped:
+            message = f"interrupted; the training is complete and saved; to draw its pictures: {self._resume_command()}"
+            raise Interrupted(message, stopped.signal_number) from None
+        except StorageError as error:
+            done = "the training is done and saved; after making room, this completes its pictures and reports"
+            raise StorageError(f"{error}\n{done}: {self._resume_command()}") from None
 
     def _until_stopped(self, stop: StopSignals) -> StopTraining | None:
         """Train until the end, a signal, or an observer's ``StopTraining``, which is returned."""
         for report in self.trainer.train():
             try:
-                for observer in self._following:
-                    if isinstance(report, EpochReport):
-                        observer.epoch(report)
-                    else:
-                        observer.progress(report)
+                self._report(report)
             except StopTraining as stopped_by:
                 return stopped_by
             if self.ranks.any(stop.received is not None):
                 break
         return None
+
+    def _report(self, report: Progress | EpochReport) -> None:
+        """Call the observers with a report: what all processes have first, because the others may read items."""
+        if isinstance(report, Progress):
+            for observer in self._following:
+                observer.progress(report)
+            return
+        common = max(
+            (place for place, observer in enumerate(self._following, 1) if isinstance(observer, Checkpoints)), default=0
+        )
+        for observer in self._following[:common]:
+            observer.epoch(report)
+
+        def rest() -> None:
+            for observer in self._following[common:]:
+                observer.epoch(report)
+
+        self._leader_alone(rest)
 
     def _finish(self, start: TrainingStart) -> None:
         """Call the observers with the result."""

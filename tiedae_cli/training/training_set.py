@@ -20,10 +20,19 @@ class TrainingSet:
         form: form of an item.
         device: device of the batches.
         indices: (N,) int64 in host memory: the rows that are items, in this order; None: all rows.
+        shared: the items, if several processes share them: ``rows`` are then those of this process, and ``indices`` count all.
     """
 
-    def __init__(self, rows: Tensor, form: ItemForm, device: torch.device, indices: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        rows: Tensor,
+        form: ItemForm,
+        device: torch.device,
+        indices: Tensor | None = None,
+        shared: ItemSet | None = None,
+    ) -> None:
         self.rows, self.form, self.device, self.indices = rows, form, device, indices
+        self.shared, self.share = shared, None if shared is None else shared.share
         precise = rows.dtype == torch.float64 or form.needs_float64
         self.dtype = torch.float64 if precise else torch.float32  # dtype of the arithmetic, as in ``ItemForm``
         self.offset, self.fill = (None if value is None else self._constant(value) for value in (form.offset, form.fill))
@@ -33,6 +42,8 @@ class TrainingSet:
         return torch.tensor(value, dtype=self.dtype, device=self.device)
 
     def __len__(self) -> int:
+        if self.shared is not None:
+            return len(self.shared)
         return len(self.rows) if self.indices is None else len(self.indices)
 
     def positions(self, items: Tensor) -> Tensor:
@@ -50,15 +61,23 @@ class TrainingSet:
 
     def batch(self, start: int, stop: int) -> Tensor:
         """Return items start to stop as the model sees them, (B, D) float32 on the device."""
+        assert self.share is None, "a process reads the items of others through its ItemSet"
         raw = self.rows[start:stop] if self.indices is None else self.rows.index_select(0, self.indices[start:stop])
         return self.normalize(raw.to(self.device))
+
+    def held(self) -> "TrainingSet":
+        """Return the items that this process holds."""
+        if self.shared is None:
+            return self
+        return TrainingSet(self.rows, self.form, self.device, _indices(self.shared.held()))
 
 
 def training_set(items: ItemSet, device: torch.device) -> TrainingSet:
     """Return a set for a device: on the CPU without a copy; on a GPU copied in blocks if it fits in half of the free memory."""
     if device.type == "cpu" or _is_too_large(items, device):
-        indices = None if items.indices is None else torch.from_numpy(items.indices)
-        return TrainingSet(_tensor(items.rows), items.form, device, indices)
+        return shared_set(_tensor(items.rows), items.form, device, items)
+    if items.share is not None:
+        return shared_set(_tensor(items.rows).to(device), items.form, device, items)
     first = _tensor(items.rows[:0])
     rows = torch.empty(len(items), items.form.values_per_item, dtype=first.dtype, device=device)
     size = max(1, BLOCK_BYTES // max(1, items.form.values_per_item * items.values.itemsize))
@@ -67,11 +86,21 @@ def training_set(items: ItemSet, device: torch.device) -> TrainingSet:
     return TrainingSet(rows, items.form, device)
 
 
+def shared_set(rows: Tensor, form: ItemForm, device: torch.device, items: ItemSet) -> TrainingSet:
+    """Return a set with one row of a tensor for each row in memory of a set of items, of this process's share if there are several."""
+    return TrainingSet(rows, form, device, _indices(items), None if items.share is None else items)
+
+
+def _indices(items: ItemSet) -> Tensor | None:
+    return None if items.indices is None else torch.from_numpy(items.indices)
+
+
 def _is_too_large(items: ItemSet, device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return len(items) * items.form.values_per_item * items.values.itemsize > free // 2
+    count = len(items) if items.share is None else len(items.values)
+    return count * items.form.values_per_item * items.values.itemsize > free // 2
 
 
 def _tensor(rows: np.ndarray) -> Tensor:

@@ -52,19 +52,24 @@ def file_part(path: Path, file: BufferedReader, shape: tuple[int, ...], dtype: n
         else:
             yield from mapped.read(size, bad)
 
-    return replace(mapped, read=read, mapped=source)
+    def read_range(first: int, last: int) -> RawBlock:
+        return next(iter(_row_blocks(source, start, (last, *shape[1:]), dtype, last - first, first)))
+
+    return replace(mapped, read=read, mapped=source, read_range=mapped.read_range if column_major else read_range)
 
 
-def _row_blocks(source: MappedFile, start: int, shape: tuple[int, ...], dtype: np.dtype, size: int) -> Iterator[RawBlock]:
-    """Yield the rows of a file in C order.
+def _row_blocks(
+    source: MappedFile, start: int, shape: tuple[int, ...], dtype: np.dtype, size: int, begin: int = 0
+) -> Iterator[RawBlock]:
+    """Yield the rows of a file in C order, from row ``begin`` on.
 
     Raises:
         DataError: the file has changed since it was opened; after the rows that were read before.
     """
     item = math.prod(shape[1:]) * dtype.itemsize
     with data_errors(source.path), open_regular(source.path) as file:
-        file.seek(start)  # a file that is replaced from here on stays as it was
-        for first in range(0, shape[0], size):
+        file.seek(start + begin * item)  # a file that is replaced from here on stays as it was
+        for first in range(begin, shape[0], size):
             rows = min(size, shape[0] - first)
             raw = file.read(rows * item)
             change = source.change(os.fstat(file.fileno()))

@@ -96,6 +96,8 @@ class Part:
     """The text of each label, if labels are words."""
     array: np.ndarray | None = None
     """(N, ...), the whole array, if it is in memory or memory-mapped."""
+    read_range: Callable[[int, int], RawBlock] | None = None
+    """(start, stop) -> these items, without reading the others; None if the source cannot be read in part."""
     columns: Columns | None = None
     """The named columns of the values, if the source has names."""
     base: np.ndarray | None = None
@@ -120,9 +122,10 @@ class Part:
 def array_part(array: np.ndarray, name: str, labels: np.ndarray | None = None) -> Part:
     """Return an array in memory or in a memory map, (N, ...), as a part."""
 
-    def read(size: int, bad: Bad) -> Iterator[RawBlock]:
-        for start in range(0, len(array), size):
-            rows = range(start, min(start + size, len(array)))
-            yield RawBlock(rows, np.ascontiguousarray(array[rows.start : rows.stop]))
+    def read_range(start: int, stop: int) -> RawBlock:
+        return RawBlock(range(start, stop), np.ascontiguousarray(array[start:stop]))
 
-    return Part(name, array.shape[1:], array.dtype, len(array), read, labels, array=array)
+    def read(size: int, bad: Bad) -> Iterator[RawBlock]:
+        return (read_range(start, min(start + size, len(array))) for start in range(0, len(array), size))
+
+    return Part(name, array.shape[1:], array.dtype, len(array), read, labels, array=array, read_range=read_range)

@@ -1,8 +1,9 @@
 """One optimization step, assembled from the parts of the hot path.
 
-``batch.py`` prepares a batch; ``gradient.py`` has the hand-written forward and backward pass, ``autograd.py`` torch's; ``losses.py``
-the losses, ``penalty.py`` penalties on the code; ``parameters.py`` the flat buffer; ``optimizers/`` the updates; ``graph.py`` the
-capture on CUDA, with the kernels of ``fused_gradient.py`` and ``fused_step.py`` if ``fusion.py`` finds that they work.
+``share_exchange.py`` brings the rows of a batch if processes hold shares, and ``batch.py`` prepares it; ``gradient.py`` has the
+hand-written forward and backward pass, ``autograd.py`` torch's; ``losses.py`` the losses, ``penalty.py`` penalties on the code;
+``parameters.py`` the flat buffer; ``optimizers/`` the updates; ``graph.py`` the capture on CUDA, with the kernels of
+``fused_gradient.py`` and ``fused_step.py`` if ``fusion.py`` finds that they work.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from tiedae_cli.training.step.optimizer import create_optimizer
 from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.step.path_gradient import HELD
 from tiedae_cli.training.step.penalty import CodePenalty
+from tiedae_cli.training.step.share_exchange import ShareExchange
 from tiedae_cli.training.training_set import TrainingSet
 
 
@@ -85,6 +87,7 @@ class TrainingStep:
             self.captured = CapturedStep(self, capture=place.device.type == "cuda")
             if self.captured.refresh is not None:
                 self.held = []  # the kernels hold these gradients
+        self.exchange = ShareExchange(items.rows, items.share, self.ranks, self.batch_size) if items.share is not None else None
 
     def begin_epoch(self, epoch: int, order: Tensor, rates: Sequence[float], step: int = 0) -> None:
         """Prepare the steps of an epoch.
@@ -99,7 +102,9 @@ class TrainingStep:
         # (steps, B) -> (steps, B of this process): each global batch is cut by rank.
         batches = order[: self.steps * self.batch_size].view(self.steps, self.batch_size)
         mine = batches[:, self.first : self.stop].contiguous()
-        if self.captured is not None:
+        if self.exchange is not None:
+            self.exchange.begin_epoch(batches)
+        elif self.captured is not None:
             self.captured.begin_epoch(mine, rates, step)
         else:
             self.order = mine
@@ -112,7 +117,11 @@ class TrainingStep:
         if self.captured is not None:
             self.captured.run(step)
             return
-        self.batch.fill(self.order[step], self.epoch, step)
+        if self.exchange is None:
+            indices = self.order[step]
+        else:
+            self.batch.rows, indices = self.exchange.step(step)
+        self.batch.fill(indices, self.epoch, step)
         self.errors[step] = self.gradient.run()
         self.update(self.rates[step])
 
