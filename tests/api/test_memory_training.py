@@ -193,7 +193,10 @@ def test_counts_and_fractions_are_those_of_the_config(empty_folder: Path) -> Non
         ([{"a": 1.0, "b": 2.0}] * 9, r"X: list: values by name; give a table: pandas.DataFrame\(X\)"),
         (iter(ROWS), r"X: .*: can be read only once; give its items as np.stack\(list\(X\)\)"),
         (torch.utils.data.TensorDataset(torch.zeros(9, 3)), r"X: TensorDataset: give what it holds: tensors as torch.stack"),
-        (torch.utils.data.DataLoader(torch.zeros(9, 3)), r"X: DataLoader: give what it holds: tensors as torch.cat"),
+        (
+            torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(9, 3))),
+            r"X: DataLoader: give what it holds: tensors as torch.cat",
+        ),
         (torch.empty(9, 3, device="meta"), r"X: a tensor of torch.float32 that cannot become an array"),
         (np.full((9, 8, 8), 300), None),
         (np.full((9, 8, 8), -1), "images of whole numbers must be in 0..255"),
