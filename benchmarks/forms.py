@@ -226,7 +226,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             measured = wide(Path(name))
         for command, used in measured.items():
-            shown = f"{command:<24}{used['cpu_seconds']:>7.1f} CPU seconds {used['with_mapped_files']:>9.1f} MB {used['megabytes']:>9.1f} MB anonymous"
+            memory = f"{used['with_mapped_files']:>9.1f} MB, {used['megabytes']:.1f} MB anonymous"
+            shown = f"{command:<24}{used['cpu_seconds']:>7.1f} CPU seconds {memory}"
             print(json.dumps({"command": command, **used}) if arguments.json else shown)
         return
     x = np.random.default_rng(0).normal(size=(arguments.rows, COLUMNS))

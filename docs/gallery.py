@@ -101,7 +101,7 @@ def draw_reconstructions(runs: Path) -> None:
 def reduce_colors(path: Path) -> None:
     """Store a picture with a palette: a page loads faster."""
     with Image.open(path) as image:
-        small = image.convert("RGB").quantize(LARGEST_PALETTE, dither=Image.Dither.NONE)
+        small = image.convert("RGB").quantize(LARGEST_PALETTE, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small.save(path, optimize=True)
 
 

@@ -143,7 +143,6 @@ def write_own_data() -> None:
     np.save("x.npy", chance.integers(0, 256, (30, 28, 28), dtype=np.uint8))
     np.save("intruders.npy", chance.integers(0, 256, (30, 28, 28), dtype=np.uint8))
     np.save("features.npy", chance.standard_normal((90, 12)).astype(np.float32))
-    np.save("upside-down.npy", chance.integers(0, 17, (30, 8, 8), dtype=np.uint8))
     np.save("factors.npy", chance.standard_normal((90, 12)).astype(np.float32))
     for name in ("rows", "far"):
         np.savetxt(f"{name}.csv", chance.standard_normal((60, 3)), delimiter=",", header="a,b,c", comments="")
