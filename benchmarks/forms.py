@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -171,8 +171,8 @@ def usage_of(command: str, folder: Path) -> dict[str, float]:
     }
 
 
-def wide(folder: Path) -> dict[str, dict[str, float]]:
-    """Train on a wide CSV twice and score it, the second time with reasons."""
+def wide(folder: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """Train on a wide CSV twice and score it, the second time with reasons; yield what each command used."""
     generator = np.random.default_rng(0)
     with open(folder / "wide.csv", "w") as file:
         file.write(",".join(f"c{index}" for index in range(WIDE[1])) + "\n")
@@ -187,7 +187,8 @@ def wide(folder: Path) -> dict[str, dict[str, float]]:
         "score": f"{tiedae} score -q one wide.csv",
         "score --explain 3": f"{tiedae} score -q one wide.csv --false-alarms 0.05 --explain 3",
     }
-    return {name: usage_of(command, folder) for name, command in commands.items()}
+    for name, command in commands.items():
+        yield name, usage_of(command, folder)
 
 
 def large(folder: Path, gigabytes: float) -> dict[str, dict[str, float]]:
@@ -224,11 +225,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.wide:
         with tempfile.TemporaryDirectory() as name:
-            measured = wide(Path(name))
-        for command, used in measured.items():
-            memory = f"{used['with_mapped_files']:>9.1f} MB, {used['megabytes']:.1f} MB anonymous"
-            shown = f"{command:<24}{used['cpu_seconds']:>7.1f} CPU seconds {memory}"
-            print(json.dumps({"command": command, **used}) if arguments.json else shown)
+            for command, used in wide(Path(name)):
+                memory = f"{used['with_mapped_files']:>9.1f} MB, {used['megabytes']:.1f} MB anonymous"
+                shown = f"{command:<24}{used['cpu_seconds']:>7.1f} CPU seconds {memory}"
+                print(json.dumps({"command": command, **used}) if arguments.json else shown, flush=True)
         return
     x = np.random.default_rng(0).normal(size=(arguments.rows, COLUMNS))
     results: dict[str, dict[str, float | str]] = {}
