@@ -1,9 +1,11 @@
-"""The same 10,000 rows in every form: bit-identical training tensors, seconds and memory a form; and a large CSV from file and pipe.
+"""The same 10,000 rows in every form: bit-identical training tensors, seconds and memory per form; and a large and a wide CSV.
 
     python benchmarks/forms.py [--rows 10000] [--large GB] [--json]
+    python benchmarks/forms.py --wide [--json]
 
 Each form is loaded in a process of its own; ``seconds`` is the loading alone, ``megabytes`` the process's peak less that of a process that
 only imports. ``--large`` writes a CSV of so many GB, trains on it twice (the second start maps the cache) and scores it from a pipe.
+``--wide`` measures only a CSV of 3,000 rows and 20,000 columns (355 MB): training twice, scoring, and scoring with reasons.
 """
 
 import argparse
@@ -11,16 +13,18 @@ import gzip
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 COLUMNS = 20
+WIDE = 3_000, 20_000  # rows, columns
 Write = Callable[[Path, np.ndarray], Path]
 
 
@@ -140,23 +144,51 @@ def measure(path: Path) -> dict[str, float | str]:
     return values
 
 
-def peak_of(command: str, folder: Path) -> tuple[float, float]:
-    """Return seconds and peak anonymous megabytes of a shell line."""
-    began = time.perf_counter()
+def usage_of(command: str, folder: Path) -> dict[str, float]:
+    """Return the seconds of a shell line, those of the processor, and its peak megabytes, also without memory-mapped files."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(
         ["bash", "-c", f"exec {command}"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    peak = 0.0
+    peaks = {"VmHWM": 0.0, "RssAnon": 0.0}
     while process.poll() is None:
         try:
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            peak = max(peak, *(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("RssAnon")))
-        except (OSError, ValueError, TypeError):
+            for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+                name, _, value = line.partition(":")
+                if name in peaks:
+                    peaks[name] = max(peaks[name], int(value.split()[0]) / 1024)
+        except (OSError, ValueError, IndexError):  # the process has ended meanwhile
             pass
         time.sleep(0.05)
     if process.returncode:
         sys.exit(f"{command}: exit code {process.returncode}")
-    return time.perf_counter() - began, peak
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "seconds": time.perf_counter() - began,
+        "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "megabytes": peaks["RssAnon"],
+        "with_mapped_files": peaks["VmHWM"],
+    }
+
+
+def wide(folder: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """Train on a wide CSV twice and score it, the second time with reasons; yield what each command used."""
+    generator = np.random.default_rng(0)
+    with open(folder / "wide.csv", "w") as file:
+        file.write(",".join(f"c{index}" for index in range(WIDE[1])) + "\n")
+        for _ in range(WIDE[0]):
+            file.write(",".join(f"{value:.3f}" for value in generator.normal(size=WIDE[1])) + "\n")
+    os.environ |= {"XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    tiedae = f"{sys.executable} -m tiedae_cli"
+    train = f"{tiedae} train -q wide.csv epochs=1 hidden_sizes=64,16"
+    commands = {
+        "train, the first time": f"{train} --run-dir one",
+        "train, from the cache": f"{train} --run-dir two",
+        "score": f"{tiedae} score -q one wide.csv",
+        "score --explain 3": f"{tiedae} score -q one wide.csv --false-alarms 0.05 --explain 3",
+    }
+    for name, command in commands.items():
+        yield name, usage_of(command, folder)
 
 
 def large(folder: Path, gigabytes: float) -> dict[str, dict[str, float]]:
@@ -178,8 +210,7 @@ def large(folder: Path, gigabytes: float) -> dict[str, dict[str, float]]:
         ("second training", f"{train} --run-dir two"),
         ("score from a pipe", f"{tiedae} score -q one --threshold 1 - < large.csv"),
     ):
-        seconds, megabytes = peak_of(command, folder)
-        results[name] = {"seconds": seconds, "megabytes": megabytes}
+        results[name] = usage_of(command, folder)
     results["the values as float32"] = {"seconds": 0.0, "megabytes": rows * COLUMNS * 4 / 1e6}
     return results
 
@@ -189,8 +220,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--large", type=float, metavar="GB", help="also a CSV of this size")
+    parser.add_argument("--wide", action="store_true", help="only a CSV of 20,000 columns")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    if arguments.wide:
+        with tempfile.TemporaryDirectory() as name:
+            for command, used in wide(Path(name)):
+                memory = f"{used['with_mapped_files']:>9.1f} MB, {used['megabytes']:.1f} MB anonymous"
+                shown = f"{command:<24}{used['cpu_seconds']:>7.1f} CPU seconds {memory}"
+                print(json.dumps({"command": command, **used}) if arguments.json else shown, flush=True)
+        return
     x = np.random.default_rng(0).normal(size=(arguments.rows, COLUMNS))
     results: dict[str, dict[str, float | str]] = {}
     with tempfile.TemporaryDirectory() as name:

@@ -1,9 +1,11 @@
 """Make the pictures of the README and of docs/ again: train the models on real MNIST and draw with the tool's own commands.
 
     TIEDAE_DATA=... python docs/gallery.py [--runs runs/gallery] [--only denoising]
+    python docs/gallery.py --list
 
-A training that was finished or stopped before is taken up where it stands, so that a second call only draws. The pictures are
-written beside this file; the noise and the models follow from fixed seeds.
+A training that was finished or interrupted before is resumed, so a second call only draws. The pictures are written beside this file;
+the noise and the models follow from fixed seeds. Without --only, the terminal is recorded and the tutorials are executed too, by the
+scripts that do so. `--list` prints every picture of the docs with the command that makes it, and says which are older than their code.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pictures
 import torch
 from PIL import Image
 
@@ -42,8 +45,8 @@ TWO_NUMBERS = {  # mnist-best as a deep net with a code of two numbers
 
 
 def main() -> None:
-    """Draw all pictures, or those asked for."""
-    pictures: dict[str, Callable[[Path], None]] = {
+    """Draw all pictures, or those asked for; or list them."""
+    own: dict[str, Callable[[Path], None]] = {
         "comparison": draw_comparison,
         "reconstructions": draw_reconstructions,
         "loss": draw_loss,
@@ -52,16 +55,26 @@ def main() -> None:
         "photographs": draw_photographs,
         "codes": draw_codes,
         "report": draw_report,
+        "tune": draw_tune,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/gallery"), help="folder of the trained models")
-    parser.add_argument("--only", choices=pictures, action="append", help="this picture; may be given again")
+    parser.add_argument("--only", choices=own, action="append", help="this picture; may be given again")
+    parser.add_argument("--list", action="store_true", help="print all pictures with the commands that make them")
     options = parser.parse_args()
-    for name in options.only or pictures:
-        pictures[name](options.runs)
+    if options.list:
+        for name, drawn in pictures.PICTURES.items():
+            print(pictures.state(name) or f"{name}: {drawn.command}")
+        return
+    for name in options.only or own:
+        own[name](options.runs)
         if name not in FULL_COLOR:
             reduce_colors(DOCS / f"{name}.png")
+        pictures.record(f"docs/{name}.png")
         print(DOCS / f"{name}.png")
+    if not options.only:
+        for script in ("terminal_picture.py", "tutorials/run_tutorials.py"):
+            subprocess.run([sys.executable, DOCS / script], check=True)
 
 
 def tiedae(*arguments: str | Path, folder: Path | None = None) -> None:
@@ -88,7 +101,7 @@ def draw_reconstructions(runs: Path) -> None:
 def reduce_colors(path: Path) -> None:
     """Store a picture with a palette: a page loads faster."""
     with Image.open(path) as image:
-        small = image.convert("RGB").quantize(LARGEST_PALETTE, dither=Image.Dither.NONE)
+        small = image.convert("RGB").quantize(LARGEST_PALETTE, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small.save(path, optimize=True)
 
 
@@ -118,6 +131,14 @@ def draw_codes(runs: Path) -> None:
     """Draw the test digits as points, by a code of two numbers."""
     run = train(runs, "mnist-best", "two-numbers", TWO_NUMBERS)
     tiedae("inspect", run, "--codes", DOCS / "codes.png")
+
+
+def draw_tune(runs: Path) -> None:
+    """Draw the error by code size on the bundled digits, by the command of docs/tune.md."""
+    runs.mkdir(parents=True, exist_ok=True)
+    tiedae("tune", "digits", "code_size=2,4,8,16,32", "seed=1,2,3", "--quiet", folder=runs)
+    newest = max(runs.glob("runs/digits-tune*/rate.png"), key=lambda path: path.stat().st_mtime)
+    shutil.copyfile(newest, DOCS / "tune.png")
 
 
 def draw_report(runs: Path) -> None:

@@ -16,6 +16,7 @@ import tempfile
 import termios
 from pathlib import Path
 
+import pictures
 from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, MONOKAI, TerminalTheme
 from rich.text import Text
@@ -43,6 +44,7 @@ def main() -> None:
         for part in LEFT_OUT:
             svg = re.sub(part, "", svg, flags=re.DOTALL)
         (HERE / f"terminal-{name}.svg").write_text(svg, encoding="utf-8")
+        pictures.record(f"docs/terminal-{name}.svg")
 
 
 def printed(command: str, folder: str) -> list[str]:

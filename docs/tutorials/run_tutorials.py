@@ -22,6 +22,9 @@ from typing import Any
 
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pictures import record  # noqa: E402
+
 HERE = Path(__file__).parent
 BLOCK = re.compile(r"```(bash|python)\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
 PICTURE = re.compile(r"!\[[^\]]*\]\(([\w-]+\.png)\)")
@@ -41,6 +44,7 @@ def main() -> None:
         text = executed(text)
         page.write_text(text, encoding="utf-8")
         page.with_suffix(".ipynb").write_text(notebook_of(text), encoding="utf-8")
+        record(*(f"docs/tutorials/{picture}" for picture in PICTURE.findall(text)))
         print(f"{page.name}: {time.monotonic() - started:.0f} s")
 
 

@@ -42,7 +42,12 @@ for _name in (
     "python",
     "recipes",
     "promises",
+    "pca",
     "linear-path",
+    "known-settings",
+    "what-scores-find",
+    "thresholds",
+    "survival",
     "tied-weights",
     "speed",
     "scaling",
@@ -138,6 +143,9 @@ def write_own_data() -> None:
     np.save("x.npy", chance.integers(0, 256, (30, 28, 28), dtype=np.uint8))
     np.save("intruders.npy", chance.integers(0, 256, (30, 28, 28), dtype=np.uint8))
     np.save("features.npy", chance.standard_normal((90, 12)).astype(np.float32))
+    np.save("factors.npy", chance.standard_normal((90, 12)).astype(np.float32))
+    for name in ("rows", "far"):
+        np.savetxt(f"{name}.csv", chance.standard_normal((60, 3)), delimiter=",", header="a,b,c", comments="")
     np.savez("arrays.npz", a=chance.standard_normal((90, 12)), b=chance.standard_normal((30, 12)))
     rows = (
         ",".join(f"{value:.3f}" for value in row) + f",{'good' if index % 9 else 'bad'}"

@@ -3,13 +3,16 @@
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from accessible_pages import VIEWS, show, violations
 
 from tiedae_cli.cli.app import app
 from tiedae_cli.config.schema import Config
 
 ROOT = Path(__file__).parents[2]
+CONTENT, BUTTONS = ".md-content", ".md-code__nav"  # the pages themselves, and in them what the theme adds to blocks of code
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,16 @@ def test_the_site_has_every_page_command_and_key_and_loads_nothing_from_elsewher
         loaded = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?(https?:)?//", page.read_text())
         assert not loaded, page
     assert (site / "search" / "search_index.json").stat().st_size > 100_000
+
+
+@pytest.mark.filterwarnings("ignore")  # of mkdocs itself
+@pytest.mark.parametrize(("width", "scheme"), VIEWS)
+def test_pages_of_the_site_have_no_violation_of_accessibility(browser: Any, site: Path, width: int, scheme: str) -> None:
+    for page in ("index", "commands", "tutorials/notebook"):
+        show(browser, site / f"{page}.html", width, scheme)
+        found = violations(browser, CONTENT, BUTTONS)
+        # On a machine with a mouse the theme lets the keyboard scroll wide blocks; a headless browser has none.
+        assert [one for one in found if one[0] != "scrollable-region-focusable"] == [], page
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted(ROOT.glob("docs/tutorials/*.md"))])

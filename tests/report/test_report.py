@@ -5,10 +5,8 @@ import hashlib
 import html
 import json
 import re
-import shutil
 import time
 import zlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accessible_pages import VIEWS, show, violations
 from conftest import Tiedae
 from PIL import Image
 from small_runs import train_small
@@ -170,26 +169,6 @@ def test_rounding_keeps_each_weight_within_half_a_step() -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless Chromium with the system's own driver; the test is skipped without one."""
-    selenium = pytest.importorskip("selenium", reason="needs selenium (pip install -e . --group dev)")
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("needs chromium and chromedriver (apt-get install chromium chromium-driver)")
-    from selenium import webdriver
-
-    assert selenium
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield opened
-    opened.quit()
-
-
-@pytest.fixture(scope="module")
 def shown(browser: Any, page: Path) -> Any:
     browser.get(page.as_uri())
     wait_until_ready(browser)
@@ -232,6 +211,14 @@ def test_a_linear_path_answers_to_a_drawing_as_in_python(
     wait_until_ready(browser)
     drawn, answer = browser.execute_async_script(DRAW, 0)
     assert_is_pythons(run.folder, drawn, answer)
+    assert browser.execute_script(CURVES) == [True, True]  # of epoch 0 too
+
+
+CURVES = """const curves = document.querySelector('svg[aria-label^="Errors by epoch"]');
+    curves.dispatchEvent(new KeyboardEvent('keydown', { key: 'Home' }));
+    const lefts = (kind) => [...curves.querySelectorAll(kind)].map((one) => one.getBoundingClientRect().left);
+    const named = document.querySelector('.reading').textContent.startsWith('epoch 0');
+    return [Math.min(...lefts('.curve')) >= Math.min(...lefts('.curve.pca')) - 2, named];"""
 
 
 def assert_is_pythons(run: Path, drawn: list[float], answer: list[float]) -> None:
@@ -276,6 +263,13 @@ def test_the_page_fits_and_its_pictures_are_painted(shown: Any, tmp_path: Path, 
     cut = f"return [...document.querySelectorAll('.scroll')].filter({wide}).map((box) => box.innerText)"
     assert shown.execute_script(cut) == []  # no table
     assert shown.get_log("browser") == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), VIEWS)
+def test_the_page_has_no_violation_of_accessibility(browser: Any, page: Path, width: int, scheme: str) -> None:
+    show(browser, page, width, scheme)
+    wait_until_ready(browser)
+    assert violations(browser) == []
 
 
 def test_the_menu_has_the_names_of_the_chapters_and_tables_are_reached_by_keyboard(page: Path) -> None:

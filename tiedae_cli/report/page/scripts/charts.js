@@ -57,11 +57,12 @@ function curvesChart(container) {
 
 function drawnCurves(width, runs, pcas) {
   const height = 300, rateHeight = 64, left = 58, right = 14, top = 12, foot = 30;
-  const last = Math.max(2, ...runs.flatMap((run) => run.history.epochs.map((epoch) => epoch.epoch)));
+  const numbers = runs.flatMap((run) => run.history.epochs.map((epoch) => epoch.epoch));
+  const first = Math.min(1, ...numbers), last = Math.max(2, ...numbers); // a run with a linear path has an epoch 0
   const errors = runs.flatMap((run) => run.history.epochs.flatMap((epoch) => [epoch.train, epoch.validation]));
   const known = [...errors, ...pcas.values()].filter((value) => value > 0);
   const low = Math.min(...known) * 0.9, high = Math.max(...known) * 1.1;
-  const x = (epoch) => left + ((epoch - 1) / (last - 1)) * (width - left - right);
+  const x = (epoch) => left + ((epoch - first) / (last - first)) * (width - left - right);
   const y = (value) => top + (Math.log(high / value) / Math.log(high / low)) * (height - top - foot);
   const path = (points) => points.map(([a, b], i) => `${i ? "L" : "M"}${a.toFixed(1)} ${b.toFixed(1)}`).join("");
   const chart = svg("svg", { width, height: height + rateHeight, viewBox: `0 0 ${width} ${height + rateHeight}`, role: "img",
@@ -70,7 +71,7 @@ function drawnCurves(width, runs, pcas) {
     chart.append(svg("path", { d: `M${left} ${y(tick)}H${width - right}`, class: "grid" }),
       svg("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, figures(tick, 1)));
   }
-  for (const tick of linearTicks(last, width < 500 ? 5 : 10).filter((epoch) => epoch >= 1 && Number.isInteger(epoch))) {
+  for (const tick of linearTicks(last, width < 500 ? 5 : 10).filter((epoch) => epoch >= first && Number.isInteger(epoch))) {
     chart.append(svg("text", { x: x(tick), y: height - foot + 18, "text-anchor": "middle" }, String(tick)));
   }
   chart.append(svg("text", { x: left, y: height + rateHeight - 6, class: "axis" }, "learning rate by epoch"));
@@ -90,17 +91,17 @@ function drawnCurves(width, runs, pcas) {
     const rates = epochs.map((epoch) => [x(epoch.epoch), height + (1 - epoch.rate / highest) * (rateHeight - 28) + 6]);
     chart.append(svg("path", { d: path(rates), class: `curve rate run-${r}` }));
   });
-  return [chart, reader(chart, width, height, x, last, runs)];
+  return [chart, reader(chart, width, height, x, [first, last], runs)];
 }
 
 // The vertical line and the box of values that follow the pointer or the arrow keys.
-function reader(chart, width, height, x, last, runs) {
+function reader(chart, width, height, x, [first, last], runs) {
   const box = el("div", { class: "reading", hidden: true, role: "status" });
   const rule = svg("path", { class: "rule" });
-  let epoch = 0;
+  let epoch = first - 1;
   chart.append(rule);
   const read = (number) => {
-    epoch = Math.max(1, Math.min(last, number));
+    epoch = Math.max(first, Math.min(last, number));
     rule.setAttribute("d", `M${x(epoch)} 8V${height - 28}`);
     box.replaceChildren(el("strong", {}, `epoch ${epoch}`), ...runs.flatMap((run) => {
       const values = run.history.epochs.find((each) => each.epoch === epoch);
@@ -117,7 +118,7 @@ function reader(chart, width, height, x, last, runs) {
   const hide = () => { box.hidden = true; rule.setAttribute("d", ""); };
   chart.addEventListener("pointermove", (event) => {
     const place = event.clientX - chart.getBoundingClientRect().left;
-    read(Math.round(1 + ((place - x(1)) / Math.max(1, x(last) - x(1))) * (last - 1)));
+    read(Math.round(first + ((place - x(first)) / Math.max(1, x(last) - x(first))) * (last - first)));
   });
   chart.addEventListener("pointerleave", hide);
   chart.addEventListener("blur", hide);
