@@ -21,13 +21,13 @@ from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.sources.arriving import LONG_PAUSE, Arriving, Joined, read_fully, read_some
 from tiedae_cli.data.sources.columnar import open_columns
 from tiedae_cli.data.sources.compression import MARK_BYTES, ZIP, open_zip, opener_of
-from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, find_dialect
+from tiedae_cli.data.sources.dialect import DELIMITERS, WHITE_SPACE, Dialect, find_dialect
 from tiedae_cli.data.sources.json_lines import json_lines
 from tiedae_cli.data.sources.part import Bad, item_name
 from tiedae_cli.data.sources.table import HEAD_ROWS, LARGE, Table, TableBlock, TableOptions, first_rows
 from tiedae_cli.data.sources.text_rows import LINE_BREAK, RowText, first_lines
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.memory_limits import require_line
+from tiedae_cli.system.memory_limits import require_columns, require_line
 from tiedae_cli.system.progress import progress
 
 HEAD_BYTES = 1 << 16  # examined to detect the dialect and the columns
@@ -164,7 +164,7 @@ def _read_head(source: Arriving, kind: str) -> _Head:
     """
     head = b""
     while len(head) < HEAD_BYTES or (len(head) < LARGEST_HEAD and head.count(b"\n") < HEAD_LINES):
-        more = source.read(HEAD_BYTES, LONG_PAUSE)
+        more = source.read(max(HEAD_BYTES, len(head)), LONG_PAUSE)
         if not more:
             return _Head(head, True)
         head += more
@@ -186,6 +186,7 @@ def _text_table(name: str, kind: str, options: TableOptions, head: _Head, reopen
     lines = first_lines(_decoded(name, head.whole_lines), HEAD_ROWS)
     if not any(line.strip() for line in lines):
         raise DataError(f"{name}: no rows of numbers")
+    require_columns(name, max(map(lines[0].count, [*DELIMITERS, WHITE_SPACE])))
     dialect = find_dialect([line.rstrip("\r\n") for line in lines], options.dialect, name)
     before = "".join(lines[: dialect.preamble]).encode()
     if before and head.text.startswith(codecs.BOM_UTF8):
