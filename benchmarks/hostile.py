@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from attack import RUN, Attack, forge
 from hostile_files import FILE_KINDS
+from hostile_inputs import INPUT_KINDS
 from hostile_process import PROCESS_KINDS
 from PIL import Image
 
@@ -548,6 +549,7 @@ KINDS = {
     "kept": kept,
     **FILE_KINDS,
     **PROCESS_KINDS,
+    **INPUT_KINDS,
 }
 
 

@@ -16,7 +16,7 @@ PER_COLUMN = 1 << 10  # bytes that a column of a table takes beside its values: 
 
 
 def available_memory() -> int:
-    """Return the number of bytes that can be allocated without swapping: of the machine, a container or ``ulimit -v``, whichever is least."""
+    """Return the number of bytes that can be allocated without swapping: of the machine, a container or ``ulimit -v``."""
     left = [int(psutil.virtual_memory().available), *_left_in_groups()]
     limit = address_space_limit()
     if limit is not None:

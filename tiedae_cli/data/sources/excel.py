@@ -27,7 +27,10 @@ from tiedae_cli.system.optional_packages import optional_package
 
 log = logging.getLogger(__name__)
 
-UNPACKED, PER_CELL = 3, 64  # bytes in memory per byte of unpacked XML, and per cell of the rectangle that holds all cells: about
+UNPACKED, PER_CELL = (
+    3,
+    64,
+)  # bytes in memory per byte of unpacked XML, and per cell of the rectangle that holds all cells: about
 BLOCK_BYTES, LONGEST_PLACE = 1 << 20, 32
 PLACE = re.compile(rb'\sr="([A-Z]{1,7})(\d{1,9})"')  # of a cell: its column and row
 
