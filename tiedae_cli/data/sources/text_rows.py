@@ -31,7 +31,7 @@ class Piece:
 
 def first_lines(text: str, most: int) -> list[str]:
     """Return the first lines of a text with any delimiter, with their line breaks; a line break within a quoted cell ends no line."""
-    lines, start = [], 0
+    lines, start = list[str](), 0
     for token in QUOTED_CELL_OR_BREAK.finditer(text):
         if len(lines) == most:
             return lines
