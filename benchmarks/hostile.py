@@ -31,6 +31,8 @@ import numpy as np
 import torch
 from attack import RUN, Attack, forge
 from hostile_files import FILE_KINDS
+from hostile_inputs import INPUT_KINDS
+from hostile_process import PROCESS_KINDS
 from PIL import Image
 
 import tiedae_cli.cli.app  # noqa: F401  what the forked processes would import
@@ -40,7 +42,7 @@ from tiedae_cli.__main__ import main as tiedae
 from tiedae_cli.runs import checkpoint
 from tiedae_cli.runs.run_folder import STATE
 
-SLOWEST = 60.0  # s
+SLOWEST, LONGEST = 60.0, 300.0  # s of processor time, and of waiting on a machine that does other things too
 MOST_MEMORY = 700  # MB beside what the parent has already
 COMMANDING = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]")
 TITLE = "\x1b]0;owned\x07"
@@ -67,9 +69,9 @@ def outputs() -> Iterator[Attack]:
     for name, (arguments, option, source) in OUTPUTS.items():
         for state in STATE:
             yield Attack(
-                "outputs", f"{name} {state} of a run", (*arguments, option, f"{RUN}/{state}"), says="keeps its own state"
+                "outputs", f"{name} {state} of a run", (*arguments, option, f"{RUN}/{state}"), says="holds the state of a run"
             )
-        yield Attack("outputs", f"{name} its input", (*arguments, option, source), says="this command reads it")
+        yield Attack("outputs", f"{name} its input", (*arguments, option, source), says="this command reads this file")
         yield Attack(
             "outputs", f"{name} a link to its input", (*arguments, option, "l"), prepare=partial(os.symlink, source, "l")
         )
@@ -431,7 +433,7 @@ def limits() -> Iterator[Attack]:
             code = 1 if "--run-dir" in words or ("output.runs" in words and len(name) < 4096) else 2
             yield Attack("limits", f"{words.format(name)[:60]} ...", tuple(words.format(name).split()), code=code)
     yield Attack("limits", "half of a surrogate pair as a key", ("train", "s.jsonl"), prepare=surrogate, says="not Unicode")
-    yield Attack("limits", "a rate of 1e-320", ("score", RUN, "x.npy", "--false-alarms", "1e-320"), code=0)
+    yield Attack("limits", "a rate of 1e-320", ("score", RUN, "x.npy", "--false-alarms", "1e-320"), says="too few")
     yield Attack(
         "limits", "a run name of 10 MB", ("inspect", "forged.safetensors"), code=0, prepare=partial(forge, run="a" * 10**7)
     )
@@ -546,6 +548,8 @@ KINDS = {
     "machine": machine,
     "kept": kept,
     **FILE_KINDS,
+    **PROCESS_KINDS,
+    **INPUT_KINDS,
 }
 
 
@@ -617,7 +621,6 @@ def carry_out(attack: Attack, folder: Path) -> list[str]:
     os.chdir(folder)
     attack.prepare()
     before = contents()
-    began = time.monotonic()
     child = os.fork()
     if not child:
         try:
@@ -625,8 +628,7 @@ def carry_out(attack: Attack, folder: Path) -> list[str]:
         except BaseException as error:  # this process must never continue as the attacker
             os.write(2, f"Traceback: {error!r}".encode())
         os._exit(99)
-    status, memory = wait_for(attack, child)
-    seconds = time.monotonic() - began
+    status, seconds, memory = wait_for(attack, child)
     out, err = ((folder.parent / name).read_bytes() for name in ("out", "err"))
     problems = list(wrong_answers(attack, status, out, err))
     os.chdir(folder)
@@ -684,14 +686,18 @@ def be_attacked(attack: Attack, folder: Path) -> None:
     os._exit(0)
 
 
-def wait_for(attack: Attack, child: int) -> tuple[int, int]:
-    """Wait for a process, send it its signals when it is time; return its exit code and the memory that it took more, MB."""
+def wait_for(attack: Attack, child: int) -> tuple[int, float, int]:
+    """Wait for a process, send it its signals when it is time.
+
+    Returns:
+        its exit code, its processor time in s (infinite if it had to be killed), and the memory that it took more, MB.
+    """
     base = int(
         next(line for line in Path(f"/proc/{os.getpid()}/status").read_text().splitlines() if line.startswith("VmRSS")).split()[
             1
         ]
     )
-    began, pipe, meanwhile = time.monotonic(), None, attack.meanwhile
+    began, pipe, meanwhile, hangs = time.monotonic(), None, attack.meanwhile, False
     signals: list[int] = list(attack.stop[1]) if attack.stop else []
     while True:
         done, status, usage = os.wait4(child, os.WNOHANG)
@@ -705,13 +711,15 @@ def wait_for(attack: Attack, child: int) -> tuple[int, int]:
         if meanwhile is not None and any(Path().glob(meanwhile[0])):
             meanwhile[1]()
             meanwhile = None
-        if time.monotonic() - began > SLOWEST:
+        if time.monotonic() - began > LONGEST:
+            hangs = True
             os.kill(child, signal.SIGKILL)
         time.sleep(0.01)
     if pipe is not None:
         os.close(pipe)
     code = os.waitstatus_to_exitcode(status)
-    return code, max(0, usage.ru_maxrss - base) >> 10
+    seconds = float("inf") if hangs else usage.ru_utime + usage.ru_stime
+    return code, seconds, max(0, usage.ru_maxrss - base) >> 10
 
 
 def feed(pipe: int | None) -> int | None:

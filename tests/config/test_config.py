@@ -190,6 +190,7 @@ def test_problems_come_in_the_order_of_the_file() -> None:
             "training:\n  epochs: 5\n  seed: 1\n  epochs: 6",
             "my.yaml:4: training.epochs: duplicate key; first given at my.yaml:2",
         ),
+        ("training: !own {epochs: 1}", "my.yaml:1: not valid YAML: unknown tag '!own'"),
         ("model: {}\nmodel: {}", "my.yaml:2: model: duplicate key; first given at my.yaml:1"),
         ("- 1\n- 2", "my.yaml:1: expected a mapping with the sections data, model, training, score, output"),
         ("just text", "my.yaml:1: expected a mapping"),

@@ -145,3 +145,23 @@ def test_rows_longer_than_a_block_of_the_head_are_read(form: str) -> None:
     else:
         lines = [json.dumps(dict(zip(names, row, strict=True))) for row in rows.tolist()]
     np.testing.assert_array_equal(load(write("\n".join(lines), f"x.{form}")).raw(0, 3), rows)
+
+
+@pytest.mark.parametrize("character", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+@pytest.mark.parametrize("text", ["a{}x,b\n", '"a{}x",b\n', "# a{}comment\n# another\na,b\n"])
+def test_only_line_breaks_end_a_line(text: str, character: str) -> None:
+    """Python's ``splitlines`` ends lines at more characters, which took the first row for the heading."""
+    assert values(write(text.format(character) + "1,2\n3,4\n")) == [[1, 2], [3, 4]]
+
+
+def test_a_quoted_heading_may_hold_a_line_break() -> None:
+    columns = load(write('"a\nx",b\n1,2\n3,4\n')).form.columns
+    assert columns is not None and [column.name for column in columns.fed] == ["a\nx", "b"]
+
+
+def test_lines_before_a_table_end_with_any_line_break() -> None:
+    assert values(write("Title\r\ra,b\r1,2\r3,4\r")) == [[1, 2], [3, 4]]
+
+
+def test_a_number_of_thousands_of_digits_is_read() -> None:
+    assert values(write("a,b\n1,0." + "3" * 5000 + "\n3,4\n")) == [[1, 1 / 3], [3, 4]]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from conftest import Tiedae
 
@@ -65,13 +66,93 @@ def one_text_many_times() -> str:
     return "texts.parquet"
 
 
-@pytest.mark.parametrize("make", [gzipped_csv, parquet, labels_in_an_archive, matlab, one_text_many_times])
+def spreadsheet(cells: str) -> str:
+    openpyxl = pytest.importorskip("openpyxl")
+    pytest.importorskip("python_calamine")
+    openpyxl.Workbook().save("x.xlsx")
+    with zipfile.ZipFile("x.xlsx") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    start, _, end = members["xl/worksheets/sheet1.xml"].decode().partition("<sheetData/>")
+    if not end:
+        start, _, end = members["xl/worksheets/sheet1.xml"].decode().partition("<sheetData></sheetData>")
+    members["xl/worksheets/sheet1.xml"] = f"{start}<sheetData>{cells}</sheetData>{end}".encode()
+    with zipfile.ZipFile("x.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return "x.xlsx"
+
+
+def two_cells_far_apart() -> str:
+    return spreadsheet('<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>2</v></c></row>')
+
+
+def blanks_in_a_spreadsheet() -> str:
+    return spreadsheet('<row r="1"><c r="A1"><v>1</v></c></row>' + " " * 30_000_000)
+
+
+def compressed_feather() -> str:
+    import pyarrow
+    import pyarrow.feather
+
+    pyarrow.feather.write_feather(pyarrow.table({"a": np.full(6_000_000, 1.0)}), "x.feather", "zstd", chunksize=6_000_000)
+    return "x.feather"
+
+
+def one_text_many_times_in_feather() -> str:
+    import pyarrow
+    import pyarrow.feather
+
+    word = pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(3000, np.int32)), pyarrow.array(["x" * 100_000]))
+    pyarrow.feather.write_feather(pyarrow.table({"a": word, "b": np.arange(3000.0)}), "x.feather", "uncompressed")
+    return "x.feather"
+
+
+def matrix_of_many_columns() -> str:
+    pytest.importorskip("scipy.io")
+    Path("x.mtx").write_text("%%MatrixMarket matrix coordinate real general\n60 1000000 1\n1 1 1.0\n")
+    return "x.mtx"
+
+
+def wide_csv() -> str:
+    Path("x.csv").write_text("1," * 100_000 + "1\n")
+    return "x.csv"
+
+
+def wide_jsonl() -> str:
+    Path("x.jsonl").write_text("[" + "1," * 100_000 + "1]\n")
+    return "x.jsonl"
+
+
+def long_lists() -> str:
+    import pyarrow
+    import pyarrow.parquet
+
+    values = pyarrow.ListArray.from_arrays(pyarrow.array([0, 100_000], pyarrow.int32()), pyarrow.array(np.zeros(100_000)))
+    pyarrow.parquet.write_table(pyarrow.table({"a": values}), "x.parquet")
+    return "x.parquet"
+
+
+BOMBS = [
+    gzipped_csv, parquet, labels_in_an_archive, matlab, one_text_many_times, two_cells_far_apart, blanks_in_a_spreadsheet,
+    compressed_feather, one_text_many_times_in_feather, matrix_of_many_columns, wide_csv, wide_jsonl, long_lists,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", BOMBS)
 def test_every_source_is_refused_before_it_fills_the_memory(
     make: Callable[[], str], little_memory: None, tiedae: Tiedae
 ) -> None:
     name = make()
     result = tiedae("train", name, "-q", "--set", "training.epochs=1")
     assert result.code == 2 and name in result.err and "unexpected" not in result.err
+    assert "memory" in result.err or "labels are 100" in result.err
+
+
+def test_the_limit_of_the_address_space_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``ulimit -v`` sets it."""
+    used = psutil.Process().memory_info().vms
+    monkeypatch.setattr("tiedae_cli.system.memory_limits.address_space_limit", lambda: used + 50_000_000)
+    assert memory_limits.available_memory() <= 50_000_000
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "txt"])

@@ -143,6 +143,16 @@ def test_a_signal_that_a_library_loses_is_obeyed_all_the_same(number: int) -> No
     time.sleep(2 * REPEAT)  # and once only
 
 
+def test_a_signal_that_a_library_turns_into_an_error_is_obeyed() -> None:
+    """As an import of a compiled module does: ``ImportError: initialization failed``."""
+    with pytest.raises(Interrupted), stopping_at_once():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        except Interrupted:
+            raise ImportError("initialization failed") from None
+
+
 def test_a_lost_signal_before_the_end(empty_folder: Path) -> None:
     """No result is written, no training begins, and the command reports that it was stopped."""
     with pytest.raises(Interrupted), stopping_at_once(), replacing(Path("codes.csv")) as file:

@@ -28,6 +28,9 @@ HIDDEN = re.compile(
 EDITORS = "# yaml-language-server: $schema=tiedae.schema.json  (written by: tiedae schema > tiedae.schema.json)\n"
 
 
+STANDARD_TAGS = "tag:yaml.org,2002:"
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, with YAML 1.2's core schema and a limit of nesting."""
 
@@ -40,6 +43,8 @@ class _Loader(yaml.SafeLoader):
         self.depth += 1
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
+        if node is not None and not node.tag.startswith(STANDARD_TAGS):
+            raise yaml.constructor.ConstructorError(None, None, f"unknown tag {node.tag!r}", node.start_mark)
         return node
 
 

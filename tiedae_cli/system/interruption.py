@@ -42,6 +42,9 @@ def stopping_at_once() -> Iterator[None]:
         try:
             yield
             stop_if_asked()
+        except Exception:
+            stop_if_asked()  # a library may turn the exception of the stop into an error of its own
+            raise
         finally:
             if _Request.stopping is not None:
                 call_every(0, _stop_at_last)

@@ -8,14 +8,20 @@ from pathlib import Path
 import psutil
 
 from tiedae_cli.errors import DataError
+from tiedae_cli.system.portability import address_space_limit
 
 OWN_GROUPS, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # of Linux
 LONGEST_LINE = 1 << 26  # bytes of one line of a text file
+PER_COLUMN = 1 << 10  # bytes that a column of a table takes beside its values: its names and what is known of it
 
 
 def available_memory() -> int:
-    """Return the number of bytes that can be allocated without swapping: of the machine, or of a container if that has less."""
-    return min([int(psutil.virtual_memory().available), *_left_in_groups()])
+    """Return the number of bytes that can be allocated without swapping: of the machine, a container or ``ulimit -v``."""
+    left = [int(psutil.virtual_memory().available), *_left_in_groups()]
+    limit = address_space_limit()
+    if limit is not None:
+        left.append(max(0, limit - int(psutil.Process().memory_info().vms)))
+    return min(left)
 
 
 def _left_in_groups() -> Iterator[int]:
@@ -63,6 +69,20 @@ def require_memory(name: str, needed: int) -> None:
     available = available_memory()
     if needed > available:
         raise DataError(f"{name}: takes {needed / 1e9:.1f} GB unpacked, but {available / 1e9:.1f} GB of memory are available")
+
+
+def require_columns(name: str, count: int) -> None:
+    """Refuse a table with more columns than fit into memory, before their names are made.
+
+    Args:
+        name: of the table, for the message.
+        count: of its columns.
+
+    Raises:
+        DataError: there are too many.
+    """
+    if PER_COLUMN * count > available_memory():
+        raise DataError(f"{name}: {count:,} columns do not fit into memory; if they are items, transpose the table")
 
 
 def require_line(name: str, number: int, length: int) -> None:

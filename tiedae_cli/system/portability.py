@@ -81,6 +81,16 @@ def change_mode(descriptor: int, mode: int) -> None:
         os.fchmod(descriptor, mode)
 
 
+def address_space_limit() -> int | None:
+    """Return the bytes of address space that ``ulimit -v`` allows this process; None if it sets no limit, and on Windows."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def call_every(seconds: float, handler: Callable[[int, FrameType | None], None]) -> None:
     """Call a signal handler in the main thread every ``seconds`` (0 stops it). No-op on Windows, which has no timers."""
     if sys.platform != "win32":

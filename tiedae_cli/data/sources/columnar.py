@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 
 from tiedae_cli.data.data_errors import data_errors
+from tiedae_cli.data.sources.arrow_messages import unpacked_bytes
 from tiedae_cli.data.sources.dialect import distinct
 from tiedae_cli.data.sources.number_format import NumberFormat
 from tiedae_cli.data.sources.part import Bad
 from tiedae_cli.data.sources.table import Table, TableBlock, first_rows
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.memory_limits import LONGEST_LINE, require_memory
+from tiedae_cli.system.memory_limits import LONGEST_LINE, require_columns, require_memory
 
+BATCH_ROWS = 1 << 14
+FIRST_MESSAGE = 8  # position in an Arrow IPC file: after ``ARROW1`` and two zeros comes a stream
 ARROW_STREAM = b"\xff\xff\xff\xff"  # how an Arrow IPC stream begins; a file begins with ``ARROW1``
 
 
@@ -75,6 +78,7 @@ def _without_lists(name: str, columns: dict[str, Any], widths: dict[str, int]) -
             raise DataError(
                 f"{name}: column {column}: lists of {width:,} and of {lengths[wrong].as_py():,} numbers; all must be as long"
             )
+        require_columns(name, width)
         flat = np.asarray(compute.list_flatten(values).to_numpy(zero_copy_only=False)).reshape(len(values), width)
         found |= {f"{column}[{index}]": pyarrow.array(flat[:, index]) for index in range(width)}
     return found
@@ -93,7 +97,7 @@ def _parquet_batches(path: Path) -> Iterator[Any]:
     texts = [field.name for field in schema if pyarrow.types.is_string(field.type) or pyarrow.types.is_large_string(field.type)]
     # A text that repeats is stored once, and may not fit into memory as often as it repeats: it is counted before it is repeated.
     with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
-        for batch in file.iter_batches(batch_size=1 << 14):
+        for batch in file.iter_batches(batch_size=BATCH_ROWS):
             for place, name in enumerate(batch.schema.names):
                 _check_texts(f"{path}: column {name}", batch.column(place))
             columns = [column.dictionary_decode() if name in texts else column for name, column in _cells_of(batch)]
@@ -131,15 +135,25 @@ def _too_long(name: str, length: int) -> DataError:
 
 
 def _feather_batches(path: Path) -> Iterator[Any]:
+    for whole in _whole_batches(path):
+        for place, name in enumerate(whole.schema.names):
+            _check_texts(f"{path}: column {name}", whole.column(place))
+        for start in range(0, whole.num_rows, BATCH_ROWS):
+            yield whole.slice(start, BATCH_ROWS)
+
+
+def _whole_batches(path: Path) -> Iterator[Any]:
     import pyarrow
 
     with pyarrow.memory_map(str(path)) as source:
-        if source.read(len(ARROW_STREAM)) == ARROW_STREAM:
-            source.seek(0)
+        is_stream = source.read(len(ARROW_STREAM)) == ARROW_STREAM
+        source.seek(0 if is_stream else FIRST_MESSAGE)
+        require_memory(str(path), max(map(unpacked_bytes, pyarrow.ipc.MessageReader.open_stream(source)), default=0))
+        source.seek(0)
+        if is_stream:
             with pyarrow.ipc.open_stream(source) as stream:
                 yield from stream
             return
-        source.seek(0)
         with pyarrow.ipc.open_file(source) as file:
             for index in range(file.num_record_batches):
                 yield file.get_batch(index)

@@ -94,7 +94,7 @@ def _names(rows: Sequence[Sequence[str]], header: bool) -> list[str]:
     width = len(rows[1] if header and len(rows) > 1 else rows[0])
     if not header:
         return [str(index) for index in range(width)]
-    names = [cell.strip() for cell in rows[0]]
+    names = [cell.lstrip("\ufeff").strip() for cell in rows[0]]  # a text that was joined has a second byte order mark
     if len(names) == width - 1:  # the header has no name for the row numbers
         names = ["", *names]
     return [*names, *("" for _ in range(width - len(names)))][:width]

@@ -6,6 +6,10 @@ Shapes: B rows per block.
 import csv
 import io
 import logging
+import re
+import sys
+import zipfile
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,12 @@ from tiedae_cli.system.optional_packages import optional_package
 
 log = logging.getLogger(__name__)
 
-UNPACKED = 20  # times the size of the file: about what its rows take in memory
+UNPACKED, PER_CELL = (
+    3,
+    64,
+)  # bytes in memory per byte of unpacked XML, and per cell of the rectangle that holds all cells: about
+BLOCK_BYTES, LONGEST_PLACE = 1 << 20, 32
+PLACE = re.compile(rb'\sr="([A-Z]{1,7})(\d{1,9})"')  # of a cell: its column and row
 
 
 def open_sheet(path: Path, config: DataConfig, options: TableOptions) -> Table:
@@ -40,7 +49,7 @@ def open_sheet(path: Path, config: DataConfig, options: TableOptions) -> Table:
         DataError: it cannot be read, or several sheets hold numbers.
     """
     calamine = optional_package("python_calamine", "excel", f"{path}: reading it")
-    require_memory(str(path), UNPACKED * path.stat().st_size)
+    require_memory(str(path), _memory_of(path))
     with data_errors(path, "a spreadsheet"):
         try:
             book = calamine.CalamineWorkbook.from_path(str(path))
@@ -50,6 +59,29 @@ def open_sheet(path: Path, config: DataConfig, options: TableOptions) -> Table:
     name = _chosen(path, sheets, config.arrays.get("train"))
     shown = str(path) if len(sheets) == 1 else f"{path}: {name}"
     return table_in_memory(_csv(sheets[name]), shown, options)
+
+
+def _memory_of(path: Path) -> int:
+    """Return about how many bytes the sheets take in memory: the library reads them whole, with the empty cells between others."""
+    needed = 0
+    with data_errors(path, "a spreadsheet"), zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            member.file_size = sys.maxsize  # the size that an archive claims may be wrong: it is read to the end
+            rows = columns = 0
+            with archive.open(member) as file:
+                tail = b""
+                while block := file.read(BLOCK_BYTES):
+                    needed += UNPACKED * len(block)
+                    for column, row in PLACE.findall(tail + block):
+                        rows, columns = max(rows, int(row)), max(columns, _column(column))
+                    tail = block[-LONGEST_PLACE:]
+            needed += PER_CELL * rows * columns
+    return needed
+
+
+def _column(letters: bytes) -> int:
+    """Return the number of a column, from 1: 28 of AB."""
+    return reduce(lambda number, letter: 26 * number + letter - ord("A") + 1, letters, 0)
 
 
 def _chosen(path: Path, sheets: dict[str, list[list[Any]]], asked: str | None) -> str:

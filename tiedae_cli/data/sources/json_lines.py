@@ -20,7 +20,7 @@ from tiedae_cli.data.sources.part import Bad, item_name
 from tiedae_cli.data.sources.table import Table, TableBlock, TableOptions
 from tiedae_cli.data.sources.text_rows import PIECE_BYTES
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.memory_limits import require_line
+from tiedae_cli.system.memory_limits import require_columns, require_line
 
 JSON_ROWS = 4096  # that are parsed at once
 
@@ -34,6 +34,7 @@ def json_lines(name: str, options: TableOptions, head: bytes, reopen: Callable[[
         head: its first lines.
         reopen: returns it from the start.
     """
+    require_columns(name, head.partition(b"\n")[0].count(b","))
     early: list[DataError] = []
 
     def records(names: Sequence[str], bad: Bad) -> Iterator[_Record | None]:

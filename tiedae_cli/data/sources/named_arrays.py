@@ -152,9 +152,11 @@ def _detected(path: str, arrays: Mapping[str, NamedArray]) -> tuple[dict[str, st
     else:
         likely = [name for name in whole if set(words[name]) <= set(ITEM_WORDS)]
         chosen = {"train": likely[0]} if len(likely) == 1 else {}
+    if not arrays:
+        raise DataError(f"{path}: holds no arrays")
     if not chosen:
         raise DataError(
-            f"{path}: holds {_listed(arrays) or 'nothing'}: which are the items? Say it with --set data.arrays=NAME, or for several "
+            f"{path}: holds {_listed(arrays)}: which are the items? Say it with --set data.arrays=NAME, or for several "
             "--set 'data.arrays={train: NAME, test: NAME, labels: NAME}'"
         )
     ignored = [name for name in items if name not in chosen.values()]

@@ -21,7 +21,7 @@ from tiedae_cli.data.sources.source import VALUE_FIELDS, ReadOptions, Source
 from tiedae_cli.data.sources.table import HEAD_ROWS, Table, TableBlock
 from tiedae_cli.data.sources.table_kinds import chosen_part
 from tiedae_cli.errors import ConfigError, DataError
-from tiedae_cli.system.memory_limits import require_memory
+from tiedae_cli.system.memory_limits import require_columns, require_memory
 from tiedae_cli.system.optional_packages import optional_package
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ def _table(
     count, width = shape
     if not count or not width:
         raise DataError(f"{name}: {count:,} x {width:,}: empty")
+    require_columns(name, width)
     named = [str(index) for index in range(width)] if names is None else list(names)
     every = distinct([*named, *obs])
     values, others = every[:width], dict(zip(every[width:], obs.values(), strict=True))
@@ -224,7 +225,7 @@ def open_market(path: Path) -> Table:
     is_10x = features is not None and barcodes is not None
     with data_errors(file, "a MatrixMarket file"):
         rows, columns, entries, *_ = scipy_io.mminfo(file)
-        require_memory(str(file), 3 * 16 * int(entries))
+        require_memory(str(file), 3 * 16 * int(entries) + 16 * int(rows + columns))
         matrix = scipy_io.mmread(file)
     if hasattr(matrix, "tocsr"):
         matrix = (matrix.T if is_10x else matrix).tocsr()

@@ -10,6 +10,7 @@ import numpy as np
 
 from tiedae_cli.data.sources.named_arrays import NamedArray
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
+from tiedae_cli.errors import DataError
 
 
 def sparse_array(name: str, shape: tuple[int, ...], dtype: np.dtype, load: Callable[[], Any]) -> NamedArray:
@@ -20,7 +21,12 @@ def sparse_array(name: str, shape: tuple[int, ...], dtype: np.dtype, load: Calla
         shape: (N, D).
         dtype: of its values.
         load: returns it as a scipy.sparse matrix of any format.
+
+    Raises:
+        DataError: the shape is not that of a matrix.
     """
+    if len(shape) != 2 or min(shape) < 0:
+        raise DataError(f"{name}: damaged: a matrix of shape {' x '.join(map(str, shape))}")
 
     def read(size: int, bad: Bad) -> Iterator[RawBlock]:
         rows = load().tocsr()

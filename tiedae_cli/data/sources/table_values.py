@@ -26,6 +26,7 @@ from tiedae_cli.errors import DataError
 
 EXACT_DIGITS = 15  # a text that is not longer is a number that float64 holds, or one that it rounds as every program does
 LARGEST = float(np.finfo(np.float32).max)
+LONGEST_EXACT = 1000  # characters of a number; Python refuses to read thousands of digits exactly
 log = logging.getLogger(__name__)
 
 
@@ -97,7 +98,7 @@ def _whole(cells: Any) -> np.ndarray:
 def _exact(cell: str) -> Fraction | None:
     """Return the number that a text means, exactly; None if it is not a finite number of ordinary size."""
     text = YES_NO.get(cell, cell)
-    if not is_number(text) or not abs(float(text)) <= LARGEST or "e-" in text.lower():
+    if not is_number(text) or not abs(float(text)) <= LARGEST or "e-" in text.lower() or len(text) > LONGEST_EXACT:
         return Fraction(float(text)) if is_number(text) and np.isfinite(float(text)) else None
     return Fraction(text)
 

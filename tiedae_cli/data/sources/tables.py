@@ -21,13 +21,13 @@ from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.sources.arriving import LONG_PAUSE, Arriving, Joined, read_fully, read_some
 from tiedae_cli.data.sources.columnar import open_columns
 from tiedae_cli.data.sources.compression import MARK_BYTES, ZIP, open_zip, opener_of
-from tiedae_cli.data.sources.dialect import WHITE_SPACE, Dialect, find_dialect
+from tiedae_cli.data.sources.dialect import DELIMITERS, WHITE_SPACE, Dialect, find_dialect
 from tiedae_cli.data.sources.json_lines import json_lines
 from tiedae_cli.data.sources.part import Bad, item_name
 from tiedae_cli.data.sources.table import HEAD_ROWS, LARGE, Table, TableBlock, TableOptions, first_rows
-from tiedae_cli.data.sources.text_rows import RowText
+from tiedae_cli.data.sources.text_rows import LINE_BREAK, RowText, first_lines
 from tiedae_cli.errors import DataError
-from tiedae_cli.system.memory_limits import require_line
+from tiedae_cli.system.memory_limits import require_columns, require_line
 from tiedae_cli.system.progress import progress
 
 HEAD_BYTES = 1 << 16  # examined to detect the dialect and the columns
@@ -164,7 +164,7 @@ def _read_head(source: Arriving, kind: str) -> _Head:
     """
     head = b""
     while len(head) < HEAD_BYTES or (len(head) < LARGEST_HEAD and head.count(b"\n") < HEAD_LINES):
-        more = source.read(HEAD_BYTES, LONG_PAUSE)
+        more = source.read(max(HEAD_BYTES, len(head)), LONG_PAUSE)
         if not more:
             return _Head(head, True)
         head += more
@@ -183,11 +183,15 @@ def _has_row(head: bytes, kind: str) -> bool:
 def _text_table(name: str, kind: str, options: TableOptions, head: _Head, reopen: Callable[[], Arriving]) -> Table:
     if kind == "jsonl":
         return replace(json_lines(name, options, head.whole_lines, reopen), is_early=head.paused)
-    lines = _decoded(name, head.whole_lines).splitlines()[:HEAD_ROWS]
+    lines = first_lines(_decoded(name, head.whole_lines), HEAD_ROWS)
     if not any(line.strip() for line in lines):
         raise DataError(f"{name}: no rows of numbers")
-    dialect = find_dialect(lines, options.dialect, name)
-    blocks = list(_csv_blocks(Arriving(io.BytesIO(head.whole_lines)), name, dialect, lambda problem: None))
+    require_columns(name, max(map(lines[0].count, [*DELIMITERS, WHITE_SPACE])))
+    dialect = find_dialect([line.rstrip("\r\n") for line in lines], options.dialect, name)
+    before = "".join(lines[: dialect.preamble]).encode()
+    if before and head.text.startswith(codecs.BOM_UTF8):
+        before = codecs.BOM_UTF8 + before
+    blocks = list(_csv_blocks(Arriving(io.BytesIO(head.whole_lines)), name, dialect, before, lambda problem: None))
     if not blocks or not sum(len(block.rows) for block in blocks):
         raise DataError(f"{name}: no rows of numbers")
     return Table(
@@ -196,7 +200,7 @@ def _text_table(name: str, kind: str, options: TableOptions, head: _Head, reopen
         dialect.header,
         dialect.numbers,
         first_rows(blocks),
-        lambda bad: _csv_blocks(reopen(), name, dialect, bad),
+        lambda bad: _csv_blocks(reopen(), name, dialect, before, bad),
         dialect.describe(),
         dialect.notes,
         dialect=dialect,
@@ -212,14 +216,13 @@ def _decoded(name: str, head: bytes) -> str:
         raise DataError(f"{name}: line {head.count(bytes([10]), 0, error.start) + 1}: not UTF-8 text") from None
 
 
-def _csv_blocks(source: Arriving, name: str, dialect: Dialect, bad: Bad) -> Iterator[TableBlock]:
+def _csv_blocks(source: Arriving, name: str, dialect: Dialect, before: bytes, bad: Bad) -> Iterator[TableBlock]:
     """Yield the rows of a CSV as text; a row with another number of cells is reported and skipped."""
     counted = _Counted(source.file, name)
-    for _ in range(dialect.preamble):
-        source.file.readline()
+    read_fully(source.file, len(before))
     text_source = _Collapsed(source, name) if dialect.delimiter == WHITE_SPACE else source
     size = min(max(PIECE_BYTES, CELL_BYTES * len(dialect.names)), LARGEST_PIECE)
-    text = RowText(text_source, name, dialect.delimiter, dialect.preamble + 1, size)
+    text = RowText(text_source, name, dialect.delimiter, len(LINE_BREAK.findall(before)) + 1, size)
     done = 0
     with contextlib.closing(source), data_errors(name, "a table"):
         for piece in text.pieces(skip=dialect.header + dialect.units):

@@ -17,6 +17,7 @@ from tiedae_cli.system.memory_limits import require_line
 
 PIECE_BYTES = 1 << 22
 LINE_BREAK, BLANK = re.compile(rb"\r\n?|\n"), re.compile(rb"\n[\r\n]")
+QUOTED_CELL_OR_BREAK = re.compile(r'"(?<![^,;\t|\r\n]")[^"]*(?:""[^"]*)*"|(?P<end>\r\n?|\n)')
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,18 @@ class Piece:
     text: bytes
     lines: np.ndarray
     """(R,) int64: the line at which each row begins, from 1."""
+
+
+def first_lines(text: str, most: int) -> list[str]:
+    """Return the first lines of a text with any delimiter, with their line breaks; a line break within a quoted cell ends no line."""
+    lines, start = list[str](), 0
+    for token in QUOTED_CELL_OR_BREAK.finditer(text):
+        if len(lines) == most:
+            return lines
+        if token["end"]:
+            lines.append(text[start : token.end()])
+            start = token.end()
+    return [*lines, text[start:]][:most] if start < len(text) else lines
 
 
 class Bytes(Protocol):

@@ -15,6 +15,7 @@ from tiedae_cli.data.data_errors import data_errors
 from tiedae_cli.data.sources.named_arrays import NUMBERS, TEXT, NamedArray, Unreadable, open_arrays
 from tiedae_cli.data.sources.part import Bad, Part, RawBlock
 from tiedae_cli.data.sources.source import ARRAY, VALUE_FIELDS, ReadOptions, Source
+from tiedae_cli.errors import DataError
 from tiedae_cli.system.memory_limits import require_memory
 from tiedae_cli.system.optional_packages import optional_package
 
@@ -47,6 +48,8 @@ def open_zarr(path: Path, options: ReadOptions) -> dict[str, Part]:
                 unreadable[name or "data"] = Unreadable(problem)
                 continue
             array = zarr.open_array(str(folder), mode="r")
+            if min(array.chunks, default=1) < 1:
+                raise DataError(f"{folder}: damaged: chunks of {' x '.join(map(str, array.chunks))} values")
             if np.dtype(array.dtype).kind in NUMBERS + TEXT and array.shape:
                 require_memory(f"{folder}", math.prod(array.chunks) * array.dtype.itemsize)
                 arrays[name or "data"] = _array(zarr, folder, tuple(array.shape), np.dtype(array.dtype), array.chunks[0])
@@ -101,6 +104,8 @@ def _array(zarr: Any, folder: Path, shape: tuple[int, ...], dtype: np.dtype, row
         step = max(1, size // rows) * rows  # whole chunks: each is unpacked once
         with data_errors(folder, "a Zarr array"):
             array = zarr.open_array(str(folder), mode="r")
+            if min(array.chunks, default=1) < 1:
+                raise DataError(f"{folder}: damaged: chunks of {' x '.join(map(str, array.chunks))} values")
             for start in range(0, shape[0], step):
                 values = np.asarray(array[start : start + step])
                 for first in range(0, len(values), size):
