@@ -168,7 +168,7 @@ def archives() -> Iterator[Attack]:
 
 def sheet() -> None:
     """Write a sheet with two cells at its ends into x.xlsx."""
-    import openpyxl
+    import openpyxl  # type: ignore[import-untyped]
 
     book = openpyxl.Workbook()
     book.active["A1"] = book.active["XFD1048576"] = 1
@@ -206,7 +206,8 @@ def little_memory() -> None:
     from tiedae_cli.data import training_sets
     from tiedae_cli.system import memory_limits
 
-    memory_limits.available_memory = training_sets.available_memory = lambda: 600_000_000
+    for module in (memory_limits, training_sets):
+        vars(module)["available_memory"] = lambda: 600_000_000
 
 
 def shapes() -> Iterator[Attack]:
@@ -319,8 +320,9 @@ def special() -> Iterator[Attack]:
             yield Attack("special", f"{words[0]} {name}", words, (1, 2), may_change=MADE)
     for what, change in WEIGHTS.items():
         for command in ("eval", "inspect"):
-            words = (command, "forged.safetensors")
-            yield Attack("special", f"{command} with weights {what}", words, 1, partial(forge_all, change))
+            yield Attack(
+                "special", f"{command} with weights {what}", (command, "forged.safetensors"), 1, partial(forge_all, change)
+            )
 
 
 INPUT_KINDS: dict[str, Callable[[], Iterator[Attack]]] = {

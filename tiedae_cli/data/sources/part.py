@@ -49,7 +49,7 @@ class RawBlock:
         """Return the rows as (B,) int64; they must not be paths."""
         rows = self.rows
         if isinstance(rows, range):  # np.array would take its numbers one by one
-            return np.arange(rows.start, rows.stop, rows.step, np.int64)
+            return np.arange(rows.start, rows.stop, rows.step, dtype=np.int64)
         return np.array(rows, np.int64)
 
     def name_of(self, index: int) -> str:
