@@ -159,3 +159,12 @@ def test_features_of_vectors_are_refused(tmp_path: Path, tiedae: Tiedae) -> None
     plain = tiedae("inspect", str(path))
     assert plain.code == 0, plain.err
     assert "vectors of 6 features, 1 x 1 x 6, standardized by the training split" in plain.out
+
+
+def test_too_few_validation_items_for_the_rate_are_named_beside_the_threshold(tiedae: Tiedae, empty_folder: Path) -> None:
+    np.save("x.npy", np.random.default_rng(0).normal(size=(400, 3)))
+    words = ("train", "x.npy", "epochs=1", "hidden_sizes=2", "--run-dir")
+    assert tiedae(*words, "few").code == tiedae(*words, "enough", "validation=0.3").code == 0
+    few, enough = (" ".join(tiedae("inspect", run).out.replace("│", " ").split()) for run in ("few", "enough"))
+    assert "by 40 items, too few: 2.4% expected" in few
+    assert "by 120 items" in enough and "too few" not in enough

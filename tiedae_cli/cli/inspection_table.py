@@ -88,6 +88,7 @@ def _thresholds(trained: Checkpoint) -> list[str]:
     counted = {"row score": "rows", "window score": "windows"}
     parts = [
         f"{name} {found.value:.4g} by {found.items:,} {counted.get(name, 'items')}"
+        + (f", too few: {found.expected:.1%} expected" if found.expected > FALSE_ALARMS else "")
         for name, found in thresholds(trained).items()
     ]
     return [f"for {FALSE_ALARMS:.0%} of false alarms: {', '.join(parts)}"] if parts else []
