@@ -248,7 +248,7 @@ def test_an_archive_may_name_its_splits(names: tuple[str, str]) -> None:
         ),
         ({"images": images, "train": images}, "holds images .*, train .*: which are the items"),
         ({"test": images}, "holds test .*: which are the items"),
-        ({}, "holds nothing: which"),
+        ({}, "x.npz: holds no arrays"),
         ({"images": images, "labels": np.zeros(3, int)}, "x.npz: labels: 3 int64; labels are 9 whole numbers"),
         ({"train": images, "test": images[:, :2]}, "test has 2x2 gray images, train has 3x2 gray images"),
         ({"train": at(images, np.nan)}, r"x\.npz: train: row 8 holds NaN"),

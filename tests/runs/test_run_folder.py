@@ -111,7 +111,7 @@ def test_a_trained_run_holds_what_the_design_says(digits_run: Path) -> None:
 def test_the_best_checkpoint_is_the_one_of_the_lowest_validation_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second of four epochs, by the errors that are given here in place of the measured ones."""
     errors = iter((0.05, 0.03, 0.04, 0.03))
-    monkeypatch.setattr(training, "error_sum", lambda *_: ErrorSum(next(errors), 1, 1))
+    monkeypatch.setattr(training, "error_sum_of_all", lambda *_: ErrorSum(next(errors), 1, 1))
     config = parse_config("{model: {hidden_sizes: [4]}, training: {epochs: 4, batch_size: 500}}", "x.yaml")
     with task.start(config, "x", Path("x"), torch.device("cpu"), Ranks()) as session:
         session.train()
