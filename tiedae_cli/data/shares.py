@@ -155,7 +155,7 @@ class ShareReader:
                 self._finish_block()
 
     def skip(self, rows: int) -> None:
-        """Leave out a block that other processes read."""
+        """Skip a block that other processes read."""
         self.total, self.number = self.total + rows, self.number + 1
 
     def _finish_block(self) -> None:

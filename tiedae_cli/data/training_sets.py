@@ -91,7 +91,7 @@ def training_sets(
 
 
 def shared_out(splits: Splits, processes: Processes | None) -> Splits:
-    """Return splits of which this process keeps its share; they were read whole."""
+    """Return this process's share of splits that were read whole."""
     if processes is None:
         return splits
     train, validation, test = (_shared_set(splits.get(name), splits.source, processes) for name in SPLITS)

@@ -25,7 +25,7 @@ class ItemBatches(Protocol):
 
 
 class SharedItems(ItemBatches, Protocol):
-    """Items of which each of several processes may hold a share."""
+    """Items that several processes may share."""
 
     @property
     def share(self) -> Share | None:

@@ -87,7 +87,7 @@ def training_set(items: ItemSet, device: torch.device) -> TrainingSet:
 
 
 def shared_set(rows: Tensor, form: ItemForm, device: torch.device, items: ItemSet) -> TrainingSet:
-    """Return a set with one row of a tensor for each row in memory of a set of items, of this process's share if there are several."""
+    """Return a set with one row of a tensor for each row that a set of items has in memory. Several processes have a share each."""
     return TrainingSet(rows, form, device, _indices(items), None if items.share is None else items)
 
 
