@@ -297,8 +297,8 @@ WEIGHTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "transposed": lambda weight: weight.T.contiguous() if weight.ndim == 2 else weight,
     "without values": lambda weight: weight[:0],
     "single numbers": lambda weight: weight.sum(),
-    "whole numbers": lambda weight: weight.int(),
-    "truth values": lambda weight: weight.bool(),
+    "whole numbers": lambda weight: weight.long(),
+    "of twice the precision": lambda weight: weight.double(),
 }
 
 
