@@ -23,7 +23,7 @@ LINE_BREAK, BLANK = re.compile(rb"\r\n?|\n"), re.compile(rb"\n[\r\n]")
 class Piece:
     """Some whole rows."""
 
-    text: bytes
+    text: memoryview
     lines: np.ndarray
     """(R,) int64: the line at which each row begins, from 1."""
 
@@ -73,7 +73,7 @@ class RowText:
                 skip, text = skip - len(dropped), text[start:]
             lines, end = self._all_lines(text, final) if self._is_plain(text) else self._scan(text, final)
             if len(lines) and not skip:
-                yield Piece(text[:end], lines)
+                yield Piece(memoryview(text)[:end], lines)
             if final:
                 return
             rest = text[end:]
