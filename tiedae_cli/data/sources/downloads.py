@@ -110,7 +110,7 @@ def _read(name: str, source: Download, folder: Path, train: bool) -> ItemSet:
 
 
 def _from_idx_files(source: Download, folder: Path, train: bool) -> ItemSet | None:
-    """Read a split of an MNIST-like set without torchvision, the import of which takes longer than an epoch; None if a file is absent."""
+    """Read a split of an MNIST-like set without importing torchvision, which takes over a second; None if a file is absent."""
     raw = folder / source.class_name / "raw"
     plain = source.files == _idx_files(source.class_name) and not (raw.parent / "processed").exists()
     if not plain or not all((raw / name).is_file() for name in IDX_FILES):
