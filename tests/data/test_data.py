@@ -3,6 +3,7 @@
 import bz2
 import hashlib
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def test_the_digits_are_the_1797_of_the_source() -> None:
 # MNIST's format
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")])
 def test_idx_files(write_mnist: WriteMnist, name: str, folder: str) -> None:
     root = write_mnist(train=30, test=10, folder=folder)
@@ -122,6 +124,23 @@ def test_normal_labels_alone_are_trained_on(name: str, write_mnist: WriteMnist) 
         assert np.array_equal(found.labels, of.labels[kept])
         assert np.array_equal(found.raw(0, len(found)), of.raw(0, len(of))[kept])
     assert np.array_equal(usual.test.raw(0, len(usual.test)), whole.test.raw(0, len(whole.test)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")])
+def test_idx_files_that_are_there_are_read_without_importing_torchvision(
+    name: str, folder: str, write_mnist: WriteMnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The values and labels are those that torchvision reads."""
+    import torchvision.datasets
+
+    root = write_mnist(train=20, test=5, folder=folder, size=4)
+    expected = [getattr(torchvision.datasets, folder)(str(root), train=train) for train in (True, False)]
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    splits = load(name, root, 6)
+    for items, data, start, stop in ((splits.validation, 0, 0, 6), (splits.train, 0, 6, 20), (splits.test, 1, 0, 5)):
+        assert items.labels is not None and items.labels.tolist() == expected[data].targets[start:stop].tolist()
+        np.testing.assert_array_equal(items.raw(0, len(items)).reshape(-1, 4, 4), expected[data].data[start:stop].numpy())
 
 
 def test_qmnist_labels_are_the_first_of_eight_columns(tmp_path: Path, write_idx: WriteIdx) -> None:

@@ -329,6 +329,35 @@ def test_images_of_more_than_8_bits_are_scaled_by_the_bits_in_use(largest: int, 
     assert given.train.values[0].max() == 255
 
 
+def test_an_image_of_more_bits_behind_plain_ones_sets_the_range_of_all() -> None:
+    """The plain ones come first, so their values are already decoded when the first of more bits is met; colors come last."""
+    plain, wide, color = picture(1), picture(2).astype(np.uint16) * 16, picture(3, color=True)
+    for index in range(40):  # more than a thread decodes at once
+        write(f"pics/a{index:02}.png", plain)
+    write("pics/b.png", wide)
+    write("pics/c.png", wide // 2)
+    write("pics/d.png", color)
+    splits, _ = load(validation=1, test=1)
+    assert splits.form.shape == (3, 6, 5)
+    found = rows_of(splits)
+    for pixels in (plain, np.floor(wide * (255 / 4095)).astype(np.uint8), np.floor(wide // 2 * (255 / 4095)).astype(np.uint8)):
+        assert np.stack([pixels] * 3).tobytes() in found
+    assert np.ascontiguousarray(color.transpose(2, 0, 1)).tobytes() in found
+
+
+def test_each_image_file_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Except the first one, which shows the form of all."""
+    import tiedae_cli.data.image_files as image_files
+
+    names = [f"{index:02}.png" for index in range(40)]
+    for index, name in enumerate(names):
+        write(f"pics/{name}", picture(index))
+    opened: list[str] = []
+    monkeypatch.setattr(image_files, "open_regular", lambda path: opened.append(path.name) or open(path, "rb"))
+    load(validation=4, test=4)
+    assert sorted(opened) == sorted([names[0], *names])
+
+
 @pytest.mark.slow
 def test_wide_arrays_are_scaled_by_the_bits_in_use_and_their_range_lives_in_the_checkpoint() -> None:
     x = np.random.default_rng(0).integers(0, 4096, (40, 5, 4)).astype(np.uint16)

@@ -142,7 +142,7 @@ def image_names(folder: Path, selection: Selection = Selection()) -> FolderImage
             reason = selection.reason_to_skip(name)
             if reason:
                 skipped[reason] += 1
-            elif _may_be_read(folder / name):
+            elif _may_be_read(os.path.join(folder, name)):
                 found.append(name)
     note_names(found)
     return FolderImages(sorted(found), skipped, selection.unmatched(everything))
@@ -172,10 +172,12 @@ def files_by_folder(folder: Path) -> Iterator[list[str]]:
             folders.clear()
             continue
         visited.add((information.st_dev, information.st_ino))
-        yield [Path(parent, name).relative_to(folder).as_posix() for name in files if name[0] != "."]
+        below = Path(parent).relative_to(folder).as_posix()
+        start = "" if below == "." else f"{below}/"
+        yield [start + name for name in files if name[0] != "."]
 
 
-def _may_be_read(path: Path) -> bool:
+def _may_be_read(path: str) -> bool:
     """Return whether a name in a folder is a regular file, and warn if it is not; broken links are reported when they are opened."""
     try:
         mode = os.stat(path).st_mode
@@ -290,11 +292,13 @@ def pixels_of(image: "Image", shape: tuple[int, int, int], range: ValueRange | N
     from PIL import Image
 
     channels, height, width = shape
-    plain = _without_transparency(image, range).convert("L" if channels == 1 else "RGB")
+    plain, mode = _without_transparency(image, range), "L" if channels == 1 else "RGB"
+    if plain.mode != mode:  # Pillow would copy it
+        plain = plain.convert(mode)
     if plain.size != (width, height):
         plain = plain.resize((width, height), Image.Resampling.LANCZOS)
-    pixels = np.array(plain, dtype=np.uint8)  # a copy, because Pillow's own memory is read-only
-    return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))  # (H, W[, C]) -> (C, H, W)
+    pixels = np.asarray(plain)
+    return np.array(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1), order="C")  # (H, W[, C]) -> (C, H, W)
 
 
 def is_color(image: "Image") -> bool:
@@ -348,7 +352,8 @@ def decode_image(path: Path, file: IO[bytes] | None = None) -> "Image":
             frames = getattr(image, "n_frames", 1)
             if frames > 1:
                 log.info(f"{path}: {frames} frames; the first is used")
-            return ImageOps.exif_transpose(image)  # a copy: the file is closed here, also if it is damaged
+            ImageOps.exif_transpose(image, in_place=True)
+            return image  # its pixels are loaded: the file is closed here, also if it is damaged
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
@@ -364,17 +369,6 @@ def _not_an_image(path: Path, error: Exception) -> str:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     reason = "unknown format" if "cannot identify" in reason else reason
     return f"{path}: not an image that can be decoded ({reason})"
-
-
-def has_wide_mode(path: Path) -> bool:
-    """Return whether a file has more than 8 bits per pixel and channel, by its header; nothing is decoded."""
-    from PIL import Image
-
-    try:
-        with open_regular(path) as file, Image.open(file, formats=raster_formats()) as image:
-            return is_wide(image)
-    except Exception:  # whatever Pillow meets: decoding reports it
-        return False
 
 
 def is_wide(image: "Image") -> bool:

@@ -71,15 +71,17 @@ def _moments(train: ItemSet) -> tuple[np.ndarray, np.ndarray]:
     squares, count = np.zeros_like(mean), np.zeros_like(mean)  # squared deviations from the mean, summed; values seen
     first: np.ndarray | None = None
     for block in _blocks(train):  # (B, D)
-        there = ~np.isnan(block)
+        gaps = np.isnan(block)
         if first is None:
-            first = np.nan_to_num(block[there.argmax(0), np.arange(len(mean))])
+            first = np.nan_to_num(block[gaps.argmin(0), np.arange(len(mean))])
         block -= first
-        found = there.sum(0).astype(np.float64)
-        block_mean = np.where(there, block, 0.0).sum(0) / np.maximum(found, 1)
-        deviations = np.where(there, block - block_mean, 0.0)
+        np.copyto(block, 0.0, where=gaps)
+        found = len(block) - np.count_nonzero(gaps, 0).astype(np.float64)
+        block_mean = block.sum(0) / np.maximum(found, 1)
+        block -= block_mean
+        np.copyto(block, 0.0, where=gaps)
         shift, total = np.where(found > 0, block_mean - mean, 0.0), np.maximum(count + found, 1)
-        squares += np.square(deviations).sum(0) + np.square(shift) * (count * found / total)
+        squares += np.square(block, out=block).sum(0) + np.square(shift) * (count * found / total)
         mean += shift * (found / total)
         count += found
     return mean if first is None else first + mean, np.sqrt(squares / np.maximum(count, 1))

@@ -23,9 +23,12 @@ def open_regular(path: Path | str) -> BufferedReader:
     Raises:
         OSError: the file is missing, unreadable or not a regular file; ``strerror`` says which.
     """
-    if os.path.isdir(path):  # it cannot be opened on Windows
-        raise OSError(errno.EINVAL, "a folder, not a file", str(path))
-    descriptor = os.open(path, open_flags("O_RDONLY", "O_NONBLOCK", "O_CLOEXEC"))
+    try:
+        descriptor = os.open(path, open_flags("O_RDONLY", "O_NONBLOCK", "O_CLOEXEC"))
+    except PermissionError:
+        if os.path.isdir(path):  # it cannot be opened on Windows
+            raise OSError(errno.EINVAL, "a folder, not a file", str(path)) from None
+        raise
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)

@@ -39,10 +39,12 @@ class Download:
     """Its files hold each image with rows and columns exchanged."""
 
 
-def _idx_files(folder: str, stem: str = "") -> str:
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def _idx_files(folder: str) -> str:
     """Name the four IDX files of an MNIST-like set."""
-    names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-    return f"{folder}/raw/{{{', '.join(stem + name for name in names)}}} (or the same with .gz)"
+    return f"{folder}/raw/{{{', '.join(IDX_FILES)}}} (or the same with .gz)"
 
 
 def _emnist(split: str) -> Download:
@@ -102,6 +104,28 @@ def load_download(name: str, root: str | None, validation: float | None, may_fil
 
 
 def _read(name: str, source: Download, folder: Path, train: bool) -> ItemSet:
+    with _damaged_files(name, source, folder):
+        _check_idx_headers(folder, source.class_name)
+        return _from_idx_files(source, folder, train) or _from_torchvision(name, source, folder, train)
+
+
+def _from_idx_files(source: Download, folder: Path, train: bool) -> ItemSet | None:
+    """Read a split of an MNIST-like set without importing torchvision, which takes over a second; None if a file is absent."""
+    raw = folder / source.class_name / "raw"
+    plain = source.files == _idx_files(source.class_name) and not (raw.parent / "processed").exists()
+    if not plain or not all((raw / name).is_file() for name in IDX_FILES):
+        return None
+    images, labels = (_idx_values(raw / name) for name in (IDX_FILES[:2] if train else IDX_FILES[2:]))
+    return _image_set(images, labels, source)
+
+
+def _idx_values(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        header = read_idx_header(file, path)
+        return np.fromfile(file, header.dtype).reshape(header.shape)
+
+
+def _from_torchvision(name: str, source: Download, folder: Path, train: bool) -> ItemSet:
     import torchvision.datasets
 
     make: Callable[..., Any] = getattr(torchvision.datasets, source.class_name)
@@ -110,16 +134,14 @@ def _read(name: str, source: Download, folder: Path, train: bool) -> ItemSet:
         options["what"] = "train" if train else "test"
     else:
         options["train"] = train
-    with _damaged_files(name, source, folder):
-        _check_idx_headers(folder, source.class_name)
-        try:
-            data = make(str(folder), download=False, **options)
-        except (RuntimeError, FileNotFoundError) as error:  # the second from USPS, which does not look before it opens
-            if isinstance(error, RuntimeError) and "not found" not in str(error).lower():
-                raise
-            log.info(f"{name}: not in {folder}; downloading it once")
-            data = _download(make, name, source, folder, options)
-        return _image_set(data, source)
+    try:
+        data = make(str(folder), download=False, **options)
+    except (RuntimeError, FileNotFoundError) as error:  # the second from USPS, which does not look before it opens
+        if isinstance(error, RuntimeError) and "not found" not in str(error).lower():
+            raise
+        log.info(f"{name}: not in {folder}; downloading it once")
+        data = _download(make, name, source, folder, options)
+    return _image_set(np.asarray(data.data), np.asarray(data.targets), source)
 
 
 def _download(make: Callable[..., Any], name: str, source: Download, folder: Path, options: dict[str, Any]) -> Any:
@@ -137,13 +159,11 @@ def _download(make: Callable[..., Any], name: str, source: Download, folder: Pat
         ) from None
 
 
-def _image_set(data: Any, source: Download) -> ItemSet:
-    images = np.asarray(data.data)
+def _image_set(images: np.ndarray, labels: np.ndarray, source: Download) -> ItemSet:
     if images.ndim == 4:
         images = images.transpose(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
     if source.transposed:
         images = images.swapaxes(-1, -2)
-    labels = np.asarray(data.targets)
     if labels.ndim == 2:  # QMNIST: the class is the first of eight columns
         labels = labels[:, 0]
     if len(images) != len(labels):

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,10 +22,10 @@ from tiedae_cli.data.image_files import (
     SUFFIXES,
     Selection,
     decode_image,
-    has_wide_mode,
     image_names,
     image_warnings,
     is_color,
+    is_wide,
     pixels_of,
 )
 from tiedae_cli.data.item_set import BLOCK_BYTES, SPLITS, ItemForm, ValueRange, range_of
@@ -37,11 +38,15 @@ from tiedae_cli.system.cache import cache_folder, seal, taking_turns, undamaged_
 from tiedae_cli.system.progress import progress
 from tiedae_cli.system.storage import replacing
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 log = logging.getLogger(__name__)
 
 FOLDER_CACHE_VERSION = 2
 MASK_WORDS = ("_mask", "-mask", "_seg", "_segmentation", "_label", "_gt", ".mask")
 LISTED_FILES = 5  # bad files that a message names
+FILES_AT_ONCE, BYTES_AT_ONCE = 16, 1 << 20  # that a thread decodes before it hands them over, at most
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,17 @@ class Target:
     pattern: str
     """The file that it was inferred from."""
     range: ValueRange | None = None
-    """Black and white of images of more than 8 bits."""
+    """Black and white of images of more than 8 bits; None: by the bits that each one uses."""
+    eight_bits_only: bool = False
+    """No file may have more than 8 bits; else the range of all of them is found first."""
 
 
 class _ColorFoundError(Exception):
     """A color image among what looked like gray ones."""
+
+
+class _WideFoundError(Exception):
+    """An image of more than 8 bits while the range of such images is not known."""
 
 
 def folder_parts(folder: Path, config: DataConfig) -> dict[str, Part]:
@@ -127,8 +138,8 @@ def list_images(folder: Path, selection: Selection = Selection()) -> Listing:  #
         )
     digest = hashlib.sha256()
     for name in names:
-        with data_errors(folder / name):
-            information = os.stat(folder / name)
+        with data_errors(path := os.path.join(folder, name)):
+            information = os.stat(path)
         digest.update(os.fsencode(f"{name}\0{information.st_size}\0{information.st_mtime_ns}\0"))
     return Listing(folder, names, images.describe_skipped(), digest.hexdigest())
 
@@ -254,12 +265,15 @@ def _report(listing: Listing, images: np.ndarray, config: DataConfig, path: Path
 def _build(listing: Listing, config: DataConfig, path: Path) -> None:
     """Decode all images into a new cached array."""
     with image_warnings():
-        target = replace(_target(listing, config), range=_range(listing, config))
-        try:
-            _write(listing, target, path)
-        except _ColorFoundError:
-            target = replace(target, shape=(3, *target.shape[1:]), gray_only=False)
-            _write(listing, target, path)
+        chosen = None if config.range is None else ValueRange(*config.range, whole=True)
+        target = replace(_target(listing, config), range=chosen, eight_bits_only=chosen is None)
+        while True:
+            try:
+                return _write(listing, target, path)
+            except _ColorFoundError:
+                target = replace(target, shape=(3, *target.shape[1:]), gray_only=False)
+            except _WideFoundError:
+                target = replace(target, range=_range(listing), eight_bits_only=False)
 
 
 def _target(listing: Listing, config: DataConfig) -> Target:
@@ -280,17 +294,14 @@ def _target(listing: Listing, config: DataConfig) -> Target:
     raise _bad_files(listing, bad)
 
 
-def _range(listing: Listing, config: DataConfig) -> ValueRange | None:
-    """Return black and white of images of more than 8 bits: as the config says, else by the bits in use in all of them."""
-    if config.range is not None:
-        return ValueRange(*config.range, whole=True)
+def _range(listing: Listing) -> ValueRange | None:
+    """Return black and white of images of more than 8 bits, by the bits in use in all of them."""
     largest, first = 0.0, None
     for name in listing.names:
-        path = listing.folder / name
-        if not has_wide_mode(path):
-            continue
-        with contextlib.suppress(DataError):  # reported when it is decoded
-            largest, first = max(largest, float(np.asarray(decode_image(path)).max())), first or name
+        with contextlib.suppress(DataError):  # reported when it is decoded for the cache
+            image = decode_image(listing.folder / name)
+            if is_wide(image):
+                largest, first = max(largest, float(np.asarray(image).max())), first or name
     found = range_of(largest)
     if found is not None:
         log.info(
@@ -304,41 +315,58 @@ def _write(listing: Listing, target: Target, path: Path) -> None:
     """Write all images as (N, C, H, W) uint8, whole or not at all; every file is tried before bad ones are reported."""
     shape = (len(listing.names), *target.shape)
     _check_room(path.parent, int(np.prod(shape, dtype=object)))
-    bad = []
+    bad, done = list[str](), 0
     with replacing(path) as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for done, pixels in enumerate(_decoded(listing, target), start=1):
-            if isinstance(pixels, DataError):
-                bad.append(str(pixels))
-            elif not bad:
+        for pixels, problems in _decoded(listing, target):
+            bad += problems
+            if not bad:
                 file.write(pixels.data)
+            done += len(pixels)
             progress(f"decoding {listing.folder}", done, len(listing.names))
         if bad:
             raise _bad_files(listing, bad)
 
 
-def _decoded(listing: Listing, target: Target) -> Iterator[np.ndarray | DataError]:
-    """Yield each file's pixels, (C, H, W) uint8, or why it cannot be decoded; threads decode, because Pillow releases the GIL."""
+def _decoded(listing: Listing, target: Target) -> Iterator[tuple[np.ndarray, list[str]]]:
+    """Yield the pixels of some files at a time, (B, C, H, W) uint8, in order, and why some of them cannot be decoded.
 
-    def decode(name: str) -> np.ndarray | DataError:
-        try:
-            image = decode_image(listing.folder / name)
-        except DataError as error:
-            return error
-        if target.one_size and (image.height, image.width) != target.shape[1:]:
-            raise _mixed_sizes(listing, target, name, image.height, image.width)
-        if target.gray_only and is_color(image):
-            raise _ColorFoundError
-        return pixels_of(image, target.shape, target.range)
+    Threads decode, because Pillow releases the GIL. Each takes several files at once, because handing over a small image takes half as
+    long as decoding it.
+    """
 
-    threads = os.cpu_count() or 1
-    block = max(threads, min(1024, BLOCK_BYTES // int(np.prod(target.shape))))  # what may wait decoded for the disk
+    def decode(names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+        pixels, problems = np.empty((len(names), *target.shape), np.uint8), []
+        for place, name in enumerate(names):
+            try:
+                image = decode_image(listing.folder / name)
+            except DataError as error:
+                problems.append(str(error))
+                continue
+            _require_form(listing, target, name, image)
+            pixels[place] = pixels_of(image, target.shape, target.range)
+        return pixels, problems
+
+    threads, item = os.cpu_count() or 1, int(np.prod(target.shape))
+    size = max(1, min(FILES_AT_ONCE, BYTES_AT_ONCE // item))
+    block = max(threads, min(1024, BLOCK_BYTES // item)) // size * size or size  # what may wait decoded for the disk
     pool = ThreadPoolExecutor(threads)
     try:
         for start in range(0, len(listing.names), block):
-            yield from pool.map(decode, listing.names[start : start + block])
+            names = listing.names[start : start + block]
+            yield from pool.map(decode, [names[i : i + size] for i in range(0, len(names), size)])
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # an interruption does not wait for a slow disk
+
+
+def _require_form(listing: Listing, target: Target, name: str, image: "Image") -> None:
+    """Raise an error if an image contradicts what was inferred from the first one."""
+    if target.one_size and (image.height, image.width) != target.shape[1:]:
+        raise _mixed_sizes(listing, target, name, image.height, image.width)
+    if target.gray_only and is_color(image):
+        raise _ColorFoundError
+    if target.eight_bits_only and is_wide(image):
+        raise _WideFoundError
 
 
 def _mixed_sizes(listing: Listing, target: Target, name: str, height: int, width: int) -> DataError:

@@ -165,7 +165,8 @@ class _Encoder:
         if self.columns.label is not None:
             texts = [label_text(cell, self.table.numbers.decimal) for cell in as_text(block.columns[self.columns.label])]
             labels = np.array(texts, dtype=object)[good]
-        values = np.concatenate(parts, 1)[good]
+        values = np.concatenate(parts, 1)
+        values = values if good.all() else values[good]
         return RawBlock(_numbers_of_rows(block.rows[good]), values, labels, origin=self._origin(block, good))
 
     def _origin(self, block: TableBlock, good: np.ndarray) -> Origin:

@@ -238,7 +238,7 @@ def _csv_blocks(source: Arriving, name: str, dialect: Dialect, before: bytes, ba
             done += len(piece.lines)
 
 
-def _parsed(text: bytes, dialect: Dialect) -> tuple[dict[int, int], dict[str, Any]]:
+def _parsed(text: memoryview, dialect: Dialect) -> tuple[dict[int, int], dict[str, Any]]:
     """Return the number of cells of each row that has another one than the others, by the row's place, and the columns of the rest."""
     import pyarrow
     import pyarrow.csv

@@ -24,7 +24,7 @@ QUOTED_CELL_OR_BREAK = re.compile(r'"(?<![^,;\t|\r\n]")[^"]*(?:""[^"]*)*"|(?P<en
 class Piece:
     """Some whole rows."""
 
-    text: bytes
+    text: memoryview
     lines: np.ndarray
     """(R,) int64: the line at which each row begins, from 1."""
 
@@ -86,7 +86,7 @@ class RowText:
                 skip, text = skip - len(dropped), text[start:]
             lines, end = self._all_lines(text, final) if self._is_plain(text) else self._scan(text, final)
             if len(lines) and not skip:
-                yield Piece(text[:end], lines)
+                yield Piece(memoryview(text)[:end], lines)
             if final:
                 return
             rest = text[end:]
