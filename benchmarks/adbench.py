@@ -1,6 +1,6 @@
 """How well the recipe ``anomalies`` finds outliers, beside the field's detectors, on the tables of ADBench (Han et al. 2022).
 
-    python benchmarks/adbench.py FOLDER [--seeds 5] [--rows 6000] [--output FILE.json]
+    python benchmarks/adbench.py FOLDER [--seeds 5] [--rows 6000] [--only DETECTOR ...] [--output FILE.json]
 
 FOLDER holds files ``NUMBER_NAME.npz`` with ``X`` (N x D) and ``y`` (1 = outlier). Of each table at most ``--rows`` rows are drawn.
 A random half of the usual rows is for training, the rest and all outliers are scored. Every detector sees the same values,
@@ -13,7 +13,9 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -27,12 +29,14 @@ Scorer = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[np.ndarray, int], Scorer]
 
 
-def recipe(train: np.ndarray, seed: int) -> Scorer:
-    """Train the recipe as it is shipped; a tenth of the training rows is its validation split."""
+def recipe(train: np.ndarray, seed: int, linear_path: Literal["none", "pca"] = "none") -> Scorer:
+    """Train the recipe as it is shipped, or with a linear path; a tenth of the training rows is its validation split."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "x.npy"
         np.save(data, train.astype(np.float32))
-        run = tiedae.train("anomalies", run_dir=Path(folder) / "run", quiet=True, dataset=str(data), test=0, seed=seed)
+        run = tiedae.train(
+            "anomalies", run_dir=Path(folder) / "run", quiet=True, dataset=str(data), test=0, seed=seed, **changes
+        )
         model = tiedae.load(run.best)
     return lambda x: model.score(x.astype(np.float32))
 
@@ -66,6 +70,7 @@ def tails(train: np.ndarray, seed: int) -> Scorer:
 
 
 DETECTORS: dict[str, Fit] = {"anomalies": recipe, "kNN": neighbours, "IForest": forest, "PCA": components, "ECOD": tails}
+VARIANTS: dict[str, Fit] = {"with a linear path": partial(recipe, linear_path="pca")}  # measured only if asked for
 
 
 def table(path: Path, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -99,7 +104,7 @@ def measure(train: np.ndarray, x: np.ndarray, y: np.ndarray, fit: Fit, seed: int
 
 def summary(results: list[dict[str, object]]) -> None:
     """Print the means over the tables, with the standard error over the seeds."""
-    for name in DETECTORS:
+    for name in dict.fromkeys(str(result["detector"]) for result in results):
         own = [result for result in results if result["detector"] == name]
         seeds = sorted({int(str(result["seed"])) for result in own})
         line = name
@@ -117,13 +122,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=6000)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--only", nargs="+", choices=[*DETECTORS, *VARIANTS], default=[*DETECTORS], metavar="DETECTOR")
     arguments = parser.parse_args()
     results: list[dict[str, object]] = []
     for seed in range(arguments.seeds):
         for path in sorted(arguments.folder.glob("*_*.npz")):
             train, x, y = table(path, arguments.rows, seed)
-            for name, fit in DETECTORS.items():
-                found = measure(train, x, y, fit, seed)
+            for name in arguments.only:
+                found = measure(train, x, y, {**DETECTORS, **VARIANTS}[name], seed)
                 results.append({"table": path.stem, "seed": seed, "detector": name, **found})
                 print(json.dumps(results[-1]), flush=True)
                 if arguments.output:
