@@ -35,7 +35,7 @@ def recipe(train: np.ndarray, seed: int, linear_path: Literal["none", "pca"] = "
         data = Path(folder) / "x.npy"
         np.save(data, train.astype(np.float32))
         run = tiedae.train(
-            "anomalies", run_dir=Path(folder) / "run", quiet=True, dataset=str(data), test=0, seed=seed, **changes
+            "anomalies", run_dir=Path(folder) / "run", quiet=True, dataset=str(data), test=0, seed=seed, linear_path=linear_path
         )
         model = tiedae.load(run.best)
     return lambda x: model.score(x.astype(np.float32))
