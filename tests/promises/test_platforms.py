@@ -41,7 +41,9 @@ def guarded(call, count):
         for path in paths[:count]:
             if isinstance(path, int):
                 raise TypeError("a descriptor in place of a path")
-            if call is opened and os.path.isdir(path) or call is not opened and in_use(path):
+            if call is opened and os.path.isdir(path):
+                raise PermissionError(13, "Permission denied", str(path))
+            if call is not opened and in_use(path):
                 refused.append(path)
                 raise PermissionError(13, "Permission denied", str(path))
         return call(*paths, **options)
