@@ -2,8 +2,9 @@
 
     TIEDAE_DATA=... python benchmarks/epoch.py --peers [--rounds 7] [--device cpu] [--json]
 
-Prints medians over interleaved rounds and their ratio to the floor (the 11 products of a step in float32, nothing else), so that a
-machine whose speed drifts treats all alike. Without MNIST under TIEDAE_DATA the images are random, which no step's time depends on.
+Prints medians over interleaved rounds and their ratio to the floor (the 11 products of a step in float32, each by the faster one of
+torch's libraries, nothing else), so that a machine whose speed drifts treats all alike. Without MNIST under TIEDAE_DATA the images are
+random, which no step's time depends on.
 A peer that is not installed, or that would run on another device, is left out, and said so (`pip install --group bench`).
 
 On CUDA tiedae has a row for each arithmetic (JAX multiplies in TF32 by default), and rows that show what the fused kernels and the
@@ -17,6 +18,7 @@ import gc
 import importlib.util
 import json
 import os
+import shutil
 import statistics
 import sys
 import time
@@ -99,6 +101,10 @@ def contestants(images: np.ndarray, device: torch.device, with_peers: bool) -> t
         found |= only_on_cuda(images, device)
     if with_peers:
         found["torch-autograd"] = peers.torch_autograd(images, device)
+        if shutil.which("c++") is None and device.type == "cpu":
+            left_out.append("torch-compile: no C++ compiler is installed")
+        else:
+            found["torch-compile"] = peers.torch_autograd(images, device, compiled=True)
         found["torch-dataloader"] = peers.torch_dataloader(images, device)
         for name, module, make in (("jax-scan", "jax", peers.jax_scan), ("keras", "keras", peers.keras_fit)):
             why_not = missing(module, device)

@@ -4,17 +4,22 @@ All train 784-300-150-300-784 tied, ELU, linear output, mean squared error plus 
 the last partial batch dropped. Each is made from the images, (N, 784) uint8, and compiled or warmed by its first call.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
+from tiedae_cli.model.products import onednn_multiplies, onednn_product
 
 Epoch = Callable[[], None]
 Weights = Any  # trees of JAX arrays
 State = Any
 SIZES, BATCH, RATE, L2 = (784, 300, 150), 150, 0.01, 0.0005
+CALLS, ROUNDS = 30, 5  # of each library, in turn, to find the faster one for a product
 SHAPES = [(300, 784), (150, 300)]
 BIASES = [300, 150, 300, 784]
 
@@ -50,24 +55,41 @@ def torch_optimizer(model: TorchModel, fused: bool) -> torch.optim.Adam:
 
 
 def floor(images: np.ndarray, dtype: torch.dtype, device: torch.device) -> Epoch:
-    """Return the matrix products of an epoch alone, 11 a step, into buffers that are made once."""
+    """Return the matrix products of an epoch alone, 11 a step: each by the faster one of torch's libraries, as timed here."""
     x = torch.from_numpy(images[:BATCH]).to(torch.float32).div(255).to(device, dtype)
     (w1, w2), _ = [[torch.from_numpy(array).to(device, dtype) for array in arrays] for arrays in initial()]
     h1, h2, h3, y = (x.new_empty(BATCH, size) for size in (300, 150, 300, 784))
     d1, d2, d3 = (torch.empty_like(h) for h in (h1, h2, h3))
     g1, g2 = torch.empty_like(w1), torch.empty_like(w2)
 
+    forward = ((x, w1.t(), h1), (h1, w2.t(), h2), (h2, w2, h3), (h3, w1, y))
+    decoder = ((h3.t(), y, g1), (y, w1.t(), d3), (h2.t(), d3, g2), (d3, w2.t(), d2))
+    encoder = ((d2.t(), h1, g2), (d2, w2, d1), (d1.t(), x, g1))
+    products = [faster_product(*operands) for operands in (*forward, *decoder, *encoder)]
+
     def epoch() -> None:
         for _ in range(len(images) // BATCH):
-            for a, b, out in ((x, w1.t(), h1), (h1, w2.t(), h2), (h2, w2, h3), (h3, w1, y)):
-                torch.mm(a, b, out=out)
-            for a, b, out in ((h3.t(), y, g1), (y, w1.t(), d3), (h2.t(), d3, g2), (d3, w2.t(), d2)):
-                torch.mm(a, b, out=out)
-            for a, b, out in ((d2.t(), h1, g2), (d2, w2, d1), (d1.t(), x, g1)):
-                torch.mm(a, b, out=out)
+            for product in products:
+                product()
         wait_for(device)
 
     return epoch
+
+
+def faster_product(a: Tensor, b: Tensor, out: Tensor) -> Callable[[], Tensor]:
+    """Return A B by the faster one of MKL (``torch.mm``, into ``out``) and oneDNN (into new memory), which is for float32 on CPUs only."""
+    ways: list[Callable[[], Tensor]] = [lambda: torch.mm(a, b, out=out)]
+    if out.device.type == "cpu" and out.dtype == torch.float32 and onednn_multiplies():
+        ways.append(lambda: onednn_product(a, b, None))
+    times = [[_seconds(way) for way in ways] for _ in range(ROUNDS)]
+    return ways[min(range(len(ways)), key=lambda place: min(times[turn][place] for turn in range(ROUNDS)))]
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    for _ in range(CALLS):
+        call()
+    return time.perf_counter() - began
 
 
 def wait_for(device: torch.device) -> None:
@@ -76,17 +98,22 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def torch_autograd(images: np.ndarray, device: torch.device) -> Epoch:
-    """Return PyTorch with autograd over images in the device's memory, fused Adam."""
+def torch_autograd(images: np.ndarray, device: torch.device, compiled: bool = False) -> Epoch:
+    """Return PyTorch with autograd over images in the device's memory, fused Adam; the loss may be compiled."""
     model, rows = TorchModel().to(device), torch.from_numpy(images).to(device)
     optimizer = torch_optimizer(model, fused=True)
+
+    def error(x: Tensor) -> Tensor:
+        return F.mse_loss(model(x), x)
+
+    loss: Callable[[Tensor], Tensor] = torch.compile(error) if compiled else error
 
     def epoch() -> None:
         order = torch.randperm(len(rows), device=device)
         for start in range(0, len(rows) - BATCH + 1, BATCH):
             x = rows[order[start : start + BATCH]].to(torch.float32).div_(255)
             optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(F.mse_loss(model(x), x))
+            torch.autograd.backward(loss(x))
             optimizer.step()
         wait_for(device)
 

@@ -25,13 +25,18 @@ def onednn_multiplies() -> bool:
     """Return whether torch's private operator for oneDNN's products exists and gives the right result for a small one."""
     a, b, bias = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(3, 4), torch.arange(4.0)
     try:
-        found: Tensor = _onednn_product(a, b, bias)
+        found: Tensor = onednn_product(a, b, bias)
     except (AttributeError, RuntimeError, TypeError):
         return False
     return torch.allclose(found, torch.addmm(bias, a, b))
 
 
-def _onednn_product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+def onednn_product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    """Return A B, plus a bias on each row, by oneDNN in new memory; float32 on the CPU.
+
+    Raises:
+        AttributeError: this version of torch lacks the private operator.
+    """
     product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), bias, "none", [], "")
     return product
 
@@ -47,7 +52,7 @@ def product(a: Tensor, b: Tensor, memory: Tensor, bias: Tensor | None = None) ->
     """
     size = a.shape[0] * a.shape[1] * b.shape[1]
     if size >= SMALLEST and memory.dtype == torch.float32 and memory.device.type == "cpu" and prefers_onednn():
-        return _onednn_product(a, b, bias)
+        return onednn_product(a, b, bias)
     return torch.mm(a, b, out=memory) if bias is None else torch.addmm(bias, a, b, out=memory)
 
 
