@@ -1,5 +1,7 @@
 """One attack of ``hostile.py``: a command line in a folder with a small trained run, and what is right."""
 
+import os
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,3 +43,16 @@ class Attack:
 def forge(**values: object) -> None:
     """Write a checkpoint with other contents and a right digest."""
     replace(checkpoint.load(f"{RUN}/best.safetensors"), **values).save(Path("forged.safetensors"))  # type: ignore[arg-type]
+
+
+def variables(**values: str | None) -> None:
+    """Set or unset variables."""
+    for name, value in values.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+def limit(what: int, most: int) -> None:
+    """Limit a resource of the process."""
+    resource.setrlimit(what, (most, resource.getrlimit(what)[1]))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attack import RUN, Attack, forge
+from attack import RUN, Attack, forge, limit, variables
 
 from tiedae_cli.config import DataConfig
 from tiedae_cli.data.load_data import load_splits
@@ -483,19 +483,6 @@ def deleted_folder() -> None:
     os.mkdir("gone")
     os.chdir("gone")
     os.rmdir("../gone")
-
-
-def variables(**values: str | None) -> None:
-    """Set or unset variables."""
-    for name, value in values.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
-
-
-def limit(what: int, most: int) -> None:
-    """Limit a resource of the process."""
-    resource.setrlimit(what, (most, resource.getrlimit(what)[1]))
 
 
 def surroundings() -> Iterator[Attack]:

@@ -13,7 +13,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 
-from attack import RUN, Attack
+from attack import RUN, Attack, limit, variables
 
 from tiedae_cli.__main__ import main as tiedae
 from tiedae_cli.runs import checkpoint
@@ -188,19 +188,6 @@ COMMANDS = (
     f"compare {RUN} {RUN}", f"inspect {RUN}", f"export {RUN} --format safetensors -o out.st", "runs", "configs", "schema", "help",
     "tune epochs=1 hidden_sizes=4 code_size=2,3",
 )  # fmt: skip
-
-
-def variables(**values: str | None) -> None:
-    """Set or unset variables."""
-    for name, value in values.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
-
-
-def limit(what: int, most: int) -> None:
-    """Limit a resource of the process."""
-    resource.setrlimit(what, (most, resource.getrlimit(what)[1]))
 
 
 def little_address_space() -> None:

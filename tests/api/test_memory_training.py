@@ -190,6 +190,7 @@ def test_counts_and_fractions_are_those_of_the_config(empty_folder: Path) -> Non
             r"X: two arrays, \(120, 4\) and \(120,\); if these are items and labels, give X\[0\] and labels=X\[1\]",
         ),
         ({"a": np.zeros(9), "b": np.zeros(9)}, r"X: dict: values by name; give a table: pandas.DataFrame\(X\)"),
+        ({"train": ROWS, "test": ROWS}, r"X: dict: several arrays \(train, test\); give one of them, such as X\['train'\]"),
         ([{"a": 1.0, "b": 2.0}] * 9, r"X: list: values by name; give a table: pandas.DataFrame\(X\)"),
         (iter(ROWS), r"X: .*: can be read only once; give its items as np.stack\(list\(X\)\)"),
         (torch.utils.data.TensorDataset(torch.zeros(9, 3)), r"X: TensorDataset: give what it holds: tensors as torch.stack"),
@@ -213,6 +214,16 @@ def test_data_is_refused_by_the_rules_of_files(data: Any, said: str | None, empt
     with pytest.raises(DataError, match=said):
         tiedae.train(data, quiet=True, **SMALL)
     assert os.listdir() == []
+
+
+def test_what_holds_arrays_is_named_wherever_data_are_taken(empty_folder: Path) -> None:
+    model = tiedae.train(ROWS, quiet=True, **SMALL).model
+    held = torch.utils.data.TensorDataset(torch.from_numpy(ROWS))
+    for take in (model.score, model.encode, model.reconstruct, model.evaluate):
+        with pytest.raises(DataError, match="TensorDataset: give what it holds"):
+            take(held)
+    with pytest.raises(DataError, match="validation: TensorDataset: give what it holds"):
+        tiedae.train(ROWS, validation=held, quiet=True, **SMALL)
 
 
 def test_forms_of_pandas(empty_folder: Path) -> None:

@@ -24,7 +24,7 @@ def data_errors(name: object, what: str | None = None) -> Iterator[None]:
     except UnicodeDecodeError:
         raise DataError(f"{name}: not UTF-8 text") from None
     except MemoryError:  # pyarrow's is one too
-        raise DataError(f"{name}: does not fit into the memory") from None
+        raise DataError(f"{name}: does not fit into memory") from None
     except Exception as error:
         if isinstance(error, OSError) and (what is None or error.errno is not None):  # without a number: gzip's word for damage
             raise DataError(f"{name}: cannot be read: {error.strerror or first_line(error)}") from None

@@ -186,6 +186,9 @@ def _other_form(data: Any, name: str) -> str | None:
         return f"{type(data).__name__}: give what it holds: {lines}"
     if isinstance(data, Iterator):
         return f"{type(data).__name__}: can be read only once; give its items as np.stack(list({name}))"
+    if isinstance(data, Mapping) and any(getattr(value, "ndim", 1) != 1 for value in data.values()):  # as np.load of an .npz
+        names = list(data)
+        return f"{type(data).__name__}: several arrays ({', '.join(map(str, names))}); give one of them, such as {name}[{names[0]!r}]"
     rows = list(data[:1]) if isinstance(data, (list, tuple)) else []
     if isinstance(data, Mapping) or (rows and isinstance(rows[0], Mapping)):
         return f"{type(data).__name__}: values by name; give a table: pandas.DataFrame({name})"
