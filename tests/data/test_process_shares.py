@@ -13,7 +13,9 @@ from tiedae_cli.data.checksum import ROW_BYTES, Sums, checksum, checksum_of
 from tiedae_cli.data.item_set import SPLITS, Splits
 from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.data.shares import block_rows
+from tiedae_cli.data.windows import row_blocks
 from tiedae_cli.errors import DataError
+from tiedae_cli.report.window_chapter import window_titles
 from tiedae_cli.runs.data_identity import identities
 from tiedae_cli.system.devices import Place, Ranks
 from tiedae_cli.training.order import shuffle_of
@@ -67,6 +69,30 @@ SOURCES: dict[str, tuple[Callable[[Path], str], dict[str, object]]] = {
 def rows_seen(splits: Splits, ranks: Ranks) -> list[np.ndarray]:
     """Return the items of each split as the model sees them."""
     return ranks.led(lambda: [splits.get(name).batch(0, len(splits.get(name))) for name in SPLITS])
+
+
+def row_numbers(splits: Splits, ranks: Ranks, stride: int) -> list[object]:
+    """Return the names of the rows of each split and the titles of its windows."""
+
+    def read() -> list[object]:
+        found = [splits.get(name) for name in SPLITS]
+        names = [[list(block.items) for block in row_blocks(items, 100, stride)] for items in found]
+        return [*names, *(window_titles(items, range(len(items))) for items in found)]
+
+    return ranks.led(read)
+
+
+@pytest.mark.parametrize("source", ["windows", "windows of a csv with gaps"])
+def test_rows_of_windows_have_the_numbers_that_one_process_gives_them(tmp_path: Path, source: str) -> None:
+    """A row is numbered within its split, in the report of a training as in that of its checkpoint."""
+    write, keys = SOURCES[source]
+    config = DataConfig.model_validate({"dataset": write(tmp_path), **keys})
+    alone = row_numbers(load_splits(config), Ranks(), config.stride)
+    assert alone[2][0][0] == 0  # type: ignore[index]
+    assert in_threads(2, lambda ranks: row_numbers(load_splits(config, processes=ranks), ranks, config.stride)) == [
+        alone,
+        alone,
+    ]
 
 
 @pytest.mark.parametrize("source", SOURCES)

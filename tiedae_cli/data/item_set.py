@@ -252,6 +252,9 @@ class ItemSet:
     """Of rows for windows, or of windows: the time stamp of each row in memory in seconds since 1970, UTC; (M,) or (M + W - 1,)
     float64. None if the source has none."""
 
+    first_row: int = 0
+    """Of rows for windows, or of windows: the row in memory that is row 0 of a split, if processes hold shares of the whole."""
+
     checksum: str | None = None
     """Of all M items; None if it was not computed."""
     mapped: MappedFile | None = None
@@ -349,7 +352,7 @@ class ItemSet:
         if self.indices is not None:
             return replace(self, labels=labels, indices=self.indices[start:stop])
         if self.share is not None:
-            return replace(self, labels=labels, indices=np.arange(*slice(start, stop).indices(len(self))))
+            return replace(self, labels=labels, indices=np.arange(*slice(start, stop).indices(len(self))), first_row=start)
         starts = None if self.series_starts is None else self.series_starts[self.series_starts > start] - start
         times = None if self.times is None else self.times[start:]
         return replace(self, values=self.values[start:stop], labels=labels, series_starts=starts, times=times, checksum=None)

@@ -117,7 +117,8 @@ def row_blocks(items: ItemSet, size: int, stride: int) -> Iterator[Block]:
             stop = min(start + size, last)
             labels = items.row_label_texts(start, stop)
             times = None if items.times is None else items.times[start:stop]
-            yield Block(range(start, stop), form.normalize(rows(start, stop)), series, labels, times)
+            names = range(start - items.first_row, stop - items.first_row)
+            yield Block(names, form.normalize(rows(start, stop)), series, labels, times)
 
 
 def _rows_of(items: ItemSet) -> Callable[[int, int], np.ndarray]:

@@ -33,7 +33,8 @@ def window_titles(items: ItemSet, places: Sequence[int]) -> list[str]:
     first = items.positions(np.array(places, np.int64))
     last = first + items.form.window - 1
     if items.times is None:
-        return [f"rows {start:,} to {end:,}" for start, end in zip(first.tolist(), last.tolist(), strict=True)]
+        numbers = ((rows - items.first_row).tolist() for rows in (first, last))
+        return [f"rows {start:,} to {end:,}" for start, end in zip(*numbers, strict=True)]
     return [f"{start} to {end}" for start, end in zip(*(time_texts(items.times[rows]) for rows in (first, last)), strict=True)]
 
 
