@@ -1,6 +1,7 @@
 """The layers of the package: imports run downwards and not sideways, slow imports are late, every module has a docstring."""
 
 import ast
+import functools
 import itertools
 import re
 import sys
@@ -60,6 +61,7 @@ def nodes(tree: ast.AST, into_functions: bool) -> Iterator[ast.AST]:
         yield from nodes(node, into_functions)
 
 
+@functools.cache
 def imports(module: str, into_functions: bool) -> set[str]:
     """Return the full names that a module imports."""
     found = set()
@@ -72,6 +74,7 @@ def imports(module: str, into_functions: bool) -> set[str]:
     return found
 
 
+@functools.cache
 def own_imports(module: str, into_functions: bool = True) -> set[str]:
     """Return the modules of this package that a module imports."""
     found = set()
@@ -93,29 +96,28 @@ def floor(module: str) -> int:
     return found
 
 
-ALL = pytest.mark.parametrize("module", [module for module in MODULES if module])
+INSIDE = tuple(module for module in MODULES if module)
 
 
-@ALL
-def test_every_room_is_on_one_floor(module: str) -> None:
-    assert sum(room(module) in rooms for rooms in FLOORS) == 1, f"put {room(module)} on its floor in FLOORS above"
+def test_every_room_is_on_one_floor() -> None:
+    for module in INSIDE:
+        assert sum(room(module) in rooms for rooms in FLOORS) == 1, f"put {room(module)} on its floor in FLOORS above"
 
 
 def test_every_room_of_the_floors_exists() -> None:
     assert set().union(*FLOORS) == {room(module) for module in MODULES if module}
 
 
-@ALL
-def test_imports_run_downwards(module: str) -> None:
-    upwards = [other for other in own_imports(module) if floor(other) > floor(module)]
-    assert not upwards, f"{module}, on floor {floor(module)}, imports {upwards} from above"
+def test_imports_run_downwards() -> None:
+    upwards = {(module, other) for module in INSIDE for other in own_imports(module) if floor(other) > floor(module)}
+    assert not upwards, "the first module of each pair imports the second from above"
 
 
-@ALL
-def test_packages_of_one_layer_do_not_import_each_other(module: str) -> None:
+def test_packages_of_one_layer_do_not_import_each_other() -> None:
     """Neither ``errors`` nor ``__main__`` is a package: all may raise the errors, and the entrance calls the command line."""
-    beside = [other for other in own_imports(module) if room(other) != room(module) and floor(other) == floor(module)]
-    assert not [other for other in beside if other != "errors" and module != "__main__"], f"{module} imports {beside}"
+    pairs = {(module, other) for module in INSIDE for other in own_imports(module) if "errors" != other}
+    beside = {(one, other) for one, other in pairs if room(one) != room(other) and floor(one) == floor(other)}
+    assert not {(one, other) for one, other in beside if one != "__main__"}
 
 
 def test_one_name_one_file() -> None:
@@ -162,10 +164,9 @@ def test_the_graph_of_the_page_shows_the_imports_as_they_are() -> None:
     assert shown == {(left, right) for left, right in pairs if left != right and not lowest & {left, right}}
 
 
-@ALL
-def test_what_is_slow_to_import_is_imported_late(module: str) -> None:
-    slow = {name for name in imports(module, into_functions=False) if name.partition(".")[0] in LAZY}
-    assert not slow, f"{module} imports {slow} on its own import"
+def test_what_is_slow_to_import_is_imported_late() -> None:
+    pairs = {(module, name) for module in INSIDE for name in imports(module, into_functions=False)}
+    assert not {(module, name) for module, name in pairs if name.partition(".")[0] in LAZY}
 
 
 def reached_on_import(module: str, seen: set[str]) -> Iterator[str]:
@@ -179,23 +180,20 @@ def reached_on_import(module: str, seen: set[str]) -> Iterator[str]:
         yield from reached_on_import(parent, seen)
 
 
-@pytest.mark.parametrize("module", NO_TORCH)
-def test_no_torch_for_what_must_answer_at_once(module: str) -> None:
-    assert not {"torch", "numpy"} & set(reached_on_import(module, set()))
+def test_no_torch_for_what_must_answer_at_once() -> None:
+    assert not [module for module in NO_TORCH if {"torch", "numpy"} & set(reached_on_import(module, set()))]
 
 
 KEEPS_TORCH = {"system.devices", "system.random_streams"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", [module for module in MODULES if room(module) in {"config", "data", "system"}])
-def test_no_torch_below_the_model(module: str) -> None:
+def test_no_torch_below_the_model() -> None:
     """Not even inside a function. torchvision, which downloads data sets, is the one package that brings torch along."""
-    if module in KEEPS_TORCH:
-        return
-    assert "torch" not in {name.partition(".")[0] for name in imports(module, into_functions=True)}
-    assert not own_imports(module) & KEEPS_TORCH
-    assert "torch" not in set(reached_on_import(module, set()))
+    for module in {module for module in INSIDE if room(module) in {"config", "data", "system"}} - KEEPS_TORCH:
+        assert "torch" not in {name.partition(".")[0] for name in imports(module, into_functions=True)}, module
+        assert not own_imports(module) & KEEPS_TORCH, module
+        assert "torch" not in set(reached_on_import(module, set())), module
 
 
 @pytest.mark.slow
@@ -217,26 +215,25 @@ def test_commands_import_nothing_slow() -> None:
             assert set(reached_on_import(module, set())) <= LIGHT, module
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_says_what_it_is_in_a_line(module: str) -> None:
-    docstring = ast.get_docstring(MODULES[module])
-    assert docstring, f"{module} has no docstring"
-    first = docstring.splitlines()[0]
-    assert first.endswith(".") or ". " in first, f"{module}: its first sentence does not fit a line: {first}"
+def test_every_module_says_what_it_is_in_a_line() -> None:
+    for module, tree in MODULES.items():
+        docstring = ast.get_docstring(tree)
+        assert docstring, f"{module} has no docstring"
+        first = docstring.splitlines()[0]
+        assert first.endswith(".") or ". " in first, f"{module}: its first sentence does not fit a line: {first}"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_public_classes_and_functions_have_docstrings(module: str) -> None:
-    for node in MODULES[module].body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
-            assert ast.get_docstring(node), f"{module}.{node.name} has no docstring"
+def test_public_classes_and_functions_have_docstrings() -> None:
+    for module, tree in MODULES.items():
+        for node in tree.body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{module}.{node.name} has no docstring"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_functions_fit_a_screen(module: str) -> None:
+def test_functions_fit_a_screen() -> None:
     """About 40 lines of statements; a docstring and a command's options do not count."""
-    for node in ast.walk(MODULES[module]):
-        if isinstance(node, ast.FunctionDef):
+    for module, tree in MODULES.items():
+        for node in (one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)):
             body = node.body[1:] if ast.get_docstring(node) else node.body
             lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
             assert lines <= 45, f"{module}.{node.name} has {lines} lines"
@@ -245,10 +242,10 @@ def test_functions_fit_a_screen(module: str) -> None:
 FACES = [module for module in MODULES if any(other.startswith(f"{module}.") for other in MODULES if module)]
 
 
-@pytest.mark.parametrize("module", FACES)
-def test_a_face_is_a_docstring_and_names(module: str) -> None:
-    for node in MODULES[module].body:
-        assert isinstance(node, (ast.Expr, ast.ImportFrom, ast.Assign)), f"{module} has machinery at line {node.lineno}"
+def test_a_face_is_a_docstring_and_names() -> None:
+    for module in FACES:
+        for node in MODULES[module].body:
+            assert isinstance(node, (ast.Expr, ast.ImportFrom, ast.Assign)), f"{module} has machinery at line {node.lineno}"
 
 
 def test_only_three_modules_lie_outside_a_package() -> None:
