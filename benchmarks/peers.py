@@ -76,11 +76,17 @@ def floor(images: np.ndarray, dtype: torch.dtype, device: torch.device) -> Epoch
     return epoch
 
 
-def faster_product(a: Tensor, b: Tensor, out: Tensor) -> Callable[[], Tensor]:
-    """Return A B by the faster one of MKL (``torch.mm``, into ``out``) and oneDNN (into new memory), which is for float32 on CPUs only."""
+def product_ways(a: Tensor, b: Tensor, out: Tensor) -> list[Callable[[], Tensor]]:
+    """Return A B by MKL (``torch.mm``, into ``out``) and by oneDNN (into new memory), which is for float32 on CPUs only."""
     ways: list[Callable[[], Tensor]] = [lambda: torch.mm(a, b, out=out)]
     if out.device.type == "cpu" and out.dtype == torch.float32 and onednn_multiplies():
         ways.append(lambda: onednn_product(a, b, None))
+    return ways
+
+
+def faster_product(a: Tensor, b: Tensor, out: Tensor) -> Callable[[], Tensor]:
+    """Return A B by the faster one of torch's libraries."""
+    ways = product_ways(a, b, out)
     times = [[_seconds(way) for way in ways] for _ in range(ROUNDS)]
     return ways[min(range(len(ways)), key=lambda place: min(times[turn][place] for turn in range(ROUNDS)))]
 
