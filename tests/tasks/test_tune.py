@@ -303,26 +303,49 @@ def test_two_processes_share_a_search_and_finish_the_trial_of_one_that_is_killed
     )
 
 
-@pytest.mark.slow
-def test_a_trial_whose_time_is_up_is_saved_and_finished_by_the_next_search(
-    tiedae: Tiedae, table: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def a_minute_per_epoch(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Let each epoch of a search take a minute; return its clock, whose ``now`` is in seconds."""
     pytest.importorskip("optuna", reason="needs the extra tune")
     clock = {"now": 0.0}
     monkeypatch.setattr("tiedae_cli.tuning.trial_loop.time.time", lambda: clock["now"])
 
     class Passes(trial_loop.Follower):
         def epoch(self, report: EpochReport) -> None:
-            clock["now"] += 60.0  # a minute per epoch
+            clock["now"] += 60.0
             super().epoch(report)
 
     monkeypatch.setattr("tiedae_cli.tasks.tune.Follower", Passes)
+    return clock
+
+
+@pytest.mark.slow
+def test_the_best_epoch_of_a_trial_whose_time_is_up_may_be_the_chosen_one(
+    tiedae: Tiedae, table: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_minute_per_epoch(monkeypatch)
+    Path("x.yaml").write_text(
+        "data: {dataset: x.npy}\nmodel: {hidden_sizes: [12, 3]}\ntraining: {epochs: 4, batch_size: 50, l2: 5.0}"
+    )
+    ran = tiedae("tune", "x.yaml", "linear_path=none", "--minutes", "5.5", "--json")
+    first, second = ran.lines[:2]
+    assert (first["state"], second["state"], second["epochs"]) == ("finished", "stopped", 2)
+    assert second["validation_mse_per_value"] < first["validation_mse_per_value"]  # without the penalty
+    assert ran.lines[-1]["chosen"]["number"] == 1 and ran.lines[-1]["test"]["model"] > 0
+    assert tiedae("eval", "x-tune", "--json").code == 0
+    assert "l2: 0" in Path("runs/x-tune/best.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_a_trial_whose_time_is_up_is_saved_and_finished_by_the_next_search(
+    tiedae: Tiedae, table: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = a_minute_per_epoch(monkeypatch)
     words = ("tune", "x.npy", "hidden_sizes=12,3", "batch_size=50", "epochs=4", "linear_path=none", "--json")
     stopped = tiedae(*words, "--minutes", "5.5")
     assert stopped.code == 0, stopped.err
     first, second = stopped.lines[:2]
     assert (first["state"], first["epochs"], second["state"], second["epochs"]) == ("finished", 4, "stopped", 2)
-    assert stopped.lines[-1]["chosen"]["number"] == 0
+    assert stopped.lines[-1]["chosen"]["number"] == min(0, 1, key=lambda n: (first, second)[n]["validation_mse_per_value"])
     clock["now"] = 0.0
     again = tiedae(*words, "--trials", "2")
     assert [(one["number"], one["state"], one["epochs"]) for one in again.lines[:-1]] == [(1, "finished", 4)]

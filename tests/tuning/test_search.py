@@ -2,7 +2,9 @@
 
 import json
 import math
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.errors import InputError
+from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.runs.trials import Trial, TuneFolder
 from tiedae_cli.tuning import search as module
 from tiedae_cli.tuning.best_config import gain_lines
@@ -98,6 +101,38 @@ def test_the_search_measures_what_each_choice_gained(tmp_path: Path) -> None:
     expected = f"activation: silu, was elu: {1 - best.value / (best.value + 0.5):.1%} less error than {best.value + 0.5:.6g}"
     assert expected in gain_lines(chosen, search.gains())
     assert max(search.importances(), key=search.importances().__getitem__) != "batch_size"
+
+
+def test_the_first_trials_move_from_the_best_one_and_the_next_stay_near_it(tmp_path: Path) -> None:
+    """Near means 60% of the best trial's choices; of activations that are drawn evenly it would be a fifth."""
+    kept = []
+    for seed in range(8):
+        base = parse_config(
+            f"training: {{learning_rate: 0.02, batch_size: 100, seed: {seed}}}\nmodel: {{activation: elu}}", "x"
+        )
+        search = opened(tmp_path / str(seed), 10, base)
+        rates, activations = [], ["elu"]
+        for settings in proposals(search):
+            rates.append(settings["learning_rate"])
+            kept.append(settings["activation"] == activations[-1])
+            best = search.best()
+            assert best is not None
+            activations.append(best.params["activation"])
+        assert rates[:3] == [0.02, 0.04, 0.01] and activations[:3] == ["elu"] * 3
+    assert 0.5 < sum(kept) / len(kept) < 0.95
+
+
+def test_a_trial_that_would_leave_no_time_for_others_is_pruned(tmp_path: Path) -> None:
+    space, report = dimensions(BASE, [], ItemForm((1, 1, 9), "vectors")), EpochReport("joint", 1, 10, 1, 1, 0.0, 1, 1, True)
+    (tmp_path / "x").mkdir()
+    search = Search(TuneFolder(tmp_path / "x"), BASE, space, None, time.time() + 1000)
+    with search.claimed() as first:
+        assert first is not None and not search.epoch(first, replace(report, seconds=90))  # the start is never pruned
+        train(search, first)
+    for seconds, slow in ((9.0, False), (12.0, True)):  # 90 and 120 seconds for ten epochs: a tenth of the time is 100
+        with search.claimed() as trial:
+            assert trial is not None and search.epoch(trial, replace(report, seconds=seconds)) == slow
+            train(search, trial)
 
 
 def test_only_the_best_trial_keeps_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from tiedae_cli.config.samples import sample_configs
 from tiedae_cli.config.yaml_reader import load_config, parse_config
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.errors import ConfigError
-from tiedae_cli.tuning.search_space import PCA_CLIP, SPACE, Dimension, Value, config_at, dimensions, start
+from tiedae_cli.tuning.search_space import MOVES, PCA_CLIP, SPACE, Dimension, Value, config_at, dimensions, moved, start
 
 IMAGES, VECTORS = ItemForm((1, 28, 28)), ItemForm((1, 1, 30), "vectors")
 
@@ -70,6 +70,36 @@ def test_width_and_depth_narrow_evenly_to_the_code() -> None:
     assert narrow is not None and narrow.model.hidden_sizes == (32, 23, 16)
 
 
+def test_the_first_move_is_to_what_most_sample_configs_have() -> None:
+    base = load_config(sample_configs()["mnist"])
+    space = dimensions(base, [], IMAGES)
+    config = config_at(base, space, moved(start(base, space), MOVES[0], space))
+    assert config is not None and (config.model.linear_path, config.model.output) == ("pca", "clip")
+    assert (config.training.l2, config.training.schedule, config.training.learning_rate) == (0, "one_cycle", 0.01)
+    settled = load_config(sample_configs()["vectors"])
+    space = dimensions(settled, [], VECTORS)
+    assert moved(start(settled, space), MOVES[0], space) == start(settled, space)
+
+
+@pytest.mark.parametrize("name", sorted(sample_configs()))
+def test_all_moves_stay_in_the_space(name: str) -> None:
+    base = load_config(sample_configs()[name])
+    space = dimensions(base, [], form_of(name))
+    assert {key for move in MOVES for key in move} <= {one.name for one in SPACE}
+    for move in MOVES:
+        params = moved(start(base, space), move, space)
+        assert all(params[one.name] in one.choices or one.low <= float(params[one.name]) <= one.high for one in space)
+        config = config_at(base, space, params)
+        assert config is not None and (config != base or params == start(base, space))
+
+
+def test_a_schedule_with_its_own_warm_up_takes_no_other() -> None:
+    base = parse_config("training: {warmup: 0.1}", "x")
+    space = dimensions(base, [], VECTORS)
+    config = config_at(base, space, {**start(base, space), "schedule": "one_cycle"})
+    assert config is not None and (config.training.schedule, config.training.warmup) == ("one_cycle", 0)
+
+
 def test_images_start_at_pca_with_a_clipped_output_only() -> None:
     base = load_config(sample_configs()["digits"])
     space = dimensions(base, [], IMAGES)
@@ -80,7 +110,7 @@ def test_images_start_at_pca_with_a_clipped_output_only() -> None:
 def test_keys_that_the_user_has_set_are_not_searched() -> None:
     base = Config()
     names = {one.name for one in dimensions(base, [("model", "hidden_sizes"), ("training", "optimizer")], VECTORS)}
-    assert names == {"learning_rate", "batch_size", "activation", "noise", "linear_path"}
+    assert names == {"learning_rate", "batch_size", "activation", "schedule", "l2", "noise", "linear_path"}
     everything = list(itertools.chain.from_iterable(one.keys for one in SPACE))
     with pytest.raises(ConfigError, match="nothing is left to search"):
         dimensions(base, everything, VECTORS)

@@ -43,7 +43,7 @@ class TrialResult:
 
     trial: Trial
     state: str
-    """finished, diverged, pruned or stopped."""
+    """finished, diverged, pruned, stopped, or running in another process."""
     epochs: int
     """Done."""
     best_epoch: int | None

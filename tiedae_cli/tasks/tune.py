@@ -177,8 +177,9 @@ def _search(request: TuneRequest, limits: SearchLimits, terminal: Terminal) -> T
     results = source.results()
     tuned = _answer(request, folder, results, prepared)
     start = next((result for result in results if result.trial.number == 0), None)
-    gains, lines = tuple(source.gains()), tuple[str, ...]()
+    gains, lines = tuple[Gain, ...](), tuple[str, ...]()
     if tuned.chosen is not None:
+        gains = tuple(source.gains()) if tuned.chosen.state == FINISHED else ()
         lines = tuple(gain_lines(tuned.chosen, gains))
         text = dump_config(tuned.chosen.trial.config)
         folder.write(folder.best_config, commented(text, tuned.chosen, start, lines, len(results)).encode())
@@ -275,9 +276,8 @@ def _trained(training: Callable[[], None]) -> str:
 
 def _answer(request: TuneRequest, folder: TuneFolder, results: Sequence[TrialResult], prepared: PreparedData) -> Tuned:
     """Choose a trial by validation error, make it the newest run, and draw the curve."""
-    finished = [result for result in results if result.state == FINISHED and result.mse_per_value is not None]
-    if not finished:  # the time was up before: then the best epoch so far
-        finished = [result for result in results if result.state == STOPPED and result.mse_per_value is not None]
+    # Of a trial that the time has stopped, the best epoch so far counts.
+    finished = [result for result in results if result.state in (FINISHED, STOPPED) and result.mse_per_value is not None]
     alike = all(result.trial.config.data == request.base.data for result in results)
     chosen, share = _chosen(request, finished, prepared) if alike else (_lowest_share(request, finished), None)
     curve, picture, test, size = None, None, None, None

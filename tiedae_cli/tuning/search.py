@@ -6,6 +6,7 @@ would. The state is Optuna's storage alone: SQLite in the folder, or any URL, wh
 
 import contextlib
 import logging
+import math
 import socket
 import threading
 import time
@@ -24,7 +25,7 @@ from tiedae_cli.runs.trials import Trial, TrialResult, TuneFolder, remove_weight
 from tiedae_cli.system.locks import holding, is_held
 from tiedae_cli.system.optional_packages import optional_package
 from tiedae_cli.system.random_streams import SEARCH, seeded
-from tiedae_cli.tuning.search_space import Dimension, Value, config_at, start
+from tiedae_cli.tuning.search_space import MOVES, Dimension, Value, config_at, moved, start
 
 if TYPE_CHECKING:
     import optuna
@@ -32,9 +33,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RANDOM_TRIALS = 10  # before TPE has anything to learn from
+KEPT = 0.6  # probability that a random trial keeps a value of the best one so far
+MOVED = 0.3  # standard deviation of the natural logarithm by which a kept value of a range moves
 RUNGS = (0.125, 0.25, 0.5)  # shares of a trial's epochs after which it may be pruned
 BEFORE_PRUNING = 5  # trials
 FEWEST = 4  # finished trials from which importances are computed
+SLOWEST = 0.1  # share of the time that a trial may take, or twice as long as the best one
 FOR_GAINS = 0.2  # largest share of the trials or of the time that measures what each choice gained
 
 
@@ -48,6 +52,22 @@ class Gain:
     """The value of the config that the search started from."""
     error: float | None
     """Validation error with that value; None: not measured."""
+
+
+@dataclass
+class _Open:
+    """A trial that is trained in this process."""
+
+    trial: Any
+    """Optuna's."""
+    prunes: bool
+    """Whether it may be pruned: it is neither the start nor a trial that measures a gain."""
+    longest: float
+    """Seconds that it may take."""
+    seconds: float = 0.0
+    """Of its epochs here."""
+    epochs: int = 0
+    """Done here."""
 
 
 class Search:
@@ -81,7 +101,7 @@ class Search:
         self.start = start(base, space)
         self.place = f"{socket.gethostname()}:{folder.path.resolve()}"  # where the run folders of this process lie
         self.shared = storage is not None
-        self._open: dict[int, Any] = {}  # Optuna's trials by number
+        self._open: dict[int, _Open] = {}  # by number
         self._lock = threading.RLock()
         with holding(folder.path, lambda: None), _storage_errors(storage):
             self.study: optuna.Study = self._create(storage)
@@ -135,6 +155,8 @@ class Search:
             if self.most is not None and len(taken) >= self.most:
                 return None
             self._enqueue_gains(len(taken))
+            if len(taken) == len(known):  # none is waiting
+                self._enqueue_move(known)
             asked = self.study.ask()
             found = self._proposed(asked)
             if found is not None:
@@ -148,11 +170,23 @@ class Search:
         if config is None:
             self.study.tell(asked, state=self.optuna.trial.TrialState.FAIL)
             return None
-        self._open[asked.number] = asked
+        frozen = self.study.get_trials(deepcopy=False)[asked.number]
+        prunes = "fixed_params" not in frozen.system_attrs or "move" in frozen.user_attrs
+        self._open[asked.number] = _Open(asked, prunes, self._longest())
         return Trial(asked.number, self._path(asked.number), config, values)
 
     def _path(self, number: int) -> Path:
         return self.folder.path / f"trial-{number:04}"
+
+    def _enqueue_move(self, known: "Sequence[optuna.trial.FrozenTrial]") -> None:
+        """Ask for the next one of the moves from the best trial that lead somewhere new."""
+        best, points = self.best(), [one.params for one in known]
+        tried = max((one.user_attrs.get("move", -1) for one in known), default=-1)
+        for number, move in list(enumerate(MOVES))[tried + 1 :] if known else []:
+            params = moved(self.start if best is None else best.params, move, self.space)
+            if params not in points:
+                self.study.enqueue_trial(params, user_attrs={"move": number})
+                return
 
     def _enqueue_gains(self, taken: int) -> None:
         """Near the end, ask for trials that differ from the best one in a single choice, which they set back to the start's value."""
@@ -177,26 +211,34 @@ class Search:
     def _changed(self, best: "optuna.trial.FrozenTrial") -> list[str]:
         return [name for name, value in self.start.items() if best.params.get(name) != value]
 
+    def _longest(self) -> float:
+        """Return the seconds that a trial may take, so that it leaves time for others."""
+        best = self.best()
+        if self.deadline is None or best is None or best.duration is None:
+            return math.inf
+        return max(SLOWEST * (self.deadline - self.began), 2 * float(best.duration.total_seconds()))
+
     def epoch(self, trial: Trial, report: EpochReport) -> bool:
-        """Report the error of a few epochs; return whether the trial is worse than most at that point."""
+        """Report the error of a few epochs; return whether the trial is worse than most at that point, or too slow."""
+        one = self._open[trial.number]
+        one.seconds, one.epochs = one.seconds + report.seconds, one.epochs + (report.epoch > 0)
+        if one.prunes and one.seconds / max(one.epochs, 1) * report.epochs > one.longest:
+            return True
         percent = {max(1, round(share * report.epochs)): round(100 * share) for share in RUNGS}.get(report.epoch)
         if percent is None or report.epoch >= report.epochs:
             return False
         with self._lock:
-            asked = self._open[trial.number]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a resumed trial reports again
-                asked.report(report.selection_mse, percent)
-            frozen = self.study.get_trials(deepcopy=False)[trial.number]
-            chosen = "fixed_params" in frozen.system_attrs  # not proposed by the sampler
-            return not chosen and bool(asked.should_prune())
+                one.trial.report(report.selection_mse, percent)
+            return one.prunes and bool(one.trial.should_prune())
 
     def ended(self, trial: Trial, state: str) -> TrialResult:
         """Report a trial's end. Only the best trial keeps its weights, and one whose time was up, which can be resumed."""
         result = result_of(trial, state)
         states = self.optuna.trial.TrialState
         with self._lock:
-            asked = self._open.pop(trial.number)
+            asked = self._open.pop(trial.number).trial
             if state == "stopped":
                 return result
             before = self.best()
@@ -230,7 +272,8 @@ class Search:
             config = self.base if one.number == 0 else config_at(self.base, self.space, one.params)
             assert config is not None  # else its state would be FAIL
             trial = Trial(one.number, self._path(one.number), config, one.params)
-            result = result_of(trial, names[one.state.name])
+            running = one.state.name == "RUNNING" and is_held(trial.folder)  # by another process
+            result = result_of(trial, "running" if running else names[one.state.name])
             found.append(replace(result, mse_per_value=one.value) if one.state.name == "COMPLETE" else result)
         return found
 
@@ -278,11 +321,24 @@ def _sampler(optuna: Any, seed: int, names: Sequence[str]) -> Any:
             return {}
 
         def sample_independent(self, study: Any, trial: Any, name: str, distribution: Any) -> Any:
-            own = int(torch.randint(2**31, (), generator=seeded(seed, SEARCH, trial.number, names.index(name))))
+            generator = seeded(seed, SEARCH, trial.number, names.index(name))
+            finished = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+            if 0 < len(finished) < RANDOM_TRIALS and float(torch.rand((), generator=generator)) < KEPT:
+                return _near(min(finished, key=lambda one: one.value).params[name], distribution, generator)
+            own = int(torch.randint(2**31, (), generator=generator))
             tpe = optuna.samplers.TPESampler(seed=own, n_startup_trials=RANDOM_TRIALS, multivariate=False, constant_liar=False)
             return tpe.sample_independent(study, trial, name, distribution)
 
     return Seeded()
+
+
+def _near(value: Value, distribution: Any, generator: torch.Generator) -> Value:
+    """Return a choice as it is, and a number of a range moved a little."""
+    if isinstance(value, str) or not hasattr(distribution, "high"):
+        return value
+    near = value * math.exp(MOVED * float(torch.randn((), generator=generator)))
+    inside = float(min(max(near, distribution.low), distribution.high))
+    return round(inside) if isinstance(value, int) else inside
 
 
 @contextlib.contextmanager

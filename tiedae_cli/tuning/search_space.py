@@ -3,7 +3,7 @@
 A dimension has a value for every config, so that the config a search starts from is a point of the space as well.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tiedae_cli.config import Config
@@ -16,6 +16,8 @@ Value = float | int | str
 ACTIVATIONS = ("relu", "silu", "gelu", "elu", "tanh")
 OPTIMIZERS = ("adam", "soap", "muon")
 NOISE = (0.0, 0.05, 0.1, 0.2, 0.4)  # deviations of the Gaussian noise on the input; 0 means without noise
+L2 = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)  # 0 means without penalty
+SCHEDULES = ("constant", "cosine", "one_cycle")
 PCA_CLIP = "clip, from PCA"
 
 
@@ -160,6 +162,20 @@ SPACE = (
         logarithmic=False,
     ),
     Dimension(
+        "schedule",
+        (("training", "schedule"), ("training", "warmup")),
+        lambda config: config.training.schedule,
+        lambda config, value: [f"training.schedule={value}", *(["training.warmup=0"] if value == "one_cycle" else [])],
+        choices=SCHEDULES,
+    ),
+    Dimension(
+        "l2",
+        (("training", "l2"),),
+        lambda config: _nearest(config.training.l2, L2),
+        _one(("training", "l2")),
+        choices=L2,
+    ),
+    Dimension(
         "noise",
         (("training", "corruption"), ("training", "corruption_level")),
         _noise,
@@ -182,6 +198,15 @@ SPACE = (
         choices=("none", "pca"),
         images=False,
     ),
+)
+
+
+MOVES: tuple[Mapping[str, Value], ...] = (  # what the first trials change in the best one so far
+    {"schedule": "one_cycle", "l2": 0.0, "output": PCA_CLIP, "linear_path": "pca"},  # as most sample configs
+    {"width": 2.0, "depth": 2.0, "batch_size": 2.0, "learning_rate": 2.0},
+    {"optimizer": "soap"},
+    {"learning_rate": 0.5},
+    {"width": 2.0},
 )
 
 
@@ -209,6 +234,20 @@ def start(base: Config, space: Sequence[Dimension]) -> dict[str, Value]:
     """Return the point of the space that a config is, or is nearest to."""
     found = {one.name: one.now(base) for one in space}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def moved(params: Mapping[str, Value], move: Mapping[str, Value], space: Sequence[Dimension]) -> dict[str, Value]:
+    """Return a point of the space with the values of a move; a dimension that is not searched does not move."""
+    found = dict(params)
+    for one in space:
+        if one.name in move:
+            found[one.name] = move[one.name] if one.choices else _times(one, params[one.name], move[one.name])
+    return found
+
+
+def _times(one: Dimension, value: Value, factor: Value) -> Value:
+    product = _clipped(float(value) * float(factor), one.low, one.high)
+    return round(product) if one.whole else product
 
 
 def config_at(base: Config, space: Sequence[Dimension], values: dict[str, Value]) -> Config | None:
