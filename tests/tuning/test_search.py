@@ -104,22 +104,22 @@ def test_the_search_measures_what_each_choice_gained(tmp_path: Path) -> None:
 
 
 def test_the_first_trials_move_from_the_best_one_and_the_next_stay_near_it(tmp_path: Path) -> None:
-    """Near means 60% of the best trial's choices; of activations that are drawn evenly it would be a fifth."""
+    """A trial keeps 80% of the best one's choices, and draws a fifth of the others like them."""
     kept = []
     for seed in range(8):
         base = parse_config(
             f"training: {{learning_rate: 0.02, batch_size: 100, seed: {seed}}}\nmodel: {{activation: elu}}", "x"
         )
-        search = opened(tmp_path / str(seed), 10, base)
+        search = opened(tmp_path / str(seed), 20, base)
         rates, activations = [], ["elu"]
         for settings in proposals(search):
             rates.append(settings["learning_rate"])
-            kept.append(settings["activation"] == activations[-1])
+            kept += [settings["activation"] == activations[-1]] if len(rates) > 4 else []
             best = search.best()
             assert best is not None
             activations.append(best.params["activation"])
         assert rates[:3] == [0.02, 0.04, 0.01] and activations[:3] == ["elu"] * 3
-    assert 0.5 < sum(kept) / len(kept) < 0.95
+    assert 0.7 < sum(kept) / len(kept) < 0.95
 
 
 def test_a_trial_that_would_leave_no_time_for_others_is_pruned(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_images_start_at_pca_with_a_clipped_output_only() -> None:
 def test_keys_that_the_user_has_set_are_not_searched() -> None:
     base = Config()
     names = {one.name for one in dimensions(base, [("model", "hidden_sizes"), ("training", "optimizer")], VECTORS)}
-    assert names == {"learning_rate", "batch_size", "activation", "schedule", "l2", "noise", "linear_path"}
+    assert names == {"learning_rate", "batch_size", "activation", "code_activation", "schedule", "l2", "noise", "linear_path"}
     everything = list(itertools.chain.from_iterable(one.keys for one in SPACE))
     with pytest.raises(ConfigError, match="nothing is left to search"):
         dimensions(base, everything, VECTORS)

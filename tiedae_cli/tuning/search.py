@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RANDOM_TRIALS = 10  # before TPE has anything to learn from
-KEPT = 0.6  # probability that a random trial keeps a value of the best one so far
+RANDOM_TRIALS = 20  # before TPE has anything to learn from
+KEPT = 0.8  # probability that such a trial keeps a value of the best one so far
 MOVED = 0.3  # standard deviation of the natural logarithm by which a kept value of a range moves
 RUNGS = (0.125, 0.25, 0.5)  # shares of a trial's epochs after which it may be pruned
 BEFORE_PRUNING = 5  # trials

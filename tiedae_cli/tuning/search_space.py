@@ -19,6 +19,7 @@ NOISE = (0.0, 0.05, 0.1, 0.2, 0.4)  # deviations of the Gaussian noise on the in
 L2 = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)  # 0 means without penalty
 SCHEDULES = ("constant", "cosine", "one_cycle")
 PCA_CLIP = "clip, from PCA"
+LINEAR, LIKE_OTHERS = "linear", "as other layers"  # activation of the code
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,14 @@ def _with_image_output(config: Config, value: Value) -> Sequence[str]:
     return [f"model.linear_path={path}", f"model.output={output}"]
 
 
+def _code_activation(config: Config) -> Value | None:
+    """Return whether the code is linear; None if it has an activation of its own, or one that the sparsity needs."""
+    own = config.model.code_activation
+    if own not in (None, "linear") or config.training.sparsity == "kl":
+        return None
+    return LINEAR if own == "linear" else LIKE_OTHERS
+
+
 def _one(key: Key) -> Callable[[Config, Value], Sequence[str]]:
     return lambda config, value: [f"{'.'.join(key)}={value}"]
 
@@ -141,6 +150,13 @@ SPACE = (
         lambda config: config.model.activation if config.model.activation in ACTIVATIONS else None,
         _one(("model", "activation")),
         choices=ACTIVATIONS,
+    ),
+    Dimension(
+        "code_activation",
+        (("model", "code_activation"),),
+        _code_activation,
+        lambda config, value: [f"model.code_activation={'linear' if value == LINEAR else 'null'}"],
+        choices=(LINEAR, LIKE_OTHERS),
     ),
     Dimension(
         "width",
@@ -202,11 +218,19 @@ SPACE = (
 
 
 MOVES: tuple[Mapping[str, Value], ...] = (  # what the first trials change in the best one so far
-    {"schedule": "one_cycle", "l2": 0.0, "output": PCA_CLIP, "linear_path": "pca"},  # as most sample configs
+    {
+        "schedule": "one_cycle",
+        "l2": 0.0,
+        "code_activation": LINEAR,
+        "output": PCA_CLIP,
+        "linear_path": "pca",
+    },  # as most sample configs
     {"width": 2.0, "depth": 2.0, "batch_size": 2.0, "learning_rate": 2.0},
     {"optimizer": "soap"},
     {"learning_rate": 0.5},
+    {"activation": "silu"},
     {"width": 2.0},
+    {"batch_size": 0.5},
 )
 
 
