@@ -4,7 +4,6 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from tiedae_cli.config import Config
 from tiedae_cli.config.yaml_reader import parse_config
 from tiedae_cli.data.item_set import ItemForm
 from tiedae_cli.errors import InputError
-from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.runs.trials import Trial, TuneFolder
 from tiedae_cli.tuning import search as module
 from tiedae_cli.tuning.best_config import gain_lines
@@ -40,11 +38,13 @@ def error_of(trial: Trial) -> float:
     return 1.0 + abs(math.log10(rate / 0.001)) + (0.0 if activation == "silu" else 0.5)
 
 
-def train(search: Search, trial: Trial) -> None:
+def train(search: Search, trial: Trial, error: float | None = None) -> None:
     """Leave what a training would leave."""
     trial.folder.mkdir()
     epoch = {"event": "epoch", "phase": "joint", "epoch": 1, "epochs": 1, "best": True, "seconds": 1.0}
-    line = json.dumps({**epoch, "validation_mse_per_value": error_of(trial), "train_mse_per_value": 1.0})
+    line = json.dumps(
+        {**epoch, "validation_mse_per_value": error_of(trial) if error is None else error, "train_mse_per_value": 1.0}
+    )
     (trial.folder / "metrics.jsonl").write_text(line + "\n")
     search.ended(trial, "finished")
 
@@ -122,17 +122,39 @@ def test_the_first_trials_move_from_the_best_one_and_the_next_stay_near_it(tmp_p
     assert 0.7 < sum(kept) / len(kept) < 0.95
 
 
-def test_a_trial_that_would_leave_no_time_for_others_is_pruned(tmp_path: Path) -> None:
-    space, report = dimensions(BASE, [], ItemForm((1, 1, 9), "vectors")), EpochReport("joint", 1, 10, 1, 1, 0.0, 1, 1, True)
+def test_a_trial_may_take_a_tenth_of_the_time_or_twice_as_long_as_the_best_one(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
+    space = dimensions(BASE, [], ItemForm((1, 1, 9), "vectors"))
     search = Search(TuneFolder(tmp_path / "x"), BASE, space, None, time.time() + 1000)
     with search.claimed() as first:
-        assert first is not None and not search.epoch(first, replace(report, seconds=90))  # the start is never pruned
+        assert first is not None and first.longest == math.inf  # the start is never pruned
         train(search, first)
-    for seconds, slow in ((9.0, False), (12.0, True)):  # 90 and 120 seconds for ten epochs: a tenth of the time is 100
+    with search.claimed() as second:
+        assert second is not None and second.longest == pytest.approx(100, rel=0.02)
+
+
+def test_gains_are_those_of_an_earlier_best_trial_if_a_measurement_became_the_best(tmp_path: Path) -> None:
+    search = opened(tmp_path / "x", trials=9)
+    errors = iter([9.0, 8.0, 1.0, 0.9, 2.0])
+    points = [  # the start, a move, the best; then the best with the start's batch size (better) and learning rate (worse)
+        {"learning_rate": 0.001, "batch_size": 50, "activation": "silu"},
+        {"learning_rate": 0.001, "batch_size": 100, "activation": "silu"},
+        {"learning_rate": 0.02, "batch_size": 50, "activation": "silu"},
+    ]
+    for number in range(5):
+        if number == 2:
+            for point in points:
+                search.study.enqueue_trial(point)
         with search.claimed() as trial:
-            assert trial is not None and search.epoch(trial, replace(report, seconds=seconds)) == slow
-            train(search, trial)
+            assert trial is not None
+            train(search, trial, next(errors))
+    best = search.best()
+    assert best is not None and best.number == 3
+    gains = {gain.name: gain for gain in search.gains()}
+    assert (gains["learning_rate"].error, gains["learning_rate"].beside, gains["learning_rate"].beside_error) == (2.0, 2, 1.0)
+    assert gains["activation"].error is None and "batch_size" not in gains
+    chosen = next(one for one in search.results() if one.trial.number == 3)
+    assert gain_lines(chosen, search.gains())[0] == "learning_rate: 0.001, was 0.02: 50.0% less error than 2, beside trial 2"
 
 
 def test_only_the_best_trial_keeps_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ run itself: the newest one, as its trials never are.
 
 import contextlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +36,8 @@ class Trial:
     config: Config
     settings: Mapping[str, Any]
     """What distinguishes it from the others, by ``section.key``."""
+    longest: float = math.inf
+    """Seconds of steps that its training may take; a trial that would need more is pruned."""
 
 
 @dataclass(frozen=True)

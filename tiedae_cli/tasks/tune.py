@@ -252,7 +252,7 @@ class _Trainer:
         """Start or resume a trial; see ``TrialTrainer``."""
 
         def attach(checkpoints: Checkpoints, trackers: Sequence[Observer], terminal: Terminal | None) -> list[Observer]:
-            return [*train.recorders(checkpoints, trackers, terminal), Follower(epoch, deadline)]
+            return [*train.recorders(checkpoints, trackers, terminal), Follower(epoch, deadline, trial.longest)]
 
         last, where = Run(trial.folder).last, (self.device, Ranks(), None, self.load, attach)
         if last.exists():

@@ -39,9 +39,10 @@ def gain_lines(chosen: TrialResult, gains: Sequence[Gain]) -> list[str]:
     lines = []
     for gain in gains:
         value = f"{gain.name}: {plain(chosen.trial.settings[gain.name])}, was {plain(gain.before)}"
-        if gain.error is None or not chosen.mse_per_value:
+        if not gain.error or gain.beside_error is None:
             lines.append(f"{value}: not measured alone")
             continue
-        change = 1 - chosen.mse_per_value / gain.error
-        lines.append(f"{value}: {abs(change):.1%} {'less' if change >= 0 else 'more'} error than {gain.error:.6g}")
+        change = 1 - gain.beside_error / gain.error
+        other = "" if gain.beside == chosen.trial.number else f", beside trial {gain.beside}"
+        lines.append(f"{value}: {abs(change):.1%} {'less' if change >= 0 else 'more'} error than {gain.error:.6g}{other}")
     return lines

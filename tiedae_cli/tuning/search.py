@@ -52,6 +52,10 @@ class Gain:
     """The value of the config that the search started from."""
     error: float | None
     """Validation error with that value; None: not measured."""
+    beside: int | None = None
+    """The trial that differs from the measured one in this choice alone: the best one, or one that was the best before."""
+    beside_error: float | None = None
+    """Its validation error."""
 
 
 @dataclass
@@ -62,12 +66,6 @@ class _Open:
     """Optuna's."""
     prunes: bool
     """Whether it may be pruned: it is neither the start nor a trial that measures a gain."""
-    longest: float
-    """Seconds that it may take."""
-    seconds: float = 0.0
-    """Of its epochs here."""
-    epochs: int = 0
-    """Done here."""
 
 
 class Search:
@@ -172,8 +170,8 @@ class Search:
             return None
         frozen = self.study.get_trials(deepcopy=False)[asked.number]
         prunes = "fixed_params" not in frozen.system_attrs or "move" in frozen.user_attrs
-        self._open[asked.number] = _Open(asked, prunes, self._longest())
-        return Trial(asked.number, self._path(asked.number), config, values)
+        self._open[asked.number] = _Open(asked, prunes)
+        return Trial(asked.number, self._path(asked.number), config, values, self._longest() if prunes else math.inf)
 
     def _path(self, number: int) -> Path:
         return self.folder.path / f"trial-{number:04}"
@@ -219,15 +217,12 @@ class Search:
         return max(SLOWEST * (self.deadline - self.began), 2 * float(best.duration.total_seconds()))
 
     def epoch(self, trial: Trial, report: EpochReport) -> bool:
-        """Report the error of a few epochs; return whether the trial is worse than most at that point, or too slow."""
-        one = self._open[trial.number]
-        one.seconds, one.epochs = one.seconds + report.seconds, one.epochs + (report.epoch > 0)
-        if one.prunes and one.seconds / max(one.epochs, 1) * report.epochs > one.longest:
-            return True
+        """Report the error of a few epochs; return whether the trial is worse than most at that point."""
         percent = {max(1, round(share * report.epochs)): round(100 * share) for share in RUNGS}.get(report.epoch)
         if percent is None or report.epoch >= report.epochs:
             return False
         with self._lock:
+            one = self._open[trial.number]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a resumed trial reports again
                 one.trial.report(report.selection_mse, percent)
@@ -278,15 +273,23 @@ class Search:
         return found
 
     def gains(self) -> list[Gain]:
-        """Return what each choice of the best trial gained over the config that the search started from."""
-        best = self.best()
+        """Return what each choice of the best trial gained over the config that the search started from.
+
+        If the best trial came out of such a measurement itself, the gains are those beside the trial that was the best before.
+        """
+        best, finished = self.best(), sorted(self._finished(), key=lambda one: one.value or 0.0)
         if best is None:
             return []
         gains = []
         for name in self._changed(best):
-            params = {**best.params, name: self.start[name]}
-            error = next((one.value for one in self._finished() if one.params == params), None)
-            gains.append(Gain(name, self.start[name], error))
+            gain = Gain(name, self.start[name], None)
+            for around in (one for one in finished if one.params.get(name) == best.params[name]):
+                params = {**around.params, name: self.start[name]}
+                error = next((one.value for one in finished if one.params == params), None)
+                if error is not None:
+                    gain = Gain(name, self.start[name], error, around.number, around.value)
+                    break
+            gains.append(gain)
         return gains
 
     def importances(self) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Train trials one after the other, or several at once in processes of their own."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -42,24 +43,39 @@ class Listener(Protocol):
 
 
 class Follower(Observer):
-    """Ends a training that is pruned or whose time is up.
+    """Ends a training that is pruned or too slow, or whose time is up.
 
     Args:
         epoch: called after each epoch.
         deadline: as of ``TrialTrainer.opened``.
+        longest: as of ``Trial``.
     """
 
-    def __init__(self, epoch: Epoch, deadline: float | None) -> None:
-        self._epoch, self._deadline = epoch, deadline
+    def __init__(self, epoch: Epoch, deadline: float | None, longest: float = math.inf) -> None:
+        self._epoch, self._deadline, self._longest = epoch, deadline, longest
+        self._seconds, self._epochs = 0.0, 0  # of the epochs that were trained here
 
     def progress(self, report: Progress) -> None:
-        """Stop if the time is up."""
+        """Stop if the time is up, or if the training would take too long."""
         if self._deadline is not None and time.time() > self._deadline:
             raise StopTraining(STOPPED)
+        if report.phase == JOINT:
+            self._refuse_slowness(report.seconds, report.step / report.steps, report.epochs)
+
+    def _refuse_slowness(self, seconds: float, share: float, epochs: int) -> None:
+        """Stop if all epochs would take too long, judged by the seconds and the share of this one and by those before.
+
+        The first twentieth of what it may take is not judged: it may be a busy moment.
+        """
+        seconds, done = self._seconds + seconds, self._epochs + share
+        if seconds > self._longest / 20 and seconds * epochs > self._longest * done:
+            raise StopTraining(PRUNED)
 
     def epoch(self, report: EpochReport) -> None:
         """Stop if the trial is pruned, or if the time is up before its last epoch."""
         is_last = report.epoch == report.epochs
+        if report.phase == JOINT and report.epoch:
+            self._seconds, self._epochs = self._seconds + report.seconds, self._epochs + 1
         if report.phase == JOINT and self._epoch(report) and not is_last:
             raise StopTraining(PRUNED)
         if not is_last and self._deadline is not None and time.time() > self._deadline:
