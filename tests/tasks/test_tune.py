@@ -15,11 +15,15 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 from conftest import Ran, Tiedae
 
+from tiedae_cli.config import Config
+from tiedae_cli.data.load_data import load_splits
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.run_list import choose_run
 from tiedae_cli.runs.training_state import EpochReport
+from tiedae_cli.tasks import train
 from tiedae_cli.tuning import trial_loop
 
 FAST = ("epochs=2", "hidden_sizes=12,3", "batch_size=50")
@@ -333,6 +337,42 @@ def test_the_best_epoch_of_a_trial_whose_time_is_up_may_be_the_chosen_one(
     assert ran.lines[-1]["chosen"]["number"] == 1 and ran.lines[-1]["test"]["model"] > 0
     assert tiedae("eval", "x-tune", "--json").code == 0
     assert "l2: 0" in Path("runs/x-tune/best.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_a_config_that_takes_too_long_is_searched_with_fewer_epochs(
+    tiedae: Tiedae, table: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A third of six minutes are 120 seconds; 40 epochs of 6 would be twice as long. A continued search keeps the number."""
+    a_minute_per_epoch(monkeypatch)
+    asked: list[int] = []
+
+    def six(config: Config, *_: object) -> float:
+        asked.append(config.training.epochs)
+        return 6.0
+
+    monkeypatch.setattr("tiedae_cli.tasks.train.epoch_seconds", six)
+    Path("x.yaml").write_text("data: {dataset: x.npy}\ntraining: {epochs: 40}")
+    long = ("tune", "x.yaml", "hidden_sizes=12,3", "batch_size=50", "linear_path=none")
+    ran = tiedae(*long, "--minutes", "6", "--json")
+    assert asked == [40] and "all trials train 20 epochs in place of 40, so that one fits into a third of the time" in ran.err
+    assert "epochs: 20" in Path("runs/x-tune/best.yaml").read_text()
+    again = tiedae(*long, "--trials", "1")
+    assert "all trials train 20 epochs in place of 40" in again.err and asked == [40]
+    for more in (("epochs=40", "--minutes", "1"), ("--trials", "1")):
+        assert "epochs in place" not in tiedae(*long, *more, "--run-dir", f"runs/{more[0]}").err
+    assert asked == [40]
+
+
+def test_an_epoch_is_timed_by_its_first_second(table: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config.model_validate({"data": {"dataset": "x.npy"}, "model": {"hidden_sizes": [3], "output": "linear"}})
+    whole = train.epoch_seconds(config, torch.device("cpu"), load_splits)
+    assert 0 < whole < train.ENOUGH
+    monkeypatch.setattr("tiedae_cli.tasks.train.ENOUGH", 0.0)
+    monkeypatch.setattr("tiedae_cli.training.trainer.REPORT_EVERY", 0.0)
+    assert train.epoch_seconds(config, torch.device("cpu"), load_splits) > 0
+    pretrained = config.model_copy(update={"training": config.training.model_copy(update={"pretraining_epochs": 1})})
+    assert train.epoch_seconds(pretrained, torch.device("cpu"), load_splits) == 0
 
 
 @pytest.mark.slow

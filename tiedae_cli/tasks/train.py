@@ -24,11 +24,11 @@ from tiedae_cli.output.training_verdict import TrainingVerdict
 from tiedae_cli.report.report_observer import ReportPage
 from tiedae_cli.runs.checkpoint import Checkpoint
 from tiedae_cli.runs.data_identity import changed_data, comparable, identities
-from tiedae_cli.runs.observer import Observer
+from tiedae_cli.runs.observer import Observer, Progress
 from tiedae_cli.runs.run_config import MAY_CHANGE, config_in_folder, has_path, refused_changes
 from tiedae_cli.runs.run_folder import CONFIG, Run, create_named_run, create_run
 from tiedae_cli.runs.trained_run import OpenRun
-from tiedae_cli.runs.training_state import JOINT
+from tiedae_cli.runs.training_state import JOINT, EpochReport
 from tiedae_cli.scoring.false_alarms import QUANTILE
 from tiedae_cli.scoring.finished_model import finished_parts
 from tiedae_cli.scoring.rankers import RANKERS
@@ -46,6 +46,7 @@ from tiedae_cli.training.training_run import TrainingRun
 
 log = logging.getLogger(__name__)
 
+ENOUGH = 1.0  # seconds of steps that tell how long an epoch takes
 Attach = Callable[[Checkpoints, Sequence[Observer], Terminal | None], list[Observer]]
 
 
@@ -148,6 +149,29 @@ def _new_trainer(config: Config, device: torch.device, ranks: Ranks, load: Load)
     config = _with_shuffle(config, ranks.from_leader(shuffle_of(splits.train, config.training.shuffle)))
     weights = None if config.training.init_from is None else initial_weights(config, splits.form)
     return config, splits, Trainer(config, splits, place, weights)
+
+
+def epoch_seconds(config: Config, device: torch.device, load: Load) -> float:
+    """Return the seconds of the steps of an epoch, judged by the first second of the training; 0 if layers are pretrained first.
+
+    Args:
+        config: the complete config.
+        device: where to compute.
+        load: loads what the data section asks for.
+
+    Raises:
+        DataError: the data is missing or damaged.
+        DivergedError: the first epoch diverges.
+    """
+    _, _, trainer = _new_trainer(config, device, Ranks(), load)
+    for report in trainer.train():
+        if report.phase != JOINT:
+            break
+        if isinstance(report, Progress) and report.seconds > ENOUGH:
+            return report.seconds * report.steps / report.step
+        if isinstance(report, EpochReport) and report.epoch:
+            return report.seconds
+    return 0.0
 
 
 def _sharing(ranks: Ranks) -> Ranks | None:

@@ -43,6 +43,8 @@ from tiedae_cli.tuning.worker_processes import worker_processes
 
 log = logging.getLogger(__name__)
 
+FOR_ONE = 1 / 3  # largest share of a search's time in which one trial trains the config
+
 
 @dataclass(frozen=True)
 class TuneRequest:
@@ -169,7 +171,14 @@ def _search(request: TuneRequest, limits: SearchLimits, terminal: Terminal) -> T
     folder = _folder(request, prepared)
     seconds = None if limits.minutes is None else 60 * limits.minutes
     deadline = None if seconds is None else limits.began + seconds
-    source = Search(folder, request.base, space, limits.trials, deadline, limits.storage)
+    fixed = request.base.training.steps is not None or ("training", "epochs") in limits.fixed
+    epochs = None if seconds is None or fixed else partial(_epochs_in_time, request, seconds)
+    source = Search(folder, request.base, space, limits.trials, deadline, limits.storage, epochs)
+    if source.base.training.epochs < request.base.training.epochs:
+        terminal.note(
+            f"all trials train {source.base.training.epochs:,} epochs in place of {request.base.training.epochs:,}, so that "
+            "one fits into a third of the time"
+        )
     done = source.results()
     terminal.note(f"searches {', '.join(one.name for one in space)}" + (f"; {len(done):,} trials are done" if done else ""))
     with TuneDisplay(terminal, prepared.value_name, _pca_of(request, prepared), limits.trials, seconds, done) as display:
@@ -184,6 +193,13 @@ def _search(request: TuneRequest, limits: SearchLimits, terminal: Terminal) -> T
         text = dump_config(tuned.chosen.trial.config)
         folder.write(folder.best_config, commented(text, tuned.chosen, start, lines, len(results)).encode())
     return replace(tuned, found=Found(start, gains, lines, source.importances()))
+
+
+def _epochs_in_time(request: TuneRequest, seconds: float) -> int:
+    """Return how many of the config's epochs a trial can train in its share of the time, at least one."""
+    epochs = request.base.training.epochs
+    needed = epochs * train.epoch_seconds(request.base, request.device, request.load)
+    return epochs if needed <= FOR_ONE * seconds else max(1, int(epochs * FOR_ONE * seconds / needed))
 
 
 def _folder(request: TuneRequest, prepared: PreparedData) -> TuneFolder:

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tiedae_cli.config import Config
+from tiedae_cli.config.yaml_reader import with_assignments
 from tiedae_cli.errors import InputError
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.runs.trials import Trial, TrialResult, TuneFolder, remove_weights, result_of
@@ -78,6 +79,7 @@ class Search:
         trials: largest number of trials; None: only time limits them.
         deadline: ``time.time()`` at which the search ends; None: only the number limits it.
         storage: URL for Optuna; None: SQLite in the folder.
+        epochs: returns how many epochs the trials of a new study train, at most those of the config; None: those of the config.
 
     Raises:
         InputError: Optuna is not installed, or the storage cannot be used.
@@ -91,6 +93,7 @@ class Search:
         trials: int | None,
         deadline: float | None,
         storage: str | None = None,
+        epochs: Callable[[], int] | None = None,
     ) -> None:
         self.optuna = optional_package("optuna", "tune", "tune without values")
         self.optuna.logging.set_verbosity(self.optuna.logging.WARNING)
@@ -103,6 +106,10 @@ class Search:
         self._lock = threading.RLock()
         with holding(folder.path, lambda: None), _storage_errors(storage):
             self.study: optuna.Study = self._create(storage)
+            if "epochs" not in self.study.user_attrs:
+                self.study.set_user_attr("epochs", base.training.epochs if epochs is None else epochs())
+            if self.study.user_attrs["epochs"] < base.training.epochs:
+                self.base = with_assignments(base, [f"training.epochs={self.study.user_attrs['epochs']}"])
             if not self.study.get_trials(deepcopy=False):
                 self.study.enqueue_trial(self.start)
 
