@@ -364,6 +364,19 @@ def test_a_config_that_takes_too_long_is_searched_with_fewer_epochs(
     assert asked == [40]
 
 
+@pytest.mark.slow
+def test_a_search_ends_when_more_trials_would_be_chosen_by_chance(tiedae: Tiedae, table: np.ndarray) -> None:
+    """With 20 validation items 20 trials are compared, in far less than an hour; a number of trials is what it says."""
+    pytest.importorskip("optuna", reason="needs the extra tune")
+    words = ("tune", "x.npy", "validation=20", "hidden_sizes=12,3", "optimizer=adam", "epochs=1")
+    ran = tiedae(*words, "--minutes", "60", "--json")
+    assert ran.code == 0, ran.err
+    assert "20 trials have finished; among more, 20 validation items would choose by chance (--trials N for more)" in ran.err
+    assert sum(one.get("state") == "finished" for one in ran.lines) == 20
+    more = tiedae(*words, "--trials", f"{len(ran.lines) + 1}", "--json")
+    assert [one["event"] for one in more.lines] == ["run", "run", "done"] and "by chance" not in more.err
+
+
 def test_an_epoch_is_timed_by_its_first_second(table: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config.model_validate({"data": {"dataset": "x.npy"}, "model": {"hidden_sizes": [3], "output": "linear"}})
     whole = train.epoch_seconds(config, torch.device("cpu"), load_splits)

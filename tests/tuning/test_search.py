@@ -133,6 +133,28 @@ def test_a_trial_may_take_a_tenth_of_the_time_or_twice_as_long_as_the_best_one(t
         assert second is not None and second.longest == pytest.approx(100, rel=0.02)
 
 
+def test_a_search_without_a_number_of_trials_compares_as_many_as_it_can_tell_apart(tmp_path: Path) -> None:
+    """The last ones of them measure what each choice gained."""
+    (tmp_path / "x").mkdir()
+    every = dimensions(BASE, [], ItemForm((1, 1, 9), "vectors"))
+    space = [one for one in every if one.name in ("learning_rate", "batch_size", "activation")]
+    search = Search(TuneFolder(tmp_path / "x"), BASE, space, None, time.time() + 1000, finished=20)
+    pruned = 0
+    while True:
+        with search.claimed() as trial:
+            if trial is None:
+                break
+            if trial.number % 5 == 4:
+                (trial.folder).mkdir()
+                search.ended(trial, "pruned")
+                pruned += 1
+            else:
+                train(search, trial)
+    states = [one.state for one in search.results()]
+    assert states.count("finished") == 20 and states.count("pruned") == pruned > 2
+    assert any(gain.error is not None for gain in search.gains())
+
+
 def test_gains_are_those_of_an_earlier_best_trial_if_a_measurement_became_the_best(tmp_path: Path) -> None:
     search = opened(tmp_path / "x", trials=9)
     errors = iter([9.0, 8.0, 1.0, 0.9, 2.0])

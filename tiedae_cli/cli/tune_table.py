@@ -17,8 +17,11 @@ from tiedae_cli.tasks.tune import Found, Tuned
 
 BEST = 10  # trials of a search that the table shows
 OPTIONAL_TUNE_COLUMNS = (
+    "code_activation",
+    "l2",
     "seconds",
     "epochs",
+    "schedule",
     "PCA's",
     "output",
     "noise",

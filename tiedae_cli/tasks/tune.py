@@ -43,6 +43,7 @@ from tiedae_cli.tuning.worker_processes import worker_processes
 
 log = logging.getLogger(__name__)
 
+COMPARED = 16  # trials that a search in limited time compares at least, however few validation items there are
 FOR_ONE = 1 / 3  # largest share of a search's time in which one trial trains the config
 
 
@@ -173,7 +174,8 @@ def _search(request: TuneRequest, limits: SearchLimits, terminal: Terminal) -> T
     deadline = None if seconds is None else limits.began + seconds
     fixed = request.base.training.steps is not None or ("training", "epochs") in limits.fixed
     epochs = None if seconds is None or fixed else partial(_epochs_in_time, request, seconds)
-    source = Search(folder, request.base, space, limits.trials, deadline, limits.storage, epochs)
+    compared = None if limits.trials is not None else max(COMPARED, len(prepared.splits.validation))
+    source = Search(folder, request.base, space, limits.trials, deadline, limits.storage, epochs, compared)
     if source.base.training.epochs < request.base.training.epochs:
         terminal.note(
             f"all trials train {source.base.training.epochs:,} epochs in place of {request.base.training.epochs:,}, so that "
@@ -184,6 +186,11 @@ def _search(request: TuneRequest, limits: SearchLimits, terminal: Terminal) -> T
     with TuneDisplay(terminal, prepared.value_name, _pca_of(request, prepared), limits.trials, seconds, done) as display:
         _train_all(request, source, display, deadline)
     results = source.results()
+    if compared is not None and sum(result.state == FINISHED for result in results) >= compared:
+        items = len(prepared.splits.validation)
+        terminal.note(
+            f"{compared:,} trials have finished; among more, {items:,} validation items would choose by chance (--trials N for more)"
+        )
     tuned = _answer(request, folder, results, prepared)
     start = next((result for result in results if result.trial.number == 0), None)
     gains, lines = tuple[Gain, ...](), tuple[str, ...]()

@@ -80,6 +80,7 @@ class Search:
         deadline: ``time.time()`` at which the search ends; None: only the number limits it.
         storage: URL for Optuna; None: SQLite in the folder.
         epochs: returns how many epochs the trials of a new study train, at most those of the config; None: those of the config.
+        finished: largest number of trials that are compared, pruned ones not counted; None: any.
 
     Raises:
         InputError: Optuna is not installed, or the storage cannot be used.
@@ -94,10 +95,12 @@ class Search:
         deadline: float | None,
         storage: str | None = None,
         epochs: Callable[[], int] | None = None,
+        finished: int | None = None,
     ) -> None:
         self.optuna = optional_package("optuna", "tune", "tune without values")
         self.optuna.logging.set_verbosity(self.optuna.logging.WARNING)
         self.folder, self.base, self.space, self.most, self.deadline = folder, base, space, trials, deadline
+        self.most_finished = finished
         self.began = time.time()
         self.start = start(base, space)
         self.place = f"{socket.gethostname()}:{folder.path.resolve()}"  # where the run folders of this process lie
@@ -157,7 +160,7 @@ class Search:
         while True:
             known = self.study.get_trials(deepcopy=False)
             taken = [one for one in known if one.state.name != "WAITING"]
-            if self.most is not None and len(taken) >= self.most:
+            if self._left(len(taken)) <= 0:
                 return None
             self._enqueue_gains(len(taken))
             if len(taken) == len(known):  # none is waiting
@@ -204,9 +207,14 @@ class Search:
             if params not in known and len(params) == len(self.space):
                 self.study.enqueue_trial(params, skip_if_exists=True)
 
+    def _left(self, taken: int) -> float:
+        """Return how many trials may follow."""
+        left = math.inf if self.most is None else float(self.most - taken)
+        return left if self.most_finished is None else min(left, self.most_finished - len(self._finished()))
+
     def _is_near_end(self, taken: int, best: "optuna.trial.FrozenTrial") -> bool:
         changed = len(self._changed(best))
-        if self.most is not None and self.most - taken <= min(changed, int(self.most * FOR_GAINS)):
+        if self._left(taken) <= min(changed, FOR_GAINS * min(self.most or math.inf, self.most_finished or math.inf)):
             return True
         if self.deadline is None:
             return False
