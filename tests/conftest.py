@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import struct
 import urllib.error
 import urllib.request
@@ -17,6 +18,10 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a script started the suite in the background; its signals are tested
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # by nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if not torch.cuda.is_available():  # before torch imports Triton: without a GPU its kernels can only be interpreted
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
