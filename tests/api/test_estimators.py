@@ -64,6 +64,7 @@ def test_rows_do_not_depend_on_the_rows_beside_them(empty_folder: Path) -> None:
         np.testing.assert_allclose(alone, function(X), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_threshold_of_the_detector_is_the_models(empty_folder: Path) -> None:
     detector = tiedae.TiedOutlierDetector(random_state=1, **QUICK).fit(X)
     run = tiedae.train(X, "anomalies", test=0, seed=1, steps=30, hidden_sizes=(8, 2), quiet=True)
@@ -98,6 +99,7 @@ def test_estimators_compose(empty_folder: Path) -> None:
     assert os.listdir() == []
 
 
+@pytest.mark.slow
 def test_estimators_take_frames_and_sparse_matrices(empty_folder: Path) -> None:
     pandas, scipy = pytest.importorskip("pandas"), pytest.importorskip("scipy.sparse")
     frame = pandas.DataFrame(X, columns=list("abcd"))

@@ -427,6 +427,7 @@ def test_a_trained_model_keeps_its_own_statistics() -> None:
     assert "made for vectors of 6 features, but x.npy now has vectors of 5 features" in result.stderr
 
 
+@pytest.mark.slow
 def test_vectors_have_no_picture_and_need_a_linear_output() -> None:
     load(vectors())
     trained_vectors()
@@ -471,6 +472,7 @@ def test_an_empty_test_split_is_no_obstacle() -> None:
     assert result.exit_code == 2 and "x.npy: its test split is empty" in result.stderr
 
 
+@pytest.mark.slow
 def test_resuming_on_other_data_is_refused() -> None:
     load(vectors())
     trained_vectors()

@@ -62,6 +62,7 @@ def test_training_and_test_images_of_two_sizes(write_mnist: WriteMnist, write_id
     )
 
 
+@pytest.mark.slow
 def test_a_truncated_file_and_no_network(write_mnist: WriteMnist, tmp_path: Path, tiedae: Tiedae) -> None:
     path = write_mnist() / "MNIST" / "raw" / IMAGES
     path.write_bytes(path.read_bytes()[:5000])

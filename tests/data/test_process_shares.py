@@ -82,6 +82,7 @@ def row_numbers(splits: Splits, ranks: Ranks, stride: int) -> list[object]:
     return ranks.led(read)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["windows", "windows of a csv with gaps"])
 def test_rows_of_windows_have_the_numbers_that_one_process_gives_them(tmp_path: Path, source: str) -> None:
     """A row is numbered within its split, in the report of a training as in that of its checkpoint."""

@@ -123,6 +123,7 @@ def test_vectors_have_no_ratio_to_a_peak_and_no_ssim() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_new_metric_is_one_row(digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row in the list, and tables, JSON and the report have it."""
     row = Metric(

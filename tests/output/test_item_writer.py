@@ -131,6 +131,7 @@ def test_parquet_refuses_a_column_of_two_types() -> None:
     assert not Path("x.parquet").exists()
 
 
+@pytest.mark.slow
 def test_codes_decode_alike_from_parquet_and_npy(digits_run: Path) -> None:
     runner = CliRunner()
     for kind in ("npy", "parquet"):

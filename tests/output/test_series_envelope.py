@@ -15,6 +15,7 @@ from tiedae_cli.output.figures import Envelope
 from tiedae_cli.output.series_envelope import EnvelopeBuilder, RowNumbers
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=12), st.integers(0, 3))
 def test_each_bin_holds_the_extremes_of_its_rows(sizes: list[int], columns: int) -> None:
     random = np.random.default_rng(sum(sizes))

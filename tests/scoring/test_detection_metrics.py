@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tiedae_cli.scoring.detection_metrics import auroc, average_precision, precision_at_n
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=12), st.lists(st.integers(0, 6), min_size=1, max_size=12))
 def test_average_precision_and_precision_at_n(usual: list[int], strange: list[int]) -> None:
     everything = [(score, 0) for score in usual] + [(score, 1) for score in strange]
@@ -28,6 +29,7 @@ def test_average_precision_and_precision_at_n(usual: list[int], strange: list[in
     assert precision_at_n(*scores) == pytest.approx(expected / len(strange), abs=1e-9)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(0, 6), min_size=1, max_size=20), st.lists(st.integers(0, 6), min_size=1, max_size=20), st.booleans()
 )

@@ -217,6 +217,7 @@ def test_a_run_that_cannot_be_begun_leaves_nothing(config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_figures_on_a_full_disk_leave_the_trained_model(config, tmp_path):
     with largest_file(25_000):
         result = train("--config", config, "--run-dir", tmp_path / "run", "--set", "model.hidden_sizes=[8]")

@@ -99,6 +99,7 @@ def test_two_keys_are_a_choice_which_id_makes(tiedae: Tiedae) -> None:
     assert tiedae("score", "runs/windows", "log.csv", *SCORE).lines[0]["id"] == TIMES[0]  # the time of its row
 
 
+@pytest.mark.slow
 def test_every_format_carries_the_id(tiedae: Tiedae) -> None:
     write_log(time=TIMES)
     for kind in ("csv", "parquet", "jsonl"):

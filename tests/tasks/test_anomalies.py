@@ -63,6 +63,7 @@ def test_rows_get_scores_verdicts_and_labels(folder: Path) -> None:
     assert said["expected_false_alarm_rate"] == pytest.approx(2 / 112)
 
 
+@pytest.mark.slow
 def test_explanations_name_the_broken_columns(folder: Path) -> None:
     lines = invoke("score", str(folder / "run"), "--top", "40", "--explain", "2", "-q")[0]
     for line in lines:
@@ -104,6 +105,7 @@ def test_labels_of_one_kind_give_no_auroc(folder: Path, tmp_path: Path) -> None:
     assert "all 29 labelled items are normal; AUROC needs normal and anomalous items" in stderr
 
 
+@pytest.mark.slow
 def test_anomaly_options_that_cannot_work_are_refused(folder: Path, tmp_path: Path) -> None:
     run = str(folder / "run")
     assert "which needs 9,999: --false-alarms" in invoke("score", run, "--false-alarms", "0.0001", code=2)[1]

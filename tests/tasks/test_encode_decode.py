@@ -88,6 +88,7 @@ def test_small_blocks_give_the_same_codes_as_one_large_block(model: TiedAutoenco
     assert close(load(run("encode", "-", stdin=Path("x.npy").read_bytes())[0]), whole)
 
 
+@pytest.mark.slow
 def test_every_format_holds_the_same_codes(model: TiedAutoencoder) -> None:
     codes = load(run("encode", "x.npy")[0])
     for name in ("codes.npy", "codes.csv", "codes.jsonl"):
@@ -236,6 +237,7 @@ def test_large_pictures_have_a_smaller_limit() -> None:
     assert figures.most_pictures(ItemForm((3, 9000, 9000))) == 1
 
 
+@pytest.mark.slow
 def test_an_output_device_is_written_to_and_not_replaced() -> None:
     before = os.stat("/dev/null").st_rdev
     run("encode", "x.npy", "--format", "npy", "-o", "/dev/null")

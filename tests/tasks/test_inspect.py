@@ -70,6 +70,7 @@ def test_features_are_drawn_strongest_first_as_sharp_squares() -> None:
     assert found == [1, 3, 2, 0]
 
 
+@pytest.mark.slow
 def test_at_most_a_hundred_features_are_drawn() -> None:
     assert features(torch.randn(150, 64), ItemForm((1, 8, 8))).shape == (10 * 72 + 8, 10 * 72 + 8, 3)
 
@@ -161,6 +162,7 @@ def test_features_of_vectors_are_refused(tmp_path: Path, tiedae: Tiedae) -> None
     assert "vectors of 6 features, 1 x 1 x 6, standardized by the training split" in plain.out
 
 
+@pytest.mark.slow
 def test_too_few_validation_items_for_the_rate_are_named_beside_the_threshold(tiedae: Tiedae, empty_folder: Path) -> None:
     np.save("x.npy", np.random.default_rng(0).normal(size=(400, 3)))
     words = ("train", "x.npy", "epochs=1", "hidden_sizes=2", "--run-dir")
