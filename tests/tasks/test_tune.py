@@ -20,6 +20,7 @@ from conftest import Ran, Tiedae
 
 from tiedae_cli.config import Config
 from tiedae_cli.data.load_data import load_splits
+from tiedae_cli.errors import DataError, DivergedError, TiedaeError
 from tiedae_cli.runs import checkpoint as checkpoints
 from tiedae_cli.runs.run_list import choose_run
 from tiedae_cli.runs.training_state import EpochReport
@@ -74,8 +75,6 @@ def own_curve(tiedae: Tiedae, table: np.ndarray) -> Ran:
 
 def validation_errors_of_pca(run: str) -> list[float]:
     """Return the validation errors of 0, 1 ... components by numpy alone, from the splits that the run's config means."""
-    from tiedae_cli.data.load_data import load_splits
-
     splits = load_splits(checkpoints.load(Path(run, "best.safetensors")).config.data)
     train, held = (splits.get(name).batch(0, len(splits.get(name))).astype(np.float64) for name in ("train", "validation"))
     center = train.mean(0)
@@ -362,6 +361,24 @@ def test_a_config_that_takes_too_long_is_searched_with_fewer_epochs(
     for more in (("epochs=40", "--minutes", "1"), ("--trials", "1")):
         assert "epochs in place" not in tiedae(*long, *more, "--run-dir", f"runs/{more[0]}").err
     assert asked == [40]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [DivergedError("epoch 1: the error is not finite"), DataError("x.npy: has just gone")])
+def test_an_error_while_an_epoch_is_timed_is_not_one_of_the_storage(
+    tiedae: Tiedae, table: np.ndarray, monkeypatch: pytest.MonkeyPatch, error: TiedaeError
+) -> None:
+    """A config that diverges is no reason to give up: other trials may not."""
+    clock = a_minute_per_epoch(monkeypatch)
+
+    def fails(*_: object) -> float:
+        raise error
+
+    monkeypatch.setattr("tiedae_cli.tasks.train.epoch_seconds", fails)
+    ran = tiedae("tune", "x.npy", "hidden_sizes=12,3", "batch_size=50", "--minutes", "2")
+    assert "--storage" not in ran.err and (clock["now"] > 0) == isinstance(error, DivergedError)
+    assert ran.code == (0 if isinstance(error, DivergedError) else 2), ran.err
+    assert isinstance(error, DivergedError) or "x.npy: has just gone" in ran.err
 
 
 @pytest.mark.slow

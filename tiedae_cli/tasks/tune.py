@@ -203,9 +203,12 @@ def _search(request: TuneRequest, limits: SearchLimits, terminal: Terminal) -> T
 
 
 def _epochs_in_time(request: TuneRequest, seconds: float) -> int:
-    """Return how many of the config's epochs a trial can train in its share of the time, at least one."""
+    """Return how many of the config's epochs a trial can train in its share of the time, at least one; all if the config diverges."""
     epochs = request.base.training.epochs
-    needed = epochs * train.epoch_seconds(request.base, request.device, request.load)
+    try:
+        needed = epochs * train.epoch_seconds(request.base, request.device, request.load)
+    except DivergedError:
+        return epochs
     return epochs if needed <= FOR_ONE * seconds else max(1, int(epochs * FOR_ONE * seconds / needed))
 
 

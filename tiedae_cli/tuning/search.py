@@ -107,14 +107,23 @@ class Search:
         self.shared = storage is not None
         self._open: dict[int, _Open] = {}  # by number
         self._lock = threading.RLock()
-        with holding(folder.path, lambda: None), _storage_errors(storage):
+        with self._storage_held(storage):
             self.study: optuna.Study = self._create(storage)
-            if "epochs" not in self.study.user_attrs:
-                self.study.set_user_attr("epochs", base.training.epochs if epochs is None else epochs())
-            if self.study.user_attrs["epochs"] < base.training.epochs:
-                self.base = with_assignments(base, [f"training.epochs={self.study.user_attrs['epochs']}"])
+        if "epochs" not in self.study.user_attrs:
+            count = base.training.epochs if epochs is None else epochs()
+            with self._storage_held(storage):
+                if "epochs" not in self.study.user_attrs:  # another process may have been faster
+                    self.study.set_user_attr("epochs", count)
+        if self.study.user_attrs["epochs"] < base.training.epochs:
+            self.base = with_assignments(base, [f"training.epochs={self.study.user_attrs['epochs']}"])
+        with self._storage_held(storage):
             if not self.study.get_trials(deepcopy=False):
                 self.study.enqueue_trial(self.start)
+
+    @contextlib.contextmanager
+    def _storage_held(self, storage: str | None) -> Iterator[None]:
+        with holding(self.folder.path, lambda: None), _storage_errors(storage):
+            yield
 
     def _create(self, storage: str | None) -> "optuna.Study":
         url = storage or f"sqlite:///{self.folder.path.resolve() / 'study.db'}"

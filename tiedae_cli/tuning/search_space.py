@@ -5,8 +5,9 @@ A dimension has a value for every config, so that the config a search starts fro
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
-from tiedae_cli.config import Config
+from tiedae_cli.config import Config, Schedule
 from tiedae_cli.config.keys import Key
 from tiedae_cli.config.yaml_reader import with_assignments
 from tiedae_cli.data.item_set import ItemForm
@@ -17,7 +18,7 @@ ACTIVATIONS = ("relu", "silu", "gelu", "elu", "tanh")
 OPTIMIZERS = ("adam", "soap", "muon")
 NOISE = (0.0, 0.05, 0.1, 0.2, 0.4)  # deviations of the Gaussian noise on the input; 0 means without noise
 L2 = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)  # 0 means without penalty
-SCHEDULES = ("constant", "cosine", "one_cycle")
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
 PCA_CLIP = "clip, from PCA"
 LINEAR, LIKE_OTHERS = "linear", "as other layers"  # activation of the code
 
