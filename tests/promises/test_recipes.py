@@ -77,11 +77,11 @@ class Grouped(Layer):
     def fan_in(self, part: str) -> float:
         return (self.inputs if part == "encoder" else self.outputs) / self.groups
 
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         product = torch.einsum("bgi,goi->bgo", x.unflatten(1, (self.groups, -1)), weight).flatten(1)
         return product if bias is None else product + bias
 
-    def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         product = torch.einsum("bgo,goi->bgi", h.unflatten(1, (self.groups, -1)), weight).flatten(1)
         return product if bias is None else product + bias
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from tiedae_cli.config import Activation, Loss, ModelConfig, TrainingConfig
 from tiedae_cli.config.schema import Output
 from tiedae_cli.data.item_set import ItemForm
+from tiedae_cli.model import products
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import TiedAutoencoder, build_autoencoder
 from tiedae_cli.system.devices import Place
@@ -87,6 +88,26 @@ def test_gradient_matches_autograd(activation: str, loss: Loss, output: str, dep
     torch.testing.assert_close(parameters.gradient, flat(model, gradient=True), rtol=1e-10, atol=1e-12)
     with torch.no_grad():
         torch.testing.assert_close(squared_error, (model(batch()) - batch()).square().sum(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("path", ["none", "pca"])
+@pytest.mark.parametrize("smallest", [1, ITEMS * 7 * 3 + 1], ids=["all products", "the large products"])
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_gradient_matches_autograd_where_onednn_multiplies(
+    activation: str, smallest: int, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its results are in new memory in each step; those of the other library, next to them, are not."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    monkeypatch.setattr(products, "prefers_onednn", lambda: True)
+    monkeypatch.setattr(products, "SMALLEST", smallest)
+    model = make_model(torch.float32, activation=activation, linear_path=path)
+    x = batch().to(torch.float32)
+    squared_error, parameters = by_hand(model, x, "mse", torch.float32)
+    loss_of(model, x, "mse").backward()
+    torch.testing.assert_close(parameters.gradient, flat(model, gradient=True), rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(squared_error, (model(x) - x).square().sum(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("corrupted", [False, True])

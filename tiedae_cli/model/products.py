@@ -5,12 +5,16 @@ it is twice as fast. The choice depends only on the processor and the shapes, so
 """
 
 import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from tiedae_cli.system.portability import is_amd
 
+Call = Callable[[], object]
 SMALLEST = 1 << 20  # multiplications per product, above which the overhead of a call is negligible
 
 
@@ -37,12 +41,38 @@ def onednn_product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     Raises:
         AttributeError: this version of torch lacks the private operator.
     """
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), bias, "none", [], "")
-    return product
+    return _onednn(a, b, bias)()
 
 
-def product(a: Tensor, b: Tensor, memory: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return A B, plus a bias on each row, in ``memory`` or in new memory, as the faster library does it; no gradients.
+def _onednn(a: Tensor, b: Tensor, bias: Tensor | None) -> Callable[[], Tensor]:
+    return partial(torch.ops.mkldnn._linear_pointwise, a, b.t(), bias, "none", [], "")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A product of the values that its operands hold when it is called; what depends only on their shapes is decided before.
+
+    A step calls it hundreds of times per second, each time after another product has evicted Python's code from the caches.
+    """
+
+    call: Callable[[], Tensor]
+    result: Tensor | None
+    """Where the result is after each call; None: in new memory each time."""
+
+    def then(self, use: Callable[[Tensor], Sequence[Call]]) -> list[Call]:
+        """Return the calls that multiply and then do what ``use`` returns for the result."""
+        if self.result is not None:
+            return [self.call, *use(self.result)]
+
+        def both() -> None:
+            for call in use(self.call()):
+                call()
+
+        return [both]
+
+
+def prepare(a: Tensor, b: Tensor, memory: Tensor, bias: Tensor | None = None) -> Prepared:
+    """Prepare A B, plus a bias on each row, by the faster library, in ``memory`` or in new memory; no gradients.
 
     Args:
         a: (m, k)
@@ -52,11 +82,13 @@ def product(a: Tensor, b: Tensor, memory: Tensor, bias: Tensor | None = None) ->
     """
     size = a.shape[0] * a.shape[1] * b.shape[1]
     if size >= SMALLEST and memory.dtype == torch.float32 and memory.device.type == "cpu" and prefers_onednn():
-        return onednn_product(a, b, bias)
-    return torch.mm(a, b, out=memory) if bias is None else torch.addmm(bias, a, b, out=memory)
+        return Prepared(_onednn(a, b, bias), None)
+    if bias is None:
+        return Prepared(partial(torch.mm, a, b, out=memory), memory)
+    return Prepared(partial(torch.addmm, bias, a, b, out=memory), memory)
 
 
 def multiply(a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Write what ``product`` computes to ``out``, which is returned."""
-    found = product(a, b, out, bias)
+    """Write A B, plus a bias on each row, to ``out``, which is returned."""
+    found = prepare(a, b, out, bias).call()
     return found if found is out else out.copy_(found)

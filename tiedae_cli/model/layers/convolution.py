@@ -63,12 +63,12 @@ class Convolution(Layer):
             return self.weight[0].numel()
         return self.output_shape[0] * (self.kernel / self.stride) ** 2
 
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
-        """Return W x + b, (B, C, H, W) -> (B, K, h, w), in new memory."""
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return W x + b, (B, C, H, W) -> (B, K, h, w)."""
         return F.conv2d(_laid_out(x), weight, bias, self.stride, self.padding)
 
-    def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
-        """Return W^T h + c, (B, K, h, w) -> (B, C, H, W), in new memory."""
+    def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return W^T h + c, (B, K, h, w) -> (B, C, H, W)."""
         return F.conv_transpose2d(_laid_out(h), weight, bias, self.stride, self.padding, self.rest)
 
     def weight_gradient(self, below: Tensor, above: Tensor, out: Tensor) -> None:

@@ -1,5 +1,6 @@
 """The dense layer: W is a matrix."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from tiedae_cli.config import Activation
 from tiedae_cli.model.activations import AnyActivation
 from tiedae_cli.model.layers.layer import Layer
-from tiedae_cli.model.products import multiply, product
+from tiedae_cli.model.products import Call, Prepared, multiply, prepare
 
 
 class Dense(Layer):
@@ -35,21 +36,34 @@ class Dense(Layer):
         """Return I for the encoder, O for the decoder."""
         return self.inputs if part == "encoder" else self.outputs
 
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return W x + b, (B, I) -> (B, O)."""
-        if memory is not None:
-            return product(x, weight.t(), memory, bias)
         return torch.mm(x, weight.t()) if bias is None else torch.addmm(bias, x, weight.t())
 
-    def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
+    def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return W^T h + c, (B, O) -> (B, I)."""
-        if memory is not None:
-            return product(h, weight, memory, bias)
         return torch.mm(h, weight) if bias is None else torch.addmm(bias, h, weight)
 
     def weight_gradient(self, below: Tensor, above: Tensor, out: Tensor) -> None:
         """Write above^T below, (O, I)."""
         multiply(above.t(), below, out)
+
+    def prepared(self, part: str, values: Tensor, weight: Tensor, bias: Tensor | None, memory: Tensor | None) -> Prepared:
+        """Prepare W x + b or W^T h + c, by the faster library."""
+        if memory is None:
+            return super().prepared(part, values, weight, bias, memory)
+        return prepare(values, weight.t() if part == "encoder" else weight, memory, bias)
+
+    def prepared_difference(self, h: Tensor, weight: Tensor, bias: Tensor, target: Tensor, out: Tensor) -> list[Call]:
+        """Prepare W^T h + c - target; torch's own product adds to c - target, which saves reading the result again."""
+        if prepare(h, weight, out).result is None:
+            return super().prepared_difference(h, weight, bias, target, out)
+        return [partial(torch.sub, bias, target, out=out), partial(torch.addmm, out, h, weight, out=out)]
+
+    def prepared_weight_gradient(self, below: Tensor, above: Tensor, out: Tensor) -> list[Call]:
+        """Prepare above^T below, (O, I)."""
+        product = prepare(above.t(), below, out)
+        return product.then(lambda result: [] if result is out else [partial(out.copy_, result)])
 
     def operator(self, part: str) -> tuple[str, dict[str, Any]]:
         """Return ONNX's Gemm, which transposes the weight for the encoder."""

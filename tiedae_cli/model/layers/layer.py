@@ -6,6 +6,7 @@ Shapes: B items per batch; the encoder takes I values and returns O (the decoder
 
 import math
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from tiedae_cli.config import Activation
 from tiedae_cli.model.activations import ACTIVATIONS, AnyActivation
+from tiedae_cli.model.products import Call, Prepared
 
 Shape = tuple[int, ...]
 
@@ -112,18 +114,17 @@ class Layer(nn.Module, ABC):
         """Return the number of values that add up to an output of ``encoder`` or ``decoder``."""
 
     @abstractmethod
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return W x + b, (B, *input_shape) -> (B, *output_shape).
 
         Args:
             x: input.
             weight: W, possibly in another dtype than the parameter.
             bias: b; None for no bias.
-            memory: for the result; a library that allocates its results does not use it.
         """
 
     @abstractmethod
-    def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
+    def transposed_product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return W^T h + c, (B, *output_shape) -> (B, *input_shape); same arguments as ``product``."""
 
     @property
@@ -148,18 +149,36 @@ class Layer(nn.Module, ABC):
     def operator(self, part: str) -> tuple[str, dict[str, Any]]:
         """Return the ONNX operator that applies weight and bias of ``encoder`` or ``decoder``, with its attributes."""
 
-    # Memory layout of the products
+    # What a kind may define to make a step faster: memory layout, and products that are prepared once and called in each step
 
     fills_given_memory = True
-    """Whether the products can write to the given memory."""
+    """Whether the prepared products may write to the given memory."""
 
     def buffer(self, items: int, shape: Shape, like: Tensor) -> Tensor:
         """Return zeros, (items, *shape), in the layout in which products are fastest; dtype and device as ``like``."""
         return like.new_zeros(items, *shape)
 
-    def transposed_difference(self, h: Tensor, weight: Tensor, bias: Tensor, target: Tensor, out: Tensor) -> Tensor:
-        """Write W^T h + c - target to ``out``, (B, *input_shape), and return it."""
-        return torch.sub(self.transposed_product(h, weight, bias, out), target, out=out)
+    def prepared(self, part: str, values: Tensor, weight: Tensor, bias: Tensor | None, memory: Tensor | None) -> Prepared:
+        """Prepare ``product`` (part ``encoder``) or ``transposed_product`` (``decoder``) of the values of each later call.
+
+        Args:
+            part: which of the two.
+            values: x or h.
+            weight: W.
+            bias: b or c; None for no bias.
+            memory: for the result; a kind that allocates its results does not use it.
+        """
+        product = self.product if part == "encoder" else self.transposed_product
+        return Prepared(partial(product, values, weight, bias), None)
+
+    def prepared_difference(self, h: Tensor, weight: Tensor, bias: Tensor, target: Tensor, out: Tensor) -> list[Call]:
+        """Return the calls that write W^T h + c - target to ``out``, (B, *input_shape)."""
+        product = self.prepared("decoder", h, weight, bias, out)
+        return product.then(lambda result: [partial(torch.sub, result, target, out=out)])
+
+    def prepared_weight_gradient(self, below: Tensor, above: Tensor, out: Tensor) -> list[Call]:
+        """Return the calls that do what ``weight_gradient`` does."""
+        return [partial(self.weight_gradient, below, above, out)]
 
 
 def _draw(weight: Tensor, fan_in: float, generator: torch.Generator) -> None:

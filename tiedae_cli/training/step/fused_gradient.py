@@ -4,6 +4,7 @@ B items per batch, D values per item, N units of a layer.
 """
 
 from dataclasses import fields
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from tiedae_cli.config import Loss
 from tiedae_cli.model.activations import ACTIVATIONS, ActivationKind
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.layers import Layer
+from tiedae_cli.model.products import Call
 from tiedae_cli.training.step import fused_kernels as kernels
 from tiedae_cli.training.step.gradient import Gradient, Half
 from tiedae_cli.training.step.parameters import FlatParameters
@@ -29,15 +31,18 @@ class FusedHalf(Half):
         super().__post_init__()
         self.name = _name(self.activation)
 
-    def forward(self) -> None:
-        """Compute the output from the input."""
-        product = self.product(self.input, self.weight, None, self.scratch)
-        kernels.activate(product, self.bias, self.output, self.name, self.activation.keeps_input)
+    def forward(self) -> list[Call]:
+        """Return the calls that compute the output from the input."""
+        return self.layer.prepared(self.part, self.input, self.weight, None, self.scratch).then(self._activation)
 
-    def backward(self, gradient: Tensor) -> None:
-        """Compute the gradients of the pre-activation and the bias from that of the output."""
+    def _activation(self, product: Tensor) -> list[Call]:
+        self.preactivation = product
+        return [partial(kernels.activate, product, self.bias, self.output, self.name, self.activation.keeps_input)]
+
+    def backward(self, gradient: Tensor) -> list[Call]:
+        """Return the call that computes the gradients of the pre-activation and the bias from that of the output."""
         kept = self.preactivation if self.activation.keeps_input else self.output
-        kernels.derive(gradient, kept, self.gradient, self.bias_gradient, self.name)
+        return [partial(kernels.derive, gradient, kept, self.gradient, self.bias_gradient, self.name)]
 
 
 class FusedGradient(Gradient):
@@ -82,13 +87,19 @@ class FusedGradient(Gradient):
             return half
         return FusedHalf(*(getattr(half, field.name) for field in fields(half)))
 
-    def _output(self) -> Tensor:
-        """Do what ``Gradient._output`` does; with a clock, the result is ``sums``, which ``kernels.adam`` adds up."""
+    def _output(self) -> list[Call]:
+        """Do what ``Gradient._output`` does; with a clock, the squared error is ``sums``, which ``kernels.adam`` adds up."""
+        last = self.halves[-1]
         if not self.fuses_output:
             return super()._output()
+        return last.layer.prepared(last.part, last.input, last.weight, None, last.scratch).then(
+            lambda product: [partial(self._finish_output, product)]
+        )
+
+    def _finish_output(self, product: Tensor) -> None:
         last = self.halves[-1]
         kernels.output(
-            last.product(last.input, last.weight, None, last.scratch),
+            product,
             last.bias,
             self.compared,
             last.gradient,
@@ -100,25 +111,36 @@ class FusedGradient(Gradient):
             self.output_name,
             last.activation.keeps_input,
         )
-        return self.sums if self.clock is not None else self.sums.sum()
+        self.squared_error = self.sums if self.clock is not None else self.sums.sum()
 
-    def _finish_code(self, code: Half) -> None:
+    def _finish_code(self, code: Half) -> list[Call]:
         """Do what ``Gradient._finish_code`` does."""
         if self.path is None or not self.fuses_path:
             return super()._finish_code(code)
-        path = self.path
-        product = path.layer.product(path.input, path.weight, None, path.code)
-        kernels.path_code(product, path.bias, path.code_gate, path.encoded, path.code, self.above[-1][self.half :])
+        path, decoder_input = self.path, self.above[-1][self.half :]
+        return path.layer.prepared("encoder", path.input, path.weight, None, path.code).then(
+            lambda product: [
+                partial(kernels.path_code, product, path.bias, path.code_gate, path.encoded, path.code, decoder_input)
+            ]
+        )
 
-    def _path_output(self, path: PathGradient) -> Tensor:
-        """Do what ``Gradient._path_output`` does; the result is that of ``_output``."""
+    def _path_output(self, path: PathGradient) -> list[Call]:
+        """Do what ``Gradient._path_output`` does; the squared error is that of ``_output``."""
+        last = self.halves[-1]
         if not self.fuses_path:
             return super()._path_output(path)
+        network = last.layer.prepared(last.part, last.input, last.weight, None, last.scratch)
+        linear = path.layer.prepared("decoder", path.code, path.transposed, None, path.output)
+        return network.then(
+            lambda decoded: linear.then(lambda product: [partial(self._finish_path_output, path, decoded, product)])
+        )
+
+    def _finish_path_output(self, path: PathGradient, decoded: Tensor, product: Tensor) -> None:
         last = self.halves[-1]
         buffers = kernels.PathOutput(
-            last.product(last.input, last.weight, None, last.scratch),
+            decoded,
             last.bias,
-            path.layer.transposed_product(path.code, path.transposed, None, path.output),
+            product,
             path.decoder_bias,
             path.output_gate,
             self.target,
@@ -129,17 +151,20 @@ class FusedGradient(Gradient):
             last.bias_gradient,
         )
         kernels.path_output(buffers, self.sums, self.clock, self.factor_number, _name(path.activation))
-        return self.sums if self.clock is not None else self.sums.sum()
+        self.squared_error = self.sums if self.clock is not None else self.sums.sum()
 
-    def _code_backward(self, code: Half, gradient: Tensor) -> Tensor:
+    def _code_backward(self, code: Half, gradient: Tensor) -> list[Call]:
         """Do what ``Gradient._code_backward`` does."""
         if self.path is None or not self.fuses_path:
             return super()._code_backward(code, gradient)
         path = self.path
-        path.layer.product(path.gradient, path.transposed, None, path.code_gradient)
+        return path.layer.prepared("encoder", path.gradient, path.transposed, None, path.code_gradient).then(
+            lambda total: [partial(self._finish_code_backward, path, total, gradient)]
+        )
+
+    def _finish_code_backward(self, path: PathGradient, total: Tensor, gradient: Tensor) -> None:
         gradients = (path.bias_gradient, path.gradients["code_gate"])
-        kernels.path_code_gradient(path.code_gradient, gradient, path.encoded, path.code_gate, *gradients, self.clock)
-        return gradient
+        kernels.path_code_gradient(total, gradient, path.encoded, path.code_gate, *gradients, self.clock)
 
 
 def _is_fusible(half: Half) -> bool:

@@ -11,8 +11,8 @@ gradient is written to the place that needs it next.
 Shapes: B items per batch (of this process), D values per item; layers use their own shapes, (B, *shape).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -21,22 +21,20 @@ from tiedae_cli.config import Loss, TrainingConfig
 from tiedae_cli.model.activations import ACTIVATIONS, ActivationKind
 from tiedae_cli.model.autoencoder import TiedAutoencoder
 from tiedae_cli.model.layers import Layer
+from tiedae_cli.model.products import Call, Prepared
 from tiedae_cli.training.step.losses import LOSSES
 from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.step.path_gradient import PathGradient
 from tiedae_cli.training.step.penalty import PENALTIES, CodePenalty
-
-Product = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
 @dataclass
 class Half:
     """One of the 2L affine maps with its activation; its buffers are views of the weights' buffers."""
 
-    product: Product
-    """W x + b in the encoder, W^T h + c in the decoder."""
-    adjoint: Product
-    """The other one; it maps the gradient of the output to that of the input."""
+    layer: Layer
+    part: str
+    """``encoder``: W x + b; ``decoder``: W^T h + c."""
     weight: Tensor
     bias: Tensor
     bias_gradient: Tensor
@@ -49,36 +47,41 @@ class Half:
     activation: ActivationKind
     scratch: Tensor | None
     """Memory for the product; None: new memory."""
-    preactivation: Tensor
-    """(B, *outputs), of the newest batch."""
 
     def __post_init__(self) -> None:
         """Make the views that every step needs, because small calls between two products are expensive."""
         same = self.gradient.shape == self.output.shape  # no view: with one item the strides may differ
         self.gradient_as_output = self.gradient if same else self.gradient.view(self.output.shape)
         self.bias_dimensions = [0, *range(2, self.gradient.dim())]
-        self.fills = False  # whether the gradient of the input may be written where the previous half reads it
-        if self.scratch is not None:
-            self.preactivation = self.scratch.view(self.output.shape)
+        self.preactivation = self.output  # (B, *outputs), of the newest batch
         assert self.activation.forward and self.activation.backward, "no hand-written derivative: see missing_derivative"
         self.activate, self.derive = self.activation.forward, self.activation.backward
 
-    def forward(self) -> None:
-        """Compute the output from the input."""
-        product = self.product(self.input, self.weight, self.bias, self.scratch)
-        if product is not self.scratch:
-            self.preactivation = product.view(self.output.shape)
-        self.activate(self.preactivation, self.output)
+    def forward(self) -> list[Call]:
+        """Return the calls that compute the output from the input."""
+        return self.layer.prepared(self.part, self.input, self.weight, self.bias, self.scratch).then(self._activation)
 
-    def backward(self, gradient: Tensor) -> None:
-        """Compute the gradients of the pre-activation and the bias from that of the output."""
-        kept = self.preactivation if self.activation.keeps_input else self.output
-        self.derive(gradient, kept, self.gradient_as_output)
-        self.sum_bias()
+    def _activation(self, product: Tensor) -> list[Call]:
+        self.preactivation = product.view(self.output.shape)
+        return [partial(self.activate, self.preactivation, self.output)]
 
-    def sum_bias(self) -> None:
-        """Compute the gradient of the bias: the sum over all dimensions but its own."""
-        torch.sum(self.gradient, self.bias_dimensions, out=self.bias_gradient)
+    def backward(self, gradient: Tensor) -> list[Call]:
+        """Return the calls that compute the gradients of the pre-activation and the bias from that of the output."""
+        if self.activation.keeps_input:
+            return [partial(self._derive_from_input, gradient), self.bias_sum()]
+        return [partial(self.derive, gradient, self.output, self.gradient_as_output), self.bias_sum()]
+
+    def _derive_from_input(self, gradient: Tensor) -> None:
+        self.derive(gradient, self.preactivation, self.gradient_as_output)  # which may be in new memory in each step
+
+    def bias_sum(self) -> Call:
+        """Return the call that computes the gradient of the bias: the sum over all dimensions but its own."""
+        return partial(torch.sum, self.gradient, self.bias_dimensions, out=self.bias_gradient)
+
+    def input_gradient(self, memory: Tensor | None) -> Prepared:
+        """Prepare the gradient of the input from that of the pre-activation."""
+        other = "decoder" if self.part == "encoder" else "encoder"
+        return self.layer.prepared(other, self.gradient, self.weight, None, memory)
 
 
 class Gradient:
@@ -137,11 +140,8 @@ class Gradient:
         self.leaked = like.new_zeros(batch_size * size if self.leak else 0)
         self.halves = self._encoder(model) + self._decoder(model)
         self.code = self.halves[len(model.layers) - 1]
-        self.last_layer = model.layers[0]
         self.weight_gradients = self._weight_gradients(model)
-        self.backwards = list(zip(reversed(self.halves), reversed(self.halves[:-1]), strict=False))
-        for half, before in self.backwards:
-            half.fills = half.scratch is not None and before.gradient.shape == half.input.shape
+        self.squared_error = parameters.master.new_zeros(())
 
     def _encoder(self, model: TiedAutoencoder) -> list[Half]:
         half, depth, halves = self.half, len(model.layers), []
@@ -169,16 +169,14 @@ class Gradient:
             self.parameters.views(flat) for flat in (self.parameters.compute, self.parameters.compute_gradient)
         )
         weight, bias = (f"layers.{index}.{name}" for name in layer.names(part))
-        products = (layer.product, layer.transposed_product)
-        product, adjoint = products if part == "encoder" else reversed(products)
         activation = ACTIVATIONS[layer.activation if part == "encoder" else layer.decoder_activation]
         scratch = None
         if layer.fills_given_memory:
             fits = output.shape == gradient.shape and not activation.keeps_input
             scratch = output if fits else torch.zeros_like(gradient)
         return Half(
-            product,
-            adjoint,
+            layer,
+            part,
             values[weight],
             values[bias],
             gradients[bias],
@@ -187,7 +185,6 @@ class Gradient:
             gradient,
             activation,
             scratch,
-            preactivation=output,
         )
 
     def _weight_gradients(self, model: TiedAutoencoder) -> list[tuple[Layer, Tensor, Tensor, Tensor]]:
@@ -211,81 +208,107 @@ class Gradient:
         apart = path.gradients["layer.decoder_weight"]
         return [(layer, below[:half], above[:half], out), (layer, below[half:], above[half:], apart)]
 
+    @cached_property
+    def calls(self) -> list[Call]:
+        """The gradient of the batch in ``input``, as calls that hold their arguments.
+
+        Python between two products is slow, because each product evicts it from the caches; prepared calls make a step 3 to 8% shorter.
+        """
+        calls: list[Call] = [partial(self.first.copy_, self.input.view(self.first.shape))] if self.copies_input else []
+        for half in self.halves[:-1]:
+            calls += half.forward()
+            if half is self.code:
+                calls += self._finish_code(half)
+        calls += self._output() if self.path is None else self._path_output(self.path)
+        for half, before in zip(reversed(self.halves), reversed(self.halves[:-1]), strict=False):
+            fills = half.scratch is not None and before.gradient.shape == half.input.shape
+            calls += half.input_gradient(before.gradient if fills else None).then(partial(self._backward, before))
+        for layer, below, above, out in reversed(self.weight_gradients):  # the largest one last: the update reads it first
+            calls += layer.prepared_weight_gradient(below, above, out)
+        return calls
+
     def run(self) -> Tensor:
         """Compute the gradient of the batch in ``input``; return its squared error, summed over batch and values, a scalar."""
         self.parameters.refresh_compute()
-        if self.copies_input:
-            self.first.copy_(self.input.view(self.first.shape))
-        for half in self.halves[:-1]:
-            half.forward()
-            if half is self.code:
-                self._finish_code(half)
-        squared_error = self._output() if self.path is None else self._path_output(self.path)
-        for half, before in self.backwards:
-            memory = before.gradient if half.fills else None
-            gradient = half.adjoint(half.gradient, half.weight, None, memory).view(before.output.shape)
-            if before is self.code:
-                gradient = self._code_backward(before, gradient)
-            before.backward(gradient)
-        for layer, below, above, out in self.weight_gradients:
-            layer.weight_gradient(below, above, out)
+        for call in self.calls:
+            call()
         self.parameters.collect_gradient()
-        return squared_error
+        return self.squared_error
 
-    def _finish_code(self, code: Half) -> None:
-        """Add the linear path to the encoder's output, and apply the mask of the penalty."""
+    def _backward(self, half: Half, gradient: Tensor) -> list[Call]:
+        """Return the calls that follow the gradient of a half's output."""
+        gradient = gradient.view(half.output.shape)
+        calls = self._code_backward(half, gradient) if half is self.code else []
+        return [*calls, *half.backward(gradient)]
+
+    def _finish_code(self, code: Half) -> list[Call]:
+        """Return the calls that add the linear path to the encoder's output, and apply the mask of the penalty."""
         output = code.output
+        calls: list[Call] = []
         if self.path is not None:
-            output = self.above[-1][self.half :].copy_(self.path.encode())  # the decoder's input
-        if self.penalty is not None:
-            self.penalty.forward(output)
+            output = self.above[-1][self.half :]  # the decoder's input
+            calls = [*self.path.encode(), partial(output.copy_, self.path.code)]
+        return calls if self.penalty is None else [*calls, partial(self.penalty.forward, output)]
 
-    def _code_backward(self, code: Half, gradient: Tensor) -> Tensor:
-        """Return the gradient of the encoder's output from the network's gradient of the code, (B, ...) each."""
+    def _code_backward(self, code: Half, gradient: Tensor) -> list[Call]:
+        """Return the calls that turn the network's gradient of the code, (B, ...), into that of the encoder's output, in place."""
         if self.path is None:
-            if self.penalty is not None:
-                self.penalty.backward(code.output, gradient)
-            return gradient
-        total = self.path.code_backward(gradient)
+            return [] if self.penalty is None else [partial(self.penalty.backward, code.output, gradient)]
+        calls = self.path.code_backward(gradient)
         if self.penalty is not None:
-            self.penalty.backward(self.path.code, total)
-        return self.path.encoder_backward(gradient)
+            calls.append(partial(self.penalty.backward, self.path.code, self.path.code_gradient))
+        return [*calls, *self.path.encoder_backward(gradient)]
 
-    def _path_output(self, path: PathGradient) -> Tensor:
-        """Do what ``_output`` does for a model with a linear path."""
+    def _path_output(self, path: PathGradient) -> list[Call]:
+        """Return the calls that do what those of ``_output`` do for a model with a linear path."""
         last = self.halves[-1]
-        last.forward()
-        decoded = last.output.reshape(self.half, -1)  # (B, D)
-        difference = path.decode(decoded, self.target)
-        squared_error = _sum_of_squares(difference.view(-1))
-        difference.mul_(self.factor)
-        last.gradient.copy_(path.output_backward(decoded).view(last.gradient.shape))
-        last.sum_bias()
-        return squared_error
+        calls, difference = last.forward(), path.gradient
+        decoded, gradient = last.output, last.gradient
+        copies = not (decoded.is_contiguous() and gradient.is_contiguous())  # channels last
+        if copies:
+            decoded, gradient = (
+                torch.zeros_like(buffer, memory_format=torch.contiguous_format) for buffer in (decoded, gradient)
+            )
+            calls.append(partial(decoded.copy_, last.output))
+        decoded, gradient = decoded.view(self.half, -1), gradient.view(self.half, -1)  # (B, D)
+        calls += path.decode(decoded, self.target)
+        calls += [partial(self._sum_errors, difference.view(-1)), partial(difference.mul_, self.factor)]
+        calls += path.output_backward(decoded, gradient)
+        if copies:
+            calls.append(partial(last.gradient.copy_, gradient.view(last.gradient.shape)))
+        return [*calls, last.bias_sum()]
 
-    def _output(self) -> Tensor:
-        """Compute the reconstruction, its squared error, which is returned, and the gradient of the last pre-activation."""
+    def _output(self) -> list[Call]:
+        """Return the calls that compute the reconstruction, its squared error, and the gradient of the last pre-activation."""
         last = self.halves[-1]
-        difference = _in_memory_order(self._difference(last))  # (B, *shape) -> (B D)
-        squared_error = _sum_of_squares(difference)
-        difference.mul_(self.factor)
+        difference = _in_memory_order(last.gradient)  # (B, *shape) -> (B D)
+        calls = self._difference(last)
+        calls += [partial(self._sum_errors, difference), partial(difference.mul_, self.factor)]
         if self.skips_output_derivative:
-            last.sum_bias()
-        elif self.leak:
-            torch.mul(difference, self.leak, out=self.leaked)
-            last.derive(last.gradient, last.output, last.gradient_as_output)
-            difference.add_(self.leaked)
-            last.sum_bias()
-        else:
-            last.backward(last.gradient)
-        return squared_error
+            return [*calls, last.bias_sum()]
+        if self.leak:
+            return [
+                *calls,
+                partial(torch.mul, difference, self.leak, out=self.leaked),
+                partial(last.derive, last.gradient, last.output, last.gradient_as_output),
+                partial(difference.add_, self.leaked),
+                last.bias_sum(),
+            ]
+        return [*calls, *last.backward(last.gradient)]
 
-    def _difference(self, last: Half) -> Tensor:
-        """Write reconstruction - target, (B, *shape), to the last half's gradient."""
+    def _difference(self, last: Half) -> list[Call]:
+        """Return the calls that write reconstruction - target, (B, *shape), to the last half's gradient."""
         if last.activation is ACTIVATIONS["linear"]:
-            return self.last_layer.transposed_difference(last.input, last.weight, last.bias, self.compared, last.gradient)
-        last.forward()
-        return torch.sub(last.output, self.compared, out=last.gradient)
+            return last.layer.prepared_difference(last.input, last.weight, last.bias, self.compared, last.gradient)
+        return [*last.forward(), partial(torch.sub, last.output, self.compared, out=last.gradient)]
+
+    def _sum_errors(self, difference: Tensor) -> None:
+        """Sum the squares of the differences, (B D)."""
+        if difference.dtype == torch.bfloat16:
+            norm: Tensor = torch.linalg.vector_norm(difference, dtype=torch.float32)
+            self.squared_error = norm.square()
+        else:
+            self.squared_error = torch.dot(difference, difference)
 
 
 def missing_derivative(model: TiedAutoencoder, training: TrainingConfig) -> str | None:
@@ -308,10 +331,3 @@ def missing_derivative(model: TiedAutoencoder, training: TrainingConfig) -> str 
 def _in_memory_order(values: Tensor) -> Tensor:
     """Return all values as one row without a copy, in memory order (channels last for some images)."""
     return values.view(-1) if values.is_contiguous() else values.permute(0, 2, 3, 1).view(-1)
-
-
-def _sum_of_squares(difference: Tensor) -> Tensor:
-    if difference.dtype == torch.bfloat16:
-        norm: Tensor = torch.linalg.vector_norm(difference, dtype=torch.float32)
-        return norm.square()
-    return torch.dot(difference, difference)

@@ -3,11 +3,14 @@
 Shapes: B items per batch (of this process), D values per item, K units of the code.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.linear_path import LinearPath
+from tiedae_cli.model.products import Call
 from tiedae_cli.training.step.parameters import FlatParameters
 
 # At the first step their gradient is only rounding (PCA's error is orthogonal to its components), and Adam would normalize it.
@@ -26,6 +29,7 @@ class PathGradient:
 
     Attributes:
         input: (B, D), the items.
+        output: (B, D), the reconstruction.
         encoded: (B, K), f(x), written by the network's encoder.
         code: (B, K).
         gradient: (B, D), the gradient of the output before its activation.
@@ -51,32 +55,40 @@ class PathGradient:
         self.bias_gradient, self.decoder_bias_gradient = self.gradients[bias], self.gradients[decoder_bias]
         self.code_gate, self.output_gate = self.values["code_gate"], self.values["output_gate"]
 
-    def encode(self) -> Tensor:
-        """Compute the code from ``input`` and ``encoded``."""
-        code = self.layer.product(self.input, self.weight, self.bias, self.code)
-        return torch.addcmul(code, self.code_gate, self.encoded, out=self.code)
+    def encode(self) -> list[Call]:
+        """Return the calls that compute ``code`` from ``input`` and ``encoded``."""
+        product = self.layer.prepared("encoder", self.input, self.weight, self.bias, self.code)
+        return product.then(lambda linear: [partial(torch.addcmul, linear, self.code_gate, self.encoded, out=self.code)])
 
-    def decode(self, decoded: Tensor, target: Tensor) -> Tensor:
-        """Compute the reconstruction from ``code`` and g(code), (B, D); return reconstruction - target in ``gradient``."""
-        output = self.layer.transposed_product(self.code, self.transposed, self.decoder_bias, self.output)
-        torch.addcmul(output, self.output_gate, decoded, out=self.output)
-        self.activate(self.output, self.output)
-        return torch.sub(self.output, target, out=self.gradient)
+    def decode(self, decoded: Tensor, target: Tensor) -> list[Call]:
+        """Return the calls that compute ``output`` from ``code`` and g(code), (B, D); and output - target in ``gradient``."""
+        product = self.layer.prepared("decoder", self.code, self.transposed, self.decoder_bias, self.output)
+        return [
+            *product.then(lambda linear: [partial(torch.addcmul, linear, self.output_gate, decoded, out=self.output)]),
+            partial(self.activate, self.output, self.output),
+            partial(torch.sub, self.output, target, out=self.gradient),
+        ]
 
-    def output_backward(self, decoded: Tensor) -> Tensor:
-        """From the gradient of the reconstruction in ``gradient`` compute those of bias and gate; return that of g(code), (B, D)."""
-        self.derive(self.gradient, self.output, self.gradient)
-        torch.sum(self.gradient, 0, out=self.decoder_bias_gradient)
-        torch.sum(torch.mul(self.gradient, decoded, out=self.output), 0, out=self.gradients["output_gate"])
-        return torch.mul(self.gradient, self.output_gate, out=self.output)
+    def output_backward(self, decoded: Tensor, out: Tensor) -> list[Call]:
+        """Return the calls that compute the gradients of bias and gate from that of the output; and that of g(code) in ``out``, (B, D)."""
+        return [
+            partial(self.derive, self.gradient, self.output, self.gradient),
+            partial(torch.sum, self.gradient, 0, out=self.decoder_bias_gradient),
+            partial(torch.mul, self.gradient, decoded, out=self.output),
+            partial(torch.sum, self.output, 0, out=self.gradients["output_gate"]),
+            partial(torch.mul, self.gradient, self.output_gate, out=out),
+        ]
 
-    def code_backward(self, gradient: Tensor) -> Tensor:
-        """Add the path's part to the network's gradient of the code, (B, K); return their sum, in ``code_gradient``."""
-        own = self.layer.product(self.gradient, self.transposed, None, self.code_gradient)
-        return torch.add(own, gradient, out=self.code_gradient)
+    def code_backward(self, gradient: Tensor) -> list[Call]:
+        """Return the calls that add both parts of the gradient of the code, the network's given, (B, K); in ``code_gradient``."""
+        own = self.layer.prepared("encoder", self.gradient, self.transposed, None, self.code_gradient)
+        return own.then(lambda path: [partial(torch.add, path, gradient, out=self.code_gradient)])
 
-    def encoder_backward(self, out: Tensor) -> Tensor:
-        """From the gradient of the code compute those of bias and gate; write that of f(x), (B, K), to ``out``."""
-        torch.sum(self.code_gradient, 0, out=self.bias_gradient)
-        torch.sum(torch.mul(self.code_gradient, self.encoded, out=out), 0, out=self.gradients["code_gate"])
-        return torch.mul(self.code_gradient, self.code_gate, out=out)
+    def encoder_backward(self, out: Tensor) -> list[Call]:
+        """Return the calls that compute the gradients of bias and gate from that of the code; and that of f(x) in ``out``, (B, K)."""
+        return [
+            partial(torch.sum, self.code_gradient, 0, out=self.bias_gradient),
+            partial(torch.mul, self.code_gradient, self.encoded, out=out),
+            partial(torch.sum, out, 0, out=self.gradients["code_gate"]),
+            partial(torch.mul, self.code_gradient, self.code_gate, out=out),
+        ]
