@@ -32,7 +32,7 @@ from quality_peers import VALIDATION, images
 import tiedae_cli as tiedae
 
 HERE = Path(__file__).resolve().parent
-RATES = (0.003, 0.005, 0.008, 0.012)
+RATES = (0.003, 0.005, 0.008, 0.012, 0.02, 0.03)
 WITHIN = (15.0, 60.0, 300.0)  # seconds
 
 
@@ -64,7 +64,7 @@ class Point:
 PATHS = ("tiedae-path", "tiedae-one-layer")
 NAMES = (*PATHS, "tiedae-adam", "tiedae-soap", "tiedae-muon", "torch", "keras")
 OWN = {"tiedae-soap": {"cross_entropy_weight": 0.01}}  # as its recipes: a pixel that got stuck at 0 or 1 comes back
-ADAMS = dict.fromkeys(NAMES, 0.012)
+ADAMS = dict.fromkeys(NAMES, 0.02)
 SMALL = {**ADAMS, "tiedae-path": 0.003, "tiedae-one-layer": 0.003, "tiedae-soap": 0.008, "tiedae-muon": 0.003}
 NETS = {
     "small": Net((300, 150), "relu", 1.0, 2.684, (1, 2, 3, 5, 8, 12, 20), SMALL),

@@ -1,6 +1,8 @@
 """The hand-written step: its gradient against autograd and finite differences, its Adam against torch's, its flat parameters."""
 
 import copy
+import gc
+import weakref
 from typing import get_args
 
 import pytest
@@ -108,6 +110,23 @@ def test_gradient_matches_autograd_where_onednn_multiplies(
     torch.testing.assert_close(parameters.gradient, flat(model, gradient=True), rtol=1e-4, atol=1e-6)
     with torch.no_grad():
         torch.testing.assert_close(squared_error, (model(x) - x).square().sum(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layers", [["dense 4", "dense 3"], ["conv 2 3 1", "dense 3"]], ids=["dense", "convolutions"])
+@pytest.mark.parametrize("path", ["none", "pca"])
+def test_a_finished_gradient_is_freed_at_once(layers: list[str], path: str) -> None:
+    """Also before Python looks for cycles, which a search with many trials may have to wait for."""
+    config = ModelConfig.model_validate({"layers": layers, "linear_path": path})
+    model = build_autoencoder((1, 4, 4), config, seeded(0))
+    gradient = Gradient(model, FlatParameters(model, torch.float32), ITEMS, "mse", ITEMS)
+    gradient.run()
+    alive = weakref.ref(gradient)
+    gc.disable()
+    try:
+        del gradient
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("corrupted", [False, True])

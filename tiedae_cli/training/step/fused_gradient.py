@@ -111,7 +111,7 @@ class FusedGradient(Gradient):
             self.output_name,
             last.activation.keeps_input,
         )
-        self.squared_error = self.sums if self.clock is not None else self.sums.sum()
+        self.errors.value = self.sums if self.clock is not None else self.sums.sum()
 
     def _finish_code(self, code: Half) -> list[Call]:
         """Do what ``Gradient._finish_code`` does."""
@@ -151,7 +151,7 @@ class FusedGradient(Gradient):
             last.bias_gradient,
         )
         kernels.path_output(buffers, self.sums, self.clock, self.factor_number, _name(path.activation))
-        self.squared_error = self.sums if self.clock is not None else self.sums.sum()
+        self.errors.value = self.sums if self.clock is not None else self.sums.sum()
 
     def _code_backward(self, code: Half, gradient: Tensor) -> list[Call]:
         """Do what ``Gradient._code_backward`` does."""
