@@ -343,5 +343,5 @@ def _in_memory_order(values: Tensor) -> Tensor:
 
 
 def _copied(memory: Tensor, result: Tensor) -> list[Call]:
-    """Return the call that copies a product's result, unless the memory is where it is."""
+    """Return the call that copies a product's result to the memory, or none if it was written there."""
     return [] if result.data_ptr() == memory.data_ptr() else [partial(memory.copy_, result.view(memory.shape))]
