@@ -70,6 +70,14 @@ class Prepared:
 
         return [both]
 
+    def into(self, memory: Tensor) -> list[Call]:
+        """Return the calls that multiply and leave the result in the given memory, of any shape with as many values."""
+
+        def copied(result: Tensor) -> list[Call]:
+            return [] if result.data_ptr() == memory.data_ptr() else [partial(memory.copy_, result.view(memory.shape))]
+
+        return self.then(copied)
+
 
 def prepare(a: Tensor, b: Tensor, memory: Tensor, bias: Tensor | None = None) -> Prepared:
     """Prepare A B, plus a bias on each row, by the faster library, in ``memory`` or in new memory; no gradients.
@@ -90,5 +98,5 @@ def prepare(a: Tensor, b: Tensor, memory: Tensor, bias: Tensor | None = None) ->
 
 def multiply(a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None) -> Tensor:
     """Write A B, plus a bias on each row, to ``out``, which is returned."""
-    found = prepare(a, b, out, bias).call()
+    found = prepare(a, b, out, bias).call()  # and not ``into``: optimizers call this many times in each step
     return found if found is out else out.copy_(found)

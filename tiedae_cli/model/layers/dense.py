@@ -9,7 +9,7 @@ from torch import Tensor
 from tiedae_cli.config import Activation
 from tiedae_cli.model.activations import AnyActivation
 from tiedae_cli.model.layers.layer import Layer
-from tiedae_cli.model.products import Call, Prepared, multiply, prepare
+from tiedae_cli.model.products import Call, Prepared, prepare
 
 
 class Dense(Layer):
@@ -46,7 +46,8 @@ class Dense(Layer):
 
     def weight_gradient(self, below: Tensor, above: Tensor, out: Tensor) -> None:
         """Write above^T below, (O, I)."""
-        multiply(above.t(), below, out)
+        for call in self.prepared_weight_gradient(below, above, out):
+            call()
 
     def prepared(self, part: str, values: Tensor, weight: Tensor, bias: Tensor | None, memory: Tensor | None) -> Prepared:
         """Prepare W x + b or W^T h + c, by the faster library."""
@@ -62,8 +63,7 @@ class Dense(Layer):
 
     def prepared_weight_gradient(self, below: Tensor, above: Tensor, out: Tensor) -> list[Call]:
         """Prepare above^T below, (O, I)."""
-        product = prepare(above.t(), below, out)
-        return product.then(lambda result: [] if result is out else [partial(out.copy_, result)])
+        return prepare(above.t(), below, out).into(out)
 
     def operator(self, part: str) -> tuple[str, dict[str, Any]]:
         """Return ONNX's Gemm, which transposes the weight for the encoder."""

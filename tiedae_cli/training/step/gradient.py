@@ -242,7 +242,7 @@ class Gradient:
             product = half.input_gradient(before.gradient if fills else None)
             if before is self.code:
                 gradient = before.gradient_as_output
-                calls += product.then(partial(_copied, gradient))
+                calls += product.into(gradient)
                 calls += [*self._code_backward(before, gradient), *before.backward(gradient)]
             else:
                 calls += product.then(before.backward)
@@ -340,8 +340,3 @@ def missing_derivative(model: TiedAutoencoder, training: TrainingConfig) -> str 
 def _in_memory_order(values: Tensor) -> Tensor:
     """Return all values as one row without a copy, in memory order (channels last for some images)."""
     return values.view(-1) if values.is_contiguous() else values.permute(0, 2, 3, 1).view(-1)
-
-
-def _copied(memory: Tensor, result: Tensor) -> list[Call]:
-    """Return the call that copies a product's result to the memory, or none if it was written there."""
-    return [] if result.data_ptr() == memory.data_ptr() else [partial(memory.copy_, result.view(memory.shape))]
