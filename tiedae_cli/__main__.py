@@ -85,6 +85,9 @@ def _run() -> None:
         warnings.simplefilter("ignore")
     logging.getLogger().addHandler(logging.NullHandler())  # nor do users need what libraries log
     try:
+        from tiedae_cli.system.processors import limit_threads
+
+        limit_threads()
         from tiedae_cli.cli.app import run
     except OSError as error:  # for example too many open files
         _refuse(f"the program cannot be loaded: {error.strerror or error}")

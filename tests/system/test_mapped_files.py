@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiedae_cli.system import memory_limits
+from tiedae_cli.system import control_groups, memory_limits
 from tiedae_cli.system.mapped_files import clock_time, mapped_file, mapped_file_of
 
 
@@ -56,13 +56,13 @@ def test_the_memory_of_a_container_is_what_its_group_leaves(
         (folder / "memory.stat").write_text("anon 5\ninactive_file 1234\n")
     own = tmp_path / "own"
     own.write_text(line + "\n")
-    monkeypatch.setattr(memory_limits, "GROUPS", tmp_path)
-    monkeypatch.setattr(memory_limits, "OWN_GROUPS", own)
+    monkeypatch.setattr(control_groups, "GROUPS", tmp_path)
+    monkeypatch.setattr(control_groups, "OWN_GROUPS", own)
     assert memory_limits.available_memory() == 1_000_000 - 400_000 + 1234
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # of torchrun: two processes share the half
     assert memory_limits.fits_in_memory(150_308) and not memory_limits.fits_in_memory(150_309)
 
 
 def test_a_machine_without_control_groups_has_the_memory_that_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_limits, "OWN_GROUPS", Path("absent"))
+    monkeypatch.setattr(control_groups, "OWN_GROUPS", Path("absent"))
     assert memory_limits.available_memory() > 1 << 20

@@ -19,6 +19,7 @@ from tiedae_cli.errors import CheckpointError, DataError, InputError
 from tiedae_cli.runs.export_document import KEY, as_input, from_input, read_document
 from tiedae_cli.system.files_in_use import note_input
 from tiedae_cli.system.memory_limits import available_memory
+from tiedae_cli.system.onnx_runtime import onnx_runtime, onnx_session
 from tiedae_cli.system.optional_packages import optional_package
 from tiedae_cli.system.portability import quoted
 from tiedae_cli.system.regular_files import open_regular
@@ -42,8 +43,7 @@ class ExportedModel:
     def __init__(self, name: str) -> None:
         self.path = Path(name)
         self._content = _bytes(self.path)
-        self._runtime = optional_package("onnxruntime", "onnx", "using an exported file")
-        self._runtime.set_default_logger_severity(3)
+        self._runtime = onnx_runtime("using an exported file")
         self._session = self._opened(self._content)
         note_input(self.path)
         metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
@@ -60,7 +60,7 @@ class ExportedModel:
 
     def _opened(self, content: bytes) -> Any:
         try:
-            return self._runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            return onnx_session(self._runtime, content)
         except Exception as error:  # onnxruntime has no public class for its errors
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             raise CheckpointError(f"{self.path}: damaged, or not an ONNX file: {reason}") from None

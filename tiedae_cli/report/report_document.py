@@ -3,7 +3,6 @@
 Shapes: N items of the split, P of them on the map, D values per item.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ from tiedae_cli.report.shared_units import answer_of, converted, same_units
 from tiedae_cli.runs.run_comparison import ComparedRun, compare_runs, has_same_units
 from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.system.portability import machine_name
+from tiedae_cli.system.processors import usable_processors
 from tiedae_cli.system.progress import progress
 
 MOST_RUNS = 8  # in one report
@@ -117,7 +117,7 @@ def _head(
     return {
         "version": __version__,
         "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
-        "machine": f"{machine_name()}, {os.cpu_count()} processors, torch {torch.__version__}",
+        "machine": f"{machine_name()}, {usable_processors()} processors, torch {torch.__version__}",
         "source": last_part(splits.source),
         "split": split,
         "items": len(items),

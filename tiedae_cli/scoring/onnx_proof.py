@@ -22,7 +22,7 @@ from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.errors import DataError, ExportError
 from tiedae_cli.runs.export_document import ExportDocument, as_input, from_input, input_type
 from tiedae_cli.scoring.scorer import Scorer
-from tiedae_cli.system.optional_packages import optional_package
+from tiedae_cli.system.onnx_runtime import onnx_runtime, onnx_session
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +72,7 @@ def prove(content: bytes, scorer: Scorer, document: ExportDocument) -> Proof:
         InputError: onnxruntime is not installed.
         ExportError: an answer differs by more than is allowed.
     """
-    runtime = optional_package("onnxruntime", "onnx", "checking the ONNX file")
-    runtime.set_default_logger_severity(3)
-    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = onnx_session(onnx_runtime("checking the ONNX file"), content)
     comparison = _Comparison(session, scorer, document)
     items, source = _real_items(scorer)
     for raw in _batches(items):

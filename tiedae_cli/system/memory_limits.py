@@ -3,14 +3,13 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 
 from tiedae_cli.errors import DataError
+from tiedae_cli.system.control_groups import control_groups
 from tiedae_cli.system.portability import address_space_limit
 
-OWN_GROUPS, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # of Linux
 LONGEST_LINE = 1 << 26  # bytes of one line of a text file
 PER_COLUMN = 1 << 10  # bytes that a column of a table takes beside its values: its names and what is known of it
 
@@ -26,23 +25,13 @@ def available_memory() -> int:
 
 def _left_in_groups() -> Iterator[int]:
     """Yield the bytes that each control group of this process may still allocate; nothing where the system has none."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = [line.split(":", 2) for line in OWN_GROUPS.read_text().splitlines()]
-        own = next((name for _, kinds, name in lines if kinds == "memory"), None)  # version 1 of control groups
-        most, used, root = (
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", GROUPS / "memory")
-            if own is not None
-            else ("memory.max", "memory.current", GROUPS)
-        )
-        path = root / (own or next(name for number, _, name in lines if number == "0")).lstrip("/")
-        for group in (path, *path.parents):  # in a container, the name may be that of another root
-            with contextlib.suppress(OSError, ValueError):  # "max": no limit
-                limit = int((group / most).read_text())
-                statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-                cached = int(statistics.get("inactive_file", 0))
-                yield max(0, limit - int((group / used).read_text()) + cached)
-            if group == root:
-                return
+    for version, group in control_groups("memory"):
+        most, used = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        with contextlib.suppress(OSError, ValueError):  # "max": no limit
+            limit = int((group / most).read_text())
+            statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            cached = int(statistics.get("inactive_file", 0))
+            yield max(0, limit - int((group / used).read_text()) + cached)
 
 
 def total_memory() -> int:

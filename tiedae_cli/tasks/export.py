@@ -21,7 +21,7 @@ from tiedae_cli.runs.trained_run import OpenRun
 from tiedae_cli.scoring.onnx_proof import Proof, prove
 from tiedae_cli.scoring.onnx_score import JudgedBy, build_score_onnx, score_document
 from tiedae_cli.scoring.scorer import Scorer
-from tiedae_cli.system.optional_packages import optional_package
+from tiedae_cli.system.onnx_runtime import onnx_runtime, onnx_session
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +89,7 @@ def check_onnx(content: bytes, trained: Checkpoint, part: Part, raw: bool, real_
         InputError: onnxruntime is not installed.
         ExportError: the outputs differ.
     """
-    runtime = optional_package("onnxruntime", "onnx", "checking the ONNX file")
-    runtime.set_default_logger_severity(3)
-    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = onnx_session(onnx_runtime("checking the ONNX file"), content)
     source, names = interface(part)
     largest, items = 0.0, 0
     for batch in _batches(trained.form, real_items):

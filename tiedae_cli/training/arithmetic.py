@@ -1,4 +1,4 @@
-"""The arithmetic of a training on a device: its precision, and torch's settings for reproducible results."""
+"""The arithmetic of a training on a device: its precision, its threads, and torch's settings for reproducible results."""
 
 import contextlib
 import logging
@@ -10,6 +10,8 @@ from tiedae_cli.config import TrainingConfig
 from tiedae_cli.system.devices import Place, Ranks, has_bfloat16
 
 log = logging.getLogger(__name__)
+
+WORK_PER_THREAD = 20e6  # FLOP of a step; for less, a second thread saved at most a seventh (``benchmarks/threads.py``)
 
 
 def choose_place(device: torch.device, training: TrainingConfig, ranks: Ranks) -> Place:
@@ -25,6 +27,21 @@ def choose_place(device: torch.device, training: TrainingConfig, ranks: Ranks) -
         )
     low = training.precision == "bfloat16" or (training.precision == "auto" and native)
     return Place(device, torch.bfloat16 if low else torch.float32, ranks)
+
+
+@contextlib.contextmanager
+def threads_for(work: float) -> Iterator[None]:
+    """Compute in this block with no more of torch's threads than are worth it: in a small step they wait for each other.
+
+    Args:
+        work: FLOP of a step.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(threads, int(work / WORK_PER_THREAD))))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The training loop: yields a report a few times per second and after each epoch; independent of terminal and files."""
 
+import contextlib
 import logging
 import math
 import time
@@ -21,6 +22,7 @@ from tiedae_cli.runs.observer import Progress
 from tiedae_cli.runs.training_state import JOINT, EpochReport, TrainingState
 from tiedae_cli.system.devices import Place, Ranks
 from tiedae_cli.system.random_streams import WEIGHTS, seeded
+from tiedae_cli.training.arithmetic import threads_for
 from tiedae_cli.training.initial_weights import start_at_pca
 from tiedae_cli.training.order import Order
 from tiedae_cli.training.phases import Phase, Phases
@@ -115,7 +117,8 @@ class Trainer:
             if self._has_unmeasured_start():
                 yield self._measured_start()
             while self.epoch < self.phase.training.epochs and not self._stops_early():
-                yield from self._steps()
+                with threads_for(self.step.work) if self.device.type == "cpu" else contextlib.nullcontext():
+                    yield from self._steps()
                 yield self._finish_epoch()
             following = self.phases.after(self.phase)
             if following is None:

@@ -35,6 +35,7 @@ from tiedae_cli.data.sources.part import Part, array_part
 from tiedae_cli.data.sources.source import Source
 from tiedae_cli.errors import ConfigError, DataError, StorageError
 from tiedae_cli.system.cache import cache_folder, seal, taking_turns, undamaged_files
+from tiedae_cli.system.processors import usable_processors
 from tiedae_cli.system.progress import progress
 from tiedae_cli.system.storage import replacing
 
@@ -347,7 +348,7 @@ def _decoded(listing: Listing, target: Target) -> Iterator[tuple[np.ndarray, lis
             pixels[place] = pixels_of(image, target.shape, target.range)
         return pixels, problems
 
-    threads, item = os.cpu_count() or 1, int(np.prod(target.shape))
+    threads, item = usable_processors(), int(np.prod(target.shape))
     size = max(1, min(FILES_AT_ONCE, BYTES_AT_ONCE // item))
     block = max(threads, min(1024, BLOCK_BYTES // item)) // size * size or size  # what may wait decoded for the disk
     pool = ThreadPoolExecutor(threads)

@@ -64,6 +64,11 @@ class Layer(nn.Module, ABC):
         return math.prod(self.output_shape)
 
     @property
+    def multiplications(self) -> int:
+        """Multiplications of W x per item, as many as of W^T h."""
+        return self.weight.numel() * (self.outputs // self.output_shape[0])
+
+    @property
     def transposed(self) -> Tensor:
         """The weight that ``decode`` transposes."""
         return self.weight if self.tied else self.decoder_weight

@@ -45,6 +45,7 @@ class TrainingStep:
         batch_size: items per global batch: as configured, at most the whole set.
         share: items of this process in each global batch; those of two processes differ by one at most.
         steps: steps per epoch; the last, partial batch is dropped.
+        work: FLOP of a step of this process, without its optimizer.
         errors: (steps,) float32, squared error of each step of this epoch over this process's items, before the update.
     """
 
@@ -60,6 +61,8 @@ class TrainingStep:
         self.first, self.stop = self.ranks.share(self.batch_size)  # of each global batch
         self.share = self.stop - self.first
         self.steps = len(items) // self.batch_size
+        layers = [*model.layers, *([model.path.layer] if model.path is not None else [])]
+        self.work = 12.0 * self.share * sum(layer.multiplications for layer in layers)  # both halves, forward, two gradients
         self.clip = training.gradient_clip
         self.parameters = FlatParameters(model, place.dtype)
         penalized = training.sparsity != "none" or model.code_top_k is not None
