@@ -67,6 +67,12 @@ class TiedAutoencoder(nn.Module):
         return all(layer.tied for layer in self.layers)
 
     @property
+    def training_work(self) -> float:
+        """FLOP of a training step per item: two halves, each with a product forward and two for the gradients."""
+        layers = [*self.layers, *([self.path.layer] if self.path is not None else [])]
+        return 12.0 * sum(layer.multiplications for layer in layers)
+
+    @property
     def linear_layer(self) -> Dense | None:
         """The layer that starts as PCA if ``model.linear_path`` is set: that of the path, or the only one."""
         if self.path is not None:

@@ -26,6 +26,9 @@ from tiedae_cli.training.step.losses import LOSSES
 from tiedae_cli.training.step.parameters import FlatParameters
 from tiedae_cli.training.step.path_gradient import PathGradient
 from tiedae_cli.training.step.penalty import PENALTIES, CodePenalty
+from tiedae_cli.training.step.recorded_calls import RecordedCalls
+
+LARGEST_RECORDED = 2e9  # FLOP of a step
 
 
 @dataclass
@@ -158,6 +161,9 @@ class Gradient:
         self.halves = self._encoder(model) + self._decoder(model)
         self.code = self.halves[len(model.layers) - 1]
         self.weight_gradients = self._weight_gradients(model)
+        on_cpu = parameters.master.device.type == "cpu" and not self.fused
+        # A penalty may exchange sums between processes; in a large step there is little Python to save.
+        self.records = on_cpu and penalty is None and batch_size * model.training_work <= LARGEST_RECORDED
         self.errors = ErrorSum(parameters.master.new_zeros(()))
 
     def _encoder(self, model: TiedAutoencoder) -> list[Half]:
@@ -250,13 +256,17 @@ class Gradient:
             calls += layer.prepared_weight_gradient(below, above, out)
         return calls
 
+    @cached_property
+    def recorded(self) -> RecordedCalls:
+        """``calls``, which return the batch's squared error."""
+        return RecordedCalls(self.calls, partial(getattr, self.errors, "value"), self.records)
+
     def run(self) -> Tensor:
         """Compute the gradient of the batch in ``input``; return its squared error, summed over batch and values, a scalar."""
         self.parameters.refresh_compute()
-        for call in self.calls:
-            call()
+        error = self.recorded()
         self.parameters.collect_gradient()
-        return self.errors.value
+        return error
 
     def _finish_code(self, code: Half) -> list[Call]:
         """Return the calls that add the linear path to the encoder's output, and apply the mask of the penalty."""

@@ -61,8 +61,7 @@ class TrainingStep:
         self.first, self.stop = self.ranks.share(self.batch_size)  # of each global batch
         self.share = self.stop - self.first
         self.steps = len(items) // self.batch_size
-        layers = [*model.layers, *([model.path.layer] if model.path is not None else [])]
-        self.work = 12.0 * self.share * sum(layer.multiplications for layer in layers)  # both halves, forward, two gradients
+        self.work = self.share * model.training_work
         self.clip = training.gradient_clip
         self.parameters = FlatParameters(model, place.dtype)
         penalized = training.sparsity != "none" or model.code_top_k is not None
