@@ -1,7 +1,8 @@
 """One optimization step, assembled from the parts of the hot path.
 
 ``share_exchange.py`` brings the rows of a batch if processes hold shares, and ``batch.py`` prepares it; ``gradient.py`` has the
-hand-written forward and backward pass, ``autograd.py`` torch's; ``losses.py`` the losses, ``penalty.py`` penalties on the code;
+hand-written forward and backward pass, which ``recorded_calls.py`` runs as a graph on a CPU, ``autograd.py`` torch's; ``losses.py``
+the losses, ``penalty.py`` penalties on the code;
 ``parameters.py`` the flat buffer; ``optimizers/`` the updates; ``graph.py`` the capture on CUDA, with the kernels of
 ``fused_gradient.py`` and ``fused_step.py`` if ``fusion.py`` finds that they work.
 """
