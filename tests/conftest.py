@@ -1,5 +1,6 @@
 """What the tests share: an empty working folder, small IDX files, a trained run, and the data and devices that not every machine has."""
 
+import gc
 import json
 import os
 import shutil
@@ -43,6 +44,12 @@ class Ran(NamedTuple):
 
 
 Tiedae = Callable[..., Ran]
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of garbage collections: torch alone has 200,000 objects."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
