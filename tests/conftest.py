@@ -26,6 +26,8 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_I
 if not torch.cuda.is_available():  # before torch imports Triton: without a GPU its kernels can only be interpreted
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+gc.set_threshold(50_000)  # as the program does: importing torch leaves 200,000 objects that are looked at in each collection
+
 IDX_TYPES = {np.dtype(np.uint8): 8, np.dtype(np.int32): 12}
 WriteMnist = Callable[..., Path]
 
@@ -44,12 +46,6 @@ class Ran(NamedTuple):
 
 
 Tiedae = Callable[..., Ran]
-
-
-def pytest_collection_finish() -> None:
-    """Leave what was imported and collected out of garbage collections: torch alone has 200,000 objects."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

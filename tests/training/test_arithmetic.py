@@ -12,7 +12,8 @@ from tiedae_cli.data.sources.digits import load_digits
 from tiedae_cli.runs.training_state import EpochReport
 from tiedae_cli.system.devices import Place, Ranks
 from tiedae_cli.training import arithmetic
-from tiedae_cli.training.arithmetic import choose_place, threads_for
+from tiedae_cli.training import trainer as training
+from tiedae_cli.training.arithmetic import arithmetic_restored, choose_place, threads_for
 from tiedae_cli.training.step import TrainingStep
 from tiedae_cli.training.trainer import Trainer
 
@@ -100,3 +101,16 @@ def test_steps_of_a_training_get_their_threads_and_everything_else_gets_all(
     monkeypatch.setattr(TrainingStep, "run", watched)
     between = {torch.get_num_threads() for report in trainer.train() if isinstance(report, EpochReport)}
     assert (seen, between) == ({threads}, {4})
+
+
+def test_a_training_that_is_left_within_an_epoch_leaves_the_threads_as_they_were(four_threads: None) -> None:
+    config = Config.model_validate({"model": {"hidden_sizes": [16, 6]}, "training": {"epochs": 2, "batch_size": 10}})
+    trainer = Trainer(config, load_digits(), Place(CPU))
+    reports = trainer.train()
+    with pytest.MonkeyPatch.context() as patched, arithmetic_restored():
+        patched.setattr(training, "REPORT_EVERY", 0.0)
+        next(reports)  # a report between two steps; a traceback in a notebook may keep this generator alive
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 4
+    reports.close()
+    assert torch.get_num_threads() == 4

@@ -46,10 +46,12 @@ def threads_for(work: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def arithmetic_restored() -> Iterator[None]:
-    """Restore at the end of the block those of torch's settings that ``choose_place`` changes on a GPU."""
+    """Restore at the end of the block those of torch's settings that ``choose_place`` and an interrupted epoch leave."""
     deterministic, precision = torch.backends.cudnn.deterministic, torch.get_float32_matmul_precision()
+    threads = torch.get_num_threads()
     try:
         yield
     finally:
         torch.backends.cudnn.deterministic = deterministic
         torch.set_float32_matmul_precision(precision)
+        torch.set_num_threads(threads)
