@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from tiedae_cli.config import Activation, Config, ModelConfig
 from tiedae_cli.data.item_set import ItemForm, ItemSet
 from tiedae_cli.model import products
+from tiedae_cli.model.activations import ACTIVATIONS
 from tiedae_cli.model.autoencoder import build_autoencoder
 from tiedae_cli.system.devices import Place
 from tiedae_cli.system.random_streams import seeded
@@ -102,6 +104,20 @@ def test_a_large_step_stays_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trained(2, configured(), torch.float32, monkeypatch)[0].gradient.recorded.graph is not None
     monkeypatch.setattr(gradient, "LARGEST_RECORDED", work - 1)
     assert trained(2, configured(), torch.float32, monkeypatch)[0].gradient.recorded.graph is None
+
+
+@pytest.mark.parametrize("forward", ["depends on a value", "is random"])
+def test_operations_that_may_be_others_in_the_next_step_stay_calls(forward: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def depends(x: torch.Tensor, out: torch.Tensor) -> None:
+        torch.clamp_min(x, 1.0 if x.sum().item() > 1e9 else 0.0, out=out)
+
+    def is_random(x: torch.Tensor, out: torch.Tensor) -> None:
+        torch.mul(torch.clamp_min(x, 0.0), 1.0 + 1e-6 * torch.rand_like(x), out=out)
+
+    kind = replace(ACTIVATIONS["relu"], forward=depends if forward == "depends on a value" else is_random)
+    monkeypatch.setitem(ACTIVATIONS, "relu", kind)
+    step, _ = trained(2, configured(activation="relu"), torch.float32, monkeypatch)
+    assert isinstance(step.gradient, Gradient) and step.gradient.recorded.graph is None
 
 
 def no_language(text: str) -> Any:

@@ -117,6 +117,8 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given = [*args, *(named.get(one.name, one.default_value) for one in schema.arguments[len(args) :])]
         names = [self._value(value, str(argument.type)) for value, argument in zip(given, schema.arguments, strict=True)]
         (returned,) = schema.returns  # an operation with several results is not recorded
+        if not isinstance(result, Tensor):
+            raise TypeError(f"{schema.name} returns no tensor: the next operations may depend on it")
         self._names[id(result)] = self._write(str(returned.type), f"{schema.name}({', '.join(names)})")
         self._made.append(result)
         return result
