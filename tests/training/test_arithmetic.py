@@ -112,5 +112,5 @@ def test_a_training_that_is_left_within_an_epoch_leaves_the_threads_as_they_were
         next(reports)  # a report between two steps; a traceback in a notebook may keep this generator alive
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 4
-    reports.close()
+    del reports
     assert torch.get_num_threads() == 4

@@ -44,6 +44,12 @@ def trained(
     return step, bits
 
 
+def is_recorded(step: TrainingStep) -> bool:
+    """Whether the steps run as a graph now."""
+    assert isinstance(step.gradient, Gradient)
+    return step.gradient.recorded.graph is not None
+
+
 def configured(training: dict[str, Any] | None = None, **model: object) -> Config:
     sections = {"model": {"hidden_sizes": [7, 3], **model}, "training": {"batch_size": 6, **(training or {})}}
     return Config.model_validate(sections)
@@ -72,14 +78,13 @@ CONFIGS = {
 def test_a_recorded_step_has_the_bits_of_its_calls(
     name: str, dtype: torch.dtype, onednn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if onednn and not torch.backends.mkldnn.is_available():
+    if onednn and not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         pytest.skip("this torch has no oneDNN")
     monkeypatch.setattr(products, "prefers_onednn", lambda: onednn)
     monkeypatch.setattr(products, "SMALLEST", 6 * 16 * 7 + 1 if name == "one layer" else 1)
     plain, expected = trained(NEVER, CONFIGS[name], dtype, monkeypatch)
     step, found = trained(2, CONFIGS[name], dtype, monkeypatch)
-    assert isinstance(step.gradient, Gradient) and isinstance(plain.gradient, Gradient)
-    assert step.gradient.recorded.graph is not None and plain.gradient.recorded.graph is None
+    assert is_recorded(step) and not is_recorded(plain)
     assert found == expected and len(set(found)) == STEPS
 
 
@@ -94,16 +99,16 @@ def test_a_recorded_step_has_the_bits_of_its_calls(
 )
 def test_other_steps_stay_calls(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     step, found = trained(2, config, torch.float32, monkeypatch)
-    assert isinstance(step.gradient, Gradient) and step.gradient.recorded.graph is None
+    assert not is_recorded(step)
     assert found == trained(NEVER, config, torch.float32, monkeypatch)[1]
 
 
 def test_a_large_step_stays_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     work = 12 * 6 * (16 * 7 + 7 * 3)
     monkeypatch.setattr(gradient, "LARGEST_RECORDED", work)
-    assert trained(2, configured(), torch.float32, monkeypatch)[0].gradient.recorded.graph is not None
+    assert is_recorded(trained(2, configured(), torch.float32, monkeypatch)[0])
     monkeypatch.setattr(gradient, "LARGEST_RECORDED", work - 1)
-    assert trained(2, configured(), torch.float32, monkeypatch)[0].gradient.recorded.graph is None
+    assert not is_recorded(trained(2, configured(), torch.float32, monkeypatch)[0])
 
 
 @pytest.mark.parametrize("forward", ["depends on a value", "is random"])
@@ -117,7 +122,7 @@ def test_operations_that_may_be_others_in_the_next_step_stay_calls(forward: str,
     kind = replace(ACTIVATIONS["relu"], forward=depends if forward == "depends on a value" else is_random)
     monkeypatch.setitem(ACTIVATIONS, "relu", kind)
     step, _ = trained(2, configured(activation="relu"), torch.float32, monkeypatch)
-    assert isinstance(step.gradient, Gradient) and step.gradient.recorded.graph is None
+    assert not is_recorded(step)
 
 
 def no_language(text: str) -> Any:
@@ -147,7 +152,7 @@ def test_without_a_graph_that_gives_the_same_bits_the_calls_stay(fault: str, mon
 
         monkeypatch.setattr(Recording, "finish", finished)
     step, found = trained(2, configured(activation="elu"), torch.float32, monkeypatch)
-    assert isinstance(step.gradient, Gradient) and step.gradient.recorded.graph is None
+    assert not is_recorded(step)
     assert found == expected
 
 
