@@ -1,6 +1,7 @@
 """What the tests share: an empty working folder, small IDX files, a trained run, and the data and devices that not every machine has."""
 
 import gc
+import importlib.util
 import json
 import os
 import shutil
@@ -26,6 +27,11 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_I
 if not torch.cuda.is_available():  # before torch imports Triton: without a GPU its kernels can only be interpreted
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+if importlib.util.find_spec("hypothesis") is not None:  # a machine with a GPU may lack it
+    from hypothesis import settings
+
+    settings.register_profile("untimed", deadline=None)  # shared machines are slow at times
+    settings.load_profile("untimed")
 gc.set_threshold(50_000)  # as the program does: importing torch leaves 200,000 objects that are looked at in each collection
 
 IDX_TYPES = {np.dtype(np.uint8): 8, np.dtype(np.int32): 12}

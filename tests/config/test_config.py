@@ -320,7 +320,7 @@ CONFIGS = st.builds(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CONFIGS)
 def test_a_dumped_config_loads_to_an_equal_config(config: Config) -> None:
     assert parse_config(dump_config(config), "config.yaml") == config

@@ -13,8 +13,7 @@ from tiedae_cli.errors import ConfigError
 
 pytestmark = pytest.mark.slow
 
-# No deadline: shared machines are slow at times.
-COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
+COMMON = {"suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
 settings.register_profile("suite", max_examples=100, **COMMON)
 settings.register_profile("soak", max_examples=2000, **COMMON)
 PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
