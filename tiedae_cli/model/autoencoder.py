@@ -67,10 +67,14 @@ class TiedAutoencoder(nn.Module):
         return all(layer.tied for layer in self.layers)
 
     @property
+    def weighted(self) -> list[Layer]:
+        """The layers, and that of the linear path: all that have a weight."""
+        return [*self.layers, *([self.path.layer] if self.path is not None else [])]
+
+    @property
     def training_work(self) -> float:
         """FLOP of a training step per item: two halves, each with a product forward and two for the gradients."""
-        layers = [*self.layers, *([self.path.layer] if self.path is not None else [])]
-        return 12.0 * sum(layer.multiplications for layer in layers)
+        return 12.0 * sum(layer.multiplications for layer in self.weighted)
 
     @property
     def linear_layer(self) -> Dense | None:

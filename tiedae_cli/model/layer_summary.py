@@ -67,8 +67,7 @@ def _path(part: str, linear: Dense, parameters: int, transpose_of: str | None, a
 def parameter_count(model: TiedAutoencoder, tied: bool) -> int:
     """Return the number of parameters of a model of this shape, tied or untied."""
     path, copies = model.path, 1 if tied else 2
-    layers = [*model.layers, *([path.layer] if path is not None else [])]
     gates = 0 if path is None else path.code_gate.numel() + path.output_gate.numel()
     return gates + sum(
-        layer.weight.numel() * copies + layer.encoder_bias.numel() + layer.decoder_bias.numel() for layer in layers
+        layer.weight.numel() * copies + layer.encoder_bias.numel() + layer.decoder_bias.numel() for layer in model.weighted
     )

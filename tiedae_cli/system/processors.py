@@ -19,13 +19,18 @@ def has_quota() -> bool:
     return usable_processors() < _visible_processors()
 
 
+def threads_exceed_quota() -> bool:
+    """Return whether libraries would start more threads than there are usable processors, because nobody has chosen their number."""
+    return has_quota() and not os.environ.get(THREADS)
+
+
 def limit_threads() -> None:
     """Let numerical libraries that are imported after this call start one thread per usable processor, in child processes too.
 
     With more threads than a container's quota, each waits for others that do not run. A number that somebody has chosen stays.
     """
-    if has_quota():
-        os.environ.setdefault(THREADS, str(usable_processors()))
+    if threads_exceed_quota():
+        os.environ[THREADS] = str(usable_processors())
 
 
 def _visible_processors() -> int:

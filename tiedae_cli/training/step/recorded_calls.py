@@ -19,7 +19,7 @@ from tiedae_cli.model.products import Call
 log = logging.getLogger(__name__)
 
 FAILURES = AttributeError, KeyError, RuntimeError, TypeError, ValueError  # if torch's private interfaces changed
-RECORDED_AFTER = 200  # calls: a recording takes as long as it saves in about as many steps
+RECORDED_AFTER = 200  # calls: a recording takes 45 ms, about as long as it saves in 200 steps of the reference
 TYPES = {torch.float32: 6, torch.float64: 7, torch.bfloat16: 15}  # torch's numbers of its types
 
 
