@@ -72,6 +72,9 @@ def test_libraries_get_as_many_threads_as_the_quota_unless_somebody_chose(
     make_groups(tmp_path, 2, ("200000", "max"))
     limit_threads()
     assert os.environ[processors.THREADS] == "2"
+    monkeypatch.setenv(processors.THREADS, "")  # chooses nothing
+    limit_threads()
+    assert os.environ[processors.THREADS] == "2"
     monkeypatch.setenv(processors.THREADS, "5")
     limit_threads()
     assert os.environ[processors.THREADS] == "5"

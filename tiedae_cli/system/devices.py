@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tiedae_cli.errors import DeviceError, LostProcessError, TiedaeError
 from tiedae_cli.system.launched_processes import launched_processes
-from tiedae_cli.system.processors import THREADS, has_quota, usable_processors
+from tiedae_cli.system.processors import threads_exceed_quota, usable_processors
 
 T = TypeVar("T")
 LOST_AFTER = timedelta(minutes=10)  # a process that is silent for longer counts as lost
@@ -36,9 +36,7 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         DeviceError: there is no such device; the message lists those that exist.
     """
-    if (
-        has_quota() and THREADS not in os.environ
-    ):  # in a Python program; the command line limits threads before it imports torch
+    if threads_exceed_quota():  # in a Python program; the command line limits threads before it imports torch
         torch.set_num_threads(min(torch.get_num_threads(), usable_processors()))
     available = available_devices()
     if name in ("auto", "cuda") and "LOCAL_RANK" in os.environ and "cuda:0" in available:
