@@ -141,13 +141,13 @@ def build_autoencoder(
     path = None
     if config.path_beside_network:
         path = LinearPath(layers[0].inputs, layers[-1].outputs, config.output, config.tied)
+    model = TiedAutoencoder(layers, config.code_top_k, path)
     if generator is not None:
-        drawn = [*layers, *([path.layer] if path is not None else [])]
-        for layer in drawn:
+        for layer in model.weighted:
             layer.draw(generator)
-        for layer in drawn:
+        for layer in model.weighted:
             layer.draw_decoder(generator)
-    return TiedAutoencoder(layers, config.code_top_k, path)
+    return model
 
 
 def untied_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
